@@ -1,0 +1,348 @@
+package conf
+
+import "encoding/json"
+
+// Complexity is the seed's ConfigComplexity.
+type Complexity string
+
+// Complexities of a field.
+const (
+	Simple   Complexity = "simple"
+	Advanced Complexity = "advanced"
+)
+
+// Type is the seed's ConfigType. Arrays and free objects, which the seed does
+// not name, are carried as TypeString with their JSON text as the value.
+type Type string
+
+// Types of a field.
+const (
+	TypeString  Type = "string"
+	TypeInteger Type = "integer"
+	TypeFloat   Type = "float"
+	TypeBoolean Type = "boolean"
+	TypeEnum    Type = "enum"
+	TypePath    Type = "path"
+	TypeSecret  Type = "secret"
+)
+
+// Source is the seed's ConfigSource: where a value comes from.
+type Source string
+
+// Sources of a value, strongest first.
+const (
+	SourceEnv      Source = "env"
+	SourceDatabase Source = "database"
+	SourceDefault  Source = "default"
+)
+
+// Field is the seed's ConfigFieldMetadata: the projection of one property of a
+// service's schema. Key is the dotted path inside the service's document.
+type Field struct {
+	Key          string          `json:"key"`
+	Service      string          `json:"service"`
+	Type         Type            `json:"type"`
+	Complexity   Complexity      `json:"complexity"`
+	Description  string          `json:"description"`
+	HelpText     string          `json:"help_text"`
+	IsSecret     bool            `json:"is_secret"`
+	SecretSource *Source         `json:"secret_source"`
+	Min          *json.Number    `json:"validation_min"`
+	Max          *json.Number    `json:"validation_max"`
+	Pattern      *string         `json:"validation_pattern"`
+	Allowed      []string        `json:"validation_allowed"`
+	Env          string          `json:"env,omitempty"`     // x-env: the variable of an env secret
+	Default      json.RawMessage `json:"default,omitempty"` // absent for a required field
+	Required     bool            `json:"required,omitempty"`
+}
+
+// Record is all that the cluster holds of one service at one version.
+//
+// Values is what was stored (RFC 8785), Config the effective document without
+// secret values (RFC 8785): the bytes that Checksum and Signature cover. A
+// service whose schema has required fields and that nobody has configured yet
+// has Version 0 and a nil Config. A deleted one has Deleted, Config {} and the
+// version of its tombstone.
+type Record struct {
+	Service   string          `json:"service"`
+	Version   uint64          `json:"version"`
+	Epoch     string          `json:"config_epoch"`
+	Values    json.RawMessage `json:"values"`
+	Config    json.RawMessage `json:"config"`
+	Checksum  string          `json:"checksum"`
+	IssuedAt  string          `json:"issued_at"`
+	Signature string          `json:"signature"`
+	KeyID     string          `json:"key_id"`
+	UpdatedAt string          `json:"updated_at"`
+	UpdatedBy string          `json:"updated_by"`
+	Deleted   bool            `json:"deleted"`
+	Index     uint64          `json:"index"`            // log index that made this version
+	Schema    json.RawMessage `json:"schema,omitempty"` // the service's JSON Schema, nil when it has none
+}
+
+// Exists says whether the service has a document to serve.
+func (r *Record) Exists() bool { return r != nil && r.Version > 0 && !r.Deleted && r.Config != nil }
+
+// ServiceConfig is the seed's model of that name; config_json holds it.
+type ServiceConfig struct {
+	Service   string          `json:"service"`
+	Config    json.RawMessage `json:"config"`
+	Version   uint64          `json:"version"`
+	UpdatedAt string          `json:"updated_at"`
+	Epoch     string          `json:"config_epoch"`
+}
+
+// Update is the seed's ConfigUpdatePayload: the signed message. Version is the
+// format of the message, always 1.
+type Update struct {
+	Version   int             `json:"version"`
+	Service   string          `json:"service"`
+	Config    json.RawMessage `json:"config"`
+	Checksum  string          `json:"checksum"`
+	Epoch     string          `json:"config_epoch"`
+	IssuedAt  string          `json:"issued_at"`
+	Signature string          `json:"signature"`
+}
+
+// Update is the signed message that r carries.
+func (r *Record) Update() Update {
+	return Update{
+		Version: 1, Service: r.Service, Config: r.Config, Checksum: r.Checksum,
+		Epoch: r.Epoch, IssuedAt: r.IssuedAt, Signature: r.Signature,
+	}
+}
+
+// Item is the seed's ConfigItem: one key of one service, for search.
+type Item struct {
+	ID          *int64     `json:"id"`
+	Service     string     `json:"service"`
+	Key         string     `json:"key"`
+	ValueJSON   string     `json:"value_json"`
+	Type        Type       `json:"type"`
+	Complexity  Complexity `json:"complexity"`
+	Description string     `json:"description"`
+	HelpText    string     `json:"help_text"`
+	IsSecret    bool       `json:"is_secret"`
+	UpdatedAt   string     `json:"updated_at"`
+	UpdatedBy   *string    `json:"updated_by"`
+}
+
+// SearchRequest is the seed's ConfigSearchRequest, with a page added to it.
+type SearchRequest struct {
+	Query      string      `json:"query"`
+	Service    *string     `json:"service_filter"`
+	Complexity *Complexity `json:"complexity_filter"`
+	Type       *Type       `json:"type_filter"`
+	Limit      int         `json:"limit,omitempty"`  // 1 to 1000, default 100
+	Offset     int         `json:"offset,omitempty"` // from 0
+}
+
+// SearchResponse is the seed's ConfigSearchResponse; Total counts all matches.
+type SearchResponse struct {
+	Results []Item `json:"results"`
+	Total   int    `json:"total"`
+}
+
+// HistoryEntry is one row of config_history: one key, changed once.
+type HistoryEntry struct {
+	ID           int64           `json:"id"`
+	Service      string          `json:"service"`
+	Key          string          `json:"key"`
+	OldValue     json.RawMessage `json:"old_value"` // nil when the key was not there
+	NewValue     json.RawMessage `json:"new_value"` // null when the key is gone
+	Version      uint64          `json:"version"`   // the service's version that the change made
+	Action       string          `json:"action"`    // the Edit's action
+	ChangedAt    string          `json:"changed_at"`
+	ChangedBy    string          `json:"changed_by"`
+	ChangeReason string          `json:"change_reason"`
+}
+
+// HistoryFilter selects history; empty members select all.
+type HistoryFilter struct {
+	Service, Key, User string
+	Since, Until       string // FormatTime's form
+	Version            uint64 // rows of this version only, 0 = all
+	Limit, Offset      int    // default 100, at most 1000
+}
+
+// HistoryPage is a page of history, newest first.
+type HistoryPage struct {
+	Results []HistoryEntry `json:"results"`
+	Total   int            `json:"total"`
+}
+
+// Profile is a named set of stored values of several services.
+type Profile struct {
+	Name        string                     `json:"name"`
+	Description string                     `json:"description"`
+	Services    map[string]json.RawMessage `json:"services"` // service -> stored values (RFC 8785)
+	UpdatedAt   string                     `json:"updated_at"`
+	UpdatedBy   string                     `json:"updated_by"`
+}
+
+// Access is one row of access_log.
+type Access struct {
+	ID        int64  `json:"id,omitempty"`
+	UserID    string `json:"user_id"`
+	Action    string `json:"action"` // read, write, reveal_secret, unauthorized
+	Service   string `json:"service"`
+	Key       string `json:"key"`
+	Success   bool   `json:"success"`
+	Reason    string `json:"reason"`
+	Timestamp string `json:"timestamp"`
+}
+
+// AccessFilter selects rows of the access log; empty members select all.
+type AccessFilter struct {
+	User, Action, Service string
+	Since, Until          string
+	Limit, Offset         int
+}
+
+// AccessPage is a page of the access log, newest first.
+type AccessPage struct {
+	Results []Access `json:"results"`
+	Total   int      `json:"total"`
+}
+
+// DatabaseStatus is the seed's enum of that name.
+type DatabaseStatus string
+
+// States of the database.
+const (
+	DatabaseHealthy        DatabaseStatus = "healthy"
+	DatabaseLocked         DatabaseStatus = "locked"
+	DatabaseCorrupted      DatabaseStatus = "corrupted"
+	DatabaseSchemaMismatch DatabaseStatus = "schema-mismatch"
+)
+
+// Mode is the seed's operational_mode.
+type Mode string
+
+// Operational modes.
+const (
+	ModeNormal     Mode = "normal"
+	ModeReadOnly   Mode = "read-only-fallback"
+	ModeRebuilding Mode = "rebuilding"
+)
+
+// Health is the seed's ConfigHealthPayload.
+type Health struct {
+	OK               bool           `json:"ok"`
+	DatabaseStatus   DatabaseStatus `json:"database_status"`
+	OperationalMode  Mode           `json:"operational_mode"`
+	ConfigEpoch      string         `json:"config_epoch"`
+	SchemaVersion    int            `json:"schema_version"`
+	LKGCacheValid    bool           `json:"lkg_cache_valid"`
+	LitestreamStatus string         `json:"litestream_status"` // healthy, error, disabled
+	LastBackup       *string        `json:"last_backup"`
+	Event            *string        `json:"event"`
+	Err              *string        `json:"err"`
+}
+
+// EpochFile is the seed's ConfigEpochMetadata, kept in health+epoch.json.
+type EpochFile struct {
+	ConfigEpoch   string  `json:"config_epoch"`
+	SchemaVersion int     `json:"schema_version"`
+	CreatedAt     string  `json:"created_at"`
+	LastRebuild   *string `json:"last_rebuild"`
+}
+
+// SchemaInfo describes the schema of one service.
+type SchemaInfo struct {
+	Service   string          `json:"service"`
+	Hash      string          `json:"hash"` // hex SHA-256 of the schema's RFC 8785 form
+	UpdatedAt string          `json:"updated_at"`
+	UpdatedBy string          `json:"updated_by"`
+	Schema    json.RawMessage `json:"schema,omitempty"`
+	Fields    []Field         `json:"fields,omitempty"`
+}
+
+// ServiceInfo is one row of the list of services.
+type ServiceInfo struct {
+	Service   string `json:"service"`
+	Version   uint64 `json:"version"`
+	UpdatedAt string `json:"updated_at"`
+	UpdatedBy string `json:"updated_by"`
+	Epoch     string `json:"config_epoch"`
+	Checksum  string `json:"checksum"`
+	HasSchema bool   `json:"has_schema"`
+}
+
+// ReadResponse is the seed's ConfigReadResponse.
+type ReadResponse struct {
+	Service  string          `json:"service"`
+	Config   json.RawMessage `json:"config"`
+	Metadata Metadata        `json:"metadata"`
+}
+
+// Metadata is what ReadResponse tells of a document.
+type Metadata struct {
+	Version   uint64 `json:"version"`
+	UpdatedAt string `json:"updated_at"`
+	UpdatedBy string `json:"updated_by"`
+	Epoch     string `json:"config_epoch"`
+	Checksum  string `json:"checksum"`
+	IssuedAt  string `json:"issued_at"`
+	Signature string `json:"signature"`
+	KeyID     string `json:"key_id"`
+}
+
+// Metadata describes r, as ReadResponse shows it.
+func (r *Record) Metadata() Metadata {
+	return Metadata{
+		Version: r.Version, UpdatedAt: r.UpdatedAt, UpdatedBy: r.UpdatedBy, Epoch: r.Epoch,
+		Checksum: r.Checksum, IssuedAt: r.IssuedAt, Signature: r.Signature, KeyID: r.KeyID,
+	}
+}
+
+// Role is what a token may do.
+type Role string
+
+// The two roles. Write includes read.
+const (
+	RoleRead  Role = "config.read"
+	RoleWrite Role = "config.write"
+)
+
+// Allows says whether r may do what needs want.
+func (r Role) Allows(want Role) bool { return r == want || (r == RoleWrite && want == RoleRead) }
+
+// Principal is an authenticated caller. Name is safe to log and to store: it is
+// never the token.
+type Principal struct {
+	Name string `json:"name"`
+	Role Role   `json:"role"`
+}
+
+// Op is what a Draft asks for.
+type Op string
+
+// Operations on one service.
+const (
+	OpPut     Op = "put"     // replace the stored values with Document
+	OpPatch   Op = "patch"   // RFC 7396 merge patch on the stored values
+	OpDelete  Op = "delete"  // tombstone
+	OpRestore Op = "restore" // the stored values of version Restore
+)
+
+// Draft is a change that somebody asks for, before it is validated and signed.
+type Draft struct {
+	Service   string          `json:"service"`
+	Op        Op              `json:"op"`
+	Document  json.RawMessage `json:"document,omitempty"` // as received: strictly decoded by edit
+	Expect    *uint64         `json:"expect,omitempty"`   // version that the caller saw; nil = any
+	Restore   uint64          `json:"restore,omitempty"`
+	Author    string          `json:"author"`
+	Reason    string          `json:"reason"`
+	RequestID string          `json:"request_id,omitempty"` // Idempotency-Key
+	DryRun    bool            `json:"dry_run,omitempty"`
+}
+
+// Outcome is what became of a Draft.
+type Outcome struct {
+	Service string          `json:"service"`
+	Version uint64          `json:"version"` // the new version; for a dry run the one it would get
+	Changed bool            `json:"changed"` // false: the values were the same, no version was made
+	Config  json.RawMessage `json:"config"`  // effective document without secrets
+}

@@ -1,0 +1,264 @@
+package conf
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode/utf8"
+)
+
+// ParseJSON decodes exactly one JSON value (RFC 8259) with the strictness that
+// signed documents need: UTF-8 only, no duplicate keys, at most MaxDepth levels
+// and max bytes, no number outside IEEE 754, no integer beyond 2^53. Numbers
+// come back as json.Number, objects as map[string]any, arrays as []any.
+//
+// encoding/json alone would let the last duplicate win, replace bad UTF-8, and
+// round large integers, so two readers of one document could see two values.
+func ParseJSON(data []byte, max int) (any, error) {
+	if len(data) > max {
+		return nil, Errorf(CodeTooLarge, "document of %d bytes is over the limit of %d", len(data), max)
+	}
+	if !utf8.Valid(data) {
+		return nil, Errorf(CodeMalformed, "document is not valid UTF-8").WithHint("encode it as UTF-8 without a byte order mark")
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	p := parser{dec: dec}
+	v, err := p.value(0)
+	if err != nil {
+		return nil, p.locate(err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, p.locate(errors.New("more text after the JSON value"))
+	}
+	if err := loneSurrogates(data); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// ParseObject is ParseJSON for a value that must be an object.
+func ParseObject(data []byte, max int) (map[string]any, error) {
+	v, err := ParseJSON(data, max)
+	if err != nil {
+		return nil, err
+	}
+	m, ok := v.(map[string]any)
+	if !ok {
+		return nil, Errorf(CodeMalformed, "expected a JSON object, got %s", kind(v)).
+			WithHint(`send an object such as {"key": "value"}`)
+	}
+	return m, nil
+}
+
+type parser struct {
+	dec  *json.Decoder
+	path []string
+}
+
+func (p *parser) locate(err error) error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errors.New("unexpected end of the document")
+	}
+	at := ""
+	if len(p.path) > 0 {
+		at = " in " + clip(strings.Join(p.path, "."))
+	}
+	return Errorf(CodeMalformed, "malformed JSON at byte %d%s: %s", p.dec.InputOffset(), at, clip(err.Error()))
+}
+
+func (p *parser) value(depth int) (any, error) {
+	if depth > MaxDepth {
+		return nil, fmt.Errorf("nested deeper than %d levels", MaxDepth)
+	}
+	tok, err := p.dec.Token()
+	if err != nil {
+		return nil, err
+	}
+	switch t := tok.(type) {
+	case json.Delim:
+		if t == '{' {
+			return p.object(depth)
+		}
+		return p.array(depth)
+	case json.Number:
+		if err := checkNumber(t); err != nil {
+			return nil, err
+		}
+		return t, nil
+	default:
+		return t, nil
+	}
+}
+
+func (p *parser) object(depth int) (any, error) {
+	m := map[string]any{}
+	for p.dec.More() {
+		tok, err := p.dec.Token()
+		if err != nil {
+			return nil, err
+		}
+		key, ok := tok.(string)
+		if !ok {
+			return nil, errors.New("expected a key")
+		}
+		if _, dup := m[key]; dup {
+			return nil, fmt.Errorf("duplicate key %q", clip(key))
+		}
+		p.path = append(p.path, key)
+		v, err := p.value(depth + 1)
+		if err != nil {
+			return nil, err
+		}
+		p.path = p.path[:len(p.path)-1]
+		m[key] = v
+	}
+	_, err := p.dec.Token()
+	return m, err
+}
+
+func (p *parser) array(depth int) (any, error) {
+	a := []any{}
+	for p.dec.More() {
+		p.path = append(p.path, strconv.Itoa(len(a)))
+		v, err := p.value(depth + 1)
+		if err != nil {
+			return nil, err
+		}
+		p.path = p.path[:len(p.path)-1]
+		a = append(a, v)
+	}
+	_, err := p.dec.Token()
+	return a, err
+}
+
+func checkNumber(n json.Number) error {
+	f, err := n.Float64()
+	if err != nil || math.IsInf(f, 0) {
+		return fmt.Errorf("number %s does not fit a 64-bit float", clip(n.String()))
+	}
+	if math.Trunc(f) != f || math.Abs(f) < MaxInteger {
+		return nil
+	}
+	// 1e300 is a float by its spelling and survives; 9007199254740993 does not.
+	if !strings.ContainsAny(n.String(), ".eE") {
+		return fmt.Errorf("integer %s is beyond 2^53: write it as a string", clip(n.String()))
+	}
+	return nil
+}
+
+// loneSurrogates refuses \ud800-\udfff escapes without their partner, which
+// encoding/json would replace by U+FFFD without a word.
+func loneSurrogates(data []byte) error {
+	for i := 0; i+1 < len(data); i++ {
+		if data[i] != '\\' {
+			continue
+		}
+		if data[i+1] != 'u' {
+			i++
+			continue
+		}
+		r := hex4(data[i+2:])
+		switch {
+		case r >= 0xDC00 && r <= 0xDFFF:
+			return Errorf(CodeMalformed, "malformed JSON at byte %d: lone surrogate", i)
+		case r >= 0xD800 && r <= 0xDBFF:
+			rest := data[i+6:]
+			if len(rest) < 6 || rest[0] != '\\' || rest[1] != 'u' {
+				return Errorf(CodeMalformed, "malformed JSON at byte %d: lone surrogate", i)
+			}
+			if lo := hex4(rest[2:]); lo < 0xDC00 || lo > 0xDFFF {
+				return Errorf(CodeMalformed, "malformed JSON at byte %d: lone surrogate", i)
+			}
+			i += 11
+		default:
+			i += 5
+		}
+	}
+	return nil
+}
+
+func hex4(b []byte) int64 {
+	if len(b) < 4 {
+		return -1
+	}
+	n, err := strconv.ParseInt(string(b[:4]), 16, 32)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// DecodeStrict decodes a JSON object into the struct that dst points to, with
+// ParseJSON's rules, refusing unknown members and members whose case differs.
+func DecodeStrict(data []byte, max int, dst any) error {
+	m, err := ParseObject(data, max)
+	if err != nil {
+		return err
+	}
+	known := members(reflect.TypeOf(dst).Elem())
+	var details []FieldError
+	for _, k := range SortedKeys(m) {
+		if !known[k] {
+			details = append(details, FieldError{Key: clip(k), Message: "unknown member"})
+		}
+	}
+	if details != nil {
+		e := Errorf(CodeMalformed, "unknown member %q", details[0].Key).WithHint("known members: %s", strings.Join(SortedKeys(known), ", "))
+		e.Details = details
+		return e
+	}
+	if err := json.Unmarshal(data, dst); err != nil {
+		if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			e := Errorf(CodeMalformed, "wrong type for %q: got %s, want %s", te.Field, te.Value, te.Type)
+			e.Details = []FieldError{{Key: te.Field, Message: fmt.Sprintf("got %s, want %s", te.Value, te.Type)}}
+			return e
+		}
+		return Errorf(CodeMalformed, "malformed JSON: %w", err)
+	}
+	return nil
+}
+
+var memberCache sync.Map // reflect.Type -> map[string]bool
+
+func members(t reflect.Type) map[string]bool {
+	if c, ok := memberCache.Load(t); ok {
+		return c.(map[string]bool)
+	}
+	out := map[string]bool{}
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name != "" && name != "-" {
+			out[name] = true
+		}
+	}
+	memberCache.Store(t, out)
+	return out
+}
+
+func kind(v any) string {
+	switch v.(type) {
+	case nil:
+		return "null"
+	case string:
+		return "a string"
+	case bool:
+		return "a boolean"
+	case json.Number:
+		return "a number"
+	case []any:
+		return "an array"
+	default:
+		return "an object"
+	}
+}
