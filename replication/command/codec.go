@@ -1,0 +1,192 @@
+package command
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Version is the format that Encode writes, the first byte of an entry.
+const Version = 1
+
+// MaxSize is the largest entry, in bytes: an Edit may carry many services, each
+// with a document and a schema.
+const MaxSize = 64 << 20
+
+// ErrUnknownVersion says that a newer build wrote the entry. A node that meets
+// it must stop applying: skipping the entry would make it differ from the others.
+var ErrUnknownVersion = errors.New("unknown command version")
+
+// Encode gives the bytes of a log entry. It refuses what Decode would not give
+// back byte for byte.
+func Encode(c Command) ([]byte, error) {
+	if err := check(c); err != nil {
+		return nil, err
+	}
+	data, err := marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > MaxSize {
+		return nil, conf.Errorf(conf.CodeTooLarge, "a change of %d bytes is over the limit of %d", len(data), MaxSize).
+			WithHint("change fewer services at once")
+	}
+	return data, nil
+}
+
+func marshal(c Command) ([]byte, error) {
+	var b bytes.Buffer
+	b.Write([]byte{Version, byte(c.Kind())})
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // escaping would change bytes that a signature covers
+	if err := enc.Encode(c); err != nil {
+		return nil, conf.Errorf(conf.CodeInternal, "encode a %s: %w", c.Kind(), err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// Decode reads what Encode wrote.
+func Decode(data []byte) (Command, error) {
+	if len(data) < 2 {
+		return nil, conf.Errorf(conf.CodeMalformed, "log entry of %d bytes is too short", len(data))
+	}
+	if data[0] != Version {
+		return nil, unknown("format %d", data[0])
+	}
+	if len(data) > MaxSize {
+		return nil, conf.Errorf(conf.CodeTooLarge, "log entry of %d bytes is over the limit of %d", len(data), MaxSize)
+	}
+	var c Command
+	switch Kind(data[1]) {
+	case KindGenesis:
+		c = new(Genesis)
+	case KindEdit:
+		c = new(Edit)
+	case KindAudit:
+		c = new(Audit)
+	default:
+		return nil, unknown("kind %d", data[1])
+	}
+	if err := json.Unmarshal(data[2:], c); err != nil {
+		return nil, conf.Errorf(conf.CodeMalformed, "malformed %s: %w", c.Kind(), err)
+	}
+	// encoding/json forgives unknown and duplicate members, other cases of a
+	// name, white space and bad UTF-8; none of them survives encoding it again.
+	again, err := marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(again, data) {
+		return nil, conf.Errorf(conf.CodeMalformed, "malformed %s: not in the form that this build writes", c.Kind())
+	}
+	return c, nil
+}
+
+func unknown(format string, args ...any) error {
+	return conf.Errorf(conf.CodeUnsupported, "log entry of "+format+": %w", append(args, ErrUnknownVersion)...).
+		WithHint("a newer holdfast wrote it: update this node")
+}
+
+func check(c Command) error {
+	switch c := c.(type) {
+	case *Genesis:
+		return text("genesis", c.Epoch, c.At, c.NodeID, c.Reason)
+	case *Audit:
+		return checkAccess(c.Rows)
+	case *Edit:
+		return checkEdit(c)
+	default:
+		return conf.Errorf(conf.CodeInternal, "encode a command of type %T", c)
+	}
+}
+
+func checkEdit(e *Edit) error {
+	if err := text("edit", e.ID, e.Epoch, e.At, e.By, e.Reason, e.Action); err != nil {
+		return err
+	}
+	for i := range e.Updates {
+		u := &e.Updates[i]
+		if err := conf.CheckService(u.Service); err != nil {
+			return err
+		}
+		if err := text(u.Service, u.Checksum, u.IssuedAt, u.Signature, u.KeyID, u.UpdatedAt, u.UpdatedBy); err != nil {
+			return err
+		}
+		if err := errors.Join(raw(u.Service+" values", u.Values), raw(u.Service+" config", u.Config)); err != nil {
+			return err
+		}
+	}
+	for _, s := range e.Schemas {
+		if err := conf.CheckService(s.Service); err != nil {
+			return err
+		}
+		if s.Schema == nil {
+			return conf.Errorf(conf.CodeInternal, "encode the schema of %s: it is empty", s.Service)
+		}
+		if err := raw(s.Service+" schema", s.Schema); err != nil {
+			return err
+		}
+	}
+	for _, p := range e.Profiles {
+		if err := conf.CheckProfile(p.Name); err != nil {
+			return err
+		}
+		if err := text(p.Name, p.Description); err != nil {
+			return err
+		}
+		for service, values := range p.Services {
+			if err := conf.CheckService(service); err != nil {
+				return err
+			}
+			if values == nil {
+				return conf.Errorf(conf.CodeInternal, "encode the profile %s: %s has no values", p.Name, service)
+			}
+			if err := raw("profile "+p.Name, values); err != nil {
+				return err
+			}
+		}
+	}
+	if err := text("edit", e.ProfileDeletes...); err != nil {
+		return err
+	}
+	return checkAccess(e.Audit)
+}
+
+func checkAccess(rows []conf.Access) error {
+	for _, r := range rows {
+		if err := text("access log", r.UserID, r.Action, r.Service, r.Key, r.Reason, r.Timestamp); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// text refuses what JSON cannot carry: encoding/json would replace it silently.
+func text(what string, ss ...string) error {
+	for _, s := range ss {
+		if !utf8.ValidString(s) {
+			return conf.Errorf(conf.CodeInvalid, "%s: text is not valid UTF-8", what)
+		}
+	}
+	return nil
+}
+
+// raw refuses JSON text that encoding/json would write in another form.
+func raw(what string, m json.RawMessage) error {
+	if m == nil {
+		return nil
+	}
+	var b bytes.Buffer
+	b.Grow(len(m))
+	if err := json.Compact(&b, m); err != nil {
+		return fmt.Errorf("encode %s: %w", what, err)
+	}
+	if !bytes.Equal(b.Bytes(), m) || !utf8.Valid(m) {
+		return conf.Errorf(conf.CodeInternal, "encode %s: the JSON text is not in canonical form", what)
+	}
+	return nil
+}

@@ -1,0 +1,221 @@
+package command
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+const awkward = `{"html":"<b>&amp;</b>","sep":"` + "\u2028\u2029" + `","esc":"\n\"\\","e":"é","n":-0.5,"big":1e+21,"deep":[[[[{}]]]],"nul":null}`
+
+func samples() map[string]Command {
+	at := "2026-01-02T03:04:05.000006+00:00"
+	return map[string]Command{
+		"genesis":     &Genesis{Epoch: "5a0c3f1e-6ff1-4a5e-9a0e-0d6f0a5f6a01", At: at, NodeID: "node-1", Reason: "first start"},
+		"genesis-min": &Genesis{Epoch: "e", At: at},
+		"edit": &Edit{
+			ID: "req-1", Epoch: "5a0c3f1e", At: at, By: "token:01234567", Reason: "a <reason> & more", Action: ActionPut,
+			Updates: []Update{
+				{
+					Service: "stt-worker", Prev: 1, Version: 2, Values: json.RawMessage(awkward), Config: json.RawMessage(awkward),
+					Checksum: "c0ffee", IssuedAt: at, Signature: "c2ln+/==", KeyID: "0011223344556677",
+				},
+				{
+					Service: "router", Prev: 4, Version: 5, Values: json.RawMessage(`{}`), Config: json.RawMessage(`{}`), Checksum: "44136f",
+					IssuedAt: at, Signature: "c2ln", KeyID: "0011223344556677", Deleted: true, UpdatedAt: at, UpdatedBy: "ann",
+				},
+			},
+			Schemas:        []Schema{{Service: "stt-worker", Schema: json.RawMessage(`{"properties":{"a":{"pattern":"^<\\d+>$"}},"type":"object"}`)}},
+			Profiles:       []Profile{{Name: "night", Description: "quiet", Services: map[string]json.RawMessage{"b": json.RawMessage(awkward), "a": json.RawMessage(`{}`)}}},
+			ProfileDeletes: []string{"day"},
+			Audit:          []conf.Access{{UserID: "token:01234567", Action: "write", Service: "stt-worker", Success: true, Reason: "r", Timestamp: at}},
+		},
+		"edit-min": &Edit{Epoch: "e", At: at, Action: ActionSchema},
+		"audit":    &Audit{Rows: []conf.Access{{UserID: "", Action: "unauthorized", Service: "", Key: "", Timestamp: at}}},
+	}
+}
+
+func TestGolden(t *testing.T) {
+	for name, c := range samples() {
+		t.Run(name, func(t *testing.T) {
+			got, err := Encode(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join("testdata", name+".golden")
+			if *update {
+				if err := os.WriteFile(path, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("the bytes of a log entry changed: nodes of the last release cannot read it\n got %q\nwant %q", got, want)
+			}
+			back, err := Decode(want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c, back); diff != "" {
+				t.Errorf("decoded (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestDocumentsKeepTheirBytes(t *testing.T) {
+	e := &Edit{Epoch: "e", At: "t", Action: ActionPut, Updates: []Update{{Service: "a", Version: 1, Values: json.RawMessage(awkward), Config: json.RawMessage(awkward)}}}
+	data, err := Encode(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(data, []byte(awkward)) {
+		t.Errorf("the document is not in the entry byte for byte: %q", data)
+	}
+	back, err := Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(back.(*Edit).Updates[0].Config); got != awkward {
+		t.Errorf("got %q, want %q", got, awkward)
+	}
+}
+
+func TestDecodeTakesDocumentsAsDeepAsTheEdgeDoes(t *testing.T) {
+	doc := json.RawMessage(`{"a":` + strings.Repeat("[", conf.MaxDepth) + strings.Repeat("]", conf.MaxDepth) + `}`)
+	data, err := Encode(&Edit{Epoch: "e", At: "t", Action: ActionPut, Updates: []Update{{Service: "a", Version: 1, Values: doc, Config: doc}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Decode(data); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDecodeUnknownVersion(t *testing.T) {
+	for _, data := range [][]byte{{0, 1, '{', '}'}, {2, 1, '{', '}'}, {255, 2}, {1, 0, '{', '}'}, {1, 4, '{', '}'}, {1, 255}} {
+		c, err := Decode(data)
+		if c != nil || !errors.Is(err, ErrUnknownVersion) || conf.CodeOf(err) != conf.CodeUnsupported || conf.HintOf(err) == "" {
+			t.Errorf("Decode(%v) = %v, %v, want ErrUnknownVersion with a hint", data, c, err)
+		}
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	good := `{"epoch":"e","at":"t"}`
+	if _, err := Decode([]byte("\x01\x01" + good)); err != nil {
+		t.Fatalf("the base of the cases is refused: %v", err)
+	}
+	cases := map[string]string{
+		"empty":           "",
+		"one byte":        "\x01",
+		"no json":         "\x01\x01",
+		"not an object":   "\x01\x01[]",
+		"null":            "\x01\x01null",
+		"duplicate":       "\x01\x01" + `{"epoch":"a","epoch":"e","at":"t"}`,
+		"unknown":         "\x01\x01" + `{"epoch":"e","at":"t","x":1}`,
+		"other case":      "\x01\x01" + `{"Epoch":"e","at":"t"}`,
+		"white space":     "\x01\x01 " + good,
+		"more text":       "\x01\x01" + good + "{}",
+		"trailing line":   "\x01\x01" + good + "\n",
+		"wrong type":      "\x01\x01" + `{"epoch":1,"at":"t"}`,
+		"bad UTF-8":       "\x01\x01{\"epoch\":\"\xff\",\"at\":\"t\"}",
+		"missing member":  "\x01\x01" + `{"epoch":"e"}`,
+		"other order":     "\x01\x01" + `{"at":"t","epoch":"e"}`,
+		"negative":        "\x01\x02" + `{"epoch":"e","at":"t","action":"put","updates":[{"service":"a","prev":-1,"version":0,"checksum":"","issued_at":"","signature":"","key_id":""}]}`,
+		"loose document":  "\x01\x02" + `{"epoch":"e","at":"t","action":"put","updates":[{"service":"a","prev":0,"version":1,"values":{ },"checksum":"","issued_at":"","signature":"","key_id":""}]}`,
+		"kind of another": "\x01\x03" + good,
+	}
+	for name, data := range cases {
+		t.Run(name, func(t *testing.T) {
+			c, err := Decode([]byte(data))
+			if err == nil {
+				t.Fatalf("accepted as %+v", c)
+			}
+			if errors.Is(err, ErrUnknownVersion) {
+				t.Errorf("a malformed entry must not look like a newer one: %v", err)
+			}
+		})
+	}
+}
+
+func TestEncodeRefuses(t *testing.T) {
+	edit := func(f func(*Edit)) *Edit {
+		e := &Edit{Epoch: "e", At: "t", Action: ActionPut, Updates: []Update{{Service: "a", Version: 1}}}
+		f(e)
+		return e
+	}
+	cases := map[string]Command{
+		"nil":               nil,
+		"loose document":    edit(func(e *Edit) { e.Updates[0].Config = json.RawMessage(`{"a": 1}`) }),
+		"broken document":   edit(func(e *Edit) { e.Updates[0].Values = json.RawMessage(`{`) }),
+		"document no UTF-8": edit(func(e *Edit) { e.Updates[0].Values = json.RawMessage("{\"a\":\"\xff\"}") }),
+		"service name":      edit(func(e *Edit) { e.Updates[0].Service = "A b" }),
+		"schema empty":      edit(func(e *Edit) { e.Schemas = []Schema{{Service: "a"}} }),
+		"schema loose":      edit(func(e *Edit) { e.Schemas = []Schema{{Service: "a", Schema: json.RawMessage(`{} `)}} }),
+		"schema service":    edit(func(e *Edit) { e.Schemas = []Schema{{Service: "", Schema: json.RawMessage(`{}`)}} }),
+		"profile name":      edit(func(e *Edit) { e.Profiles = []Profile{{Name: "../x"}} }),
+		"profile values":    edit(func(e *Edit) { e.Profiles = []Profile{{Name: "x", Services: map[string]json.RawMessage{"a": nil}}} }),
+		"reason no UTF-8":   edit(func(e *Edit) { e.Reason = "\xff" }),
+		"access no UTF-8":   &Audit{Rows: []conf.Access{{UserID: "\xff"}}},
+		"genesis no UTF-8":  &Genesis{Epoch: "\xff"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			if data, err := Encode(c); err == nil {
+				t.Errorf("accepted as %q", data)
+			}
+		})
+	}
+}
+
+func TestSizeLimit(t *testing.T) {
+	big := json.RawMessage(`"` + strings.Repeat("x", MaxSize) + `"`)
+	_, err := Encode(&Edit{Epoch: "e", At: "t", Action: ActionPut, Updates: []Update{{Service: "a", Version: 1, Values: big}}})
+	if conf.CodeOf(err) != conf.CodeTooLarge {
+		t.Errorf("Encode: %v, want %s", err, conf.CodeTooLarge)
+	}
+	data := append([]byte{Version, byte(KindAudit)}, big...)
+	if _, err := Decode(data); conf.CodeOf(err) != conf.CodeTooLarge {
+		t.Errorf("Decode: %v, want %s", err, conf.CodeTooLarge)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, c := range samples() {
+		data, err := Encode(c)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte("\x01\x01{}"))
+	f.Add([]byte("\x02\x01{}"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := Decode(data)
+		if err != nil {
+			if c != nil {
+				t.Fatal("a command beside an error")
+			}
+			return
+		}
+		again, err := marshal(c)
+		if err != nil || !bytes.Equal(again, data) {
+			t.Fatalf("encoded again: %q, %v, want %q", again, err, data)
+		}
+	})
+}
