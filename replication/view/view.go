@@ -1,0 +1,253 @@
+package view
+
+import (
+	"bytes"
+	"context"
+	"hash/maphash"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Sources of a Snapshot. A View that was never filled has the source "".
+const (
+	SourceDefault = "default" // defaults of the schemas: no stored state was readable
+	SourceLKG     = "lkg"     // the last-known-good file
+	SourceReplica = "replica" // this node's copy of the replicated store
+)
+
+// View is the current state of all services. The zero value is not usable; call New.
+type View[T any] struct {
+	render func(*conf.Record) T
+	seed   maphash.Seed
+	cur    atomic.Pointer[Snapshot[T]]
+
+	mu sync.Mutex // serialises Advance and Reset; readers never take it
+}
+
+// New returns an empty View. render makes what the readers want (such as the
+// bytes of a response) of a record, once per change. It must not keep the View's
+// writer waiting and must not call the View.
+func New[T any](render func(*conf.Record) T) *View[T] {
+	v := &View[T]{render: render, seed: maphash.MakeSeed()}
+	v.cur.Store(&Snapshot[T]{
+		table: newTable[T](), names: newNames(), changed: make(chan struct{}), seed: v.seed,
+	})
+	return v
+}
+
+// Entry is one service at one version.
+type Entry[T any] struct {
+	Record *conf.Record
+	Doc    T // what render made of Record
+
+	hash    uint64
+	changed chan struct{}
+}
+
+// Changed is closed when a newer entry of this service has replaced e, or when
+// the service is gone because another epoch began.
+func (e *Entry[T]) Changed() <-chan struct{} { return e.changed }
+
+// Get returns the newest entry of service: one atomic load and a lookup. The
+// entry may be a tombstone; see conf.Record.Exists.
+func (v *View[T]) Get(service string) (*Entry[T], bool) { return v.cur.Load().Get(service) }
+
+// Load returns the newest snapshot, never nil.
+func (v *View[T]) Load() *Snapshot[T] { return v.cur.Load() }
+
+// Missing returns a channel that is closed once a service that has no entry may
+// have one: wait for it, then call Get again. It is closed already when service
+// has an entry now, so there is no gap between Get and Missing.
+func (v *View[T]) Missing(service string) <-chan struct{} {
+	s := v.cur.Load()
+	if _, ok := s.Get(service); ok {
+		return closed
+	}
+	return s.names.changed
+}
+
+// Wait blocks until the newest snapshot is later than the log index after, and
+// returns it. A change of epoch ends the wait too, because indexes of two epochs
+// do not compare. When ctx ends first, Wait returns the newest snapshot with
+// ctx's error.
+func (v *View[T]) Wait(ctx context.Context, after uint64) (*Snapshot[T], error) {
+	s := v.cur.Load()
+	epoch := s.Epoch
+	for s.Index <= after && s.Epoch == epoch {
+		select {
+		case <-s.changed:
+			s = v.cur.Load()
+		case <-ctx.Done():
+			return v.cur.Load(), ctx.Err()
+		}
+	}
+	return s, nil
+}
+
+// Advance publishes recs, the services that the log entries up to index have
+// changed, in the order of the log. A record that would take its service back
+// inside its epoch is ignored. A record of another epoch starts that epoch for
+// the snapshot; an epoch that begins without any record needs Reset.
+func (v *View[T]) Advance(index uint64, recs []*conf.Record) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	old := v.cur.Load()
+	b := v.builder(old)
+	epoch := old.Epoch
+	for _, r := range recs {
+		if b.put(r) && r.Epoch != "" {
+			epoch = r.Epoch
+		}
+	}
+	v.publish(old, b, max(index, old.Index), epoch, old.Source)
+}
+
+// Reset replaces everything by recs: at the start, after a restore, when a new
+// epoch begins. An entry whose record is equal stays the same entry, so nobody
+// waiting for it wakes up. Inside one epoch Reset never takes back what the View
+// has already shown: a replica that is behind the last-known-good file catches
+// up from the log without its readers seeing older versions in between.
+func (v *View[T]) Reset(source, epoch string, index uint64, recs []*conf.Record) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	old := v.cur.Load()
+	b := v.builder(old)
+	if epoch != "" && epoch == old.Epoch {
+		index = max(index, old.Index)
+	} else {
+		keep := make(map[string]bool, len(recs))
+		for _, r := range recs {
+			keep[r.Service] = true
+		}
+		old.table.each(func(e *Entry[T]) {
+			if !keep[e.Record.Service] {
+				b.remove(e)
+			}
+		})
+	}
+	for _, r := range recs {
+		b.put(r)
+	}
+	v.publish(old, b, index, epoch, source)
+}
+
+// publish makes the new snapshot loadable and only then wakes whoever waits for it.
+func (v *View[T]) publish(old *Snapshot[T], b *builder[T], index uint64, epoch, source string) {
+	next := &Snapshot[T]{
+		Index: index, Epoch: epoch, Source: source,
+		table: b.table, names: b.names, count: b.count, changed: make(chan struct{}), seed: v.seed,
+	}
+	v.cur.Store(next)
+	for _, e := range b.replaced {
+		close(e.changed)
+	}
+	if next.names != old.names {
+		close(old.names.changed)
+	}
+	close(old.changed)
+}
+
+// builder collects the changes of one Advance or Reset on top of base, the table
+// that readers see, and copies what it touches.
+type builder[T any] struct {
+	view     *View[T]
+	base     *table[T]
+	table    *table[T] // base until the first change
+	names    *names
+	count    int
+	replaced []*Entry[T] // entries of base that are not in table any more
+}
+
+func (v *View[T]) builder(old *Snapshot[T]) *builder[T] {
+	return &builder[T]{view: v, base: old.table, table: old.table, names: old.names, count: old.count}
+}
+
+// put takes r in, unless the table has it already or has something newer.
+func (b *builder[T]) put(r *conf.Record) bool {
+	h := maphash.String(b.view.seed, r.Service)
+	old := b.table.get(h, r.Service)
+	if old != nil && (older(r, old.Record) || equal(r, old.Record)) {
+		return false
+	}
+	e := &Entry[T]{Record: r, Doc: b.view.render(r), hash: h, changed: make(chan struct{})}
+	bucket := b.writable(h)
+	if old == nil {
+		*bucket = append(*bucket, e)
+		b.count++
+		b.rename()
+		return true
+	}
+	(*bucket)[slices.Index(*bucket, old)] = e
+	b.retire(old)
+	return true
+}
+
+func (b *builder[T]) remove(e *Entry[T]) {
+	bucket := b.writable(e.hash)
+	i := slices.Index(*bucket, e)
+	*bucket = slices.Delete(*bucket, i, i+1)
+	b.count--
+	b.rename()
+	b.retire(e)
+}
+
+// retire notes e for the wake-up, unless it was made for this change itself.
+func (b *builder[T]) retire(e *Entry[T]) {
+	if b.base.get(e.hash, e.Record.Service) == e {
+		b.replaced = append(b.replaced, e)
+	}
+}
+
+// rename notes that the set of names is another one now.
+func (b *builder[T]) rename() {
+	if b.names == b.view.cur.Load().names {
+		b.names = newNames()
+	}
+}
+
+// writable returns the bucket of hash h in a copy that b alone has.
+func (b *builder[T]) writable(h uint64) *[]*Entry[T] {
+	if b.table == b.base {
+		t := *b.base
+		b.table = &t
+	}
+	i, j := slot(h)
+	if b.table[i] == nil {
+		b.table[i] = &node[T]{}
+	} else if b.table[i] == b.base[i] {
+		n := *b.base[i]
+		b.table[i] = &n
+	}
+	// A bucket holds a few entries: copying it again for another change of the
+	// same batch is cheaper than keeping a note of which ones were copied.
+	bucket := &b.table[i][j]
+	*bucket = append(make([]*Entry[T], 0, len(*bucket)+1), *bucket...)
+	return bucket
+}
+
+// older says whether r comes before have in the order of receivers: version,
+// then time of issue, inside one epoch. Times in conf.FormatTime's form order as text.
+func older(r, have *conf.Record) bool {
+	if r.Epoch != have.Epoch || r.Epoch == "" {
+		return false
+	}
+	if r.Version != have.Version {
+		return r.Version < have.Version
+	}
+	return r.IssuedAt < have.IssuedAt
+}
+
+func equal(a, b *conf.Record) bool {
+	if a == b {
+		return true
+	}
+	return a.Service == b.Service && a.Version == b.Version && a.Epoch == b.Epoch &&
+		a.Checksum == b.Checksum && a.IssuedAt == b.IssuedAt && a.Signature == b.Signature && a.KeyID == b.KeyID &&
+		a.UpdatedAt == b.UpdatedAt && a.UpdatedBy == b.UpdatedBy && a.Deleted == b.Deleted && a.Index == b.Index &&
+		bytes.Equal(a.Values, b.Values) && bytes.Equal(a.Config, b.Config) && bytes.Equal(a.Schema, b.Schema)
+}
+
+var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
