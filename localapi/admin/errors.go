@@ -1,0 +1,133 @@
+package admin
+
+import (
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// statuses maps every code to its HTTP status.
+var statuses = map[conf.Code]int{
+	conf.CodeMalformed:       http.StatusBadRequest,
+	conf.CodeInvalid:         http.StatusUnprocessableEntity,
+	conf.CodeTooLarge:        http.StatusRequestEntityTooLarge,
+	conf.CodeUnauthenticated: http.StatusUnauthorized,
+	conf.CodeDenied:          http.StatusForbidden,
+	conf.CodeNotFound:        http.StatusNotFound,
+	conf.CodeMethod:          http.StatusMethodNotAllowed,
+	conf.CodeConflict:        http.StatusConflict,
+	conf.CodeImmutable:       http.StatusConflict,
+	conf.CodeUnsupported:     http.StatusNotImplemented,
+	conf.CodeReadOnly:        http.StatusServiceUnavailable,
+	conf.CodeNoQuorum:        http.StatusServiceUnavailable,
+	conf.CodeOutcomeUnknown:  http.StatusGatewayTimeout,
+	conf.CodeStale:           http.StatusServiceUnavailable,
+	conf.CodeRateLimited:     http.StatusTooManyRequests,
+	conf.CodeStorageFull:     http.StatusInsufficientStorage,
+	conf.CodeCorrupt:         http.StatusServiceUnavailable,
+	conf.CodeLocked:          http.StatusServiceUnavailable,
+	conf.CodeSchemaMismatch:  http.StatusServiceUnavailable,
+	conf.CodeUsage:           http.StatusBadRequest,
+	conf.CodeInternal:        http.StatusInternalServerError,
+}
+
+// retryAfter holds the seconds after which it is worth to ask again.
+var retryAfter = map[conf.Code]int{
+	conf.CodeReadOnly: 5,
+	conf.CodeNoQuorum: 1,
+	conf.CodeStale:    1,
+	conf.CodeLocked:   5,
+}
+
+// edgeError is an error with a status or headers that its code alone does not
+// give.
+type edgeError struct {
+	err    *conf.Error
+	status int
+	header http.Header
+}
+
+func (e *edgeError) Error() string { return e.err.Error() }
+func (e *edgeError) Unwrap() error { return e.err }
+
+// errorBody is the body of every answer that is not a success.
+type errorBody struct {
+	Success bool              `json:"success"`
+	Error   string            `json:"error"`
+	Code    conf.Code         `json:"code"`
+	Hint    string            `json:"hint,omitempty"`
+	Details []conf.FieldError `json:"details,omitempty"`
+	Current *uint64           `json:"current_version,omitempty"`
+	Request string            `json:"request_id,omitempty"`
+}
+
+// updateErrorBody is a superset of the seed's ConfigUpdateResponse.
+type updateErrorBody struct {
+	errorBody
+	NewVersion *uint64 `json:"new_version"`
+}
+
+// failure turns err into an answer. Only the log gets to see what an internal
+// error says, and what made a server-side one happen.
+func (h *Handler) failure(c *call, err error) reply {
+	e, ok := errors.AsType[*conf.Error](err)
+	if !ok {
+		e = &conf.Error{Code: conf.CodeInternal, Message: "internal error", Err: err}
+	}
+	status, known := statuses[e.Code]
+	if !known {
+		status = http.StatusInternalServerError
+	}
+	header := http.Header{}
+	if s := retryAfter[e.Code]; s > 0 {
+		header.Set("Retry-After", strconv.Itoa(s))
+	}
+	if ee, ok := errors.AsType[*edgeError](err); ok {
+		if ee.status != 0 {
+			status = ee.status
+		}
+		for k, v := range ee.header {
+			header[k] = v
+		}
+	}
+	body := errorBody{Error: e.Error(), Code: e.Code, Hint: conf.HintOf(e), Details: e.Details}
+	if e.Code == conf.CodeConflict {
+		body.Current = &e.Current
+	}
+	if status >= http.StatusInternalServerError {
+		h.o.Logger.Warn("admin request failed", "request_id", c.id, "method", c.r.Method, "route", c.name(),
+			"status", status, "code", string(e.Code), "error", err.Error())
+		body.Error, body.Request = e.Message, c.id
+	}
+	if status == http.StatusInternalServerError {
+		body = errorBody{
+			Error: "internal error", Code: conf.CodeInternal, Request: c.id,
+			Hint: "look for request_id " + c.id + " in the log of the agent",
+		}
+	}
+	if c.route != nil && c.route.update {
+		return reply{status: status, header: header, body: updateErrorBody{errorBody: body}}
+	}
+	return reply{status: status, header: header, body: body}
+}
+
+func rateLimited(wait time.Duration) error {
+	secs := max(1, int(math.Ceil(wait.Seconds())))
+	return &edgeError{
+		err: conf.Errorf(conf.CodeRateLimited, "too many failed attempts from this address").
+			WithHint("wait %d s, then send the right token in the X-API-Token header", secs),
+		header: http.Header{"Retry-After": {strconv.Itoa(secs)}},
+	}
+}
+
+// invalid is a CodeInvalid error about one member or parameter.
+func invalid(key, format string, args ...any) *conf.Error {
+	e := conf.Errorf(conf.CodeInvalid, format, args...)
+	e.Details = []conf.FieldError{{Key: key, Message: e.Message}}
+	e.Message = key + ": " + e.Message
+	return e
+}

@@ -1,0 +1,132 @@
+package admin
+
+import (
+	"net/http"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Route is one row of the table of routes.
+type Route struct {
+	Method  string
+	Path    string    // with :name for a parameter
+	Role    conf.Role // needed; "" for a route that is open without a token
+	Summary string
+	Query   []string // the parameters that the route knows; any other is refused
+
+	handle   func(*Handler, *call) (reply, error)
+	body     int      // most bytes of the body; 0 for a route without one
+	optional bool     // the body may be empty
+	types    []string // content types beside application/json
+	update   bool     // answers with the seed's ConfigUpdateResponse
+	match    bool     // understands If-Match
+	audit    bool     // a success is a "read" in the access log
+	long     bool     // runs to its end, whatever becomes of the caller
+}
+
+// envelope is the room that a body has beside the document in it.
+const envelope = 16 << 10
+
+// Routes is the table of routes: all that the API answers.
+func Routes() []Route {
+	const document = conf.MaxDocument + envelope
+	const small = 64 << 10
+	return []Route{
+		{
+			Method: http.MethodGet, Path: "/api/config/health", Summary: "Health of this agent",
+			handle: (*Handler).health,
+		},
+		{
+			Method: http.MethodGet, Path: "/openapi.json", Summary: "This API as an OpenAPI 3.1 document",
+			handle: (*Handler).openAPI,
+		},
+		{
+			Method: http.MethodPost, Path: "/api/config/rebuild", Summary: "Rebuild the store with a new epoch; needs REBUILD_TOKEN in the body",
+			handle: (*Handler).rebuild, body: small, optional: true, long: true,
+		},
+		{
+			Method: http.MethodGet, Path: "/api/config/me", Role: conf.RoleRead, Summary: "Name and role of the caller",
+			handle: (*Handler).me,
+		},
+		{
+			Method: http.MethodGet, Path: "/api/config/services", Role: conf.RoleRead, Summary: "List the services",
+			handle: (*Handler).listServices,
+		},
+		{
+			Method: http.MethodGet, Path: "/api/config/services/:service", Role: conf.RoleRead, Summary: "Read the configuration of a service",
+			Query: []string{"values", "version"}, handle: (*Handler).getService, audit: true,
+		},
+		{
+			Method: http.MethodPut, Path: "/api/config/services/:service", Role: conf.RoleWrite, Summary: "Replace the stored values of a service",
+			Query: []string{"reason"}, handle: (*Handler).putService, body: document, update: true, match: true,
+		},
+		{
+			Method: http.MethodPatch, Path: "/api/config/services/:service", Role: conf.RoleWrite, Summary: "Change some values of a service (JSON merge patch)",
+			Query: []string{"version", "reason"}, handle: (*Handler).patchService, body: conf.MaxDocument,
+			types: []string{"application/merge-patch+json"}, update: true, match: true,
+		},
+		{
+			Method: http.MethodDelete, Path: "/api/config/services/:service", Role: conf.RoleWrite, Summary: "Delete the configuration of a service",
+			Query: []string{"version", "reason"}, handle: (*Handler).deleteService, update: true, match: true,
+		},
+		{
+			Method: http.MethodPost, Path: "/api/config/services/:service/validate", Role: conf.RoleRead, Summary: "Check a change without making it",
+			handle: (*Handler).validateService, body: document,
+		},
+		{
+			Method: http.MethodPost, Path: "/api/config/services/:service/restore", Role: conf.RoleWrite, Summary: "Make the values of an earlier version the current ones",
+			Query: []string{"reason"}, handle: (*Handler).restoreService, body: small, update: true, match: true,
+		},
+		{
+			Method: http.MethodGet, Path: "/api/config/services/:service/versions", Role: conf.RoleRead, Summary: "List the versions of a service, newest first",
+			Query: []string{"limit"}, handle: (*Handler).listVersions, audit: true,
+		},
+		{
+			Method: http.MethodPost, Path: "/api/config/search", Role: conf.RoleRead, Summary: "Search keys, values and descriptions of all services",
+			handle: (*Handler).search, body: small, audit: true,
+		},
+		{
+			Method: http.MethodGet, Path: "/api/config/history", Role: conf.RoleRead, Summary: "Who changed which key, when and why",
+			Query:  []string{"service", "key", "user", "since", "until", "version", "limit", "offset"},
+			handle: (*Handler).history, audit: true,
+		},
+		{
+			Method: http.MethodGet, Path: "/api/config/schemas", Role: conf.RoleRead, Summary: "List the schemas",
+			handle: (*Handler).listSchemas,
+		},
+		{
+			Method: http.MethodGet, Path: "/api/config/schemas/:service", Role: conf.RoleRead, Summary: "Read the schema of a service and its fields",
+			handle: (*Handler).getSchema,
+		},
+		{
+			Method: http.MethodPut, Path: "/api/config/schemas/:service", Role: conf.RoleWrite, Summary: "Store the schema of a service",
+			Query: []string{"reason"}, handle: (*Handler).putSchema, body: conf.MaxSchema,
+			types: []string{"application/schema+json"},
+		},
+		{
+			Method: http.MethodGet, Path: "/api/config/profiles", Role: conf.RoleRead, Summary: "List the profiles",
+			handle: (*Handler).listProfiles,
+		},
+		{
+			Method: http.MethodGet, Path: "/api/config/profiles/:name", Role: conf.RoleRead, Summary: "Read a profile",
+			handle: (*Handler).getProfile,
+		},
+		{
+			Method: http.MethodPut, Path: "/api/config/profiles/:name", Role: conf.RoleWrite, Summary: "Save a profile",
+			Query: []string{"service", "reason"}, handle: (*Handler).putProfile, body: document, optional: true,
+		},
+		{
+			Method: http.MethodDelete, Path: "/api/config/profiles/:name", Role: conf.RoleWrite, Summary: "Delete a profile",
+			Query: []string{"reason"}, handle: (*Handler).deleteProfile,
+		},
+		{
+			Method: http.MethodPost, Path: "/api/config/profiles/:name/activate", Role: conf.RoleWrite, Summary: "Put the values of a profile into effect",
+			Query: []string{"reason"}, handle: (*Handler).activateProfile, body: small, optional: true,
+		},
+		{
+			Method: http.MethodGet, Path: "/api/config/access", Role: conf.RoleWrite, Summary: "The access log: who read, changed or was refused",
+			Query:  []string{"user", "action", "service", "since", "until", "limit", "offset"},
+			handle: (*Handler).access, audit: true,
+		},
+	}
+}
