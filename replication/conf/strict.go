@@ -21,7 +21,11 @@ import (
 //
 // encoding/json alone would let the last duplicate win, replace bad UTF-8, and
 // round large integers, so two readers of one document could see two values.
-func ParseJSON(data []byte, max int) (any, error) {
+func ParseJSON(data []byte, max int) (any, error) { return ParseJSONDepth(data, max, MaxDepth) }
+
+// ParseJSONDepth is ParseJSON with another limit than MaxDepth: for envelopes,
+// which nest a whole document deeper than it stands alone.
+func ParseJSONDepth(data []byte, max, depth int) (any, error) {
 	if len(data) > max {
 		return nil, Errorf(CodeTooLarge, "document of %d bytes is over the limit of %d", len(data), max)
 	}
@@ -30,7 +34,7 @@ func ParseJSON(data []byte, max int) (any, error) {
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
-	p := parser{dec: dec}
+	p := parser{dec: dec, limit: depth}
 	v, err := p.value(0)
 	if err != nil {
 		return nil, p.locate(err)
@@ -59,8 +63,9 @@ func ParseObject(data []byte, max int) (map[string]any, error) {
 }
 
 type parser struct {
-	dec  *json.Decoder
-	path []string
+	dec   *json.Decoder
+	limit int
+	path  []string
 }
 
 func (p *parser) locate(err error) error {
@@ -78,8 +83,8 @@ func (p *parser) locate(err error) error {
 }
 
 func (p *parser) value(depth int) (any, error) {
-	if depth > MaxDepth {
-		return nil, fmt.Errorf("nested deeper than %d levels", MaxDepth)
+	if depth > p.limit {
+		return nil, fmt.Errorf("nested deeper than %d levels", p.limit)
 	}
 	tok, err := p.dec.Token()
 	if err != nil {

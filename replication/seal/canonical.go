@@ -1,0 +1,265 @@
+package seal
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/gowebpki/jcs"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// maxDepth bounds the recursion on a value. It is above conf.MaxDepth because
+// the envelopes nest a document that has used that up.
+const maxDepth = 2 * conf.MaxDepth
+
+// Canonical returns the RFC 8785 form of v: a value as conf.ParseJSON decodes
+// it, or anything that encoding/json can marshal. A number that is not a finite
+// 64-bit float, or that would be written as an integer of 2^53 or more, is
+// refused with CodeInvalid and the key in Details.
+func Canonical(v any) ([]byte, error) { return AppendCanonical(nil, v) }
+
+// AppendCanonical is Canonical, appended to dst.
+func AppendCanonical(dst []byte, v any) ([]byte, error) { return appendValue(dst, v, 0) }
+
+// CanonicalJSON returns the RFC 8785 form of one JSON text of any kind, scalars
+// included. The text is parsed with the strictness of conf.ParseJSON; its size
+// is up to the caller.
+func CanonicalJSON(raw []byte) ([]byte, error) {
+	v, err := conf.ParseJSONDepth(raw, len(raw), maxDepth)
+	if err != nil {
+		return nil, err
+	}
+	return AppendCanonical(make([]byte, 0, len(raw)), v)
+}
+
+func appendValue(dst []byte, v any, depth int) ([]byte, error) {
+	if depth > maxDepth {
+		return nil, conf.Errorf(conf.CodeInvalid, "nested deeper than %d levels", maxDepth)
+	}
+	switch t := v.(type) {
+	case nil:
+		return append(dst, "null"...), nil
+	case bool:
+		return strconv.AppendBool(dst, t), nil
+	case string:
+		if !utf8.ValidString(t) {
+			return nil, conf.Errorf(conf.CodeInvalid, "text is not valid UTF-8")
+		}
+		return AppendString(dst, t), nil
+	case json.Number:
+		return appendNumber(dst, string(t))
+	case float64:
+		return appendFloat(dst, t)
+	case int:
+		return appendNumber(dst, strconv.Itoa(t))
+	case int64:
+		return appendNumber(dst, strconv.FormatInt(t, 10))
+	case uint64:
+		return appendNumber(dst, strconv.FormatUint(t, 10))
+	case map[string]any:
+		return appendObject(dst, t, depth)
+	case []any:
+		return appendArray(dst, t, depth)
+	default:
+		return appendOther(dst, v, depth)
+	}
+}
+
+// appendOther goes through encoding/json, for structs and json.RawMessage.
+func appendOther(dst []byte, v any, depth int) ([]byte, error) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeInvalid, "value has no JSON form: %w", err)
+	}
+	decoded, err := conf.ParseJSONDepth(raw, len(raw), maxDepth)
+	if err != nil {
+		return nil, err
+	}
+	return appendValue(dst, decoded, depth)
+}
+
+func appendObject(dst []byte, m map[string]any, depth int) ([]byte, error) {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		if !utf8.ValidString(k) {
+			return nil, conf.Errorf(conf.CodeInvalid, "a key is not valid UTF-8")
+		}
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, compareUTF16)
+	dst = append(dst, '{')
+	for i, k := range keys {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(AppendString(dst, k), ':')
+		var err error
+		if dst, err = appendValue(dst, m[k], depth+1); err != nil {
+			return nil, within(err, k)
+		}
+	}
+	return append(dst, '}'), nil
+}
+
+func appendArray(dst []byte, a []any, depth int) ([]byte, error) {
+	dst = append(dst, '[')
+	for i, v := range a {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		var err error
+		if dst, err = appendValue(dst, v, depth+1); err != nil {
+			return nil, within(err, strconv.Itoa(i))
+		}
+	}
+	return append(dst, ']'), nil
+}
+
+// within puts the name of the enclosing member before the key that err is about.
+func within(err error, member string) error {
+	e, ok := errors.AsType[*conf.Error](err)
+	if !ok {
+		return err
+	}
+	c := *e
+	if len(e.Details) == 0 {
+		c.Details = []conf.FieldError{{Key: member, Message: e.Message}}
+	} else {
+		c.Details = []conf.FieldError{{Key: member + "." + e.Details[0].Key, Message: e.Details[0].Message}}
+	}
+	return &c
+}
+
+// appendNumber writes the decimal text of a number, which need not come from a
+// parser.
+func appendNumber(dst []byte, text string) ([]byte, error) {
+	if smallInteger(text) {
+		return append(dst, text...), nil
+	}
+	if !numberText(text) {
+		return nil, conf.Errorf(conf.CodeInvalid, "%q is not a JSON number", clip(text))
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeInvalid, "number %s does not fit a 64-bit float", clip(text))
+	}
+	mantissa, _, _ := strings.Cut(strings.ToLower(text), "e")
+	if f == 0 && strings.ContainsAny(mantissa, "123456789") {
+		return nil, conf.Errorf(conf.CodeInvalid, "number %s is too small for a 64-bit float", clip(text))
+	}
+	if !strings.ContainsAny(text, ".eE") && math.Abs(f) >= conf.MaxInteger {
+		return nil, beyond(text)
+	}
+	return appendFloat(dst, f)
+}
+
+func appendFloat(dst []byte, f float64) ([]byte, error) {
+	text, err := jcs.NumberToJSON(f)
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeInvalid, "number is not finite")
+	}
+	// Below 1e21 the form has no exponent, so readers would take it for an
+	// integer, and ours would refuse it.
+	if math.Abs(f) >= conf.MaxInteger && !strings.ContainsAny(text, ".e") {
+		return nil, beyond(text)
+	}
+	return append(dst, text...), nil
+}
+
+func beyond(text string) error {
+	return conf.Errorf(conf.CodeInvalid, "integer %s is beyond 2^53", clip(text)).
+		WithHint("write it as a string: JSON numbers of this size are changed by many readers")
+}
+
+// smallInteger is the common case: an integer whose text is canonical already.
+func smallInteger(s string) bool {
+	if len(s) == 0 || len(s) > 15 || (s[0] == '0' && len(s) > 1) {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// numberText says whether s is a number by the grammar of RFC 8259: no space
+// around it, and none of the forms that only strconv knows.
+func numberText(s string) bool {
+	if s == "" || (s[0] != '-' && (s[0] < '0' || s[0] > '9')) {
+		return false
+	}
+	if last := s[len(s)-1]; last < '0' || last > '9' {
+		return false
+	}
+	return json.Valid([]byte(s))
+}
+
+const hexDigits = "0123456789abcdef"
+
+// AppendString appends s as an RFC 8785 string. s must be valid UTF-8.
+func AppendString(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	from := 0
+	for i := range len(s) {
+		c := s[i]
+		if c >= 0x20 && c != '"' && c != '\\' {
+			continue
+		}
+		dst = append(dst, s[from:i]...)
+		from = i + 1
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\b':
+			dst = append(dst, '\\', 'b')
+		case '\t':
+			dst = append(dst, '\\', 't')
+		case '\n':
+			dst = append(dst, '\\', 'n')
+		case '\f':
+			dst = append(dst, '\\', 'f')
+		case '\r':
+			dst = append(dst, '\\', 'r')
+		default:
+			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+	}
+	return append(append(dst, s[from:]...), '"')
+}
+
+// compareUTF16 orders keys by their UTF-16 code units, as RFC 8785 wants. That
+// differs from the order of the UTF-8 bytes only where a character beyond the
+// basic plane, whose units start at U+D800, meets one of U+E000 to U+FFFF.
+func compareUTF16(a, b string) int {
+	n := min(len(a), len(b))
+	i := 0
+	for i < n && a[i] == b[i] {
+		i++
+	}
+	if i == n {
+		return cmp.Compare(len(a), len(b))
+	}
+	// Lead bytes 0xEE and 0xEF start U+E000 to U+FFFF, 0xF0 and up the characters
+	// beyond the basic plane, which come first here.
+	if (a[i] >= 0xF0) != (b[i] >= 0xF0) && min(a[i], b[i]) >= 0xEE {
+		return cmp.Compare(b[i], a[i])
+	}
+	return cmp.Compare(a[i], b[i])
+}
+
+// clip keeps foreign text in errors short.
+func clip(s string) string {
+	if len(s) > 40 {
+		return s[:40] + "..."
+	}
+	return s
+}

@@ -1,0 +1,20 @@
+package seal
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+)
+
+// MAC is the lower-case hex HMAC-SHA256 of data.
+func MAC(key, data []byte) string {
+	h := hmac.New(sha256.New, key)
+	h.Write(data)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// CheckMAC says, in constant time, whether hexMAC is MAC(key, data). It takes
+// lower-case digits only, and never accepts an empty key.
+func CheckMAC(key, data []byte, hexMAC string) bool {
+	return len(key) > 0 && hmac.Equal([]byte(MAC(key, data)), []byte(hexMAC))
+}
