@@ -1,0 +1,161 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// maxAnswer bounds what an answer may hold in memory.
+const maxAnswer = 64 << 20
+
+// request is one call of an agent.
+type request struct {
+	method string
+	path   []string // segments, not escaped
+	query  url.Values
+	header http.Header
+	body   []byte
+	id     string // Idempotency-Key of a change; made when empty
+	change bool   // it changes something, so a lost answer leaves that open
+}
+
+// response is an answer that is a success or a 304.
+type response struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// do sends the request and reads the whole answer.
+func (c *Client) do(ctx context.Context, ep *endpoint, q request) (*response, error) {
+	if ep.base == nil {
+		return nil, conf.Errorf(conf.CodeUsage, "no address of the agent is given").WithHint("%s", ep.hint)
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.o.Timeout)
+		defer cancel()
+	}
+	var sent atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
+	target := ep.base.JoinPath(escape(q.path)...)
+	target.RawQuery = q.query.Encode()
+	req, err := http.NewRequestWithContext(ctx, q.method, target.String(), bytes.NewReader(q.body))
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeUsage, "bad request: %w", err)
+	}
+	for k, v := range q.header {
+		req.Header[k] = v
+	}
+	req.Header.Set("User-Agent", c.o.UserAgent)
+	if ep.token != "" {
+		if strings.ContainsFunc(ep.token, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			return nil, conf.Errorf(conf.CodeUsage, "the token has control characters in it").WithHint("check CONFIG_API_TOKEN for a line break")
+		}
+		req.Header.Set(ep.header, ep.token)
+	}
+	if len(q.body) > 0 && req.Header.Get("Content-Type") == "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if q.change {
+		if q.id == "" {
+			q.id = rand.Text()
+		}
+		req.Header.Set("Idempotency-Key", q.id)
+	}
+	res, err := ep.http.Do(req)
+	if err != nil {
+		return nil, ep.failed(q, err, sent.Load())
+	}
+	defer func() { _ = res.Body.Close() }() // it was read, or is of no use
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	if err != nil {
+		return nil, ep.failed(q, err, true)
+	}
+	if len(body) > maxAnswer {
+		return nil, conf.Errorf(conf.CodeTooLarge, "the answer of the agent is over %d bytes", maxAnswer).WithHint("ask for a smaller page")
+	}
+	if (res.StatusCode >= 200 && res.StatusCode < 300) || res.StatusCode == http.StatusNotModified {
+		return &response{status: res.StatusCode, header: res.Header, body: body}, nil
+	}
+	return nil, ep.refused(q, res, body)
+}
+
+func escape(path []string) []string {
+	out := make([]string, len(path))
+	for i, p := range path {
+		// JoinPath would take . and .. for directories.
+		out[i] = strings.ReplaceAll(url.PathEscape(p), ".", "%2E")
+	}
+	return out
+}
+
+// failed says what it means that no answer came.
+func (ep *endpoint) failed(q request, err error, sent bool) error {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
+		err = ue.Err // without the URL, which holds what was asked
+	}
+	if sent && q.change {
+		return conf.Errorf(conf.CodeOutcomeUnknown, "the answer of the agent at %s was lost: %w", ep.base, err).
+			WithHint("the change may have been made: read it back, or repeat it with the same request id")
+	}
+	if sent {
+		return conf.Errorf(conf.CodeInternal, "the answer of the agent at %s was lost: %w", ep.base, err).WithHint("ask again")
+	}
+	return conf.Errorf(conf.CodeInternal, "cannot reach the agent at %s: %w", ep.base, err).WithHint("%s", ep.hint)
+}
+
+// refused turns an error answer back into the error that the agent had.
+func (ep *endpoint) refused(q request, res *http.Response, body []byte) error {
+	var in struct {
+		Error   string            `json:"error"`
+		Code    conf.Code         `json:"code"`
+		Hint    string            `json:"hint"`
+		Details []conf.FieldError `json:"details"`
+		Current uint64            `json:"current_version"`
+	}
+	if err := json.Unmarshal(body, &in); err != nil || in.Code == "" {
+		// Some proxy between the two, or another program on that port. A gateway
+		// that gave up does not know what became of a change either.
+		code := conf.CodeInternal
+		if q.change && res.StatusCode >= http.StatusInternalServerError {
+			code = conf.CodeOutcomeUnknown
+		}
+		return conf.Errorf(code, "%s answered %s, and not as an agent does", ep.base, res.Status).WithHint("%s", ep.hint)
+	}
+	if !slices.Contains(conf.Codes(), in.Code) {
+		in.Error = fmt.Sprintf("%s (code %s)", in.Error, in.Code)
+		in.Code = conf.CodeInternal
+	}
+	return &conf.Error{Code: in.Code, Message: in.Error, Hint: in.Hint, Details: in.Details, Current: in.Current}
+}
+
+// into decodes an answer.
+func (ep *endpoint) into(res *response, dst any) error {
+	if err := json.Unmarshal(res.body, dst); err != nil {
+		return conf.Errorf(conf.CodeInternal, "%s did not answer as an agent does: %w", ep.base, err).WithHint("%s", ep.hint)
+	}
+	return nil
+}
+
+// get reads one resource of the admin API.
+func (c *Client) get(ctx context.Context, dst any, query url.Values, path ...string) error {
+	res, err := c.do(ctx, &c.admin, request{method: http.MethodGet, path: append([]string{"api", "config"}, path...), query: query})
+	if err != nil {
+		return err
+	}
+	return c.admin.into(res, dst)
+}

@@ -1,0 +1,139 @@
+package client
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Options say where an agent is and who asks. Addresses may be given as
+// host:port; an address of all interfaces (0.0.0.0) is asked on loopback.
+type Options struct {
+	AdminURL   string // CONFIG_MANAGER_HOST:CONFIG_MANAGER_PORT
+	LocalURL   string // CONFIG_LOCAL_ADDR; may be empty with UnixSocket
+	UnixSocket string // the local API is asked there instead of over TCP
+	Token      string // CONFIG_API_TOKEN, for the admin API
+	LocalToken string // content of the agent's token file, to see secrets
+
+	HTTPClient *http.Client // default: one without proxies, of its own
+	UserAgent  string       // default: holdfast-client
+	// Timeout bounds a call whose context has no deadline. Default: 40 s, more
+	// than an agent takes to give up itself.
+	Timeout time.Duration
+}
+
+// Client talks to one agent.
+type Client struct {
+	o     Options
+	admin endpoint
+	local endpoint
+}
+
+// endpoint is one of the two APIs.
+type endpoint struct {
+	base   *url.URL // nil when no address is known
+	http   *http.Client
+	header string // that carries the token
+	token  string
+	hint   string // how to point to it
+}
+
+// New makes a client. Nothing is sent before the first call; an API whose
+// address is left out answers with conf.CodeUsage.
+func New(o Options) (*Client, error) {
+	if o.UserAgent == "" {
+		o.UserAgent = "holdfast-client"
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 40 * time.Second
+	}
+	c := &Client{
+		o: o,
+		admin: endpoint{
+			header: "X-API-Token", token: o.Token,
+			hint: "start the agent, or point to it with CONFIG_MANAGER_HOST and CONFIG_MANAGER_PORT",
+		},
+		local: endpoint{
+			header: "X-Holdfast-Token", token: o.LocalToken,
+			hint: "start the agent, or point to it with CONFIG_LOCAL_ADDR",
+		},
+	}
+	var err error
+	if c.admin.base, err = parse(o.AdminURL); err != nil {
+		return nil, err
+	}
+	if o.UnixSocket != "" && o.LocalURL == "" {
+		o.LocalURL = "http://localhost"
+	}
+	if c.local.base, err = parse(o.LocalURL); err != nil {
+		return nil, err
+	}
+	c.admin.http = httpClient(o.HTTPClient, "")
+	c.local.http = httpClient(o.HTTPClient, o.UnixSocket)
+	return c, nil
+}
+
+// Close gives up idle connections.
+func (c *Client) Close() {
+	c.admin.http.CloseIdleConnections()
+	c.local.http.CloseIdleConnections()
+}
+
+// httpClient never follows a redirect (the token would go along), and uses no
+// proxy of its own accord: an agent is beside its caller.
+func httpClient(given *http.Client, socket string) *http.Client {
+	out := &http.Client{}
+	if given != nil {
+		*out = *given
+	}
+	out.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	if given == nil || socket != "" {
+		dialer := &net.Dialer{Timeout: 5 * time.Second}
+		t := &http.Transport{
+			DialContext:         dialer.DialContext,
+			MaxIdleConnsPerHost: 8,
+			IdleConnTimeout:     time.Minute,
+			TLSHandshakeTimeout: 5 * time.Second,
+		}
+		if socket != "" {
+			t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return dialer.DialContext(ctx, "unix", socket)
+			}
+		}
+		out.Transport = t
+	}
+	return out
+}
+
+func parse(address string) (*url.URL, error) {
+	if address == "" {
+		return nil, nil
+	}
+	if !strings.Contains(address, "://") {
+		address = "http://" + address
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		// Without the address itself: what went wrong may be a password in it.
+		return nil, conf.Errorf(conf.CodeUsage, "bad address of an agent").
+			WithHint("write it as host:port, or as http://host:port")
+	}
+	if addr, err := netip.ParseAddr(u.Hostname()); (err == nil && addr.IsUnspecified()) || u.Hostname() == "" {
+		host := "127.0.0.1"
+		if err == nil && addr.Is6() {
+			host = "[::1]"
+		}
+		if u.Port() != "" {
+			host += ":" + u.Port()
+		}
+		u.Host = host
+	}
+	u.Path = strings.TrimSuffix(u.Path, "/")
+	return u, nil
+}

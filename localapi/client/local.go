@@ -1,0 +1,99 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Document is what a service reads of itself from the agent beside it.
+type Document struct {
+	conf.ReadResponse
+	ETag   string
+	Source string        // replica, lkg or default
+	Age    time.Duration // since the agent last heard from a leader; negative when it does not say
+	Body   []byte        // the answer as it came
+}
+
+// Document reads the document of a service; with "" that of the agent's own.
+// With a local token it includes secrets.
+func (c *Client) Document(ctx context.Context, service string) (Document, error) {
+	res, err := c.document(ctx, service, "", 0)
+	if err != nil {
+		return Document{}, err
+	}
+	return c.decodeDocument(res)
+}
+
+// document asks for a document. With a tag it may answer 304; with a wait the
+// agent answers when there is something new, or the wait is over.
+func (c *Client) document(ctx context.Context, service, tag string, wait time.Duration) (*response, error) {
+	q := request{method: http.MethodGet, path: []string{"v1", "config"}, query: url.Values{}, header: http.Header{}}
+	if service != "" {
+		q.path = append(q.path, service)
+	}
+	if tag != "" {
+		q.header.Set("If-None-Match", tag)
+	}
+	if wait > 0 {
+		q.query.Set("wait", wait.String())
+		if _, ok := ctx.Deadline(); !ok {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, wait+c.o.Timeout)
+			defer cancel()
+		}
+	}
+	return c.do(ctx, &c.local, q)
+}
+
+func (c *Client) decodeDocument(res *response) (Document, error) {
+	out := Document{ETag: res.header.Get("Etag"), Source: res.header.Get("X-Config-Source"), Age: -1, Body: res.body}
+	if s, err := strconv.ParseFloat(res.header.Get("X-Config-Age"), 64); err == nil {
+		out.Age = time.Duration(s * float64(time.Second))
+	}
+	err := c.local.into(res, &out.ReadResponse)
+	return out, err
+}
+
+// Key reads the value of one key as JSON.
+func (c *Client) Key(ctx context.Context, service, key string) (json.RawMessage, error) {
+	return c.localText(ctx, nil, "v1", "config", service, key)
+}
+
+// Raw reads the value of one key as text: a string without its quotes.
+func (c *Client) Raw(ctx context.Context, service, key string) (string, error) {
+	body, err := c.localText(ctx, url.Values{"raw": {""}}, "v1", "config", service, key)
+	return string(body), err
+}
+
+// Env reads the configuration of a service as lines of a .env file. query holds
+// further parameters of that route, and may be nil.
+func (c *Client) Env(ctx context.Context, service string, query url.Values) (string, error) {
+	body, err := c.localText(ctx, query, "v1", "env", service)
+	return string(body), err
+}
+
+// Ready says whether the agent has configuration to serve; the error says why not.
+func (c *Client) Ready(ctx context.Context) error {
+	_, err := c.localText(ctx, nil, "readyz")
+	return err
+}
+
+// Live says whether the agent's local API answers at all.
+func (c *Client) Live(ctx context.Context) error {
+	_, err := c.localText(ctx, nil, "healthz")
+	return err
+}
+
+func (c *Client) localText(ctx context.Context, query url.Values, path ...string) ([]byte, error) {
+	res, err := c.do(ctx, &c.local, request{method: http.MethodGet, path: path, query: query})
+	if err != nil {
+		return nil, err
+	}
+	return res.body, nil
+}
