@@ -1,0 +1,108 @@
+package localapi
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"strconv"
+	"sync"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// detail is what a document holds besides itself: its single keys and its
+// environment. It is made at the first use, because most documents are only ever
+// read whole, and applying a change must not pay for what nobody asks.
+type detail struct {
+	config []byte
+	public *detail // what everybody may see of the same revision; nil when that is all
+
+	once   sync.Once
+	err    error
+	values map[string]*value
+	names  []string // the keys of values, parents before children
+	vars   []variable
+	env    representation
+}
+
+// value is one key of a document.
+type value struct {
+	json representation
+	raw  representation
+}
+
+// get makes the detail once and returns it.
+func (d *detail) get() *detail {
+	d.once.Do(d.build)
+	return d
+}
+
+func (d *detail) build() {
+	doc, err := conf.ParseObject(d.config, len(d.config))
+	if err != nil {
+		d.err = err
+		return
+	}
+	d.values = map[string]*value{}
+	d.walk(doc, "", doc)
+	d.vars = variables(d)
+	d.env = newRepresentation([]byte(formatShell(d.vars, "")), typeText)
+	if d.public != nil {
+		d.env.secret = !bytes.Equal(d.env.body, d.public.get().env.body)
+	}
+}
+
+// walk adds the members of obj and all below them. Names that no request can
+// carry are left out; a name that two paths lead to gets what conf.Lookup says.
+func (d *detail) walk(doc map[string]any, prefix string, obj map[string]any) {
+	for _, k := range conf.SortedKeys(obj) {
+		name := prefix + k
+		if k == "" || len(name) > conf.MaxKey {
+			continue
+		}
+		if _, known := d.values[name]; !known {
+			found, _ := conf.Lookup(doc, name)
+			d.values[name] = d.newValue(name, found)
+			d.names = append(d.names, name)
+		}
+		if sub, ok := obj[k].(map[string]any); ok {
+			d.walk(doc, name+".", sub)
+		}
+	}
+}
+
+func (d *detail) newValue(name string, v any) *value {
+	text := encode(v)
+	out := &value{json: newRepresentation(text, typeJSON), raw: newRepresentation(rawText(v, text), typeText)}
+	if d.public != nil {
+		seen := d.public.get().values[name]
+		secret := seen == nil || !bytes.Equal(seen.json.body, text)
+		out.json.secret, out.raw.secret = secret, secret
+	}
+	return out
+}
+
+// rawText is a value as a shell wants it: strings as they are, null as nothing,
+// all else as JSON.
+func rawText(v any, text []byte) []byte {
+	switch v := v.(type) {
+	case nil:
+		return []byte{}
+	case string:
+		return []byte(v)
+	case json.Number:
+		return []byte(v.String())
+	default:
+		return text
+	}
+}
+
+func newRepresentation(body []byte, contentType []string) representation {
+	sum := sha256.Sum256(body)
+	tag := `"` + hex.EncodeToString(sum[:8]) + `"`
+	return representation{
+		body: body, tag: tag, etag: []string{tag},
+		length: []string{strconv.Itoa(len(body))}, contentType: contentType,
+	}
+}

@@ -1,0 +1,155 @@
+package localapi
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// variable is one line of the environment of a document.
+type variable struct {
+	name  string // without a prefix
+	key   string
+	value string
+	skip  string // why it is left out; "" when it is not
+}
+
+// variables lists the environment: every key in its raw form, so an object stands
+// under its own name as JSON and its members under theirs. When two keys make one
+// name, the one that stands higher in the document has it.
+func variables(d *detail) []variable {
+	vars := make([]variable, 0, len(d.names))
+	owner := map[string]string{}
+	depth := func(key string) int { return strings.Count(key, ".") }
+	for _, key := range d.names {
+		name := variableName(key)
+		if had, taken := owner[name]; !taken || depth(key) < depth(had) {
+			owner[name] = key
+		}
+	}
+	for _, key := range d.names {
+		v := variable{name: variableName(key), key: key, value: string(d.values[key].raw.body)}
+		switch {
+		case owner[v.name] != key:
+			v.skip = fmt.Sprintf("%s is the name of %s", v.name, strconv.QuoteToASCII(owner[v.name]))
+		case strings.IndexByte(v.value, 0) >= 0:
+			v.skip = "its value has a NUL byte"
+		}
+		vars = append(vars, v)
+	}
+	return vars
+}
+
+// variableName is the key in upper case with everything that a variable's name
+// cannot hold turned into an underscore.
+func variableName(key string) string {
+	b := []byte(strings.ToUpper(key))
+	for i, c := range b {
+		if !(c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' && i > 0) {
+			b[i] = '_'
+		}
+	}
+	return string(b)
+}
+
+// reserved says whether a variable of this name would change how the shell or the
+// loader that reads the file works. A configuration must not be able to do that.
+func reserved(name string) bool {
+	switch name {
+	case "PATH", "IFS", "ENV", "HOME", "SHELL", "BASH_ENV", "SHELLOPTS", "BASHOPTS", "PS4", "PROMPT_COMMAND", "CDPATH",
+		"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "NODE_OPTIONS", "NODE_PATH", "PERL5OPT", "PERL5LIB", "RUBYOPT",
+		"RUBYLIB", "JAVA_TOOL_OPTIONS", "GCONV_PATH":
+		return true
+	}
+	return strings.HasPrefix(name, "LD_") || strings.HasPrefix(name, "DYLD_") || strings.HasPrefix(name, "BASH_FUNC_")
+}
+
+// formatShell writes the variables for POSIX sh and the dotenv readers.
+func formatShell(vars []variable, prefix string) string { return formatEnv(vars, prefix, quote) }
+
+// formatDocker writes them for docker run --env-file, which takes everything after
+// the first "=" as it stands and knows no way to write a line break.
+func formatDocker(vars []variable, prefix string) string {
+	return formatEnv(vars, prefix, func(s string) (string, bool) { return s, !strings.ContainsAny(s, "\r\n") })
+}
+
+func formatEnv(vars []variable, prefix string, write func(string) (string, bool)) string {
+	var b strings.Builder
+	for _, v := range vars {
+		skip := v.skip
+		text, ok := "", false
+		if skip == "" {
+			if text, ok = write(v.value); !ok {
+				skip = "its value has a line break"
+			}
+		}
+		if skip == "" && reserved(prefix+v.name) {
+			skip = prefix + v.name + " would change how the reader runs; ask with ?prefix="
+		}
+		if skip != "" {
+			fmt.Fprintf(&b, "# %s is left out: %s\n", strconv.QuoteToASCII(v.key), skip)
+			continue
+		}
+		b.WriteString(prefix)
+		b.WriteString(v.name)
+		b.WriteByte('=')
+		b.WriteString(text)
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// quote writes a value so that POSIX sh reads it back exactly, and dotenv readers
+// (python-dotenv, godotenv, docker compose) do too wherever they and sh have a
+// spelling in common. In order:
+//
+//  1. as it is, when every character is safe everywhere;
+//  2. in single quotes, when it has no single quote, no two backslashes in a row
+//     and none at its end (dotenv readers unescape those);
+//  3. in double quotes with \ before \ " $ and `; python-dotenv keeps the one
+//     before $ and `, there being no spelling that it and sh share;
+//  4. with \ before every special character, when it ends in a backslash: dotenv
+//     readers lose the closing quote of the other forms and with it the next lines.
+func quote(s string) (string, bool) {
+	switch {
+	case safe(s):
+		return s, true
+	case strings.HasSuffix(s, `\`):
+		return escapeBare(s), true
+	case !strings.Contains(s, `'`) && !strings.Contains(s, `\\`):
+		return `'` + s + `'`, true
+	default:
+		return `"` + doubleQuoter.Replace(s) + `"`, true
+	}
+}
+
+var doubleQuoter = strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`, "`", "\\`")
+
+func safe(s string) bool {
+	for i := range len(s) {
+		if !safeByte(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func safeByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_-+./,:@%=", c) >= 0
+}
+
+func escapeBare(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '\n':
+			b.WriteString("'\n'")
+		case safeByte(c) || c >= 0x80:
+			b.WriteByte(c)
+		default:
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,174 @@
+package localapi
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// statusOf is the HTTP status of each code.
+func statusOf(code conf.Code) int {
+	switch code {
+	case conf.CodeMalformed, conf.CodeUsage:
+		return http.StatusBadRequest
+	case conf.CodeUnauthenticated:
+		return http.StatusUnauthorized
+	case conf.CodeDenied:
+		return http.StatusForbidden
+	case conf.CodeNotFound:
+		return http.StatusNotFound
+	case conf.CodeMethod:
+		return http.StatusMethodNotAllowed
+	case conf.CodeConflict, conf.CodeImmutable:
+		return http.StatusConflict
+	case conf.CodeTooLarge:
+		return http.StatusRequestEntityTooLarge
+	case conf.CodeInvalid:
+		return http.StatusUnprocessableEntity
+	case conf.CodeRateLimited:
+		return http.StatusTooManyRequests
+	case conf.CodeUnsupported:
+		return http.StatusNotImplemented
+	case conf.CodeReadOnly, conf.CodeNoQuorum, conf.CodeStale, conf.CodeLocked, conf.CodeSchemaMismatch, conf.CodeOutcomeUnknown:
+		return http.StatusServiceUnavailable
+	case conf.CodeStorageFull:
+		return http.StatusInsufficientStorage
+	case conf.CodeCorrupt, conf.CodeInternal:
+		return http.StatusInternalServerError
+	}
+	return http.StatusInternalServerError
+}
+
+// failure is the body of every answer that is an error.
+type failure struct {
+	Success bool      `json:"success"`
+	Error   string    `json:"error"`
+	Code    conf.Code `json:"code"`
+	Hint    string    `json:"hint,omitempty"`
+}
+
+// fail answers with an error.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, route route, err *conf.Error) {
+	s.failStatus(w, r, route, statusOf(err.Code), err)
+}
+
+func (s *Server) failStatus(w http.ResponseWriter, r *http.Request, route route, status int, err *conf.Error) {
+	s.stateHeaders(w.Header())
+	s.writeJSON(w, r, route, status, failure{Error: err.Error(), Code: err.Code, Hint: err.Hint})
+}
+
+// writeJSON answers with something that is not a document.
+func (s *Server) writeJSON(w http.ResponseWriter, r *http.Request, route route, status int, v any) {
+	body := encode(v)
+	h := w.Header()
+	h["Content-Type"] = typeJSON
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	h["Cache-Control"] = cacheNever
+	h["X-Content-Type-Options"] = noSniff
+	s.metrics.count(route, status)
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body)
+	}
+}
+
+// unknownPath is the 404 of the router.
+func (s *Server) unknownPath(w http.ResponseWriter, r *http.Request) {
+	s.fail(w, r, routeOther, conf.Errorf(conf.CodeNotFound, "no such path").
+		WithHint("there are /v1/config/SERVICE[/KEY], /v1/env/SERVICE, /v1/watch/SERVICE, /v1/keys, /healthz, /readyz and /metrics"))
+}
+
+// explain says why what was asked for is not there, and what the caller may have
+// meant. doc is nil when the service has no document.
+func (s *Server) explain(t target, doc *Document) *conf.Error {
+	switch {
+	case doc != nil && doc.exists:
+		names := doc.plain.detail.get().names
+		return conf.Errorf(conf.CodeNotFound, "service %q has no key %q", doc.service, clip(t.key)).
+			WithHint("%s", suggest(t.key, names, "keys"))
+	case doc != nil && doc.deleted:
+		return conf.Errorf(conf.CodeNotFound, "service %q was deleted (version %d)", doc.service, doc.version).
+			WithHint("restore it with: holdfast rollback %s %d", doc.service, max(doc.version, 2)-1)
+	case doc != nil:
+		return conf.Errorf(conf.CodeNotFound, "service %q has a schema but no configuration yet", doc.service).
+			WithHint("set its required fields with: holdfast set %s KEY=VALUE", doc.service)
+	case t.service == "" && t.own:
+		return conf.Errorf(conf.CodeNotFound, "this agent was not told which service is its own").
+			WithHint("ask for /v1/config/SERVICE, or start the agent with CONFIG_SERVICE_NAME")
+	}
+	if err := conf.CheckService(t.service); err != nil {
+		return conf.Errorf(conf.CodeNotFound, "no such service: %w", err).WithHint("%s", conf.HintOf(err))
+	}
+	return conf.Errorf(conf.CodeNotFound, "no service %q", t.service).
+		WithHint("%s", suggest(t.service, s.source.Names(), "services"))
+}
+
+// suggest names what is close to a name that is not there, or some of what is.
+func suggest(name string, all []string, many string) string {
+	all = slices.Sorted(slices.Values(all))
+	if len(all) == 0 {
+		return "there are no " + many + " yet"
+	}
+	type match struct {
+		name string
+		far  int
+	}
+	var close []match
+	limit := max(2, len(name)/3)
+	for _, n := range all {
+		if len(name) > 0 && len(name) <= conf.MaxKey {
+			if strings.Contains(n, name) || strings.Contains(name, n) {
+				close = append(close, match{n, 1})
+			} else if far := distance(name, n, limit); far <= limit {
+				close = append(close, match{n, far})
+			}
+		}
+	}
+	slices.SortStableFunc(close, func(a, b match) int { return a.far - b.far })
+	const most = 3
+	if len(close) > 0 {
+		names := make([]string, 0, most)
+		for _, m := range close[:min(most, len(close))] {
+			names = append(names, m.name)
+		}
+		return "did you mean " + strings.Join(names, ", ") + "?"
+	}
+	const some = 10
+	text := "known " + many + ": " + strings.Join(all[:min(some, len(all))], ", ")
+	if more := len(all) - some; more > 0 {
+		text += " and " + strconv.Itoa(more) + " more"
+	}
+	return text
+}
+
+// distance is the Levenshtein distance of a and b, or anything over limit when it
+// is over limit.
+func distance(a, b string, limit int) int {
+	if d := len(a) - len(b); d > limit || -d > limit {
+		return limit + 1
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal, best := row[0], i+1
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, diagonal+1)
+			best = min(best, row[j+1])
+		}
+		if best > limit {
+			return limit + 1
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,49 @@
+package localapi
+
+import (
+	"net/http"
+
+	"github.com/julienschmidt/httprouter"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// serveKeys lists the public keys that verify signed updates.
+func (s *Server) serveKeys(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
+	keys := []Key{}
+	if s.opts.Keys != nil {
+		keys = append(keys, s.opts.Keys()...)
+	}
+	s.writeJSON(w, r, routeKeys, http.StatusOK, map[string][]Key{"keys": keys})
+}
+
+// serveHealth answers 200 for as long as the agent answers at all: an agent that
+// serves from its last-known-good file is alive, and restarting it helps nobody.
+// What is wrong stands in the body.
+func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
+	if s.opts.Health == nil {
+		s.fail(w, r, routeHealth, conf.Errorf(conf.CodeUnsupported, "this agent does not report its health"))
+		return
+	}
+	s.stateHeaders(w.Header())
+	s.writeJSON(w, r, routeHealth, http.StatusOK, s.opts.Health())
+}
+
+// serveReady answers 200 when the agent has what its service needs to start.
+func (s *Server) serveReady(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
+	if s.opts.Ready != nil {
+		if err := s.opts.Ready(); err != nil {
+			e := &conf.Error{Code: conf.CodeOf(err), Message: err.Error(), Hint: conf.HintOf(err)}
+			s.failStatus(w, r, routeReady, http.StatusServiceUnavailable, e)
+			return
+		}
+	}
+	s.stateHeaders(w.Header())
+	s.writeJSON(w, r, routeReady, http.StatusOK, map[string]bool{"ready": true})
+}
+
+func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
+	s.metrics.count(routeMetrics, http.StatusOK)
+	w.Header()["X-Content-Type-Options"] = noSniff
+	s.prom.ServeHTTP(w, r)
+}

@@ -1,0 +1,126 @@
+package localapi
+
+import (
+	"net/http"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// route is what a request is counted under.
+type route uint8
+
+const (
+	routeDocument route = iota
+	routeKey
+	routeEnv
+	routeWatch
+	routeKeys
+	routeHealth
+	routeReady
+	routeMetrics
+	routeOther
+	routes
+)
+
+var routeNames = [routes]string{"document", "key", "env", "watch", "keys", "health", "ready", "metrics", "other"}
+
+// refusal is why a guard turned a request away.
+type refusal uint8
+
+const (
+	refusedHost refusal = iota
+	refusedProxy
+	refusedBody
+	refusedToken
+	refusedConnection
+	refusals
+)
+
+var refusalNames = [refusals]string{"host", "proxy", "body", "token", "connections"}
+
+func (r refusal) String() string { return refusalNames[r] }
+
+// statuses are those that the server answers with; the last slot takes any other.
+var statuses = [...]int{200, 304, 400, 401, 403, 404, 405, 422, 500, 503, 0}
+
+func statusSlot(status int) int {
+	switch status {
+	case http.StatusOK:
+		return 0
+	case http.StatusNotModified:
+		return 1
+	}
+	for i, s := range statuses {
+		if s == status {
+			return i
+		}
+	}
+	return len(statuses) - 1
+}
+
+// metrics counts with plain atomics: a request costs one addition.
+type metrics struct {
+	requests    [routes][len(statuses)]atomic.Uint64
+	refused     [refusals]atomic.Uint64
+	panics      atomic.Uint64
+	connections atomic.Int64
+	polls       atomic.Int64
+	watches     atomic.Int64
+}
+
+func (m *metrics) count(r route, status int) { m.requests[r][statusSlot(status)].Add(1) }
+
+var (
+	descRequests = prometheus.NewDesc("holdfast_local_requests_total",
+		"Answers of the local API.", []string{"route", "code"}, nil)
+	descRefused = prometheus.NewDesc("holdfast_local_refused_total",
+		"Requests and connections that the local API turned away.", []string{"reason"}, nil)
+	descPanics = prometheus.NewDesc("holdfast_local_panics_total",
+		"Panics in handlers of the local API.", nil, nil)
+	descConnections = prometheus.NewDesc("holdfast_local_connections",
+		"Open connections of the local API.", nil, nil)
+	descWaiting = prometheus.NewDesc("holdfast_local_waiting",
+		"Requests that wait for a change.", []string{"kind"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descRequests, descRefused, descPanics, descConnections, descWaiting} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge := func(d *prometheus.Desc, v int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	for r := range m.requests {
+		for i, status := range statuses {
+			if n := m.requests[r][i].Load(); n > 0 {
+				code := "other"
+				if status != 0 {
+					code = strconv.Itoa(status)
+				}
+				counter(descRequests, n, routeNames[r], code)
+			}
+		}
+	}
+	for i := range m.refused {
+		counter(descRefused, m.refused[i].Load(), refusalNames[i])
+	}
+	counter(descPanics, m.panics.Load())
+	gauge(descConnections, m.connections.Load())
+	gauge(descWaiting, m.polls.Load(), "poll")
+	gauge(descWaiting, m.watches.Load(), "watch")
+}
+
+func metricsHandler(reg *prometheus.Registry) http.Handler {
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
+}

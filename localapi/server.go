@@ -1,0 +1,242 @@
+package localapi
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/julienschmidt/httprouter"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Defaults and limits of the server.
+const (
+	DefaultMaxWait        = 5 * time.Minute
+	DefaultMaxConnections = 4096
+
+	headerTimeout  = 5 * time.Second
+	idleTimeout    = 2 * time.Minute
+	writeTimeout   = 30 * time.Second // of one answer, and of one event of a stream
+	heartbeat      = 15 * time.Second
+	stopGrace      = 2 * time.Second // for answers under way; connections without a request are cut then
+	maxHeaderBytes = 16 << 10
+)
+
+// Options are what a Server needs. Source is required.
+type Options struct {
+	Service string               // the agent's own service, for /v1/config; may be empty
+	Source  Source               // the documents
+	Token   func() string        // the local token; nil or "" accepts none
+	Keys    func() []Key         // the keys that verify signed updates
+	Health  func() conf.Health   // for /healthz
+	Ready   func() error         // for /readyz; nil is always ready
+	Logger  *slog.Logger         // default: discard
+	Metrics *prometheus.Registry // where to register, and what /metrics shows; nil makes its own
+
+	AllowedHosts   []string      // more names for the Host header, without a port
+	AllowedUIDs    []uint32      // who may read secrets on the unix socket, beside this uid and root
+	MaxWait        time.Duration // longest ?wait=, DefaultMaxWait when 0
+	MaxConnections int           // open connections of one listener, DefaultMaxConnections when 0
+}
+
+// Key is a public key that verifies signed updates, as /v1/keys shows it.
+type Key struct {
+	ID        string `json:"key_id"`
+	Algorithm string `json:"algorithm"`
+	PEM       string `json:"public_key_pem"`
+	Raw       string `json:"public_key"` // base64 of the 32 bytes
+}
+
+// NewKey describes an Ed25519 public key.
+func NewKey(id string, pub ed25519.PublicKey) (Key, error) {
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil || len(pub) != ed25519.PublicKeySize {
+		return Key{}, conf.Errorf(conf.CodeInternal, "public key %s is not an Ed25519 key", id)
+	}
+	return Key{
+		ID: id, Algorithm: "Ed25519",
+		PEM: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})),
+		Raw: base64.StdEncoding.EncodeToString(pub),
+	}, nil
+}
+
+// Server answers the local HTTP API.
+type Server struct {
+	opts    Options
+	source  Source
+	log     *slog.Logger
+	router  *httprouter.Router
+	metrics *metrics
+	prom    http.Handler
+	hosts   map[string]bool
+	uids    map[uint32]bool
+
+	lastWarning atomic.Int64 // unix seconds: refusals are logged once a second at most
+
+	stopping chan struct{} // closed by the first Stop
+	mu       sync.Mutex
+	stopped  bool
+	servers  []*http.Server
+	serving  sync.WaitGroup // Serve calls and refused connections
+}
+
+// New makes a Server that listens nowhere yet.
+func New(opts Options) (*Server, error) {
+	if opts.Source == nil {
+		return nil, conf.Errorf(conf.CodeInternal, "the local API needs a source")
+	}
+	if opts.Service != "" {
+		if err := conf.CheckService(opts.Service); err != nil {
+			return nil, err
+		}
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Metrics == nil {
+		opts.Metrics = prometheus.NewRegistry()
+	}
+	if opts.MaxWait <= 0 {
+		opts.MaxWait = DefaultMaxWait
+	}
+	if opts.MaxConnections <= 0 {
+		opts.MaxConnections = DefaultMaxConnections
+	}
+	s := &Server{
+		opts: opts, source: opts.Source, log: opts.Logger, metrics: &metrics{},
+		hosts: map[string]bool{}, uids: map[uint32]bool{0: true, uint32(os.Getuid()): true},
+		stopping: make(chan struct{}),
+	}
+	for _, h := range opts.AllowedHosts {
+		name := hostName(h)
+		if name == "" {
+			return nil, conf.Errorf(conf.CodeUsage, "bad allowed host %q", h).WithHint("write a name or an address, an IPv6 address in brackets")
+		}
+		s.hosts[name] = true
+	}
+	for _, uid := range opts.AllowedUIDs {
+		s.uids[uid] = true
+	}
+	if err := opts.Metrics.Register(s.metrics); err != nil {
+		return nil, conf.Errorf(conf.CodeInternal, "register metrics: %w", err)
+	}
+	s.prom = metricsHandler(opts.Metrics)
+	s.router = s.routes()
+	return s, nil
+}
+
+// routes maps everything but a whole document, which ServeHTTP finds before: the
+// router allocates for a path with a parameter. It is given reads only.
+func (s *Server) routes() *httprouter.Router {
+	r := httprouter.New()
+	r.RedirectTrailingSlash, r.RedirectFixedPath = false, false
+	r.HandleMethodNotAllowed, r.HandleOPTIONS = false, false
+	r.NotFound = http.HandlerFunc(s.unknownPath)
+	for path, h := range map[string]httprouter.Handle{
+		"/v1/config": func(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
+			s.serveResource(w, r, routeDocument, target{service: s.opts.Service, own: true})
+		},
+		"/v1/config/:service/:key": func(w http.ResponseWriter, r *http.Request, p httprouter.Params) {
+			s.serveResource(w, r, routeKey, target{service: p[0].Value, kind: kindKey, key: p[1].Value})
+		},
+		"/v1/env/:service": func(w http.ResponseWriter, r *http.Request, p httprouter.Params) {
+			s.serveResource(w, r, routeEnv, target{service: p[0].Value, kind: kindEnv})
+		},
+		"/v1/env": func(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
+			s.serveResource(w, r, routeEnv, target{service: s.opts.Service, own: true, kind: kindEnv})
+		},
+		"/v1/watch/:service": s.watchNamed,
+		"/v1/watch":          s.watchOwn,
+		"/v1/keys":           s.serveKeys,
+		"/healthz":           s.serveHealth,
+		"/readyz":            s.serveReady,
+		"/metrics":           s.serveMetrics,
+	} {
+		r.GET(path, h)
+		r.HEAD(path, h)
+	}
+	return r
+}
+
+// Handler is the API without a listener, for a server of the caller's own. Give
+// that server ConnContext too, or callers on a unix socket count as strangers.
+func (s *Server) Handler() http.Handler { return s }
+
+// Serve answers the connections of l, TCP or unix, until Stop or until l fails.
+// It takes l over. It returns nil after Stop.
+func (s *Server) Serve(l net.Listener) error {
+	limited := &limitListener{Listener: l, server: s, max: int64(s.opts.MaxConnections)}
+	srv := &http.Server{
+		Handler:                      s,
+		ReadHeaderTimeout:            headerTimeout,
+		IdleTimeout:                  idleTimeout,
+		WriteTimeout:                 writeTimeout,
+		MaxHeaderBytes:               maxHeaderBytes,
+		DisableGeneralOptionsHandler: true,
+		ConnContext:                  ConnContext,
+		ConnState:                    limited.connState,
+		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	s.mu.Lock()
+	if s.stopped {
+		s.mu.Unlock()
+		return l.Close()
+	}
+	s.servers = append(s.servers, srv)
+	s.serving.Add(1)
+	s.mu.Unlock()
+	defer s.serving.Done()
+	if err := srv.Serve(limited); !errors.Is(err, http.ErrServerClosed) {
+		return conf.Errorf(conf.CodeInternal, "local API on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// Stop closes the listeners, ends waiting requests and streams at once, lets
+// answers that are under way finish until ctx or a short grace is over, and
+// returns when every Serve has.
+func (s *Server) Stop(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.stopped {
+		s.stopped = true
+		close(s.stopping)
+	}
+	servers := s.servers
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, stopGrace)
+	defer cancel()
+	var wg sync.WaitGroup
+	errs := make([]error, len(servers))
+	for i, srv := range servers {
+		wg.Go(func() {
+			if srv.Shutdown(ctx) != nil {
+				errs[i] = srv.Close()
+			}
+		})
+	}
+	wg.Wait()
+	s.serving.Wait()
+	return errors.Join(errs...)
+}
+
+// ended says whether Stop was called.
+func (s *Server) ended() bool {
+	select {
+	case <-s.stopping:
+		return true
+	default:
+		return false
+	}
+}
