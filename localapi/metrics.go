@@ -69,6 +69,7 @@ type metrics struct {
 	connections atomic.Int64
 	polls       atomic.Int64
 	watches     atomic.Int64
+	state       func() *State
 }
 
 func (m *metrics) count(r route, status int) { m.requests[r][statusSlot(status)].Add(1) }
@@ -84,11 +85,15 @@ var (
 		"Open connections of the local API.", nil, nil)
 	descWaiting = prometheus.NewDesc("holdfast_local_waiting",
 		"Requests that wait for a change.", []string{"kind"}, nil)
+	descIndex = prometheus.NewDesc("holdfast_local_config_index",
+		"Log index of the configuration that is served.", nil, nil)
+	descAge = prometheus.NewDesc("holdfast_local_config_age_seconds",
+		"Time since this agent last heard from a leader; absent when it never did.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descRequests, descRefused, descPanics, descConnections, descWaiting} {
+	for _, d := range []*prometheus.Desc{descRequests, descRefused, descPanics, descConnections, descWaiting, descIndex, descAge} {
 		ch <- d
 	}
 }
@@ -98,8 +103,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
-	gauge := func(d *prometheus.Desc, v int64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	for r := range m.requests {
 		for i, status := range statuses {
@@ -116,9 +121,15 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		counter(descRefused, m.refused[i].Load(), refusalNames[i])
 	}
 	counter(descPanics, m.panics.Load())
-	gauge(descConnections, m.connections.Load())
-	gauge(descWaiting, m.polls.Load(), "poll")
-	gauge(descWaiting, m.watches.Load(), "watch")
+	gauge(descConnections, float64(m.connections.Load()))
+	gauge(descWaiting, float64(m.polls.Load()), "poll")
+	gauge(descWaiting, float64(m.watches.Load()), "watch")
+	if st := m.state(); st != nil {
+		gauge(descIndex, float64(st.index))
+		if st.lag >= 0 {
+			gauge(descAge, st.lag.Seconds())
+		}
+	}
 }
 
 func metricsHandler(reg *prometheus.Registry) http.Handler {

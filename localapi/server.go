@@ -115,7 +115,7 @@ func New(opts Options) (*Server, error) {
 		opts.MaxConnections = DefaultMaxConnections
 	}
 	s := &Server{
-		opts: opts, source: opts.Source, log: opts.Logger, metrics: &metrics{},
+		opts: opts, source: opts.Source, log: opts.Logger, metrics: &metrics{state: opts.Source.State},
 		hosts: map[string]bool{}, uids: map[uint32]bool{0: true, uint32(os.Getuid()): true},
 		stopping: make(chan struct{}),
 	}

@@ -28,27 +28,23 @@ type Source interface {
 // for the age.
 type State struct {
 	epoch, source, age []string // header values, nil when not known
+	index              uint64
+	lag                time.Duration
 }
 
 // NewState makes a State: the epoch; the source ("replica", "lkg", "default", or
-// "" before there is any); and the time since this agent last heard from a
-// leader, negative when it never did (then X-Config-Age is left out).
-func NewState(epoch, source string, age time.Duration) *State {
-	s := &State{}
+// "" before there is any); the log index; and the time since this agent last
+// heard from a leader, negative when it never did (then X-Config-Age is left out).
+func NewState(epoch, source string, index uint64, age time.Duration) *State {
+	s := &State{index: index, lag: age}
 	if epoch != "" {
 		s.epoch = []string{epoch}
 	}
 	if source != "" {
 		s.source = []string{source}
 	}
-	return s.WithAge(age)
-}
-
-// WithAge is s with another age, for the ticker that keeps it true.
-func (s *State) WithAge(age time.Duration) *State {
-	c := &State{epoch: s.epoch, source: s.source}
 	if age >= 0 {
-		c.age = []string{strconv.FormatInt(int64(age/time.Second), 10)}
+		s.age = []string{strconv.FormatInt(int64(age/time.Second), 10)}
 	}
-	return c
+	return s
 }
