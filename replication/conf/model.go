@@ -54,6 +54,7 @@ type Field struct {
 	Env          string          `json:"env,omitempty"`     // x-env: the variable of an env secret
 	Default      json.RawMessage `json:"default,omitempty"` // absent for a required field
 	Required     bool            `json:"required,omitempty"`
+	JSONTypes    []string        `json:"json_types,omitempty"` // what the value may be, where Type alone does not say it
 }
 
 // Record is all that the cluster holds of one service at one version.
@@ -81,7 +82,7 @@ type Record struct {
 }
 
 // Exists says whether the service has a document to serve.
-func (r *Record) Exists() bool { return r != nil && r.Version > 0 && !r.Deleted && r.Config != nil }
+func (r *Record) Exists() bool { return r != nil && !r.Deleted && r.Config != nil }
 
 // ServiceConfig is the seed's model of that name; config_json holds it.
 type ServiceConfig struct {

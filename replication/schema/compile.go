@@ -1,0 +1,217 @@
+package schema
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+)
+
+// base is the address of every schema while it is compiled; nothing is loaded from it.
+const base = "https://schema.invalid/schema.json"
+
+// Compile reads the JSON Schema of a service. An error is a *conf.Error that
+// tells in Details all that is wrong with it.
+func Compile(service string, raw []byte) (s *Schema, err error) {
+	if err := conf.CheckService(service); err != nil {
+		return nil, err
+	}
+	doc, err := conf.ParseObject(raw, conf.MaxSchema)
+	if err != nil {
+		return nil, err
+	}
+	if path := oddNumber(doc, nil); path != nil {
+		return nil, invalid(service, []conf.FieldError{{Key: schemaKey(path), Message: numberRule}})
+	}
+	sc := scanner{}
+	sc.schema(doc, nil)
+	if sc.count > maxSubschemas {
+		sc.fail(nil, "more than %d subschemas", maxSubschemas)
+	}
+	if sc.details != nil {
+		return nil, invalid(service, sc.details)
+	}
+	c := &compiler{service: service, doc: doc, asked: map[string]bool{}}
+	// The second pass compiles the document that the first took the secrets out of.
+	for range 2 {
+		if s, err = c.run(); err != nil {
+			return nil, err
+		}
+		if !c.stripped {
+			break
+		}
+	}
+	return s, nil
+}
+
+// invalid makes the error of a schema that is refused.
+func invalid(service string, details []conf.FieldError) *conf.Error {
+	slices.SortStableFunc(details, func(a, b conf.FieldError) int { return cmp.Compare(a.Key, b.Key) })
+	first := details[0]
+	e := conf.Errorf(conf.CodeInvalid, "schema of %s is refused: %s: %s", service, first.Key, first.Message)
+	if n := len(details) - 1; n > 0 {
+		e.Message += fmt.Sprintf(" (and %d more)", n)
+	}
+	e.Details = details
+	return e.WithHint("correct the schema and put it again; nothing was changed")
+}
+
+// compiler turns one document into a Schema. It owns doc and takes the secrets
+// out of its `required` lists.
+type compiler struct {
+	service  string
+	doc      map[string]any
+	stripped bool
+	asked    map[string]bool // secrets that some `required` asked for
+
+	raws    map[*jsonschema.Schema]map[string]any
+	types   map[*jsonschema.Schema]types
+	secrets map[*jsonschema.Schema]bool
+	out     *Schema
+	details []conf.FieldError
+}
+
+func (c *compiler) fail(key, format string, args ...any) {
+	if len(c.details) < maxErrors {
+		c.details = append(c.details, conf.FieldError{Key: clip(key), Message: fmt.Sprintf(format, args...)})
+	}
+}
+
+func (c *compiler) run() (*Schema, error) {
+	c.stripped = false
+	c.raws = map[*jsonschema.Schema]map[string]any{}
+	c.types = map[*jsonschema.Schema]types{}
+	sch, err := c.library()
+	if err != nil {
+		return nil, err
+	}
+	g := collect(sch)
+	depth, unfit := g.depth()
+	if unfit != nil {
+		return nil, invalid(c.service, []conf.FieldError{{Key: schemaKey(pointer(unfit.at)), Message: unfit.text}})
+	}
+	c.secrets = c.secretNodes(g)
+	c.out = &Schema{service: c.service, validate: sch, byKey: map[string]*prop{}, depth: depth}
+	c.rootObject(sch)
+	if c.details != nil {
+		return nil, invalid(c.service, c.details)
+	}
+	slices.SortFunc(c.out.leaves, func(a, b *prop) int { return cmp.Compare(a.field.Key, b.field.Key) })
+	return c.out, nil
+}
+
+// library compiles the document with the library, and words its errors.
+func (c *compiler) library() (sch *jsonschema.Schema, err error) {
+	// A schema comes from outside; a fault of the library must not end the process.
+	defer func() {
+		if r := recover(); r != nil {
+			err = invalid(c.service, []conf.FieldError{{Key: "(schema)", Message: fmt.Sprintf("cannot be compiled: %v", r)}})
+		}
+	}()
+	lib := jsonschema.NewCompiler()
+	lib.DefaultDraft(jsonschema.Draft2020)
+	lib.AssertFormat()
+	lib.UseRegexpEngine(compilePattern)
+	lib.UseLoader(noLoader{})
+	if err := lib.AddResource(base, c.doc); err != nil {
+		return nil, conf.Errorf(conf.CodeInternal, "schema of %s: %w", c.service, err)
+	}
+	sch, err = lib.Compile(base)
+	if err != nil {
+		return nil, invalid(c.service, compileDetails(err))
+	}
+	return sch, nil
+}
+
+type noLoader struct{}
+
+var errRemote = errors.New("nothing is loaded from elsewhere")
+
+func (noLoader) Load(string) (any, error) { return nil, errRemote }
+
+// compileDetails words the errors of the library about a schema.
+func compileDetails(err error) []conf.FieldError {
+	if se, ok := errors.AsType[*jsonschema.SchemaValidationError](err); ok {
+		if ve, ok := errors.AsType[*jsonschema.ValidationError](se.Err); ok {
+			return metaDetails(ve)
+		}
+	}
+	if re, ok := errors.AsType[*jsonschema.InvalidRegexError](err); ok {
+		return []conf.FieldError{{Key: schemaKey(pointer(re.URL)), Message: fmt.Sprintf("pattern %q: %v", clip(re.Regex), re.Err)}}
+	}
+	if nf, ok := errors.AsType[*jsonschema.JSONPointerNotFoundError](err); ok {
+		return []conf.FieldError{{Key: "(schema)", Message: "$ref " + clip(strings.TrimPrefix(nf.URL, base)) + " leads nowhere in this document"}}
+	}
+	return []conf.FieldError{{Key: "(schema)", Message: clip(strings.ReplaceAll(err.Error(), base, ""))}}
+}
+
+// metaDetails words what the meta-schema says against a schema.
+func metaDetails(ve *jsonschema.ValidationError) []conf.FieldError {
+	x := explainer{}
+	x.visit(ve)
+	var out []conf.FieldError
+	for _, f := range x.found {
+		msg := f.text
+		if fk, ok := f.kind.(*kind.Format); ok && fk.Want == "regex" {
+			msg = fk.Err.Error()
+		}
+		key := schemaKey(f.loc)
+		if n := len(f.loc); n > 0 {
+			msg = f.loc[n-1] + ": " + msg
+		}
+		if !slices.Contains(out, conf.FieldError{Key: key, Message: msg}) && len(out) < maxErrors {
+			out = append(out, conf.FieldError{Key: key, Message: msg})
+		}
+	}
+	return out
+}
+
+// pointer splits the location of a subschema into the tokens of its path.
+func pointer(location string) []string {
+	_, frag, _ := strings.Cut(location, "#")
+	if frag == "" {
+		return nil
+	}
+	toks := strings.Split(strings.TrimPrefix(frag, "/"), "/")
+	for i, t := range toks {
+		if u, err := url.PathUnescape(t); err == nil {
+			t = u
+		}
+		toks[i] = strings.ReplaceAll(strings.ReplaceAll(t, "~1", "/"), "~0", "~")
+	}
+	return toks
+}
+
+// raw finds the text of a compiled subschema, for the keywords that the library
+// does not keep. It is nil for a boolean schema.
+func (c *compiler) raw(s *jsonschema.Schema) map[string]any {
+	if m, ok := c.raws[s]; ok {
+		return m
+	}
+	var at any = c.doc
+	for _, tok := range pointer(s.Location) {
+		switch v := at.(type) {
+		case map[string]any:
+			at = v[tok]
+		case []any:
+			at = nil
+			if isIndex(tok) {
+				var i int
+				if _, err := fmt.Sscan(tok, &i); err == nil && i < len(v) {
+					at = v[i]
+				}
+			}
+		default:
+			at = nil
+		}
+	}
+	m, _ := at.(map[string]any)
+	c.raws[s] = m
+	return m
+}

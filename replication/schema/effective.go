@@ -1,0 +1,117 @@
+package schema
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// maxErrors is how many errors one answer lists.
+const maxErrors = 100
+
+// Effective completes stored values to the document that a service reads: the
+// defaults of the schema below, the values above, and no secrets. Values are
+// decoded JSON (conf.ParseObject) and are not modified; the result shares
+// nothing with them.
+//
+// The second result lists all that is wrong, one error a key, in ascending order
+// of the keys; it is nil when the document is valid.
+func (s *Schema) Effective(values map[string]any) (map[string]any, []conf.FieldError) {
+	doc := s.root.fill(values)
+	x := explainer{doc: doc, root: s.root, known: s.byKey}
+	if path := oddNumber(doc, nil); path != nil {
+		x.add(path, nil, numberRule, "")
+		return doc, x.details()
+	}
+	if d := depthOf(doc); d > s.depth {
+		x.add(nil, nil, fmt.Sprintf("nested %d levels deep: this schema allows %d", d, s.depth), "")
+		return doc, x.details()
+	}
+	x.run(s.validate)
+	x.extras(s.root, doc)
+	return doc, x.details()
+}
+
+// fill copies values and completes them. Secrets are left out.
+func (o *object) fill(values map[string]any) map[string]any {
+	out := make(map[string]any, max(len(values), len(o.props)))
+	for name, v := range values {
+		p := o.props[name]
+		switch {
+		case p == nil:
+			out[name] = clone(v)
+		case p.secret():
+		default:
+			out[name] = p.complete(v)
+		}
+	}
+	for _, name := range o.names {
+		p := o.props[name]
+		if _, ok := values[name]; !ok && p.preset && !p.secret() {
+			out[name] = clone(p.def)
+		}
+	}
+	return out
+}
+
+func (p *prop) complete(v any) any {
+	if m, ok := v.(map[string]any); ok && p.object != nil {
+		return p.object.fill(m)
+	}
+	return clone(v)
+}
+
+// extras refuses names that the schema lets through, but that no key can have.
+func (x *explainer) extras(o *object, doc map[string]any) {
+	for _, name := range conf.SortedKeys(doc) {
+		if o.props[name] != nil {
+			continue
+		}
+		if p, ok := x.known[name]; ok {
+			x.add([]string{name}, nil, "must be written as nested objects: "+nested(p.path), "")
+		} else if conf.CheckKey(name) != nil {
+			x.add([]string{name}, nil, "bad name: use lower-case letters, digits and underscores, a letter first", "")
+		}
+	}
+}
+
+// nested shows how a path is written in a document.
+func nested(path []string) string {
+	var b strings.Builder
+	for _, name := range path {
+		fmt.Fprintf(&b, "{%q: ", name)
+	}
+	return b.String() + "..." + strings.Repeat("}", len(path))
+}
+
+// depthOf counts the levels of arrays and objects in v.
+func depthOf(v any) int {
+	deepest := 0
+	switch v := v.(type) {
+	case map[string]any:
+		for _, e := range v {
+			deepest = max(deepest, depthOf(e))
+		}
+	case []any:
+		for _, e := range v {
+			deepest = max(deepest, depthOf(e))
+		}
+	default:
+		return 0
+	}
+	return deepest + 1
+}
+
+// numberText is a number of a document as it was written, "" for anything else.
+func numberText(v any) string {
+	switch v := v.(type) {
+	case json.Number:
+		return string(v)
+	case float64, float32, int, int8, int16, int32, int64, uint, uint8, uint16, uint32, uint64:
+		return fmt.Sprint(v)
+	default:
+		return ""
+	}
+}

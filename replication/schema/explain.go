@@ -1,0 +1,474 @@
+package schema
+
+import (
+	"cmp"
+	"fmt"
+	"math/big"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+)
+
+// explainer turns the library's tree of errors into one sentence a key. It says
+// numbers that it got, but no text: text may be a secret in the wrong place.
+type explainer struct {
+	doc   any              // the value that was validated
+	root  *object          // its declared properties,
+	own   *prop            // or the property that it is the value of
+	known map[string]*prop // all fields, for what is unknown
+	found []finding
+}
+
+// finding is one thing that is wrong. The allowed range goes between head and tail.
+type finding struct {
+	loc        []string
+	kind       jsonschema.ErrorKind
+	head, tail string
+	text       string // head and tail
+}
+
+func (x *explainer) add(loc []string, k jsonschema.ErrorKind, head, tail string) {
+	x.found = append(x.found, finding{loc: slices.Clone(loc), kind: k, head: head, tail: tail, text: head + tail})
+}
+
+// run validates the value against s and keeps what is wrong.
+func (x *explainer) run(s *jsonschema.Schema) {
+	defer func() {
+		// A fault of the library refuses the document; it must not end the process.
+		if r := recover(); r != nil {
+			x.add(nil, nil, "cannot be validated", "")
+		}
+	}()
+	err := s.Validate(x.doc)
+	if ve, ok := err.(*jsonschema.ValidationError); ok { //nolint:errorlint // the library wraps nothing
+		x.visit(ve)
+	} else if err != nil {
+		x.add(nil, nil, "cannot be validated", "")
+	}
+}
+
+func (x *explainer) visit(e *jsonschema.ValidationError) {
+	loc := e.InstanceLocation
+	switch k := e.ErrorKind.(type) {
+	case nil:
+	case *kind.Schema, *kind.Group, *kind.Reference, *kind.AllOf:
+		for _, c := range e.Causes {
+			x.visit(c)
+		}
+	case *kind.AnyOf:
+		x.choose(e)
+	case *kind.OneOf:
+		if len(k.Subschemas) > 0 {
+			x.add(loc, k, "matches more than one of the alternatives, where it must match one", "")
+			return
+		}
+		x.choose(e)
+	case *kind.Required:
+		for _, name := range k.Missing {
+			x.add(append(slices.Clone(loc), name), k, "is required", "")
+		}
+	case *kind.AdditionalProperties:
+		for _, name := range k.Properties {
+			x.add(append(slices.Clone(loc), name), k, "unknown key", "")
+		}
+	case *kind.DependentRequired:
+		x.needs(loc, k, k.Missing, k.Prop)
+	case *kind.Dependency:
+		x.needs(loc, k, k.Missing, k.Prop)
+	case *kind.PropertyNames:
+		x.propertyName(e, k)
+	default:
+		x.simple(loc, k)
+	}
+}
+
+func (x *explainer) needs(loc []string, k jsonschema.ErrorKind, missing []string, with string) {
+	for _, name := range missing {
+		x.add(append(slices.Clone(loc), name), k, "is required together with "+clip(with), "")
+	}
+}
+
+// propertyName words a bad name of a member. The library may have written over
+// the location by now; then the place in the schema tells the key.
+func (x *explainer) propertyName(e *jsonschema.ValidationError, k *kind.PropertyNames) {
+	loc := e.InstanceLocation
+	obj, _ := valueAt(x.doc, loc).(map[string]any)
+	if _, ok := obj[k.Property]; !ok {
+		loc = nil
+		toks := pointer(e.SchemaURL)
+		for i := 0; i+1 < len(toks); i++ {
+			if toks[i] == "properties" {
+				i++
+				loc = append(loc, toks[i])
+			}
+		}
+	}
+	sub := explainer{doc: k.Property}
+	for _, c := range e.Causes {
+		sub.visit(c)
+	}
+	why := "is not allowed"
+	if len(sub.found) > 0 {
+		why = sub.found[0].text
+	}
+	x.add(loc, k, fmt.Sprintf("name %q %s", clip(k.Property), why), "")
+}
+
+// simple words an error that stands for itself.
+func (x *explainer) simple(loc []string, e jsonschema.ErrorKind) {
+	got := ""
+	if n := numberText(valueAt(x.doc, loc)); n != "" {
+		got = ", got " + clip(n)
+	}
+	head, tail := "", ""
+	switch k := e.(type) {
+	case *kind.Type:
+		head = "must be " + or(articles(k.Want)) + x.gotKind(loc, k)
+	case *kind.Enum:
+		head, tail = oneOf(k.Want), got
+	case *kind.Const:
+		head, tail = "must be "+show(k.Want), got
+	case *kind.Minimum:
+		head, tail = "must be at least "+rat(k.Want), got
+	case *kind.Maximum:
+		head, tail = "must be at most "+rat(k.Want), got
+	case *kind.ExclusiveMinimum:
+		head, tail = "must be greater than "+rat(k.Want)+" (exclusive)", got
+	case *kind.ExclusiveMaximum:
+		head, tail = "must be less than "+rat(k.Want)+" (exclusive)", got
+	case *kind.MultipleOf:
+		head, tail = "must be a multiple of "+rat(k.Want), got
+	case *kind.Pattern:
+		head = "must match " + k.Want
+		if s, ok := valueAt(x.doc, loc).(string); ok && len(s) > maxPatternText {
+			head += fmt.Sprintf(" and be at most %d bytes long", maxPatternText)
+		}
+	case *kind.Format:
+		head = "must be a valid " + k.Want
+	case *kind.MinLength:
+		head, tail = "must be at least "+count(k.Want, "character")+" long", fmt.Sprintf(", got %d", k.Got)
+	case *kind.MaxLength:
+		head, tail = "must be at most "+count(k.Want, "character")+" long", fmt.Sprintf(", got %d", k.Got)
+	case *kind.MinItems:
+		head, tail = "must have at least "+count(k.Want, "element"), fmt.Sprintf(", got %d", k.Got)
+	case *kind.MaxItems:
+		head, tail = "must have at most "+count(k.Want, "element"), fmt.Sprintf(", got %d", k.Got)
+	case *kind.AdditionalItems:
+		head = fmt.Sprintf("has %s too many", count(k.Count, "element"))
+	case *kind.MinProperties:
+		head, tail = "must have at least "+count(k.Want, "member"), fmt.Sprintf(", got %d", k.Got)
+	case *kind.MaxProperties:
+		head, tail = "must have at most "+count(k.Want, "member"), fmt.Sprintf(", got %d", k.Got)
+	case *kind.UniqueItems:
+		head = fmt.Sprintf("elements %d and %d are equal, where each must differ", k.Duplicates[0], k.Duplicates[1])
+	case *kind.Contains:
+		head = "lacks an element that the schema asks for"
+	case *kind.MinContains:
+		head, tail = "must have at least "+count(k.Want, "element")+" of the kind that the schema asks for", fmt.Sprintf(", got %d", len(k.Got))
+	case *kind.MaxContains:
+		head, tail = "must have at most "+count(k.Want, "element")+" of the kind that the schema asks for", fmt.Sprintf(", got %d", len(k.Got))
+	case *kind.FalseSchema:
+		head = "is not allowed"
+		if p, rest := x.find(loc); len(rest) > 0 || p == nil {
+			head = "unknown key"
+		}
+	case *kind.Not:
+		head = "has a value that the schema rules out"
+	default:
+		head = "does not fit the schema"
+	}
+	x.add(loc, e, head, tail)
+}
+
+func (x *explainer) gotKind(loc []string, k *kind.Type) string {
+	v := valueAt(x.doc, loc)
+	if n := numberText(v); n != "" && slices.Contains(k.Want, "integer") {
+		return ", got " + clip(n)
+	}
+	return ", got " + kindOf(v)
+}
+
+// choose makes one sentence of a value that fits none of several alternatives:
+// what is wrong with the one that was meant, if that can be told.
+func (x *explainer) choose(e *jsonschema.ValidationError) {
+	loc := e.InstanceLocation
+	var near [][]finding
+	var want []string
+	for _, c := range e.Causes {
+		sub := explainer{doc: x.doc, root: x.root, own: x.own, known: x.known}
+		sub.visit(c)
+		if len(sub.found) == 1 && len(sub.found[0].loc) == len(loc) {
+			if k, ok := sub.found[0].kind.(*kind.Type); ok {
+				want = append(want, k.Want...)
+				continue
+			}
+		}
+		if len(sub.found) > 0 {
+			near = append(near, sub.found)
+		}
+	}
+	if len(near) == 0 {
+		slices.SortStableFunc(want, func(a, b string) int { return cmp.Compare(btoi(a == "null"), btoi(b == "null")) })
+		x.simple(loc, &kind.Type{Want: slices.Compact(want)})
+		return
+	}
+	near = meant(near, len(loc))
+	if len(near) == 1 {
+		x.found = append(x.found, near[0]...)
+		return
+	}
+	if at, values, ok := enumerated(near); ok {
+		x.simple(at, &kind.Enum{Want: values})
+		return
+	}
+	var ways []string
+	for _, fs := range near {
+		way := x.relative(fs[0], len(loc))
+		if !slices.Contains(ways, way) {
+			ways = append(ways, way)
+		}
+	}
+	if len(ways) > 4 {
+		ways = append(ways[:4], fmt.Sprintf("%d more", len(ways)-4))
+	}
+	x.add(loc, e.ErrorKind, "fits none of the alternatives: "+strings.Join(ways, "; or "), "")
+}
+
+// meant leaves out the alternatives whose discriminator says that another is meant.
+func meant(near [][]finding, depth int) [][]finding {
+	kept := slices.DeleteFunc(slices.Clone(near), func(fs []finding) bool {
+		return slices.ContainsFunc(fs, func(f finding) bool {
+			_, isConst := f.kind.(*kind.Const)
+			_, isEnum := f.kind.(*kind.Enum)
+			return len(f.loc) == depth+1 && (isConst || isEnum)
+		})
+	})
+	if len(kept) == 0 {
+		return near
+	}
+	return kept
+}
+
+// enumerated merges alternatives that each ask for certain values at one place.
+func enumerated(near [][]finding) (at []string, values []any, ok bool) {
+	for _, fs := range near {
+		i := slices.IndexFunc(fs, func(f finding) bool {
+			switch f.kind.(type) {
+			case *kind.Const, *kind.Enum:
+				return at == nil || slices.Equal(f.loc, at)
+			}
+			return false
+		})
+		if i < 0 {
+			return nil, nil, false
+		}
+		at = fs[i].loc
+		switch k := fs[i].kind.(type) {
+		case *kind.Const:
+			values = append(values, k.Want)
+		case *kind.Enum:
+			values = append(values, k.Want...)
+		}
+	}
+	return at, values, true
+}
+
+func (x *explainer) relative(f finding, depth int) string {
+	if len(f.loc) > depth {
+		return suffix(f.loc[depth:]) + " " + f.text
+	}
+	return f.text
+}
+
+// find follows a location through the declared properties: the innermost one,
+// and what is left of the location inside its value.
+func (x *explainer) find(loc []string) (p *prop, rest []string) {
+	p, o := x.own, x.root
+	if p != nil {
+		o = p.object
+	}
+	for len(loc) > 0 && o != nil {
+		next, ok := o.props[loc[0]]
+		if !ok {
+			break
+		}
+		p, o, loc = next, next.object, loc[1:]
+	}
+	return p, loc
+}
+
+// details words the findings: one error a key, in ascending order.
+func (x *explainer) details() []conf.FieldError {
+	if len(x.found) == 0 {
+		return nil
+	}
+	byKey := map[string][]string{}
+	for _, f := range x.found {
+		key, msg := x.word(f)
+		if have := byKey[key]; len(have) < 3 && !slices.Contains(have, msg) {
+			byKey[key] = append(have, msg)
+		}
+	}
+	keys := conf.SortedKeys(byKey)
+	if len(keys) > maxErrors {
+		keys = keys[:maxErrors]
+	}
+	out := make([]conf.FieldError, len(keys))
+	for i, k := range keys {
+		out[i] = conf.FieldError{Key: k, Message: strings.Join(byKey[k], "; ")}
+	}
+	return out
+}
+
+// word finds the key of a finding and completes its text.
+func (x *explainer) word(f finding) (key, msg string) {
+	p, rest := x.find(f.loc)
+	if p != nil && p.object == nil {
+		if len(rest) > 0 {
+			return p.field.Key, suffix(rest) + " " + f.text
+		}
+		return p.field.Key, f.head + allowedIn(p, f.kind) + f.tail
+	}
+	key = ""
+	if p != nil {
+		key = p.field.Key
+	}
+	msg = f.text
+	if len(rest) > 0 {
+		if f.head == "unknown key" && len(rest) == 1 {
+			msg = x.unknown(p, rest[0])
+		}
+		key = strings.TrimPrefix(key+"."+clip(strings.Join(rest, ".")), ".")
+	}
+	if key == "" {
+		key = "(document)"
+	}
+	return key, msg
+}
+
+// allowedIn adds the whole range to what is said of one end of it.
+func allowedIn(p *prop, k jsonschema.ErrorKind) string {
+	switch k.(type) {
+	case *kind.Minimum, *kind.Maximum, *kind.ExclusiveMinimum, *kind.ExclusiveMaximum:
+		if p.bounds.min != nil && p.bounds.max != nil {
+			return " (allowed " + p.bounds.String() + ")"
+		}
+	case *kind.Type:
+		switch text := p.bounds.String(); {
+		case text != "":
+			return " (allowed " + text + ")"
+		case len(p.field.Allowed) > 0:
+			return " (allowed " + clip(strings.Join(p.field.Allowed, ", ")) + ")"
+		}
+	}
+	return ""
+}
+
+// unknown names what is known beside an unknown key, and what was perhaps meant.
+func (x *explainer) unknown(p *prop, name string) string {
+	if q, ok := x.known[name]; ok && p == nil {
+		return "must be written as nested objects: " + nested(q.path)
+	}
+	o := x.root
+	if p != nil {
+		o = p.object
+	}
+	if o == nil || len(o.names) == 0 {
+		return "unknown key"
+	}
+	msg := "unknown key; known keys: " + some(o.names)
+	if near, ok := closest(name, o.names, 1+len(name)/4); ok {
+		msg += " (did you mean " + near + "?)"
+	}
+	return msg
+}
+
+// suffix writes a path inside a leaf: [2].rate.
+func suffix(rest []string) string {
+	var b strings.Builder
+	for i, t := range rest {
+		switch {
+		case isIndex(t):
+			b.WriteString("[" + t + "]")
+		case i == 0:
+			b.WriteString(clip(t))
+		default:
+			b.WriteString("." + clip(t))
+		}
+	}
+	return b.String()
+}
+
+func valueAt(v any, loc []string) any {
+	for _, tok := range loc {
+		switch c := v.(type) {
+		case map[string]any:
+			v = c[tok]
+		case []any:
+			i, err := strconv.Atoi(tok)
+			if err != nil || i < 0 || i >= len(c) {
+				return nil
+			}
+			v = c[i]
+		default:
+			return nil
+		}
+	}
+	return v
+}
+
+func oneOf(values []any) string {
+	words := make([]string, len(values))
+	for i, v := range values {
+		if s, ok := v.(string); ok && s != "" {
+			words[i] = clip(s)
+		} else {
+			words[i] = show(v)
+		}
+	}
+	if len(words) == 1 {
+		return "must be " + words[0]
+	}
+	return "must be one of " + some(words)
+}
+
+func articles(types []string) []string {
+	out := make([]string, len(types))
+	for i, t := range types {
+		switch t {
+		case "null":
+			out[i] = t
+		case "integer", "array", "object":
+			out[i] = "an " + t
+		default:
+			out[i] = "a " + t
+		}
+	}
+	return out
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func rat(r *big.Rat) string {
+	f, _ := r.Float64()
+	if f != 0 && (f < 1e-6 && f > -1e-6 || f > 1e15 || f < -1e15) {
+		return strconv.FormatFloat(f, 'g', -1, 64)
+	}
+	return strconv.FormatFloat(f, 'f', -1, 64)
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,335 @@
+package schema
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// place is where a property stands while the schema is walked.
+type place struct {
+	path       []string
+	key        string
+	complexity string
+	required   bool
+	stack      []*jsonschema.Schema // the objects around it
+	over       map[string]any       // the default of the object around it
+}
+
+// rootObject fills in c.out.root.
+func (c *compiler) rootObject(sch *jsonschema.Schema) {
+	v := c.look(sch)
+	if v.types&isObject == 0 || v.types != isObject && len(c.declared(v)) == 0 {
+		c.fail("(schema)", `must describe an object: say "type": "object" and list its "properties"`)
+		return
+	}
+	if is := c.secret(v, false); is || c.hides(v) {
+		c.fail("(schema)", "a secret must be a declared property, so that its value can be kept apart")
+		return
+	}
+	over := map[string]any{}
+	if d, ok := c.member(v, "default"); ok {
+		c.checkRootDefault(d, over)
+	}
+	c.out.root = c.object(v, place{required: true, stack: v.chain, over: over})
+}
+
+// checkRootDefault takes the default of a whole document as that of its members.
+func (c *compiler) checkRootDefault(d any, over map[string]any) {
+	m, ok := d.(map[string]any)
+	if !ok {
+		c.fail("(schema)", "default must be an object, got %s", kindOf(d))
+		return
+	}
+	for k, v := range m {
+		over[k] = v
+	}
+}
+
+// declared collects the properties of an object by name: a name may be declared
+// by several parts of an allOf.
+func (c *compiler) declared(v view) map[string][]*jsonschema.Schema {
+	out := map[string][]*jsonschema.Schema{}
+	for _, s := range v.chain {
+		for name, p := range s.Properties {
+			out[name] = append(out[name], p)
+		}
+	}
+	return out
+}
+
+// hides says whether an object can hold a secret outside its declared properties.
+func (c *compiler) hides(v view) bool {
+	for _, s := range v.chain {
+		b := belowOf(s)
+		b.props = nil
+		hidden := false
+		check := func(child *jsonschema.Schema) { hidden = hidden || c.secrets[child] }
+		b.each(check)
+		inPlace(s, func(child *jsonschema.Schema) {
+			if !slices.Contains(v.chain, child) {
+				check(child)
+			}
+		})
+		if hidden {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *compiler) object(v view, at place) *object {
+	props := c.declared(v)
+	o := &object{props: make(map[string]*prop, len(props)), names: conf.SortedKeys(props)}
+	required := map[string]bool{}
+	for _, s := range v.chain {
+		for _, name := range s.Required {
+			required[name] = true
+		}
+	}
+	var secrets []string
+	for _, name := range o.names {
+		if len(c.out.leaves) > MaxFields {
+			c.fail("(schema)", "more than %d fields", MaxFields)
+			return o
+		}
+		p := c.property(name, c.look(props[name]...), props[name], required[name], at)
+		o.props[name] = p
+		if p.secret() {
+			secrets = append(secrets, name)
+		}
+	}
+	if len(secrets) > 0 {
+		c.strip(v, secrets)
+	}
+	return o
+}
+
+// property makes one property, and all below it.
+func (c *compiler) property(name string, v view, list []*jsonschema.Schema, required bool, at place) *prop {
+	p := &prop{name: name, path: append(slices.Clone(at.path), name), required: required}
+	key := name
+	if at.key != "" {
+		key = at.key + "." + name
+	}
+	p.field = conf.Field{Key: key, Service: c.service, Required: required && at.required}
+	if conf.CheckKey(name) != nil || len(key) > conf.MaxKey {
+		c.fail(key, "bad name %q: use lower-case letters, digits and underscores, a letter first, at most %d bytes in all", clip(name), conf.MaxKey)
+		return p
+	}
+	c.annotate(p, v, at)
+	def, preset := c.member(v, "default")
+	if over, ok := at.over[name]; ok {
+		def, preset = over, true
+	}
+	p.def, p.preset = def, preset
+	_, inherited := at.over[name]
+	flat := v.types&^isNull == isObject && len(v.alts) == 0 && len(c.declared(v)) > 0 && !c.secret(v, false) &&
+		!c.hides(v) && !slices.ContainsFunc(v.chain, func(s *jsonschema.Schema) bool { return slices.Contains(at.stack, s) })
+	if flat {
+		over, _ := def.(map[string]any)
+		p.object = c.object(v, place{
+			path: p.path, key: key, complexity: string(p.field.Complexity), over: over,
+			required: p.field.Required || at.required && over != nil,
+			stack:    append(slices.Clone(at.stack), v.chain...),
+		})
+	} else {
+		c.leaf(p, v)
+	}
+	c.preset(p, list, inherited)
+	if _, taken := c.out.byKey[key]; taken {
+		c.fail(key, "two properties have this key: a nested one and one with a dot in its name")
+	}
+	if p.object == nil {
+		c.out.byKey[key] = p
+		c.out.leaves = append(c.out.leaves, p)
+	}
+	return p
+}
+
+// annotate fills in what a reader of the field is told.
+func (c *compiler) annotate(p *prop, v view, at place) {
+	f := &p.field
+	f.Description, _ = c.text(v, "description")
+	if f.Description == "" {
+		f.Description, _ = c.text(v, "title")
+	}
+	f.HelpText, _ = c.text(v, keyHelp)
+	complexity, ok := c.text(v, keyComplexity)
+	if !ok {
+		complexity = at.complexity
+	}
+	f.Complexity = conf.Complexity(complexity)
+	if f.Complexity == "" {
+		f.Complexity = conf.Simple
+	}
+}
+
+// leaf fills in the type and the limits of a field.
+func (c *compiler) leaf(p *prop, v view) {
+	f := &p.field
+	source, hasSource := c.text(v, keySecretSource)
+	env, hasEnv := c.text(v, keyEnv)
+	if c.secret(v, true) {
+		f.Type, f.IsSecret = conf.TypeSecret, true
+		src := conf.SourceDatabase
+		if hasSource {
+			src = conf.Source(source)
+		}
+		f.SecretSource = &src
+		switch {
+		case src == conf.SourceEnv && hasEnv:
+			f.Env = env
+		case src == conf.SourceEnv:
+			f.Env = strings.ToUpper(strings.ReplaceAll(f.Key, ".", "_"))
+		case hasEnv:
+			c.fail(f.Key, "%s is for a secret from the environment: add %s: env", keyEnv, keySecretSource)
+		}
+		return
+	}
+	if hasSource || hasEnv {
+		c.fail(f.Key, "%s and %s are for secrets: add %s: true", keySecretSource, keyEnv, keySecret)
+	}
+	values, enum := c.allowed(v)
+	for _, val := range values {
+		switch val := val.(type) {
+		case nil:
+		case string:
+			f.Allowed = append(f.Allowed, val)
+		default:
+			f.Allowed = append(f.Allowed, jsonText(val))
+		}
+	}
+	format, _ := c.text(v, "format")
+	path := format == "path" || format == "file-path" || format == "directory-path"
+	f.Type, f.JSONTypes = leafType(v.types, enum, path)
+	if v.types&isNumber != 0 {
+		p.bounds = c.boundsOf(v)
+		f.Min, f.Max = p.bounds.min, p.bounds.max
+	}
+	if pat, ok := c.text(v, "pattern"); ok {
+		f.Pattern = &pat
+	}
+}
+
+// preset checks the default of a property and completes it.
+func (c *compiler) preset(p *prop, list []*jsonschema.Schema, inherited bool) {
+	if p.secret() {
+		// The second pass no longer finds it in `required`.
+		c.asked[p.field.Key] = c.asked[p.field.Key] || p.field.Required
+		p.field.Required = c.asked[p.field.Key]
+	}
+	if !p.preset {
+		return
+	}
+	if p.secret() {
+		if !harmless(p.def) {
+			c.fail(p.field.Key, "a secret cannot have a default, because everybody who reads the schema would know it")
+		}
+		p.def, p.preset = nil, false
+		return
+	}
+	p.field.Required = false
+	if p.object != nil {
+		if m, ok := p.def.(map[string]any); ok {
+			for key := range p.object.clear(m, p.field.Key) {
+				c.fail(key, "a secret cannot have a default, because everybody who reads the schema would know it")
+			}
+			p.def = p.object.fill(m)
+		}
+	}
+	if p.object == nil {
+		p.field.Default = json.RawMessage(jsonText(p.def))
+	}
+	// What an object around it sets is checked there; and where a secret was taken
+	// out of `required`, the second pass checks.
+	if inherited || c.stripped {
+		return
+	}
+	x := explainer{doc: p.def, own: p}
+	for _, s := range list {
+		x.run(s)
+	}
+	for _, e := range x.details() {
+		c.fail(e.Key, "default %s", e.Message)
+	}
+}
+
+// harmless says whether a default gives no secret away: it is empty, or the mask
+// that Pydantic writes for the default of a SecretStr.
+func harmless(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case string:
+		return strings.Trim(v, "*") == ""
+	case []any:
+		return !slices.ContainsFunc(v, func(e any) bool { return !harmless(e) })
+	case map[string]any:
+		return len(v) == 0
+	default:
+		return false
+	}
+}
+
+// clear finds the keys of secrets that the default of an object gives away.
+func (o *object) clear(m map[string]any, key string) map[string]bool {
+	out := map[string]bool{}
+	for name, v := range m {
+		p := o.props[name]
+		switch sub, _ := v.(map[string]any); {
+		case p == nil:
+		case p.secret() && !harmless(v):
+			out[p.field.Key] = true
+		case p.object != nil:
+			for k := range p.object.clear(sub, key) {
+				out[k] = true
+			}
+		}
+	}
+	return out
+}
+
+// strip takes the names of secrets out of every `required` that could ask for
+// them, since the effective document never holds one.
+func (c *compiler) strip(v view, names []string) {
+	seen := map[*jsonschema.Schema]bool{}
+	var visit func(s *jsonschema.Schema)
+	visit = func(s *jsonschema.Schema) {
+		if seen[s] {
+			return
+		}
+		seen[s] = true
+		raw := c.raw(s)
+		c.without(raw, "required", names)
+		for _, k := range []string{"dependentRequired", "dependencies"} {
+			m, _ := raw[k].(map[string]any)
+			for name := range m {
+				c.without(m, name, names)
+			}
+		}
+		inPlace(s, visit)
+	}
+	for _, s := range v.chain {
+		visit(s)
+	}
+}
+
+// without removes names from the list that is member k of m.
+func (c *compiler) without(m map[string]any, k string, names []string) {
+	list, ok := m[k].([]any)
+	if !ok {
+		return
+	}
+	kept := slices.DeleteFunc(slices.Clone(list), func(e any) bool {
+		s, ok := e.(string)
+		return ok && slices.Contains(names, s)
+	})
+	if len(kept) < len(list) {
+		m[k] = kept
+		c.stripped = true
+	}
+}

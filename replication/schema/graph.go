@@ -1,0 +1,229 @@
+package schema
+
+import (
+	"fmt"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// maxWork bounds how often one place in a document is looked at. References that
+// fan out could otherwise make it 2 to the power of their number.
+const maxWork = 10000
+
+// minDepth is how deep a document must at least be allowed to nest.
+const minDepth = 4
+
+// inPlace calls f for the subschemas that apply to the same value as s.
+func inPlace(s *jsonschema.Schema, f func(*jsonschema.Schema)) {
+	for _, one := range []*jsonschema.Schema{s.Ref, s.Not, s.If, s.Then, s.Else} {
+		if one != nil {
+			f(one)
+		}
+	}
+	for _, list := range [][]*jsonschema.Schema{s.AllOf, s.AnyOf, s.OneOf} {
+		for _, one := range list {
+			f(one)
+		}
+	}
+	for _, k := range conf.SortedKeys(s.DependentSchemas) {
+		f(s.DependentSchemas[k])
+	}
+	for _, k := range conf.SortedKeys(s.Dependencies) {
+		if one, ok := s.Dependencies[k].(*jsonschema.Schema); ok {
+			f(one)
+		}
+	}
+}
+
+// below are the subschemas of s that apply to what its value contains. A member
+// is looked at by one of props or by rest, and by all of every; an element by one
+// of items and by all of everyItem.
+type below struct {
+	props, every, items, everyItem []*jsonschema.Schema
+	rest                           *jsonschema.Schema
+}
+
+func belowOf(s *jsonschema.Schema) below {
+	var b below
+	for _, k := range conf.SortedKeys(s.Properties) {
+		b.props = append(b.props, s.Properties[k])
+	}
+	for _, p := range s.PatternProperties {
+		b.every = append(b.every, p)
+	}
+	for _, p := range []*jsonschema.Schema{s.UnevaluatedProperties, s.PropertyNames} {
+		if p != nil {
+			b.every = append(b.every, p)
+		}
+	}
+	b.rest, _ = s.AdditionalProperties.(*jsonschema.Schema)
+	b.items = append(b.items, s.PrefixItems...)
+	if s.Items2020 != nil {
+		b.items = append(b.items, s.Items2020)
+	}
+	switch it := s.Items.(type) {
+	case *jsonschema.Schema:
+		b.items = append(b.items, it)
+	case []*jsonschema.Schema:
+		b.items = append(b.items, it...)
+	}
+	if it, ok := s.AdditionalItems.(*jsonschema.Schema); ok {
+		b.items = append(b.items, it)
+	}
+	for _, p := range []*jsonschema.Schema{s.Contains, s.UnevaluatedItems} {
+		if p != nil {
+			b.everyItem = append(b.everyItem, p)
+		}
+	}
+	return b
+}
+
+func (b below) each(f func(*jsonschema.Schema)) {
+	for _, list := range [][]*jsonschema.Schema{b.props, b.every, b.items, b.everyItem} {
+		for _, s := range list {
+			f(s)
+		}
+	}
+	if b.rest != nil {
+		f(b.rest)
+	}
+}
+
+// graph holds every subschema that a compiled one can reach.
+type graph struct {
+	nodes []*jsonschema.Schema
+	below map[*jsonschema.Schema]below
+}
+
+func collect(root *jsonschema.Schema) *graph {
+	g := &graph{below: map[*jsonschema.Schema]below{}}
+	var add func(s *jsonschema.Schema)
+	add = func(s *jsonschema.Schema) {
+		if _, ok := g.below[s]; !ok {
+			g.below[s] = belowOf(s)
+			g.nodes = append(g.nodes, s)
+		}
+	}
+	add(root)
+	for i := 0; i < len(g.nodes); i++ {
+		inPlace(g.nodes[i], add)
+		g.below[g.nodes[i]].each(add)
+	}
+	return g
+}
+
+// graphError says which subschema makes a graph unfit.
+type graphError struct{ at, text string }
+
+// depth is how deep a document may nest so that the work for one place in it
+// stays within maxWork: conf.MaxDepth for all but schemas whose recursion
+// branches on the same value, such as a union of models that contain it.
+func (g *graph) depth() (int, *graphError) {
+	order, cycle := g.order()
+	if cycle != nil {
+		return 0, &graphError{cycle.Location, "refers to itself without end"}
+	}
+	prev := map[*jsonschema.Schema]float64{}
+	for d := range conf.MaxDepth + 1 {
+		cur := make(map[*jsonschema.Schema]float64, len(order))
+		for _, s := range order {
+			work := 1 + g.below[s].work(prev)
+			inPlace(s, func(c *jsonschema.Schema) { work += cur[c] })
+			if work > maxWork {
+				if d <= minDepth {
+					return 0, &graphError{s.Location, fmt.Sprintf("its references multiply to more than %d checks of one value", maxWork)}
+				}
+				return d - 1, nil
+			}
+			cur[s] = work
+		}
+		prev = cur
+	}
+	return conf.MaxDepth, nil
+}
+
+// work is the most that any one member or element costs.
+func (b below) work(cost map[*jsonschema.Schema]float64) float64 {
+	most := func(list []*jsonschema.Schema, floor float64) float64 {
+		for _, s := range list {
+			floor = max(floor, cost[s])
+		}
+		return floor
+	}
+	sum := func(list []*jsonschema.Schema) (n float64) {
+		for _, s := range list {
+			n += cost[s]
+		}
+		return n
+	}
+	return max(most(b.props, cost[b.rest])+sum(b.every), most(b.items, 0)+sum(b.everyItem))
+}
+
+// order lists the nodes so that each comes after those that apply to the same
+// value, or finds one that applies itself to its own value.
+func (g *graph) order() (order []*jsonschema.Schema, cycle *jsonschema.Schema) {
+	const (
+		open = iota + 1
+		done
+	)
+	state := make(map[*jsonschema.Schema]int, len(g.nodes))
+	var visit func(s *jsonschema.Schema)
+	visit = func(s *jsonschema.Schema) {
+		switch {
+		case state[s] == open:
+			cycle = s
+			return
+		case state[s] == done || cycle != nil:
+			return
+		}
+		state[s] = open
+		inPlace(s, visit)
+		state[s] = done
+		order = append(order, s)
+	}
+	for _, s := range g.nodes {
+		visit(s)
+	}
+	return order, cycle
+}
+
+// secretNodes finds the subschemas whose value is a secret or holds one.
+func (c *compiler) secretNodes(g *graph) map[*jsonschema.Schema]bool {
+	parents := map[*jsonschema.Schema][]*jsonschema.Schema{}
+	var found []*jsonschema.Schema
+	secret := map[*jsonschema.Schema]bool{}
+	public := map[*jsonschema.Schema]bool{}
+	for _, s := range g.nodes {
+		link := func(child *jsonschema.Schema) { parents[child] = append(parents[child], s) }
+		inPlace(s, link)
+		g.below[s].each(link)
+		switch is, said := saysSecret(c.raw(s)); {
+		case is:
+			secret[s] = true
+			found = append(found, s)
+		case said:
+			public[s] = true
+		}
+	}
+	for len(found) > 0 {
+		s := found[0]
+		found = found[1:]
+		for _, p := range parents[s] {
+			if !secret[p] && !public[p] {
+				secret[p] = true
+				found = append(found, p)
+			}
+		}
+	}
+	return secret
+}
+
+// saysSecret tells whether the keywords of one subschema make its value a secret,
+// and whether they decide it.
+func saysSecret(raw map[string]any) (is, said bool) {
+	if v, ok := raw[keySecret].(bool); ok {
+		return v, true
+	}
+	return raw["writeOnly"] == true || raw["format"] == "password", false
+}

@@ -1,0 +1,176 @@
+package schema
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+	"sync"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Items lists the fields that an effective document has a value for, and what it
+// holds beyond the declared ones, in ascending order of the keys. A nested object
+// that is null is an item of its own. There are no secrets among them.
+func (s *Schema) Items(service string, config map[string]any) []conf.Item {
+	it := itemizer{service: service, byKey: s.byKey, seen: make(map[string]bool, len(s.leaves))}
+	it.object(s.root, config, "")
+	return it.sorted()
+}
+
+// Infer lists the items of a document that has no schema: one a member, each with
+// the type of its value.
+func Infer(service string, config map[string]any) []conf.Item {
+	it := itemizer{service: service, seen: make(map[string]bool, len(config))}
+	for name, v := range config {
+		it.extra(name, v)
+	}
+	return it.sorted()
+}
+
+type itemizer struct {
+	service string
+	byKey   map[string]*prop
+	seen    map[string]bool
+	items   []conf.Item
+}
+
+func (it *itemizer) object(o *object, doc map[string]any, prefix string) {
+	for _, name := range o.names {
+		p := o.props[name]
+		v, ok := doc[name]
+		if !ok || p.secret() {
+			continue
+		}
+		sub, isObject := v.(map[string]any)
+		switch {
+		case p.object == nil || !isObject:
+			it.put(conf.Item{
+				Key: p.field.Key, ValueJSON: jsonText(v), Type: cmp.Or(p.field.Type, conf.TypeString),
+				Complexity: p.field.Complexity, Description: p.field.Description, HelpText: p.field.HelpText,
+			})
+		default:
+			it.object(p.object, sub, p.field.Key+".")
+		}
+	}
+	for _, name := range conf.SortedKeys(doc) {
+		if o.props[name] == nil && it.byKey[prefix+name] == nil {
+			it.extra(prefix+name, doc[name])
+		}
+	}
+}
+
+func (it *itemizer) extra(key string, v any) {
+	it.put(conf.Item{Key: key, ValueJSON: jsonText(v), Type: typeOfValue(v), Complexity: conf.Simple})
+}
+
+// put keeps the first item of a key: the store allows no second.
+func (it *itemizer) put(item conf.Item) {
+	if it.seen[item.Key] {
+		return
+	}
+	it.seen[item.Key] = true
+	item.Service = it.service
+	it.items = append(it.items, item)
+}
+
+func (it *itemizer) sorted() []conf.Item {
+	slices.SortFunc(it.items, func(a, b conf.Item) int { return cmp.Compare(a.Key, b.Key) })
+	return it.items
+}
+
+// typeOfValue is the type of a value that no schema describes.
+func typeOfValue(v any) conf.Type {
+	switch typeOf(v) {
+	case isBool:
+		return conf.TypeBoolean
+	case isInt:
+		return conf.TypeInteger
+	case isFraction:
+		return conf.TypeFloat
+	default:
+		return conf.TypeString
+	}
+}
+
+// ModelHash is the hex SHA-256 of the RFC 8785 form of {service: schema, ...}.
+// The schemas are in RFC 8785 form already, and service names sort by their bytes.
+func ModelHash(schemas map[string][]byte) string {
+	h := sha256.New()
+	h.Write([]byte("{"))
+	for i, service := range conf.SortedKeys(schemas) {
+		if i > 0 {
+			h.Write([]byte(","))
+		}
+		h.Write([]byte(jsonText(service)))
+		h.Write([]byte(":"))
+		h.Write(schemas[service])
+	}
+	h.Write([]byte("}"))
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Cache keeps the compiled schema of each service, the newest text of it. Its
+// zero value is not ready; use NewCache.
+type Cache struct {
+	mu      sync.RWMutex
+	entries map[string]*entry
+}
+
+// entry is one text of a schema. Whoever comes first compiles it; the others wait.
+type entry struct {
+	raw    []byte
+	once   sync.Once
+	schema *Schema
+	err    error
+}
+
+// NewCache makes an empty cache.
+func NewCache() *Cache { return &Cache{entries: map[string]*entry{}} }
+
+// Get compiles the schema of a service, or finds it compiled. An error is kept
+// too: a text that was refused is refused again without work.
+func (c *Cache) Get(service string, raw []byte) (*Schema, error) {
+	c.mu.RLock()
+	e := c.entries[service]
+	c.mu.RUnlock()
+	if e == nil || !bytes.Equal(e.raw, raw) {
+		e = c.replace(service, raw)
+	}
+	e.once.Do(func() { e.schema, e.err = Compile(service, e.raw) })
+	return e.schema, e.err
+}
+
+func (c *Cache) replace(service string, raw []byte) *entry {
+	if len(raw) > conf.MaxSchema || conf.CheckService(service) != nil {
+		return &entry{raw: raw} // refused before any work; not worth keeping
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.entries[service]; e != nil && bytes.Equal(e.raw, raw) {
+		return e
+	}
+	e := &entry{raw: bytes.Clone(raw)}
+	c.entries[service] = e
+	return e
+}
+
+// Items projects an effective document to its items, by the schema of its service
+// or, without one, by its values.
+func (c *Cache) Items(service string, schema, config json.RawMessage) ([]conf.Item, error) {
+	doc, err := conf.ParseObject(config, conf.MaxDocument)
+	if err != nil {
+		return nil, err
+	}
+	if len(schema) == 0 {
+		return Infer(service, doc), nil
+	}
+	s, err := c.Get(service, schema)
+	if err != nil {
+		return nil, err
+	}
+	return s.Items(service, doc), nil
+}

@@ -1,0 +1,85 @@
+package schema
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"regexp/syntax"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// Bounds of patterns. Go's engine is linear in (size of the program) x (length of
+// the text), so that these two bound the time of one match.
+const (
+	maxPattern     = 4096
+	maxProgram     = 10000
+	maxPatternText = 64 << 10
+)
+
+// pattern is a regular expression that cannot hang the process.
+type pattern struct {
+	source string
+	re     *regexp.Regexp
+}
+
+func (p *pattern) String() string { return p.source }
+
+// MatchString says whether s holds a match; text over maxPatternText has none.
+func (p *pattern) MatchString(s string) bool {
+	return len(s) <= maxPatternText && p.re.MatchString(s)
+}
+
+var unicodeEscape = regexp.MustCompile(`\\(\\|u\{([0-9A-Fa-f]{1,6})\}|u([0-9A-Fa-f]{4})|Z)`)
+
+// compilePattern reads an ECMA 262 or Python pattern with Go's engine, which has
+// no lookaround and no back-references.
+func compilePattern(source string) (jsonschema.Regexp, error) {
+	if len(source) > maxPattern {
+		return nil, fmt.Errorf("pattern of %d bytes is over the limit of %d", len(source), maxPattern)
+	}
+	tree, err := syntax.Parse(source, syntax.Perl)
+	text := source
+	if err != nil {
+		// Spelled differently here: \uXXXX and \u{X} of ECMA 262, \Z of Python.
+		text = unicodeEscape.ReplaceAllStringFunc(source, func(m string) string {
+			switch {
+			case m == `\Z`:
+				return `\z`
+			case m == `\\`:
+				return m
+			default:
+				sub := unicodeEscape.FindStringSubmatch(m)
+				return `\x{` + sub[2] + sub[3] + `}`
+			}
+		})
+		if tree, err = syntax.Parse(text, syntax.Perl); err != nil {
+			return nil, explainPattern(err)
+		}
+	}
+	prog, err := syntax.Compile(tree.Simplify())
+	if err != nil {
+		return nil, explainPattern(err)
+	}
+	if len(prog.Inst) > maxProgram {
+		return nil, errors.New("pattern is too large: use smaller repetitions")
+	}
+	re, err := regexp.Compile(text)
+	if err != nil {
+		return nil, explainPattern(err)
+	}
+	return &pattern{source: source, re: re}, nil
+}
+
+func explainPattern(err error) error {
+	se, ok := errors.AsType[*syntax.Error](err)
+	if !ok {
+		return err
+	}
+	switch se.Code {
+	case syntax.ErrInvalidPerlOp, syntax.ErrInvalidEscape:
+		return fmt.Errorf("%s %q: lookaround and back-references are not supported, because they can take for ever", se.Code, clip(se.Expr))
+	default:
+		return fmt.Errorf("%s %q", se.Code, clip(se.Expr))
+	}
+}

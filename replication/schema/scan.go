@@ -1,0 +1,238 @@
+package schema
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// maxSubschemas bounds the compiler of the library, whose work grows with the
+// square of their number.
+const maxSubschemas = 20000
+
+// What the keywords of a schema hold; everything else in it is data.
+var (
+	holdsSchema = set("additionalProperties", "unevaluatedProperties", "propertyNames", "items", "additionalItems",
+		"unevaluatedItems", "contains", "contentSchema", "not", "if", "then", "else")
+	holdsList = set("allOf", "anyOf", "oneOf", "prefixItems", "items")
+	holdsMap  = set("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
+	dialects  = set("json-schema.org/draft/2020-12/schema", "json-schema.org/draft/2019-09/schema",
+		"json-schema.org/draft-07/schema", "json-schema.org/schema")
+)
+
+func set(names ...string) map[string]bool {
+	m := make(map[string]bool, len(names))
+	for _, n := range names {
+		m[n] = true
+	}
+	return m
+}
+
+// scanner looks at every subschema of a document before the library does.
+type scanner struct {
+	count   int
+	details []conf.FieldError
+}
+
+func (s *scanner) fail(path []string, format string, args ...any) {
+	if len(s.details) < maxErrors {
+		s.details = append(s.details, conf.FieldError{Key: schemaKey(path), Message: fmt.Sprintf(format, args...)})
+	}
+}
+
+func (s *scanner) schema(v any, path []string) {
+	obj, ok := v.(map[string]any)
+	if s.count++; !ok || s.count > maxSubschemas {
+		return
+	}
+	s.keywords(obj, path)
+	for _, k := range conf.SortedKeys(obj) {
+		at := append(path[:len(path):len(path)], k)
+		switch v := obj[k].(type) {
+		case map[string]any:
+			if holdsMap[k] {
+				for _, name := range conf.SortedKeys(v) {
+					s.schema(v[name], append(at, name))
+				}
+			} else if holdsSchema[k] {
+				s.schema(v, at)
+			}
+		case []any:
+			if holdsList[k] {
+				for i, e := range v {
+					s.schema(e, append(at, strconv.Itoa(i)))
+				}
+			}
+		case bool:
+			if holdsSchema[k] {
+				s.count++
+			}
+		}
+	}
+}
+
+func (s *scanner) keywords(obj map[string]any, path []string) {
+	for k, v := range obj {
+		switch k {
+		case "$ref":
+			if ref, ok := v.(string); ok && !localRef(ref) {
+				s.fail(path, "$ref %q must point into this document, such as #/$defs/Name", clip(ref))
+			}
+		case "$dynamicRef", "$recursiveRef", "$dynamicAnchor", "$recursiveAnchor":
+			s.fail(path, "%s is not supported: use $ref", k)
+		case "$id":
+			if len(path) > 0 {
+				s.fail(path, "$id is allowed at the top only")
+			}
+		case "$schema":
+			text, _ := v.(string)
+			_, rest, _ := strings.Cut(strings.TrimSuffix(text, "#"), "://")
+			if !dialects[rest] {
+				s.fail(path, "$schema %q is not supported: use https://json-schema.org/draft/2020-12/schema", clip(text))
+			}
+		default:
+			if len(k) > 2 && (k[0] == 'x' || k[0] == 'X') && (k[1] == '-' || k[1] == '_') {
+				s.extension(path, k, v)
+			}
+		}
+	}
+}
+
+var envRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+
+// The keywords of this product.
+const (
+	keyComplexity   = "x-complexity"
+	keyHelp         = "x-help"
+	keySecret       = "x-secret"
+	keySecretSource = "x-secret-source"
+	keyEnv          = "x-env"
+)
+
+// extension checks the value of one x- keyword. Those of other tools pass; a slip
+// of the pen in ours does not, because a misspelt x-secret would store in clear.
+func (s *scanner) extension(path []string, k string, v any) {
+	text, isText := v.(string)
+	switch k {
+	case keyComplexity:
+		if text != string(conf.Simple) && text != string(conf.Advanced) {
+			s.fail(path, "%s must be simple or advanced, got %s", k, show(v))
+		}
+	case keyHelp:
+		if !isText {
+			s.fail(path, "%s must be a string, got %s", k, kindOf(v))
+		}
+	case keySecret:
+		if _, ok := v.(bool); !ok {
+			s.fail(path, "%s must be true or false, got %s", k, show(v))
+		}
+	case keySecretSource:
+		if text != string(conf.SourceEnv) && text != string(conf.SourceDatabase) {
+			s.fail(path, "%s must be env or database, got %s", k, show(v))
+		}
+	case keyEnv:
+		if !isText || !envRE.MatchString(text) {
+			s.fail(path, "%s must name an environment variable, such as OPENAI_API_KEY, got %s", k, show(v))
+		}
+	default:
+		ours := []string{keyComplexity, keyHelp, keySecret, keySecretSource}
+		plain := strings.ToLower(strings.ReplaceAll(k, "_", "-"))
+		if near, ok := closest(plain, ours, 1); ok {
+			s.fail(path, "unknown keyword %s: did you mean %s?", clip(k), near)
+		}
+	}
+}
+
+// localRef says whether ref leads to a place in the same document that holds a
+// schema by the meaning of its keywords.
+func localRef(ref string) bool {
+	rest, ok := strings.CutPrefix(ref, "#")
+	if !ok {
+		return false
+	}
+	if rest == "" || rest[0] != '/' {
+		return true // the root, or an anchor
+	}
+	toks := strings.Split(rest[1:], "/")
+	for i := 0; i < len(toks); i++ {
+		t := strings.ReplaceAll(toks[i], "%24", "$")
+		next := i+1 < len(toks)
+		switch {
+		case holdsMap[t] && next:
+			i++
+		case holdsList[t] && next && isIndex(toks[i+1]):
+			i++
+		case holdsSchema[t]:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func isIndex(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 31)
+	return err == nil
+}
+
+// schemaKey names the property that a place in a schema belongs to: its dotted
+// key where one can be told, else the path of the definition.
+func schemaKey(path []string) string {
+	var names []string
+	for i := 0; i < len(path); i++ {
+		if !holdsMap[path[i]] || i+1 >= len(path) {
+			continue
+		}
+		if path[i] != "properties" {
+			names = append(names, path[i])
+		}
+		i++
+		names = append(names, path[i])
+	}
+	if len(names) == 0 {
+		return "(schema)"
+	}
+	return clip(strings.Join(names, "."))
+}
+
+// oddNumber finds a number that exact arithmetic should not meet: so many digits
+// or such an exponent that computing with it costs seconds.
+func oddNumber(v any, path []string) []string {
+	switch v := v.(type) {
+	case json.Number:
+		if !saneNumber(string(v)) {
+			return append([]string{}, path...)
+		}
+	case map[string]any:
+		for k, e := range v {
+			if p := oddNumber(e, append(path, k)); p != nil {
+				return p
+			}
+		}
+	case []any:
+		for i, e := range v {
+			if p := oddNumber(e, append(path, strconv.Itoa(i))); p != nil {
+				return p
+			}
+		}
+	}
+	return nil
+}
+
+const numberRule = "number must have at most 64 digits and an exponent between -400 and 400"
+
+func saneNumber(s string) bool {
+	if len(s) > 64 {
+		return false
+	}
+	i := strings.IndexAny(s, "eE")
+	if i < 0 {
+		return true
+	}
+	e, err := strconv.Atoi(strings.TrimPrefix(s[i+1:], "+"))
+	return err == nil && e >= -400 && e <= 400
+}

@@ -1,0 +1,117 @@
+package schema
+
+import (
+	"slices"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// MaxFields is the number of fields that one schema may declare.
+const MaxFields = 5000
+
+// Schema is the compiled schema of one service.
+type Schema struct {
+	service  string
+	validate *jsonschema.Schema
+	root     *object
+	leaves   []*prop // sorted by key
+	byKey    map[string]*prop
+	depth    int // documents may nest this deep
+}
+
+// object is a JSON object with declared properties: the root, or a nested one.
+type object struct {
+	props map[string]*prop
+	names []string // sorted
+}
+
+// prop is one declared property, a leaf or a nested object.
+type prop struct {
+	name     string
+	path     []string
+	field    conf.Field // of a leaf; Key is set for a nested object too
+	object   *object    // nil for a leaf
+	bounds   bounds
+	required bool
+	preset   bool // has a default
+	def      any  // the default, complete; immutable
+}
+
+func (p *prop) secret() bool { return p.field.IsSecret }
+
+// Fields lists the metadata of all fields in ascending order of their keys. The
+// slice is the caller's; what its elements point to is shared and must not be
+// changed.
+func (s *Schema) Fields() []conf.Field {
+	out := make([]conf.Field, len(s.leaves))
+	for i, p := range s.leaves {
+		out[i] = p.field
+	}
+	return out
+}
+
+// Field finds the field of a dotted key.
+func (s *Schema) Field(key string) (conf.Field, bool) {
+	p, ok := s.byKey[key]
+	if !ok {
+		return conf.Field{}, false
+	}
+	return p.field, true
+}
+
+// CheckSecrets lists the keys of the secret fields that values tries to set, by
+// where their values belong, each in ascending order.
+func (s *Schema) CheckSecrets(values map[string]any) (env, database []string) {
+	for _, p := range s.leaves {
+		if !p.secret() {
+			continue
+		}
+		if _, ok := lookup(values, p.path); !ok {
+			continue
+		}
+		if p.field.SecretSource != nil && *p.field.SecretSource == conf.SourceEnv {
+			env = append(env, p.field.Key)
+		} else {
+			database = append(database, p.field.Key)
+		}
+	}
+	return env, database
+}
+
+// lookup follows a path of member names, which may hold dots themselves.
+func lookup(doc map[string]any, path []string) (any, bool) {
+	for i, name := range path {
+		v, ok := doc[name]
+		if !ok {
+			return nil, false
+		}
+		if i == len(path)-1 {
+			return v, true
+		}
+		if doc, ok = v.(map[string]any); !ok {
+			return nil, false
+		}
+	}
+	return nil, false
+}
+
+// clone copies the containers of a JSON value, so that nobody can reach what is shared.
+func clone(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for k, e := range v {
+			out[k] = clone(e)
+		}
+		return out
+	case []any:
+		out := slices.Clone(v)
+		for i, e := range out {
+			out[i] = clone(e)
+		}
+		return out
+	default:
+		return v
+	}
+}

@@ -1,0 +1,87 @@
+package schema
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// ParseText reads what a person types as the value of a field. Text stays text;
+// numbers, arrays and objects are JSON; a switch takes true, yes, on and their
+// opposites; "null" is null where the field allows it. The range of the value is
+// left to Effective.
+func ParseText(f conf.Field, text string) (any, error) {
+	want := fieldTypes(f)
+	word := strings.TrimSpace(text)
+	if want&isNull != 0 && word == "null" {
+		return nil, nil
+	}
+	if f.Type == conf.TypeEnum && want&isString != 0 && slices.Contains(f.Allowed, text) && want&^isNull == isString {
+		return text, nil
+	}
+	if want&^isNull == isString {
+		return text, nil
+	}
+	if want&isBool != 0 {
+		switch strings.ToLower(word) {
+		case "true", "yes", "on":
+			return true, nil
+		case "false", "no", "off":
+			return false, nil
+		}
+	}
+	v, err := conf.ParseJSON([]byte(word), conf.MaxDocument)
+	n, isNum := v.(json.Number)
+	switch {
+	case err == nil && isNum && !saneNumber(string(n)):
+		return nil, badText(f, numberRule)
+	case err == nil && typeOf(v)&want != 0:
+		return v, nil
+	case want&isString != 0:
+		return text, nil
+	}
+	msg := "must be " + or(articles(want.names()))
+	if err == nil {
+		msg += ", got " + kindOf(v)
+		if isNum {
+			msg = strings.TrimSuffix(msg, "a number") + clip(string(n))
+		}
+	} else if want&(isArray|isObject) != 0 {
+		msg += " as JSON: " + err.Error()
+	} else {
+		msg += ", got other text"
+	}
+	if f.Min != nil && f.Max != nil {
+		msg += " (allowed " + f.Min.String() + " to " + f.Max.String() + ")"
+	}
+	return nil, badText(f, msg)
+}
+
+func badText(f conf.Field, msg string) error {
+	e := conf.Errorf(conf.CodeInvalid, "%s %s", f.Key, msg)
+	e.Details = []conf.FieldError{{Key: f.Key, Message: msg}}
+	return e
+}
+
+// fieldTypes is the set of JSON types that a field takes.
+func fieldTypes(f conf.Field) types {
+	if len(f.JSONTypes) > 0 {
+		var t types
+		for _, n := range f.JSONTypes {
+			t |= typeNames[n]
+		}
+		return t
+	}
+	switch f.Type {
+	case conf.TypeInteger:
+		return isInt
+	case conf.TypeFloat:
+		return isNumber
+	case conf.TypeBoolean:
+		return isBool
+	default:
+		return isString
+	}
+}

@@ -1,0 +1,118 @@
+package schema
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// clip keeps long text out of messages.
+func clip(s string) string {
+	const most = 80
+	if len(s) <= most {
+		return s
+	}
+	cut := most
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "..."
+}
+
+// kindOf names the JSON type of a value, as a message says it.
+func kindOf(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case string:
+		return "a string"
+	case bool:
+		return "a boolean"
+	case []any:
+		return "an array"
+	case map[string]any:
+		return "an object"
+	case json.Number, float64, float32, int, int8, int16, int32, int64, uint, uint8, uint16, uint32, uint64:
+		return "a number"
+	default:
+		return fmt.Sprintf("a %T", v)
+	}
+}
+
+// show writes a short value of a schema into a message.
+func show(v any) string {
+	switch v.(type) {
+	case map[string]any, []any:
+		return kindOf(v)
+	}
+	return clip(jsonText(v))
+}
+
+// jsonText is the compact JSON of v, without the escapes that are made for HTML.
+func jsonText(v any) string {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return "null" // not reachable for a JSON value
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// or joins alternatives: "a", "a or b", "a, b or c".
+func or(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
+}
+
+// some lists at most 20 names.
+func some(names []string) string {
+	const most = 20
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
+// closest finds the candidate within max edits of s, the nearest one.
+func closest(s string, candidates []string, max int) (string, bool) {
+	if len(s) > conf.MaxKey {
+		return "", false
+	}
+	best, found := "", max+1
+	for _, c := range candidates {
+		if d := len(c) - len(s); d >= found || -d >= found {
+			continue
+		}
+		if d := distance(s, c); d < found {
+			best, found = c, d
+		}
+	}
+	return best, found <= max
+}
+
+// distance counts the insertions, deletions and replacements from a to b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diag := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diag
+			if a[i] != b[j] {
+				cost++
+			}
+			diag = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
