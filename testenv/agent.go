@@ -1,0 +1,219 @@
+package testenv
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// Tokens of every agent that this package starts: those of the quickstart.
+const (
+	ReadToken    = "readonly-token"
+	WriteToken   = "admin-token"
+	RebuildToken = "rebuild-token-of-the-tests"
+	apiTokens    = ReadToken + ":config.read," + WriteToken + ":config.write"
+)
+
+// Agent is one `holdfast agent` with its own directory and ports. It may be
+// stopped, killed and started again any number of times.
+type Agent struct {
+	t    testing.TB
+	bin  string
+	Dir  string // CONFIG_DATA_DIR
+	env  map[string]string
+	args []string
+	log  *Transcript
+	proc *Process
+
+	LocalAddr, AdminAddr string // host:port
+}
+
+// NewAgent makes an agent and does not start it. env is added to its settings.
+func NewAgent(t testing.TB, env ...string) *Agent {
+	t.Helper()
+	a := &Agent{
+		t: t, bin: Binary(t, "./cmd/holdfast"), Dir: filepath.Join(t.TempDir(), "data"),
+		log: NewTranscript(), args: []string{"agent"},
+	}
+	ports := FreePorts(t, 3)
+	a.LocalAddr = "127.0.0.1:" + strconv.Itoa(ports[0])
+	a.AdminAddr = "127.0.0.1:" + strconv.Itoa(ports[1])
+	a.env = map[string]string{
+		"CONFIG_DATA_DIR":     a.Dir,
+		"CONFIG_LOCAL_ADDR":   a.LocalAddr,
+		"CONFIG_MANAGER_HOST": "127.0.0.1",
+		"CONFIG_MANAGER_PORT": strconv.Itoa(ports[1]),
+		"CONFIG_CLUSTER_ADDR": "127.0.0.1:" + strconv.Itoa(ports[2]),
+		"CONFIG_MQTT_ADDR":    "none",
+		"CONFIG_SCHEMA_DIR":   filepath.Join(Root(), "testenv", "schemas"),
+		"CONFIG_API_TOKENS":   apiTokens,
+		"REBUILD_TOKEN":       RebuildToken,
+	}
+	for _, e := range env {
+		name, value, _ := cut(e)
+		a.env[name] = value
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the agent in %s printed at its end:\n%s", a.Dir, a.log.Tail(60))
+		}
+	})
+	return a
+}
+
+// StartAgent makes an agent, starts it and waits until it takes writes.
+func StartAgent(t testing.TB, env ...string) *Agent {
+	t.Helper()
+	a := NewAgent(t, env...)
+	a.Start()
+	a.AwaitNormal()
+	return a
+}
+
+func cut(e string) (name, value string, ok bool) {
+	for i := range len(e) {
+		if e[i] == '=' {
+			return e[:i], e[i+1:], true
+		}
+	}
+	return e, "", false
+}
+
+// Set changes one setting, for the next start.
+func (a *Agent) Set(name, value string) { a.env[name] = value }
+
+// Env is the agent's settings as NAME=value, for a client beside it.
+func (a *Agent) Env() []string {
+	var env []string
+	for _, name := range slices.Sorted(maps.Keys(a.env)) {
+		env = append(env, name+"="+a.env[name])
+	}
+	return env
+}
+
+// Start starts the process and returns at once.
+func (a *Agent) Start() {
+	a.t.Helper()
+	if a.proc != nil && a.proc.Running() {
+		a.t.Fatal("the agent runs already")
+	}
+	a.proc = spawn(a.t, a.log, filepath.Dir(a.Dir), a.Env(), a.bin, a.args...)
+}
+
+// Kill ends the process at once, with SIGKILL.
+func (a *Agent) Kill() { a.proc.Kill() }
+
+// Stop asks the process to end, with SIGTERM, and waits for its end.
+func (a *Agent) Stop() {
+	a.t.Helper()
+	a.proc.Signal(syscall.SIGTERM)
+	if code := a.proc.Wait(a.t, "the agent to stop after SIGTERM"); code != 0 {
+		a.t.Fatalf("the agent ended with code %d after SIGTERM:\n%s", code, a.log.Tail(40))
+	}
+}
+
+// Restart kills the process, starts it and waits until it takes writes.
+func (a *Agent) Restart() {
+	a.t.Helper()
+	a.Kill()
+	a.Start()
+	a.AwaitNormal()
+}
+
+// Running says whether the process has not ended.
+func (a *Agent) Running() bool { return a.proc != nil && a.proc.Running() }
+
+// Log is all that the agent has printed over all its starts.
+func (a *Agent) Log() string { return a.log.String() }
+
+// Path is a file in the agent's directory.
+func (a *Agent) Path(name ...string) string {
+	return filepath.Join(append([]string{a.Dir}, name...)...)
+}
+
+// Files of an agent, as DESIGN names them.
+func (a *Agent) DB() string      { return a.Path("config.db") }
+func (a *Agent) LKG() string     { return a.Path("config.lkg.json") }
+func (a *Agent) Raft() string    { return a.Path("raft") }
+func (a *Agent) EnvFile() string { return a.Path(".env") }
+
+// RemoveDB deletes the database and what SQLite keeps beside it.
+func (a *Agent) RemoveDB() {
+	a.t.Helper()
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.RemoveAll(a.DB() + suffix); err != nil {
+			a.t.Fatal(err)
+		}
+	}
+}
+
+// WreckReplica makes the database and the log unusable and unrepairable: only
+// the last-known-good file is left. The agent must not be running.
+func (a *Agent) WreckReplica() {
+	a.t.Helper()
+	if a.Running() {
+		a.t.Fatal("the agent runs")
+	}
+	a.RemoveDB()
+	junk := []byte("this is neither a database nor a log\n")
+	if err := os.WriteFile(a.DB(), junk, 0o600); err != nil {
+		a.t.Fatal(err)
+	}
+	if err := filepath.WalkDir(a.Raft(), func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		return os.WriteFile(path, junk, 0o600)
+	}); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// FreePorts finds n loopback ports that nothing listens on. They lie below the
+// kernel's range for outgoing connections, so that none of those takes a port
+// while its agent is being restarted.
+func FreePorts(t testing.TB, n int) []int {
+	t.Helper()
+	taken.Lock()
+	defer taken.Unlock()
+	if taken.ports == nil {
+		taken.ports = map[int]bool{}
+	}
+	var ports []int
+	for range 10_000 {
+		if len(ports) == n {
+			return ports
+		}
+		port := 12_000 + rand.IntN(20_000)
+		if taken.ports[port] || !PortFree(port) {
+			continue
+		}
+		taken.ports[port] = true
+		ports = append(ports, port)
+	}
+	t.Fatal("found no free port")
+	return nil
+}
+
+// taken are the ports that FreePorts gave out in this process.
+var taken struct {
+	sync.Mutex
+	ports map[int]bool
+}
+
+// PortFree says whether nothing listens on the loopback port.
+func PortFree(port int) bool {
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
+}

@@ -1,0 +1,46 @@
+package testenv
+
+import (
+	"testing"
+	"time"
+)
+
+// Patience is how long Await waits. It is far beyond what a healthy machine
+// needs, so that reaching it means that something is broken, not slow.
+const Patience = 60 * time.Second
+
+// pollEvery is how often a condition is looked at.
+const pollEvery = 5 * time.Millisecond
+
+// Await looks at cond until it holds, and fails the test with the name of what
+// it waited for when Patience ends first.
+func Await(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	AwaitWithin(t, Patience, what, cond)
+}
+
+// AwaitWithin is Await with another deadline.
+func AwaitWithin(t testing.TB, patience time.Duration, what string, cond func() bool) {
+	t.Helper()
+	if !poll(patience, cond) {
+		t.Fatalf("waited %v in vain for: %s", patience, what)
+	}
+}
+
+// poll says whether cond came to hold within patience.
+func poll(patience time.Duration, cond func() bool) bool {
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		if cond() {
+			return true
+		}
+		select {
+		case <-deadline.C:
+			return cond()
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,239 @@
+package testenv
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Reply is an HTTP answer, read whole.
+type Reply struct {
+	Status int
+	Header http.Header
+	Body   []byte
+	Err    error // no answer came, or not all of it
+}
+
+// client keeps connections alive and gives up on an agent that hangs.
+var client = &http.Client{
+	Timeout:   Patience,
+	Transport: &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: 5 * time.Second},
+}
+
+// Do makes one request. headers are "Name: value"; "Host: x" sets the host.
+func Do(method, url, body string, headers ...string) Reply {
+	var r io.Reader
+	if body != "" {
+		r = strings.NewReader(body)
+	}
+	req, err := http.NewRequest(method, url, r)
+	if err != nil {
+		return Reply{Err: err}
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		if name == "Host" {
+			req.Host = value
+		} else {
+			req.Header.Set(name, value)
+		}
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return Reply{Err: err}
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	return Reply{Status: resp.StatusCode, Header: resp.Header, Body: data, Err: err}
+}
+
+// OK fails the test unless the answer is a success.
+func (r Reply) OK(t testing.TB) Reply {
+	t.Helper()
+	if r.Err != nil || r.Status/100 != 2 {
+		t.Fatalf("unexpected answer: %s", r)
+	}
+	return r
+}
+
+// Want fails the test unless the answer has this status and, when code is not
+// empty, this error code and a hint.
+func (r Reply) Want(t testing.TB, status int, code conf.Code) Reply {
+	t.Helper()
+	if r.Err != nil || r.Status != status {
+		t.Fatalf("want status %d, got: %s", status, r)
+	}
+	if code != "" {
+		if e := r.Failure(); e.Success || e.Code != code || e.Error == "" {
+			t.Fatalf("want error %q, got: %s", code, r)
+		}
+	}
+	return r
+}
+
+// Failure is an error body.
+type Failure struct {
+	Success        bool              `json:"success"`
+	Error          string            `json:"error"`
+	Code           conf.Code         `json:"code"`
+	Hint           string            `json:"hint"`
+	Details        []conf.FieldError `json:"details"`
+	CurrentVersion uint64            `json:"current_version"`
+}
+
+// Failure decodes the error body, as far as it is one.
+func (r Reply) Failure() Failure {
+	f := Failure{Success: true}
+	_ = json.Unmarshal(r.Body, &f)
+	return f
+}
+
+// Into decodes the body into dst and fails the test when that does not work.
+func (r Reply) Into(t testing.TB, dst any) {
+	t.Helper()
+	if err := json.Unmarshal(r.OK(t).Body, dst); err != nil {
+		t.Fatalf("decoding %s: %v", r, err)
+	}
+}
+
+func (r Reply) String() string {
+	if r.Err != nil {
+		return r.Err.Error()
+	}
+	return fmt.Sprintf("%d %s", r.Status, bytes.TrimSpace(r.Body[:min(len(r.Body), 600)]))
+}
+
+// Local makes a GET on the local API.
+func (a *Agent) Local(path string, headers ...string) Reply {
+	return Do("GET", "http://"+a.LocalAddr+path, "", headers...)
+}
+
+// Admin makes a request on the admin API, with the write token unless headers
+// name another.
+func (a *Agent) Admin(method, path, body string, headers ...string) Reply {
+	return Do(method, "http://"+a.AdminAddr+path, body, append([]string{"X-API-Token: " + WriteToken}, headers...)...)
+}
+
+// Patch changes values of a service and returns its new version.
+func (a *Agent) Patch(service, patch string, headers ...string) uint64 {
+	a.t.Helper()
+	var out struct {
+		Success    bool   `json:"success"`
+		NewVersion uint64 `json:"new_version"`
+	}
+	a.Admin("PATCH", "/api/config/services/"+service, patch, headers...).Into(a.t, &out)
+	if !out.Success || out.NewVersion == 0 {
+		a.t.Fatalf("patch of %s: %+v", service, out)
+	}
+	return out.NewVersion
+}
+
+// Document is the local API's answer for one service.
+type Document struct {
+	conf.ReadResponse
+	Values map[string]any // Config, decoded
+	Source string         // X-Config-Source
+}
+
+// Document reads a service's document from the local API.
+func (a *Agent) Document(service string) Document {
+	a.t.Helper()
+	d, err := a.TryDocument(service)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return d
+}
+
+// TryDocument is Document for an agent that may be down.
+func (a *Agent) TryDocument(service string) (Document, error) {
+	r := a.Local("/v1/config/" + service)
+	if r.Err != nil || r.Status != http.StatusOK {
+		return Document{}, fmt.Errorf("reading %s: %s", service, r)
+	}
+	d := Document{Source: r.Header.Get("X-Config-Source")}
+	if err := json.Unmarshal(r.Body, &d.ReadResponse); err != nil {
+		return d, fmt.Errorf("reading %s: %w", service, err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(d.Config))
+	dec.UseNumber()
+	return d, dec.Decode(&d.Values)
+}
+
+// Services are the names of all services that the agent knows.
+func (a *Agent) Services() []string {
+	a.t.Helper()
+	var out struct {
+		Services []conf.ServiceInfo `json:"services"`
+	}
+	a.Admin("GET", "/api/config/services", "").Into(a.t, &out)
+	var names []string
+	for _, s := range out.Services {
+		names = append(names, s.Service)
+	}
+	return names
+}
+
+// Health is the agent's health; ok is false while it does not answer.
+func (a *Agent) Health() (h conf.Health, ok bool) {
+	r := Do("GET", "http://"+a.AdminAddr+"/api/config/health", "")
+	if r.Err != nil || json.Unmarshal(r.Body, &h) != nil {
+		return h, false
+	}
+	return h, h.OperationalMode != ""
+}
+
+// AwaitHealth waits until the health is as cond wants it, and returns it.
+func (a *Agent) AwaitHealth(what string, cond func(conf.Health) bool) conf.Health {
+	a.t.Helper()
+	var last conf.Health
+	if !poll(Patience, func() bool {
+		if !a.Running() {
+			return true
+		}
+		h, ok := a.Health()
+		last = h
+		return ok && cond(h)
+	}) {
+		a.t.Fatalf("waited %v in vain for: %s; health is %s", Patience, what, jsonText(last))
+	}
+	if !a.Running() {
+		a.t.Fatalf("the agent ended while waiting for: %s\n%s", what, a.log.Tail(40))
+	}
+	return last
+}
+
+// AwaitNormal waits until the agent is ready and takes writes.
+func (a *Agent) AwaitNormal() {
+	a.t.Helper()
+	a.AwaitHealth("the agent to work normally", func(h conf.Health) bool {
+		return h.OK && h.OperationalMode == conf.ModeNormal && a.Local("/readyz").Status == http.StatusOK
+	})
+}
+
+// AwaitServing waits until the local API answers for service, from whatever source.
+func (a *Agent) AwaitServing(service string) Document {
+	a.t.Helper()
+	var d Document
+	Await(a.t, "the local API to serve "+service, func() (ok bool) {
+		var err error
+		d, err = a.TryDocument(service)
+		return err == nil
+	})
+	return d
+}
+
+func jsonText(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}

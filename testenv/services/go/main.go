@@ -1,0 +1,80 @@
+// Command go is a service that takes its configuration from the Holdfast agent
+// beside it, with the standard library only. It prints its configuration, waits
+// for a change, and prints the new one. Settings: CONFIG_AGENT_URL,
+// CONFIG_SERVICE_NAME, CONFIG_KEY (the key to print), EXIT_AFTER_CHANGES.
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+)
+
+// document is what the agent answers, as far as this service cares.
+type document struct {
+	Config   map[string]any `json:"config"`
+	Metadata struct {
+		Version uint64 `json:"version"`
+		Epoch   string `json:"config_epoch"`
+	} `json:"metadata"`
+	etag string
+}
+
+func main() {
+	url := cmp.Or(os.Getenv("CONFIG_AGENT_URL"), "http://127.0.0.1:2770") +
+		"/v1/config/" + cmp.Or(os.Getenv("CONFIG_SERVICE_NAME"), "stt-worker")
+	key := cmp.Or(os.Getenv("CONFIG_KEY"), "whisper_model")
+	exitAfter, _ := strconv.Atoi(os.Getenv("EXIT_AFTER_CHANGES")) // 0: never
+
+	var last document
+	for changes := -1; exitAfter == 0 || changes < exitAfter; {
+		doc, err := fetch(url, last.etag)
+		switch {
+		case err != nil: // the agent restarts: keep the configuration, try again
+			fmt.Println("agent:", err)
+			time.Sleep(500 * time.Millisecond)
+		case doc == nil: // nothing new within the wait
+		case doc.Metadata.Epoch == last.Metadata.Epoch && doc.Metadata.Version <= last.Metadata.Version:
+			// An agent that has just started may answer from its last-known-good
+			// file for a moment, which may be older than what we have.
+			time.Sleep(200 * time.Millisecond)
+		default:
+			last = *doc
+			changes++
+			fmt.Printf("config %s=%v version=%d\n", key, doc.Config[key], doc.Metadata.Version)
+		}
+	}
+}
+
+// fetch reads the newest document; it waits while that is still the one of
+// etag, and returns nil when nothing changed within the wait.
+func fetch(url, etag string) (*document, error) {
+	req, err := http.NewRequest(http.MethodGet, url+"?wait=30s", nil)
+	if err != nil {
+		return nil, err
+	}
+	if etag != "" {
+		req.Header.Set("If-None-Match", etag)
+	}
+	client := http.Client{Timeout: time.Minute}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+		doc := &document{etag: resp.Header.Get("ETag")}
+		return doc, json.NewDecoder(resp.Body).Decode(doc)
+	case http.StatusNotModified:
+		return nil, nil
+	default:
+		text, _ := io.ReadAll(resp.Body)
+		return nil, fmt.Errorf("%s: %s", resp.Status, text)
+	}
+}
