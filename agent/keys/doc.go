@@ -1,0 +1,21 @@
+// Package keys loads the key material of an agent and makes what is missing on
+// the first run: the master key, the key of the last-known-good file, the
+// signing key pair, the rebuild token and the API tokens.
+//
+// Each variable is looked up in the environment first and in the .env file
+// second. What neither has is generated, appended to the file (0600, replaced
+// atomically, the user's own lines kept) and only then used. When the file
+// cannot be written, Load returns *Unwritable: its Lines are what the caller
+// prints once before it stops.
+//
+// Invariants:
+//
+//   - There is no default key. A value that still says CHANGEME, an all-zero key
+//     or key id, and a key pair that does not belong together are refused.
+//   - Agents that start on one .env file at the same time end with one set: who
+//     generates holds a lock on the file and looks again under it.
+//   - No error, log value or formatted Set holds a key, a token or a piece of one.
+//
+// Load is called once by the goroutine that starts the agent. Set and
+// Authenticator are immutable afterwards and safe for concurrent use.
+package keys

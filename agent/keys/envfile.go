@@ -1,0 +1,254 @@
+package keys
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/joho/godotenv"
+	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+const maxEnvFile = 1 << 20
+
+// ReadEnvFile reads the variables of a .env file. A file that does not exist, or
+// no path at all, has none. Errors name the line and never quote it.
+func ReadEnvFile(path string) (map[string]string, error) { return readEnvFile(path) }
+
+func readEnvFile(path string) (map[string]string, error) {
+	if path == "" {
+		return map[string]string{}, nil
+	}
+	content, err := readContent(path)
+	if err != nil {
+		return nil, err
+	}
+	return parseEnv(content, path)
+}
+
+// readContent returns nothing for a file that does not exist.
+func readContent(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
+		return nil, nil
+	case err != nil:
+		return nil, unreadable(path, err)
+	case !info.Mode().IsRegular():
+		return nil, conf.Errorf(conf.CodeInvalid, "%s is not a regular file", path).WithHint("set CONFIG_ENV_FILE to a file")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, unreadable(path, err)
+	}
+	defer func() { _ = f.Close() }()
+	content, err := io.ReadAll(io.LimitReader(f, maxEnvFile+1))
+	if err != nil {
+		return nil, unreadable(path, err)
+	}
+	if len(content) > maxEnvFile {
+		return nil, conf.Errorf(conf.CodeTooLarge, "%s is over %d bytes", path, maxEnvFile).WithHint("set CONFIG_ENV_FILE to a .env file")
+	}
+	return content, nil
+}
+
+func unreadable(path string, err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pe.Err
+	}
+	return conf.Errorf(conf.CodeUsage, "cannot read %s: %w", path, err).
+		WithHint("let the user that runs the agent read it, or set CONFIG_ENV_FILE to another file")
+}
+
+func parseEnv(content []byte, path string) (map[string]string, error) {
+	content = bytes.TrimPrefix(content, []byte("\xef\xbb\xbf"))
+	vars, err := godotenv.UnmarshalBytes(content)
+	if err != nil {
+		// The parser's own text quotes the file, and so the keys in it.
+		return nil, conf.Errorf(conf.CodeInvalid, "%s is not a .env file: see line %d", path, brokenLine(content)).
+			WithHint(`write NAME=value lines, comments with #, and close every quote`)
+	}
+	return vars, nil
+}
+
+// brokenLine finds the line after the longest run of whole lines that parses.
+func brokenLine(content []byte) int {
+	good, line := 0, 0
+	for at := 0; at < len(content) && line < 2000; {
+		n := bytes.IndexByte(content[at:], '\n')
+		if n < 0 {
+			break
+		}
+		at += n + 1
+		line++
+		if _, err := godotenv.UnmarshalBytes(content[:at]); err == nil {
+			good = line
+		}
+	}
+	return good + 1
+}
+
+func fileMode(path string) (fs.FileMode, bool) {
+	info, err := os.Stat(path)
+	if path == "" || err != nil {
+		return 0, false
+	}
+	return info.Mode().Perm(), true
+}
+
+// envTarget is the .env file while this process alone may add to it.
+type envTarget struct {
+	path string // without symbolic links
+	file *os.File
+}
+
+// lockEnvFile opens or creates the file and takes an exclusive lock on it. The
+// lock is on the file itself, which a rename replaces: whoever gets it looks
+// whether the path still names the file that it locked.
+func lockEnvFile(path string, timeout time.Duration) (*envTarget, error) {
+	if path == "" {
+		return nil, errors.New("no path")
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(timeout); ; {
+		t, err := tryLock(path)
+		if err != nil || t != nil {
+			return t, err
+		}
+		if time.Now().After(deadline) {
+			return nil, conf.Errorf(conf.CodeLocked, "another process has held %s for %s", path, timeout).
+				WithHint("end the process that is generating keys, then start again")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// tryLock returns nothing at all when it should be tried again.
+func tryLock(path string) (*envTarget, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		var mine, now os.FileInfo
+		if mine, err = f.Stat(); err == nil {
+			if now, err = os.Stat(path); err == nil && os.SameFile(mine, now) {
+				return resolved(path, f)
+			}
+		}
+	}
+	_ = f.Close()
+	if err == nil || errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) || errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return nil, err
+}
+
+// resolved follows symbolic links, so that the file is replaced and not the link.
+func resolved(path string, f *os.File) (*envTarget, error) {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return &envTarget{path: path, file: f}, nil
+}
+
+func (t *envTarget) close() { _ = t.file.Close() } // gives the lock up
+
+// appendBlock adds block to the file, which now holds content. It replaces the
+// file atomically; where that is impossible, as for a single file that is
+// mounted into a container, it appends in place. stored says whether a reader
+// finds the block now, which it may do although err says it is not durable.
+func (t *envTarget) appendBlock(content []byte, block string) (stored bool, err error) {
+	stored, err = t.replace(content, block)
+	if stored || err == nil {
+		return stored, err
+	}
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EIO) {
+		return false, err
+	}
+	if _, err := t.file.WriteAt([]byte(block), int64(len(content))); err != nil {
+		_ = t.file.Truncate(int64(len(content)))
+		return false, err
+	}
+	_ = t.file.Chmod(0o600) // the owner may be somebody else
+	return true, t.file.Sync()
+}
+
+func (t *envTarget) replace(content []byte, block string) (stored bool, err error) {
+	dir := filepath.Dir(t.path)
+	pattern := "." + filepath.Base(t.path) + ".tmp-*"
+	// Under the lock all such files are left over from a crash.
+	if stale, err := filepath.Glob(filepath.Join(dir, pattern)); err == nil {
+		for _, name := range stale {
+			_ = os.Remove(name)
+		}
+	}
+	tmp, err := os.CreateTemp(dir, pattern) // 0600
+	if err != nil {
+		return false, err
+	}
+	defer func() {
+		if !stored {
+			_ = tmp.Close()
+			_ = os.Remove(tmp.Name())
+		}
+	}()
+	if err := keepOwner(t.file, tmp); err != nil {
+		return false, err
+	}
+	if _, err := tmp.Write(append(content[:len(content):len(content)], block...)); err != nil {
+		return false, err
+	}
+	if err := tmp.Sync(); err != nil {
+		return false, err
+	}
+	if err := tmp.Close(); err != nil {
+		return false, err
+	}
+	if err := os.Rename(tmp.Name(), t.path); err != nil {
+		return false, err
+	}
+	return true, syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if errors.Is(err, unix.EINVAL) { // a file system that has nothing to sync there
+		err = nil
+	}
+	return errors.Join(err, d.Close())
+}
+
+// keepOwner gives the new file to whom the old one belongs.
+func keepOwner(old, tmp *os.File) error {
+	a, err := old.Stat()
+	if err != nil {
+		return err
+	}
+	b, err := tmp.Stat()
+	if err != nil {
+		return err
+	}
+	was, ok1 := a.Sys().(*syscall.Stat_t)
+	is, ok2 := b.Sys().(*syscall.Stat_t)
+	if !ok1 || !ok2 || (was.Uid == is.Uid && was.Gid == is.Gid) {
+		return nil
+	}
+	return tmp.Chown(int(was.Uid), int(was.Gid))
+}

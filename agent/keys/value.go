@@ -1,0 +1,225 @@
+package keys
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+const (
+	keySize  = 32
+	minToken = 16 // shorter ones work, as in the documentation's examples, but are warned of
+	maxToken = 512
+)
+
+// keyWithID reads a symmetric key and the id that names it. A key without an id
+// gets one; an id without a key is refused, because another key under a known id
+// would make what the first one sealed unreadable without saying why.
+func keyWithID(src source, keyName, idName string, missing *[]string) ([]byte, string, error) {
+	text, where := src.get(keyName)
+	id, idWhere := src.get(idName)
+	id = strings.TrimSpace(id)
+	if text == "" {
+		if id != "" {
+			return nil, "", conf.Errorf(conf.CodeInvalid, "%s is set in %s, but %s is not set", idName, idWhere, keyName).
+				WithHint("set the key that this id names, or delete %s to have both generated", idName)
+		}
+		*missing = append(*missing, keyName, idName)
+		return nil, "", nil
+	}
+	key, err := base64.StdEncoding.Strict().DecodeString(strings.TrimSpace(text))
+	if err != nil || len(key) != keySize {
+		// The cause would quote a piece of the key.
+		return nil, "", conf.Errorf(conf.CodeInvalid, "%s in %s is not the base64 of %d bytes", keyName, where, keySize).
+			WithHint("make one with `openssl rand -base64 32`")
+	}
+	if bytes.Count(key, key[:1]) == keySize {
+		return nil, "", conf.Errorf(conf.CodeInvalid, "%s in %s repeats one byte: that is no key", keyName, where).
+			WithHint("make one with `openssl rand -base64 32`")
+	}
+	if id == "" {
+		*missing = append(*missing, idName)
+		return key, "", nil
+	}
+	parsed, err := uuid.Parse(id)
+	switch {
+	case err != nil || len(id) != 36:
+		return nil, "", conf.Errorf(conf.CodeInvalid, "%s in %s is not a UUID", idName, idWhere).
+			WithHint("make one with `uuidgen`, or delete %s to have one generated", idName)
+	case parsed == uuid.Nil:
+		return nil, "", conf.Errorf(conf.CodeInvalid, "%s in %s is the all-zero example", idName, idWhere).
+			WithHint("make one with `uuidgen`, or delete %s to have one generated", idName)
+	}
+	return key, parsed.String(), nil
+}
+
+// keyPair reads the signing keys. The public one follows from the private one.
+func keyPair(src source, missing *[]string) (ed25519.PrivateKey, ed25519.PublicKey, error) {
+	privText, privWhere := src.get(EnvPrivateKey)
+	pubText, pubWhere := src.get(EnvPublicKey)
+	if privText == "" {
+		if pubText != "" {
+			return nil, nil, conf.Errorf(conf.CodeInvalid, "%s is set in %s, but %s is not set", EnvPublicKey, pubWhere, EnvPrivateKey).
+				WithHint("set the private key that it belongs to, or delete %s to have a new pair generated", EnvPublicKey)
+		}
+		*missing = append(*missing, EnvPrivateKey, EnvPublicKey)
+		return nil, nil, nil
+	}
+	block := decodePEM(privText, "PRIVATE KEY")
+	if block == nil {
+		return nil, nil, badPEM(EnvPrivateKey, privWhere, "PRIVATE KEY", "openssl genpkey -algorithm ed25519")
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block)
+	private, ok := parsed.(ed25519.PrivateKey)
+	if err != nil || !ok {
+		return nil, nil, badPEM(EnvPrivateKey, privWhere, "PRIVATE KEY", "openssl genpkey -algorithm ed25519")
+	}
+	public := private.Public().(ed25519.PublicKey)
+	if pubText == "" {
+		return private, public, nil
+	}
+	block = decodePEM(pubText, "PUBLIC KEY")
+	if block == nil {
+		return nil, nil, badPEM(EnvPublicKey, pubWhere, "PUBLIC KEY", "openssl pkey -pubout")
+	}
+	other, err := x509.ParsePKIXPublicKey(block)
+	given, ok := other.(ed25519.PublicKey)
+	if err != nil || !ok {
+		return nil, nil, badPEM(EnvPublicKey, pubWhere, "PUBLIC KEY", "openssl pkey -pubout")
+	}
+	if !public.Equal(given) {
+		return nil, nil, conf.Errorf(conf.CodeInvalid, "%s in %s does not belong to %s in %s", EnvPublicKey, pubWhere, EnvPrivateKey, privWhere).
+			WithHint("delete %s: it is derived from the private key", EnvPublicKey)
+	}
+	return private, public, nil
+}
+
+// decodePEM takes real line ends and \n escapes, and the quotes that tools such
+// as docker leave in an environment variable.
+func decodePEM(text, kind string) []byte {
+	text = strings.TrimSpace(text)
+	if len(text) >= 2 && (text[0] == '"' || text[0] == '\'') && text[len(text)-1] == text[0] {
+		text = text[1 : len(text)-1]
+	}
+	text = strings.NewReplacer(`\r\n`, "\n", `\n`, "\n", "\r\n", "\n").Replace(text)
+	block, rest := pem.Decode([]byte(strings.TrimSpace(text) + "\n"))
+	if block == nil || block.Type != kind || len(bytes.TrimSpace(rest)) > 0 {
+		return nil
+	}
+	return block.Bytes
+}
+
+func badPEM(name, where, kind, command string) error {
+	return conf.Errorf(conf.CodeInvalid, "%s in %s is not an Ed25519 key in PEM form (%s)", name, where, kind).
+		WithHint("make one with `%s` and write its line ends as \\n inside of double quotes", command)
+}
+
+// parseTokens reads "token:role,token:role". Its errors count entries and never
+// quote them.
+func parseTokens(text, where string) ([]Token, error) {
+	var out []Token
+	seen := map[string]int{}
+	for i, part := range strings.Split(strings.TrimSpace(text), ",") {
+		part = strings.TrimSpace(part)
+		bad := func(format string, args ...any) error {
+			return conf.Errorf(conf.CodeInvalid, "entry %d of %s in %s "+format, append([]any{i + 1, EnvAPITokens, where}, args...)...).
+				WithHint("write token:role,token:role with roles %s and %s", conf.RoleRead, conf.RoleWrite)
+		}
+		at := strings.LastIndexByte(part, ':')
+		if at < 0 {
+			return nil, bad("has no role")
+		}
+		token, role := strings.TrimSpace(part[:at]), conf.Role(strings.TrimSpace(part[at+1:]))
+		switch {
+		case token == "":
+			return nil, bad("has an empty token")
+		case !isToken(token):
+			return nil, bad("holds spaces, control characters, letters outside of ASCII, or more than %d characters", maxToken)
+		case role != conf.RoleRead && role != conf.RoleWrite:
+			return nil, bad("has an unknown role")
+		}
+		if first, dup := seen[token]; dup {
+			return nil, bad("has the same token as entry %d", first)
+		}
+		seen[token] = i + 1
+		out = append(out, Token{token, conf.Principal{Name: principalName(token), Role: role}})
+	}
+	return out, nil
+}
+
+// isToken says whether a token can stand in an HTTP header.
+func isToken(s string) bool {
+	if s == "" || len(s) > maxToken {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+func badToken(name, where string) error {
+	return conf.Errorf(conf.CodeInvalid, "%s in %s holds spaces, control characters, letters outside of ASCII, or more than %d characters", name, where, maxToken).
+		WithHint("make one with `openssl rand -hex 32`")
+}
+
+// generate makes the lines of the missing variables.
+func generate(missing []string) []string {
+	made := map[string]string{}
+	lines := make([]string, 0, len(missing))
+	for _, name := range missing {
+		if made[name] == "" {
+			generateOne(made, name)
+		}
+		lines = append(lines, name+"="+made[name])
+	}
+	return lines
+}
+
+func generateOne(made map[string]string, name string) {
+	switch name {
+	case EnvMasterKey, EnvHMACKey:
+		made[name] = base64.StdEncoding.EncodeToString(random())
+	case EnvMasterID, EnvHMACID:
+		made[name] = uuid.NewString()
+	case EnvPrivateKey, EnvPublicKey:
+		private := ed25519.NewKeyFromSeed(random())
+		made[EnvPrivateKey] = quotePEM("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(private)))
+		made[EnvPublicKey] = quotePEM("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(private.Public())))
+	case EnvRebuildToken:
+		made[name] = "hf_rebuild_" + base64.RawURLEncoding.EncodeToString(random())
+	case EnvAPITokens:
+		made[name] = `"hf_read_` + base64.RawURLEncoding.EncodeToString(random()) + ":" + string(conf.RoleRead) +
+			`,hf_write_` + base64.RawURLEncoding.EncodeToString(random()) + ":" + string(conf.RoleWrite) + `"`
+	}
+}
+
+// random makes 256 bits. crypto/rand ends the process rather than return less.
+func random() []byte {
+	b := make([]byte, keySize)
+	_, _ = rand.Read(b)
+	return b
+}
+
+// must holds for encodings of a key that was just made: they cannot fail.
+func must(der []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return der
+}
+
+func quotePEM(kind string, der []byte) string {
+	text := strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})))
+	return `"` + strings.ReplaceAll(text, "\n", `\n`) + `"`
+}
