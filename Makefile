@@ -1,0 +1,81 @@
+# make demo   build, and run one agent with everything embedded
+# make test   install what the tests need, check the code, run all tests
+# make bench  measure, and print a table of ratios
+# make help   all targets
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := build
+
+BIN       := bin/holdfast
+VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# Commands that the tests run, each with the Debian package that has it.
+TEST_TOOLS := python3=python3 node=nodejs curl=curl sqlite3=sqlite3 gcc=gcc,libc6-dev git=git
+
+GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+# The race detector needs a C compiler; the product itself needs none.
+RACE       = $(shell command -v gcc >/dev/null && echo -race)
+TEST_FLAGS ?= -timeout 20m
+
+# missing is what to do about something that is not there: under CI it fails,
+# for a person it is said aloud.
+missing = { if [ "$$CI" = true ]; then echo "FAIL: $(1)" >&2; exit 1; else echo "SKIPPED: $(1)" >&2; fi; }
+
+.PHONY: help demo build test test-tools test-go test-short lint vuln bench image fmt clean
+
+help: ## show this
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: build ## run one agent with the sample services, data in ./holdfast-data
+	./$(BIN) dev
+
+build: ## build bin/holdfast, one static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/holdfast
+
+test: test-tools lint vuln test-go ## everything that has to hold
+
+test-tools: ## install what the tests need
+	@packages=; \
+	for tool in $(TEST_TOOLS); do \
+		command -v "$${tool%%=*}" >/dev/null || packages="$$packages $${tool#*=}"; \
+	done; packages=$${packages//,/ }; \
+	if [ -z "$$packages" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing$$packages"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; } && exit 0; \
+	fi; \
+	$(call missing,not installed and needed by tests:$$packages)
+
+lint: ## go vet, gofumpt, staticcheck
+	go vet ./...
+	@if ! go run $(GOFUMPT) -version >/dev/null 2>&1; then $(call missing,gofumpt cannot be fetched); \
+	else bad=$$(go run $(GOFUMPT) -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "not formatted (make fmt):"; echo "$$bad"; exit 1; }; fi
+	@if ! go run $(STATICCHECK) -version >/dev/null 2>&1; then $(call missing,staticcheck cannot be fetched); \
+	else echo staticcheck ./...; go run $(STATICCHECK) ./...; fi
+
+vuln: ## known vulnerabilities of what is linked; needs the database on the network
+	@out=$$(timeout 120 go run $(GOVULNCHECK) ./... 2>&1); rc=$$?; \
+	if [ $$rc = 0 ]; then echo "govulncheck: no known vulnerability is reached"; \
+	elif grep -q '^Vulnerability #' <<<"$$out"; then \
+		echo "$$out"; echo "WARNING: govulncheck found the above; it does not fail the tests, since it may be known only since today" >&2; \
+	else echo "SKIPPED: govulncheck: its database cannot be reached from here" >&2; fi
+
+test-go:
+	go test $(RACE) $(TEST_FLAGS) ./...
+
+test-short: ## the tests with shorter loops, without the race detector
+	go test -short $(TEST_FLAGS) ./...
+
+bench: build ## measure; a few minutes on an idle machine
+	go run ./testenv/bench -agent ./$(BIN) $(BENCH_FLAGS)
+
+image: build ## a container image with nothing but the binary
+	docker build -t holdfast .
+
+fmt: ## format the code
+	go run $(GOFUMPT) -w $$(git ls-files '*.go')
+
+clean: ## remove what was built; holdfast-data stays
+	rm -rf bin

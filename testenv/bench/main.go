@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options are the flags.
+type options struct {
+	agent    string
+	parts    string
+	rounds   int
+	slice    time.Duration
+	services int
+	keys     int
+	starts   int
+	writes   int
+}
+
+func main() {
+	var o options
+	bare := flag.String("bare", "", "be the bare server on this address (used by the program itself)")
+	spec := flag.String("spec", "", "file with what the bare server answers")
+	flag.StringVar(&o.agent, "agent", "bin/holdfast", "the binary to measure")
+	flag.StringVar(&o.parts, "parts", "doc,304,cold,scale,write,size", "what to measure")
+	flag.IntVar(&o.rounds, "rounds", 7, "turns that each side takes")
+	flag.DurationVar(&o.slice, "slice", 500*time.Millisecond, "length of a turn")
+	flag.IntVar(&o.services, "services", 10_000, "services of the large agent")
+	flag.IntVar(&o.keys, "keys", 50, "keys of a service")
+	flag.IntVar(&o.starts, "starts", 20, "cold starts of each side")
+	flag.IntVar(&o.writes, "writes", 300, "writes to each agent")
+	flag.Parse()
+	if *bare != "" {
+		if err := serveBare(*bare, *spec); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil { // said, but never a failed build
+		fmt.Fprintln(os.Stderr, "bench: stopped early:", err)
+	}
+}
+
+func run(ctx context.Context, o options) error {
+	if _, err := os.Stat(o.agent); err != nil {
+		return fmt.Errorf("%w (make build makes it)", err)
+	}
+	dir, err := os.MkdirTemp("", "holdfast-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{options: o, ctx: ctx, dir: dir, began: time.Now()}
+	defer b.stopAll()
+	defer func() { b.print(os.Stdout) }() // what was measured before an error, too
+	fmt.Printf("%s, %d CPUs, %s; %d turns of %v a side\n", runtime.Version(), runtime.NumCPU(), time.Now().Format(time.DateOnly), o.rounds, o.slice)
+
+	parts := strings.Split(o.parts, ",")
+	for _, p := range []struct {
+		name string
+		run  func() error
+	}{
+		{"doc", func() error { return b.reads(false) }},
+		{"304", func() error { return b.reads(true) }},
+		{"cold", b.coldStart},
+		{"size", b.sizes},
+		{"scale", b.scale},
+		{"write", b.writeCost},
+	} {
+		if !slices.Contains(parts, p.name) {
+			continue
+		}
+		start := time.Now()
+		if err := p.run(); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		fmt.Fprintf(os.Stderr, "%s: %v\n", p.name, time.Since(start).Round(time.Second))
+	}
+	return nil
+}
+
+// bench is one run.
+type bench struct {
+	options
+	ctx      context.Context
+	dir      string
+	began    time.Time
+	rows     []row
+	children []*child
+	small    *agent // the agent with 10 services
+	large    *agent // the one with many
+}
+
+// row is one line of the table.
+type row struct{ what, ours, other, ratio, target string }
+
+func (b *bench) add(r row) { b.rows = append(b.rows, r) }
+
+// judge writes a ratio beside its target: at least when atLeast, else at most.
+func judge(ratio, target float64, atLeast bool) (text, goal string) {
+	sign, met := "<=", ratio <= target
+	if atLeast {
+		sign, met = ">=", ratio >= target
+	}
+	mark := "met"
+	if !met {
+		mark = "NOT met"
+	}
+	return fmt.Sprintf("%.2f", ratio), fmt.Sprintf("%s %.2f  %s", sign, target, mark)
+}
+
+func (b *bench) print(w *os.File) {
+	head := row{"what", "agent", "beside", "ratio", "target"}
+	all := append([]row{head}, b.rows...)
+	cells := func(r row) []string { return []string{r.what, r.ours, r.other, r.ratio, r.target} }
+	width := make([]int, 5)
+	for _, r := range all {
+		for i, c := range cells(r) {
+			width[i] = max(width[i], len(c))
+		}
+	}
+	fmt.Fprintln(w)
+	for n, r := range all {
+		for i, c := range cells(r) {
+			switch i {
+			case 0, 4:
+				fmt.Fprintf(w, "%-*s  ", width[i], c)
+			default:
+				fmt.Fprintf(w, "%*s  ", width[i], c)
+			}
+		}
+		fmt.Fprintln(w)
+		if n == 0 {
+			for _, x := range width {
+				fmt.Fprint(w, strings.Repeat("-", x), "  ")
+			}
+			fmt.Fprintln(w)
+		}
+	}
+	fmt.Fprintf(w, "\nmeasured in %v\n", time.Since(b.began).Round(time.Second))
+}
+
+func median[T int | float64 | time.Duration](s []T) T {
+	s = slices.Sorted(slices.Values(s))
+	if len(s) == 0 {
+		return 0
+	}
+	return s[len(s)/2]
+}
+
+// quantile sorts s.
+func quantile(s []time.Duration, q float64) time.Duration {
+	slices.Sort(s)
+	if len(s) == 0 {
+		return 0
+	}
+	return s[min(len(s)-1, int(q*float64(len(s))))]
+}

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"time"
+)
+
+const few = 10 // services of the small agent
+
+func (b *bench) smallAgent() (_ *agent, err error) {
+	if b.small == nil {
+		b.small, err = b.newAgent("small", few)
+	}
+	return b.small, err
+}
+
+func (b *bench) largeAgent() (*agent, error) {
+	if b.large != nil {
+		return b.large, nil
+	}
+	start := time.Now()
+	a, err := b.newAgent("large", b.services)
+	if err != nil {
+		return nil, err
+	}
+	b.large = a
+	b.add(row{what: fmt.Sprintf("load %d services of %d keys into an empty agent", b.services, b.keys), ours: time.Since(start).Round(100 * time.Millisecond).String()})
+	return a, nil
+}
+
+// reads compares GET of one document, or a 304 of it, with the bare server.
+func (b *bench) reads(conditional bool) error {
+	a, err := b.smallAgent()
+	if err != nil {
+		return err
+	}
+	bare, addr, ans, err := b.bareOf(a, service(1))
+	if err != nil {
+		return err
+	}
+	defer bare.kill()
+	what, etag := fmt.Sprintf("GET, %d B", len(ans.Body)), ""
+	if conditional {
+		what, etag = "GET, 304", ans.ETag
+	}
+	for _, conns := range []int{1, 16, 64} {
+		path := "/v1/config/" + service(1)
+		got, err := b.duel([]target{get("agent", a.local, path, etag), get("bare", addr, path, etag)}, conns)
+		if err != nil {
+			return err
+		}
+		b.compare(fmt.Sprintf("%s, %d conn", what, conns), got[0], got[1])
+	}
+	return nil
+}
+
+// compare adds the two lines of a read: throughput and p99.
+func (b *bench) compare(what string, ours, other turn) {
+	r, t := judge(ours.perSecond/other.perSecond, 0.95, true)
+	b.add(row{what + ": requests/s", fmt.Sprintf("%.0f", ours.perSecond), fmt.Sprintf("%.0f", other.perSecond), r, t})
+	r, t = judge(float64(ours.p99)/float64(other.p99), 1.1, false)
+	b.add(row{what + ": p99", us(ours.p99), us(other.p99), r, t})
+}
+
+func us(d time.Duration) string { return fmt.Sprintf("%.0f us", float64(d)/1e3) }
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d)/1e6) }
+
+// scale asks whether reads cost more with many services.
+func (b *bench) scale() error {
+	small, err := b.smallAgent()
+	if err != nil {
+		return err
+	}
+	large, err := b.largeAgent()
+	if err != nil {
+		return err
+	}
+	bare, addr, _, err := b.bareOf(large, service(b.services/2))
+	if err != nil {
+		return err
+	}
+	defer bare.kill()
+	for _, conns := range []int{1, 64} {
+		path := "/v1/config/" + service(b.services/2)
+		got, err := b.duel([]target{
+			get("large", large.local, path, ""), get("bare", addr, path, ""),
+			get("small", small.local, "/v1/config/"+service(few/2), ""),
+		}, conns)
+		if err != nil {
+			return err
+		}
+		what := fmt.Sprintf("GET with %d services, %d conn", b.services, conns)
+		b.compare(what, got[0], got[1])
+		r := got[0].perSecond / got[2].perSecond
+		b.add(row{what + ": requests/s, beside 10 services", fmt.Sprintf("%.0f", got[0].perSecond), fmt.Sprintf("%.0f", got[2].perSecond), fmt.Sprintf("%.2f", r), "about 1"})
+	}
+	return nil
+}
+
+// writeCost asks whether a write costs more with many services.
+func (b *bench) writeCost() error {
+	small, err := b.smallAgent()
+	if err != nil {
+		return err
+	}
+	large, err := b.largeAgent()
+	if err != nil {
+		return err
+	}
+	sides := []*agent{large, small}
+	took := make([][]time.Duration, len(sides))
+	const group = 20
+	for done := 0; done < b.writes; done += group {
+		for i, a := range sides {
+			for k := range group {
+				n := done + k
+				name := service(n % a.services)
+				start := time.Now()
+				r, err := request("PATCH", "http://"+a.admin+"/api/config/services/"+name, fmt.Sprintf(`{"key_01":%d}`, 10_000+n), "X-API-Token", token)
+				if err != nil {
+					return err
+				}
+				if r.Status != 200 {
+					return fmt.Errorf("a write was answered with %d %s", r.Status, r.Body)
+				}
+				took[i] = append(took[i], time.Since(start))
+			}
+		}
+	}
+	for _, q := range []struct {
+		name string
+		at   float64
+	}{{"p50", 0.5}, {"p90", 0.9}} {
+		l, s := quantile(took[0], q.at), quantile(took[1], q.at)
+		r, t := judge(float64(l)/float64(s), 1.5, false)
+		b.add(row{fmt.Sprintf("a write with %d services beside 10: %s", b.services, q.name), ms(l), ms(s), r, t})
+	}
+	return nil
+}
+
+// coldStart measures exec to the first right answer: an agent with 100 services
+// from its last-known-good file, and the bare server.
+func (b *bench) coldStart() error {
+	const services = 100
+	a, err := b.newAgent("cold", services)
+	if err != nil {
+		return err
+	}
+	name := service(services / 2)
+	if err := a.await("the first write", time.Minute, func() bool {
+		r, err := request("PATCH", "http://"+a.admin+"/api/config/services/"+name, `{"key_00":424242}`, "X-API-Token", token)
+		return err == nil && r.Status == 200
+	}); err != nil {
+		return err
+	}
+	bare, addr, ans, err := b.bareOf(a, name)
+	if err != nil {
+		return err
+	}
+	bare.kill()
+	if err := a.stop(); err != nil {
+		return err
+	}
+	if !bytes.Contains(ans.Body, []byte(`"key_00":424242`)) {
+		return fmt.Errorf("the written value is not in %s", ans.Body)
+	}
+	ours, other := make([]time.Duration, 0, b.starts), make([]time.Duration, 0, b.starts)
+	for range b.starts {
+		start := time.Now()
+		if err := a.start(); err != nil {
+			return err
+		}
+		if err := b.firstAnswer(get("agent", a.local, "/v1/config/"+name, ""), ans.Body); err != nil {
+			return err
+		}
+		ours = append(ours, time.Since(start))
+		a.kill()
+
+		start = time.Now()
+		c, err := b.spawn("bare.log", nil, bare.cmd.Path, bare.cmd.Args[1:]...)
+		if err != nil {
+			return err
+		}
+		if err := b.firstAnswer(get("bare", addr, "/", ""), ans.Body); err != nil {
+			return err
+		}
+		other = append(other, time.Since(start))
+		c.kill()
+	}
+	r, t := judge(float64(median(ours))/float64(median(other)), 5, false)
+	b.add(row{fmt.Sprintf("cold start, exec to first right answer, %d services", services), ms(median(ours)), ms(median(other)), r, t})
+	return nil
+}
+
+// firstAnswer tries until the server answers, and wants the right bytes at once.
+func (b *bench) firstAnswer(t target, want []byte) error {
+	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Microsecond)
+	defer tick.Stop()
+	for {
+		c, err := dial(ctx, t.addr)
+		if err == nil {
+			body, err := c.answer(t)
+			_ = c.Close()
+			if err != nil {
+				return err
+			}
+			if !bytes.Equal(body, want) {
+				return fmt.Errorf("%s answers %s first, want %s", t.name, body, want)
+			}
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+var rss = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB`)
+
+// sizes reports the binary and the memory of an idle agent.
+func (b *bench) sizes() error {
+	info, err := os.Stat(b.options.agent)
+	if err != nil {
+		return err
+	}
+	b.add(aim("binary, stripped", float64(info.Size())/1e6, 40))
+	a, err := b.newAgent("idle", few)
+	if err != nil {
+		return err
+	}
+	defer a.kill()
+	select { // past its start: garbage of the load is collected or not, as it will
+	case <-time.After(5 * time.Second):
+	case <-b.ctx.Done():
+		return b.ctx.Err()
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.cmd.Process.Pid))
+	if err != nil {
+		return err
+	}
+	m := rss.FindSubmatch(text)
+	if m == nil {
+		return fmt.Errorf("no VmRSS for the agent")
+	}
+	kb, err := strconv.ParseFloat(string(m[1]), 64)
+	if err != nil {
+		return err
+	}
+	b.add(aim("memory of an idle agent, 10 services (RSS)", kb/1024, 35))
+	return nil
+}
+
+func aim(what string, mb, most float64) row {
+	_, goal := judge(mb, most, false)
+	return row{what: what, ours: fmt.Sprintf("%.1f MB", mb), target: goal}
+}

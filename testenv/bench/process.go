@@ -1,0 +1,246 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// child is a process of this run.
+type child struct {
+	cmd *exec.Cmd
+	log *os.File
+}
+
+// spawn starts a process that dies with this one.
+func (b *bench) spawn(log string, env []string, name string, args ...string) (*child, error) {
+	f, err := os.OpenFile(filepath.Join(b.dir, log), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	c := &child{cmd: exec.Command(name, args...), log: f}
+	c.cmd.Env = append(os.Environ(), env...)
+	c.cmd.Stdout, c.cmd.Stderr = f, f
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread() // Pdeathsig is about the thread: main's lives on
+	if err := c.cmd.Start(); err != nil {
+		return nil, err
+	}
+	b.children = append(b.children, c)
+	return c, nil
+}
+
+func (c *child) kill() {
+	if c.cmd.ProcessState == nil {
+		_ = c.cmd.Process.Kill()
+		_ = c.cmd.Wait()
+		_ = c.log.Close()
+	}
+}
+
+func (c *child) stop() error {
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	err := c.cmd.Wait()
+	_ = c.log.Close()
+	return err
+}
+
+func (b *bench) stopAll() {
+	for _, c := range b.children {
+		c.kill()
+	}
+}
+
+// agent is a real agent with generated services.
+type agent struct {
+	*child
+	bench        *bench
+	name         string
+	env          []string
+	local, admin string
+	services     int
+}
+
+const token = "bench-token"
+
+// newAgent makes an agent with n services of b.keys keys each and starts it.
+func (b *bench) newAgent(name string, n int) (*agent, error) {
+	schemas := filepath.Join(b.dir, name+"-schemas")
+	if err := os.MkdirAll(schemas, 0o700); err != nil {
+		return nil, err
+	}
+	for i := range n {
+		if err := os.WriteFile(filepath.Join(schemas, service(i)+".json"), b.schema(i), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	a := &agent{
+		bench: b, name: name, services: n,
+		local: "127.0.0.1:" + ports[0], admin: "127.0.0.1:" + ports[1],
+		env: []string{
+			"CONFIG_DATA_DIR=" + filepath.Join(b.dir, name),
+			"CONFIG_LOCAL_ADDR=127.0.0.1:" + ports[0], "CONFIG_MANAGER_HOST=127.0.0.1", "CONFIG_MANAGER_PORT=" + ports[1],
+			"CONFIG_CLUSTER_ADDR=127.0.0.1:" + ports[2], "CONFIG_MQTT_ADDR=none", "CONFIG_SCHEMA_DIR=" + schemas,
+			"CONFIG_API_TOKENS=" + token + ":config.write", "CONFIG_MANAGER_LOG_LEVEL=WARNING", "CONFIG_VERIFY_EVERY=0s",
+		},
+	}
+	if err := a.start(); err != nil {
+		return nil, err
+	}
+	return a, a.await("all services", 4*time.Minute, func() bool {
+		for _, i := range []int{0, n / 2, n - 1} {
+			if r, err := a.get(service(i), ""); err != nil || r.Status != http.StatusOK {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func (a *agent) start() (err error) {
+	a.child, err = a.bench.spawn(a.name+".log", a.env, a.bench.options.agent, "agent")
+	return err
+}
+
+// service names service i; the names spread over the alphabet.
+func service(i int) string { return fmt.Sprintf("%c-service-%05d", 'a'+i%26, i) }
+
+// schema is that of service i: b.keys integers with descriptions. The document
+// that an agent serves of 50 keys is about 1.2 KB.
+func (b *bench) schema(i int) []byte {
+	properties := map[string]any{}
+	for k := range b.keys {
+		properties[fmt.Sprintf("key_%02d", k)] = map[string]any{
+			"type": "integer", "default": 1000 + (i+k)%9000, "minimum": 0, "maximum": 1 << 30,
+			"description": fmt.Sprintf("What key %d does", k),
+		}
+	}
+	data, err := json.Marshal(map[string]any{"type": "object", "additionalProperties": false, "properties": properties})
+	if err != nil {
+		panic(err) // integers and strings always marshal
+	}
+	return data
+}
+
+// reply is an HTTP answer, read whole.
+type reply struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+var client = &http.Client{Timeout: time.Minute}
+
+func request(method, url, body string, headers ...string) (reply, error) {
+	req, err := http.NewRequest(method, url, strings.NewReader(body))
+	if err != nil {
+		return reply{}, err
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return reply{}, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	return reply{resp.StatusCode, resp.Header, data}, err
+}
+
+func (a *agent) get(service, etag string) (reply, error) {
+	if etag != "" {
+		return request("GET", "http://"+a.local+"/v1/config/"+service, "", "If-None-Match", etag)
+	}
+	return request("GET", "http://"+a.local+"/v1/config/"+service, "")
+}
+
+// await looks at cond every few milliseconds.
+func (a *agent) await(what string, patience time.Duration, cond func() bool) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	end := time.After(patience)
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-a.bench.ctx.Done():
+			return a.bench.ctx.Err()
+		case <-end:
+			text, err := os.ReadFile(filepath.Join(a.bench.dir, a.name+".log"))
+			return errors.Join(fmt.Errorf("waited %v in vain for %s; the agent printed:\n%s", patience, what, text[max(0, len(text)-2000):]), err)
+		}
+	}
+	return nil
+}
+
+// record takes an agent's answers down for the bare server to give, and starts it.
+func (b *bench) bareOf(a *agent, service string) (*child, string, answer, error) {
+	full, err := a.get(service, "")
+	if err != nil {
+		return nil, "", answer{}, err
+	}
+	ans := answer{ETag: full.Header.Get("ETag"), Header: full.Header, Body: full.Body}
+	none, err := a.get(service, ans.ETag)
+	if err != nil {
+		return nil, "", ans, err
+	}
+	if full.Status != 200 || none.Status != 304 {
+		return nil, "", ans, fmt.Errorf("answers with %d and %d, want 200 and 304", full.Status, none.Status)
+	}
+	ans.Header304 = none.Header
+	spec := filepath.Join(b.dir, service+".spec.json")
+	data, err := json.Marshal(ans)
+	if err == nil {
+		err = os.WriteFile(spec, data, 0o600)
+	}
+	if err != nil {
+		return nil, "", ans, err
+	}
+	ports, err := freePorts(1)
+	if err != nil {
+		return nil, "", ans, err
+	}
+	addr := "127.0.0.1:" + ports[0]
+	self, err := os.Executable()
+	if err != nil {
+		return nil, "", ans, err
+	}
+	c, err := b.spawn("bare.log", nil, self, "-bare", addr, "-spec", spec)
+	if err != nil {
+		return nil, "", ans, err
+	}
+	return c, addr, ans, a.await("the bare server", time.Minute, func() bool {
+		r, err := request("GET", "http://"+addr+"/", "")
+		return err == nil && string(r.Body) == string(full.Body)
+	})
+}
+
+func freePorts(n int) ([]string, error) {
+	var ports []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close() // held until all are found, so that they differ
+		ports = append(ports, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+	}
+	return ports, nil
+}

@@ -1,0 +1,129 @@
+package testenv
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// consoleBlocks are the ```console blocks of a Markdown text, each as a script. In
+// a block that has lines with a "$ " prompt only those are commands, with the
+// "> " lines that continue them; the others show output.
+func consoleBlocks(text string) (blocks []string) {
+	var block []string
+	in := false
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		switch {
+		case !in && strings.TrimSpace(line) == "```console":
+			in, block = true, nil
+		case in && strings.TrimSpace(line) == "```":
+			in = false
+			prompted := slices.ContainsFunc(block, func(l string) bool { return strings.HasPrefix(l, "$ ") })
+			var script strings.Builder
+			for _, l := range block {
+				if prompted {
+					cmd, ok := strings.CutPrefix(l, "$ ")
+					if !ok {
+						cmd, ok = strings.CutPrefix(l, "> ")
+					}
+					if !ok {
+						continue
+					}
+					l = cmd
+				}
+				script.WriteString(l + "\n")
+			}
+			blocks = append(blocks, script.String())
+		case in:
+			block = append(block, line)
+		}
+	}
+	return blocks
+}
+
+func TestConsoleBlocks(t *testing.T) {
+	t.Parallel()
+	got := consoleBlocks("text\n```console\na\nb\n```\n```sh\nno\n```\n```console\n$ c \\\n>   d\noutput\n$ e\n```\n")
+	want := []string{"a\nb\n", "c \\\n  d\ne\n"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestDocs runs the console blocks of the README and of each page of docs, in
+// order, against an agent that was started as the README says, in a directory
+// where the repository seems to be. A command that fails, fails the test.
+func TestDocs(t *testing.T) {
+	t.Parallel()
+	Need(t, "sh", "curl", "python3", "node", "sqlite3")
+	pages, err := filepath.Glob(filepath.Join(Root(), "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append([]string{filepath.Join(Root(), "README.md")}, pages...) {
+		t.Run(filepath.Base(page), func(t *testing.T) {
+			t.Parallel()
+			text, err := os.ReadFile(page)
+			if err != nil {
+				t.Fatal(err)
+			}
+			blocks := consoleBlocks(string(text))
+			if filepath.Base(page) == "README.md" && len(blocks) == 0 {
+				t.Fatal("the README shows nothing that runs")
+			}
+			runBlocks(t, blocks)
+		})
+	}
+}
+
+// runBlocks gives each block to a shell, in one directory and one environment. The
+// ports of the text are replaced by free ones, so that pages run side by side and
+// beside an agent of the developer's own.
+func runBlocks(t *testing.T, blocks []string) {
+	if len(blocks) == 0 {
+		return
+	}
+	bin := Binary(t, "./cmd/holdfast")
+	dir := t.TempDir()
+	for _, name := range []string{"testenv", "docs"} {
+		if err := os.Symlink(filepath.Join(Root(), name), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(bin, filepath.Join(dir, "bin", "holdfast")); err != nil {
+		t.Fatal(err)
+	}
+	ports := FreePorts(t, 4)
+	text := func(i int) string { return strconv.Itoa(ports[i]) }
+	renumber := strings.NewReplacer("2770", text(0), "8081", text(1), "2771", text(2), "1883", text(3))
+	env := []string{
+		"PATH=" + filepath.Join(dir, "bin") + ":" + os.Getenv("PATH"),
+		"no_proxy=*",
+		"CONFIG_LOCAL_ADDR=127.0.0.1:" + text(0), "CONFIG_MANAGER_PORT=" + text(1),
+		"CONFIG_CLUSTER_ADDR=127.0.0.1:" + text(2), "CONFIG_MQTT_ADDR=127.0.0.1:" + text(3),
+		"CONFIG_AGENT_URL=http://127.0.0.1:" + text(0),
+	}
+	dev := Spawn(t, dir, env, "bin/holdfast", "dev")
+	ready := func() bool { return Do("GET", "http://127.0.0.1:"+text(0)+"/readyz", "").Status == 200 }
+	if !poll(Patience, func() bool { return ready() || !dev.Running() }) || !dev.Running() {
+		t.Fatalf("holdfast dev did not come up:\n%s", dev.Output())
+	}
+	health := func() bool {
+		return strings.Contains(string(Do("GET", "http://127.0.0.1:"+text(1)+"/api/config/health", "").Body), `"normal"`)
+	}
+	Await(t, "holdfast dev to work normally", health)
+	for i, block := range blocks {
+		p := Spawn(t, dir, env, "sh", "-e", "-c", renumber.Replace(block))
+		if code := p.Wait(t, "block "+strconv.Itoa(i+1)); code != 0 {
+			t.Errorf("block %d ended with code %d:\n%s\nIt printed:\n%s\nThe agent printed:\n%s",
+				i+1, code, block, p.Output(), dev.Transcript().Tail(15))
+		}
+	}
+}

@@ -1,0 +1,342 @@
+package testenv
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/holdfast-config/holdfast"
+
+// layer is one row of the table of DESIGN: which packages of ours a package may
+// import. A package that is not in the table fails the test: put it there, in the
+// open.
+var layers = map[string][]string{
+	"replication/conf":      {},
+	"replication/seal":      {"replication/conf"},
+	"replication/schema":    {"replication/conf"},
+	"replication/command":   {"replication/conf"},
+	"replication/view":      {"replication/conf"},
+	"replication/store":     {"replication/conf", "replication/command"},
+	"replication/transport": {"replication/conf", "replication/seal"},
+	"replication": {
+		"replication/conf", "replication/seal", "replication/schema", "replication/command",
+		"replication/view", "replication/store", "replication/transport",
+	},
+	"replication/backup": {},
+	"localapi":           {"replication/conf"},
+	"localapi/admin":     {"replication/conf"},
+	"localapi/ui":        {},
+	"localapi/client":    {"replication/conf"},
+	"agent/keys":         {"replication/conf", "replication/seal"},
+	"agent/edit":         {"replication/conf", "replication/seal", "replication/schema", "replication/command", "localapi/client"},
+	"agent/broker":       {"replication/conf"},
+	"agent/lkg":          {"replication/conf", "replication/seal"},
+	"agent":              {"replication/...", "localapi/...", "agent/..."},
+	"cmd/holdfast":       {"agent", "localapi/client", "replication/conf"},
+	"testenv":            {"agent", "localapi/client", "replication/conf", "replication/seal"},
+	"testenv/schemas":    {"replication/conf"},
+	"testenv/bench":      {},
+	// The sample services show that a service needs nothing of ours.
+	"testenv/services/go": {},
+}
+
+// owners says which packages may import a library from outside. The standard
+// library, golang.org/x and uuid are free to all.
+var owners = map[string][]string{
+	"github.com/gowebpki/jcs":               {"replication/seal"},
+	"github.com/santhosh-tekuri/jsonschema": {"replication/schema"},
+	"modernc.org/sqlite":                    {"replication/store"},
+	"github.com/hashicorp/raft":             {"replication"},
+	"github.com/hashicorp/raft-boltdb":      {"replication"},
+	"github.com/hashicorp/raft-autopilot":   {"replication"},
+	"github.com/hashicorp/go-hclog":         {"replication"},
+	"go.etcd.io/bbolt":                      {"replication"},
+	"github.com/benbjohnson/litestream":     {"replication/backup"},
+	"github.com/julienschmidt/httprouter":   {"localapi", "localapi/admin"},
+	"github.com/evanphx/json-patch":         {"agent/edit"},
+	"github.com/mochi-mqtt/server":          {"agent/broker"},
+	"github.com/eclipse/paho.mqtt.golang":   {"agent/broker"},
+	"github.com/joho/godotenv":              {"agent", "agent/keys"},
+	"github.com/prometheus/client_golang":   {"localapi", "agent"},
+	"github.com/spf13/cobra":                {"cmd/holdfast"},
+	"github.com/spf13/pflag":                {"cmd/holdfast"},
+	"github.com/pmezard/go-difflib":         {"cmd/holdfast"},
+	"github.com/google/uuid":                nil,
+	"golang.org/x":                          nil,
+}
+
+// topLevel are the names that may stand at the top of the repository. Names that
+// begin with a dot may too.
+var topLevel = []string{
+	"agent", "cmd", "localapi", "replication", "testenv", "docs", "go.mod", "go.sum", "Makefile", "Dockerfile",
+	"docker-compose.yml", "README.md", "LICENSE", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md",
+}
+
+const maxLines = 500
+
+// pkg is what go list tells of a package.
+type pkg struct {
+	Dir, ImportPath, Name string
+	GoFiles, Imports      []string
+	IgnoredGoFiles        []string
+	TestGoFiles           []string
+	XTestGoFiles          []string
+}
+
+func (p *pkg) ours() string { return strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/") }
+
+func listPackages(t *testing.T) []*pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json", "./...")
+	cmd.Dir = Root()
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.String())
+	}
+	var all []*pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		p := new(pkg)
+		if err := dec.Decode(p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// allowed says whether list names path, itself or through a "/..." entry.
+func allowed(list []string, path string) bool {
+	return slices.ContainsFunc(list, func(e string) bool {
+		prefix, tree := strings.CutSuffix(e, "/...")
+		return path == prefix || tree && strings.HasPrefix(path, prefix+"/")
+	})
+}
+
+// checkImports is the table held against one package's imports.
+func checkImports(name string, imports []string) (bad []string) {
+	mine, known := layers[name]
+	if !known {
+		return []string{name + " is not in the table of layers"}
+	}
+	for _, imp := range imports {
+		if our, ok := strings.CutPrefix(imp, module+"/"); ok {
+			if !allowed(mine, our) {
+				bad = append(bad, name+" imports "+our)
+			}
+			continue
+		}
+		if first, _, _ := strings.Cut(imp, "/"); !strings.Contains(first, ".") {
+			continue // standard library
+		}
+		lib := ""
+		for o := range owners {
+			if (imp == o || strings.HasPrefix(imp, o+"/")) && len(o) > len(lib) {
+				lib = o
+			}
+		}
+		who, known := owners[lib]
+		switch {
+		case !known:
+			bad = append(bad, name+" imports "+imp+", which the table of owners does not name")
+		case who != nil && !slices.Contains(who, name) && name != "testenv":
+			bad = append(bad, name+" imports "+imp+", which belongs to "+strings.Join(who, ", "))
+		}
+	}
+	return bad
+}
+
+func TestLayers(t *testing.T) {
+	t.Parallel()
+	all := listPackages(t)
+	if len(all) < 10 {
+		t.Fatalf("go list found only %d packages", len(all))
+	}
+	for _, p := range all {
+		for _, bad := range checkImports(p.ours(), p.Imports) {
+			t.Error(bad)
+		}
+	}
+	// The check itself can fail.
+	for name, imports := range map[string][]string{
+		"replication/conf":  {module + "/agent"},
+		"localapi":          {module + "/testenv"},
+		"cmd/holdfast":      {"modernc.org/sqlite"},
+		"replication/store": {"github.com/hashicorp/raft"},
+		"agent/edit":        {"github.com/nobody/knows"},
+		"replication/new":   nil,
+	} {
+		if checkImports(name, imports) == nil {
+			t.Errorf("the check lets %s import %v", name, imports)
+		}
+	}
+	// No circle: each row names only rows that do not lead back.
+	for name := range layers {
+		if path := reaches(name, name, map[string]bool{}); path != "" {
+			t.Errorf("the table of layers goes in a circle: %s", path)
+		}
+	}
+}
+
+func reaches(from, to string, seen map[string]bool) string {
+	for _, next := range slices.Sorted(maps.Keys(layers)) {
+		if next == from || !allowed(layers[from], next) || seen[next] && next != to {
+			continue
+		}
+		if next == to {
+			return from + " -> " + to
+		}
+		seen[next] = true
+		if rest := reaches(next, to, seen); rest != "" {
+			return from + " -> " + rest
+		}
+	}
+	return ""
+}
+
+// TestEveryPackageHasDoc wants a doc.go with a package comment in each package.
+// A program of one file may have it there.
+func TestEveryPackageHasDoc(t *testing.T) {
+	t.Parallel()
+	for _, p := range listPackages(t) {
+		where := "doc.go"
+		if p.Name == "main" && !slices.Contains(p.GoFiles, where) {
+			where = "main.go"
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, where), nil, parser.ParseComments|parser.PackageClauseOnly)
+		if err != nil {
+			t.Errorf("%s: %v", p.ours(), err)
+			continue
+		}
+		if f.Doc == nil || len(f.Doc.Text()) < 60 {
+			t.Errorf("%s: %s does not say what the package is for", p.ours(), where)
+		}
+	}
+}
+
+// TestSizeAndManners reads every Go file: its length, and the calls that have no
+// place in it.
+func TestSizeAndManners(t *testing.T) {
+	t.Parallel()
+	seen := 0
+	for _, p := range listPackages(t) {
+		for _, name := range slices.Concat(p.GoFiles, p.IgnoredGoFiles, p.TestGoFiles, p.XTestGoFiles) {
+			seen++
+			path := filepath.Join(p.Dir, name)
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, bad := range manners(p.ours(), name, data) {
+				t.Errorf("%s: %s", filepath.Join(p.ours(), name), bad)
+			}
+		}
+	}
+	if seen < 50 {
+		t.Errorf("looked at only %d files", seen)
+	}
+	for _, bad := range []struct{ pkg, file, text string }{
+		{"agent", "x.go", "package agent\n" + strings.Repeat("\n", maxLines)},
+		{"agent", "x.go", `package agent; import "os"; func f() { os.Exit(1) }`},
+		{"agent", "x.go", `package agent; import l "log"; func f() { l.Fatalf("") }`},
+		{"agent", "x_test.go", `package agent; import "time"; func f() { time.Sleep(1) }`},
+		{"testenv", "x.go", `package testenv; import "time"; func f() { time.Sleep(1) }`},
+		{"agent", "x_test.go", `package agent; func f() { t.Skip() }`},
+	} {
+		if manners(bad.pkg, bad.file, []byte(bad.text)) == nil {
+			t.Errorf("nothing is found in %.60q", bad.text)
+		}
+	}
+}
+
+// manners says what is wrong with one file.
+func manners(pkg, name string, data []byte) (bad []string) {
+	test := strings.HasSuffix(name, "_test.go")
+	if lines := bytes.Count(data, []byte("\n")); !test && lines > maxLines {
+		bad = append(bad, fmt.Sprintf("%d lines, the limit is %d", lines, maxLines))
+	}
+	fset := token.NewFileSet()
+	f, err := parser.ParseFile(fset, name, data, parser.SkipObjectResolution)
+	if err != nil {
+		return append(bad, err.Error())
+	}
+	imported := map[string]string{} // local name -> path
+	for _, i := range f.Imports {
+		path := strings.Trim(i.Path.Value, `"`)
+		local := path[strings.LastIndex(path, "/")+1:]
+		if i.Name != nil {
+			local = i.Name.Name
+		}
+		imported[local] = path
+	}
+	program := strings.HasPrefix(pkg, "cmd/") || strings.HasPrefix(pkg, "testenv/bench") || strings.HasPrefix(pkg, "testenv/services/")
+	sample := strings.HasPrefix(pkg, "testenv/services/")
+	ast.Inspect(f, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		sel, ok := call.Fun.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		x, ok := sel.X.(*ast.Ident)
+		if !ok {
+			return true
+		}
+		what := imported[x.Name] + "." + sel.Sel.Name
+		at := fset.Position(call.Pos()).Line
+		switch {
+		case !program && regexp.MustCompile(`^log\.(Fatal|Panic)`).MatchString(what),
+			!program && what == "os.Exit" && (!test || !usesTestMain(data)):
+			bad = append(bad, fmt.Sprintf("line %d calls %s: return an error, only a command decides to end the process", at, what))
+		case what == "time.Sleep" && (test || strings.HasPrefix(pkg, "testenv") && !sample):
+			bad = append(bad, fmt.Sprintf("line %d sleeps: await a condition", at))
+		case test && imported[x.Name] == "" && regexp.MustCompile(`^Skip(f|Now)?$`).MatchString(sel.Sel.Name) && !bytes.Contains(data, []byte(`os.Getenv("CI")`)):
+			bad = append(bad, fmt.Sprintf("line %d skips: with CI set a missing part must fail", at))
+		}
+		return true
+	})
+	return bad
+}
+
+func usesTestMain(data []byte) bool { return bytes.Contains(data, []byte("func TestMain(")) }
+
+// TestTopLevel keeps the top of the repository as DESIGN has it, as far as git
+// knows of it.
+func TestTopLevel(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("git", "ls-files")
+	cmd.Dir = Root()
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("git ls-files: %v", err)
+	}
+	seen := map[string]bool{}
+	for line := range strings.Lines(string(out)) {
+		name, _, _ := strings.Cut(strings.TrimSpace(line), "/")
+		if !seen[name] && !strings.HasPrefix(name, ".") && !slices.Contains(topLevel, name) {
+			t.Errorf("%s stands at the top of the repository", name)
+		}
+		seen[name] = true
+	}
+	if len(seen) < 5 {
+		t.Errorf("git knows only %v", slices.Sorted(maps.Keys(seen)))
+	}
+}
