@@ -225,13 +225,34 @@ func DecodeStrict(data []byte, max int, dst any) error {
 	}
 	if err := json.Unmarshal(data, dst); err != nil {
 		if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			e := Errorf(CodeMalformed, "wrong type for %q: got %s, want %s", te.Field, te.Value, te.Type)
-			e.Details = []FieldError{{Key: te.Field, Message: fmt.Sprintf("got %s, want %s", te.Value, te.Type)}}
+			want := jsonKind(te.Type)
+			e := Errorf(CodeMalformed, "wrong type for %q: got %s, want %s", te.Field, clip(te.Value), want)
+			e.Details = []FieldError{{Key: te.Field, Message: fmt.Sprintf("got %s, want %s", clip(te.Value), want)}}
 			return e
 		}
 		return Errorf(CodeMalformed, "malformed JSON: %w", err)
 	}
 	return nil
+}
+
+// jsonKind names the JSON that a Go type takes, for whoever does not know Go.
+func jsonKind(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "a boolean"
+	case reflect.String:
+		return "a string"
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return "a whole number from 0"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return "a whole number"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.Slice, reflect.Array:
+		return "an array"
+	default:
+		return "an object"
+	}
 }
 
 var memberCache sync.Map // reflect.Type -> map[string]bool
