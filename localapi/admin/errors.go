@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"net/http"
@@ -41,6 +42,31 @@ var retryAfter = map[conf.Code]int{
 	conf.CodeNoQuorum: 1,
 	conf.CodeStale:    1,
 	conf.CodeLocked:   5,
+}
+
+// hints are the ways out for errors that come without one.
+var hints = map[conf.Code]string{
+	conf.CodeMalformed:       "correct the request; GET /openapi.json says what each route takes",
+	conf.CodeInvalid:         "correct the values named in details",
+	conf.CodeTooLarge:        "send less at once",
+	conf.CodeUnauthenticated: "send one of the tokens in CONFIG_API_TOKENS in the " + TokenHeader + " header",
+	conf.CodeDenied:          "use a token with the role that this needs",
+	conf.CodeNotFound:        "list what there is: services, schemas, profiles or versions",
+	conf.CodeMethod:          "GET /openapi.json lists the methods of each route",
+	conf.CodeConflict:        "read it again, and repeat the change with the version in current_version",
+	conf.CodeImmutable:       "change it in the environment of the agent",
+	conf.CodeUnsupported:     "GET /openapi.json lists what there is",
+	conf.CodeReadOnly:        "GET /api/config/health says why; reads go on",
+	conf.CodeNoQuorum:        "repeat it when a leader is known; reads go on",
+	conf.CodeOutcomeUnknown:  "read the service to see whether the change was made, or repeat it with the same Idempotency-Key",
+	conf.CodeStale:           "repeat it when the agent has caught up",
+	conf.CodeRateLimited:     "wait, then send the right token",
+	conf.CodeStorageFull:     "make room on the disk of the agent's data directory",
+	conf.CodeCorrupt:         "GET /api/config/health says what is damaged; reads go on",
+	conf.CodeLocked:          "find the process that holds the database, and stop it",
+	conf.CodeSchemaMismatch:  "GET /api/config/health says more; reads go on",
+	conf.CodeUsage:           "correct the request",
+	conf.CodeInternal:        "look for the request_id in the log of the agent",
 }
 
 // edgeError is an error with a status or headers that its code alone does not
@@ -94,7 +120,7 @@ func (h *Handler) failure(c *call, err error) reply {
 			header[k] = v
 		}
 	}
-	body := errorBody{Error: e.Error(), Code: e.Code, Hint: conf.HintOf(e), Details: e.Details}
+	body := errorBody{Error: e.Error(), Code: e.Code, Hint: cmp.Or(conf.HintOf(e), hints[e.Code]), Details: e.Details}
 	if e.Code == conf.CodeConflict {
 		body.Current = &e.Current
 	}
@@ -106,7 +132,7 @@ func (h *Handler) failure(c *call, err error) reply {
 	if status == http.StatusInternalServerError {
 		body = errorBody{
 			Error: "internal error", Code: conf.CodeInternal, Request: c.id,
-			Hint: "look for request_id " + c.id + " in the log of the agent",
+			Hint: hints[conf.CodeInternal],
 		}
 	}
 	if c.route != nil && c.route.update {

@@ -97,8 +97,10 @@ func (c *Client) do(ctx context.Context, ep *endpoint, q request) (*response, er
 func escape(path []string) []string {
 	out := make([]string, len(path))
 	for i, p := range path {
-		// JoinPath would take . and .. for directories.
-		out[i] = strings.ReplaceAll(url.PathEscape(p), ".", "%2E")
+		out[i] = url.PathEscape(p)
+		if p == "." || p == ".." {
+			out[i] = strings.ReplaceAll(p, ".", "%2E") // JoinPath would take them for directories
+		}
 	}
 	return out
 }

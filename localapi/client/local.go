@@ -78,6 +78,11 @@ func (c *Client) Env(ctx context.Context, service string, query url.Values) (str
 	return string(body), err
 }
 
+// Keys reads the public keys that verify signed updates.
+func (c *Client) Keys(ctx context.Context) (json.RawMessage, error) {
+	return c.localText(ctx, nil, "v1", "keys")
+}
+
 // Ready says whether the agent has configuration to serve; the error says why not.
 func (c *Client) Ready(ctx context.Context) error {
 	_, err := c.localText(ctx, nil, "readyz")

@@ -21,6 +21,10 @@ const (
 	watchWait = 30 * time.Second
 	firstWait = 100 * time.Millisecond
 	lastWait  = 5 * time.Second
+
+	// noTag is a tag that no document has: with it a document that appears
+	// between two requests is answered at once, and not waited past.
+	noTag = `"gone"`
 )
 
 // Watch yields the present state of a service and then every newer one, until
@@ -57,7 +61,7 @@ type watch struct {
 	c       *Client
 	service string
 
-	tag     string // of the newest document; "" when there is none
+	tag     string // of what was seen last; "" before anything
 	version uint64
 	epoch   string
 	known   bool // a state was yielded
@@ -98,7 +102,7 @@ func (w *watch) next(ctx context.Context) (event Event, news bool, err error) {
 	case code == conf.CodeNotFound:
 		event.Gone = true
 		news = !w.known || !w.gone
-		w.known, w.gone, w.tag = true, true, ""
+		w.known, w.gone, w.tag = true, true, noTag
 	case res.status == http.StatusNotModified:
 	case w.older(doc):
 		w.again = jitter(firstWait)
