@@ -56,7 +56,7 @@ func variableName(key string) string {
 // loader that reads the file works. A configuration must not be able to do that.
 func reserved(name string) bool {
 	switch name {
-	case "PATH", "IFS", "ENV", "HOME", "SHELL", "BASH_ENV", "SHELLOPTS", "BASHOPTS", "PS4", "PROMPT_COMMAND", "CDPATH",
+	case "PATH", "IFS", "HOME", "BASH_ENV", "SHELLOPTS", "BASHOPTS", "PS4", "PROMPT_COMMAND", "CDPATH",
 		"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "NODE_OPTIONS", "NODE_PATH", "PERL5OPT", "PERL5LIB", "RUBYOPT",
 		"RUBYLIB", "JAVA_TOOL_OPTIONS", "GCONV_PATH":
 		return true

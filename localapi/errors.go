@@ -120,7 +120,7 @@ func suggest(name string, all []string, many string) string {
 	limit := max(2, len(name)/3)
 	for _, n := range all {
 		if len(name) > 0 && len(name) <= conf.MaxKey {
-			if strings.Contains(n, name) || strings.Contains(name, n) {
+			if strings.Contains(n, name) || 2*len(n) > len(name) && strings.Contains(name, n) {
 				close = append(close, match{n, 1})
 			} else if far := distance(name, n, limit); far <= limit {
 				close = append(close, match{n, far})

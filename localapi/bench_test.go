@@ -1,0 +1,153 @@
+package localapi
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// still is a Source that does not change; its Get costs what a view's does.
+type still struct {
+	docs  map[string]*Document
+	state *State
+	ch    chan struct{}
+}
+
+func (s *still) Get(service string) (*Document, <-chan struct{}, bool) {
+	d, ok := s.docs[service]
+	return d, s.ch, ok
+}
+func (s *still) Missing(string) <-chan struct{} { return s.ch }
+func (s *still) Names() []string                { return nil }
+func (s *still) State() *State                  { return s.state }
+
+// discard is a ResponseWriter that is used again and again.
+type discard struct {
+	h      http.Header
+	status int
+	bytes  int
+}
+
+func (d *discard) Header() http.Header         { return d.h }
+func (d *discard) WriteHeader(status int)      { d.status = status }
+func (d *discard) Write(b []byte) (int, error) { d.bytes += len(b); return len(b), nil }
+
+func (d *discard) reset() {
+	clear(d.h)
+	d.status, d.bytes = 0, 0
+}
+
+// typical is a document of about 1.2 KB.
+func typical() string {
+	var b strings.Builder
+	for i := range 24 {
+		fmt.Fprintf(&b, `,"setting_%02d":"value of setting %d"`, i, i)
+	}
+	return "{" + b.String()[1:] + "}"
+}
+
+func benchServer(t testing.TB) (*Server, *Document) {
+	doc := (&Renderer{}).Render(record("stt-worker", 7, typical()))
+	src := &still{docs: map[string]*Document{"stt-worker": doc}, state: NewState(testEpoch, "replica", 1, 0)}
+	return newServer(t, src), doc
+}
+
+// bare is what net/http costs at least: the same headers and bytes.
+func bare(doc *Document, st *State, modified bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		h := w.Header()
+		h["X-Config-Source"] = st.source
+		h["X-Config-Age"] = st.age
+		h["Etag"] = doc.plain.etag
+		h["X-Config-Version"] = doc.versionHeader
+		h["X-Config-Epoch"] = doc.epochHeader
+		h["X-Content-Type-Options"] = noSniff
+		h["Cache-Control"] = cacheAsk
+		if !modified {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		h["Content-Type"] = doc.plain.contentType
+		h["Content-Length"] = doc.plain.length
+		w.WriteHeader(http.StatusOK)
+		_, _ = w.Write(doc.plain.body)
+	}
+}
+
+func benchRequest(doc *Document, modified bool) *http.Request {
+	r := httptest.NewRequest(http.MethodGet, "/v1/config/stt-worker", nil) //nolint:noctx // as net/http makes it
+	r.Host = "127.0.0.1:2770"
+	r.Header.Set("User-Agent", "bench")
+	if !modified {
+		r.Header.Set("If-None-Match", doc.plain.etag[0])
+	}
+	return r
+}
+
+func TestNoAllocationMoreThanBare(t *testing.T) {
+	s, doc := benchServer(t)
+	for name, modified := range map[string]bool{"document": true, "304": false} {
+		r := benchRequest(doc, modified)
+		w := &discard{h: http.Header{}}
+		plain := bare(doc, s.source.State(), modified)
+		base := testing.AllocsPerRun(1000, func() { w.reset(); plain(w, r) })
+		status, bytes, headers := w.status, w.bytes, fmt.Sprint(w.h)
+		ours := testing.AllocsPerRun(1000, func() { w.reset(); s.ServeHTTP(w, r) })
+		if w.status != status || w.bytes != bytes || fmt.Sprint(w.h) != headers {
+			t.Errorf("%s: not the same answer: %d %d %v, bare %d %d %s", name, w.status, w.bytes, w.h, status, bytes, headers)
+		}
+		if ours > base {
+			t.Errorf("%s: %v allocations, bare has %v", name, ours, base)
+		}
+	}
+}
+
+func BenchmarkDocument(b *testing.B) {
+	s, doc := benchServer(b)
+	benchmark(b, s, doc, true)
+}
+
+func BenchmarkBare(b *testing.B) {
+	s, doc := benchServer(b)
+	benchmark(b, bare(doc, s.source.State(), true), doc, true)
+}
+
+func BenchmarkNotModified(b *testing.B) {
+	s, doc := benchServer(b)
+	benchmark(b, s, doc, false)
+}
+
+func BenchmarkBareNotModified(b *testing.B) {
+	s, doc := benchServer(b)
+	benchmark(b, bare(doc, s.source.State(), false), doc, false)
+}
+
+func benchmark(b *testing.B, h http.Handler, doc *Document, modified bool) {
+	r := benchRequest(doc, modified)
+	w := &discard{h: http.Header{}}
+	b.ReportAllocs()
+	for b.Loop() {
+		w.reset()
+		h.ServeHTTP(w, r)
+	}
+}
+
+func BenchmarkRender(b *testing.B) {
+	rec := record("stt-worker", 7, typical())
+	r := &Renderer{}
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Render(rec)
+	}
+}
+
+func BenchmarkKeysAndEnv(b *testing.B) {
+	rec := record("stt-worker", 7, typical())
+	r := &Renderer{}
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Render(rec).plain.detail.get()
+	}
+}
