@@ -10,7 +10,6 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/santhosh-tekuri/jsonschema/v6"
-	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
 // base is the address of every schema while it is compiled; nothing is loaded from it.
@@ -99,6 +98,9 @@ func (c *compiler) run() (*Schema, error) {
 	c.secrets = c.secretNodes(g)
 	c.out = &Schema{service: c.service, validate: sch, byKey: map[string]*prop{}, depth: depth}
 	c.rootObject(sch)
+	if len(c.out.leaves) > MaxFields {
+		c.fail("(schema)", "more than %d fields", MaxFields)
+	}
 	if c.details != nil {
 		return nil, invalid(c.service, c.details)
 	}
@@ -124,7 +126,7 @@ func (c *compiler) library() (sch *jsonschema.Schema, err error) {
 	}
 	sch, err = lib.Compile(base)
 	if err != nil {
-		return nil, invalid(c.service, compileDetails(err))
+		return nil, invalid(c.service, c.explain(err))
 	}
 	return sch, nil
 }
@@ -135,11 +137,11 @@ var errRemote = errors.New("nothing is loaded from elsewhere")
 
 func (noLoader) Load(string) (any, error) { return nil, errRemote }
 
-// compileDetails words the errors of the library about a schema.
-func compileDetails(err error) []conf.FieldError {
+// explain words the errors of the library about a schema.
+func (c *compiler) explain(err error) []conf.FieldError {
 	if se, ok := errors.AsType[*jsonschema.SchemaValidationError](err); ok {
 		if ve, ok := errors.AsType[*jsonschema.ValidationError](se.Err); ok {
-			return metaDetails(ve)
+			return c.metaDetails(ve)
 		}
 	}
 	if re, ok := errors.AsType[*jsonschema.InvalidRegexError](err); ok {
@@ -152,18 +154,14 @@ func compileDetails(err error) []conf.FieldError {
 }
 
 // metaDetails words what the meta-schema says against a schema.
-func metaDetails(ve *jsonschema.ValidationError) []conf.FieldError {
-	x := explainer{}
+func (c *compiler) metaDetails(ve *jsonschema.ValidationError) []conf.FieldError {
+	x := explainer{doc: c.doc, meta: true}
 	x.visit(ve)
 	var out []conf.FieldError
 	for _, f := range x.found {
-		msg := f.text
-		if fk, ok := f.kind.(*kind.Format); ok && fk.Want == "regex" {
-			msg = fk.Err.Error()
-		}
-		key := schemaKey(f.loc)
+		key, msg := schemaKey(f.loc), f.text
 		if n := len(f.loc); n > 0 {
-			msg = f.loc[n-1] + ": " + msg
+			msg = clip(f.loc[n-1]) + ": " + msg
 		}
 		if !slices.Contains(out, conf.FieldError{Key: key, Message: msg}) && len(out) < maxErrors {
 			out = append(out, conf.FieldError{Key: key, Message: msg})

@@ -20,6 +20,7 @@ type explainer struct {
 	root  *object          // its declared properties,
 	own   *prop            // or the property that it is the value of
 	known map[string]*prop // all fields, for what is unknown
+	meta  bool             // the value is a schema, which holds no secrets
 	found []finding
 }
 
@@ -32,7 +33,22 @@ type finding struct {
 }
 
 func (x *explainer) add(loc []string, k jsonschema.ErrorKind, head, tail string) {
-	x.found = append(x.found, finding{loc: slices.Clone(loc), kind: k, head: head, tail: tail, text: head + tail})
+	x.found = append(x.found, finding{loc: slices.Clone(loc), kind: k, head: head, tail: tail, text: head + exclusive(k) + tail})
+}
+
+func exclusive(k jsonschema.ErrorKind) string {
+	switch k.(type) {
+	case *kind.ExclusiveMinimum, *kind.ExclusiveMaximum:
+		return " (exclusive)"
+	}
+	return ""
+}
+
+// inOrder sorts findings, which come in the order of Go's maps.
+func inOrder(fs []finding) {
+	slices.SortStableFunc(fs, func(a, b finding) int {
+		return cmp.Or(slices.Compare(a.loc, b.loc), cmp.Compare(a.text, b.text))
+	})
 }
 
 // run validates the value against s and keeps what is wrong.
@@ -107,7 +123,7 @@ func (x *explainer) propertyName(e *jsonschema.ValidationError, k *kind.Property
 			}
 		}
 	}
-	sub := explainer{doc: k.Property}
+	sub := explainer{doc: k.Property, meta: x.meta}
 	for _, c := range e.Causes {
 		sub.visit(c)
 	}
@@ -137,9 +153,9 @@ func (x *explainer) simple(loc []string, e jsonschema.ErrorKind) {
 	case *kind.Maximum:
 		head, tail = "must be at most "+rat(k.Want), got
 	case *kind.ExclusiveMinimum:
-		head, tail = "must be greater than "+rat(k.Want)+" (exclusive)", got
+		head, tail = "must be greater than "+rat(k.Want), got
 	case *kind.ExclusiveMaximum:
-		head, tail = "must be less than "+rat(k.Want)+" (exclusive)", got
+		head, tail = "must be less than "+rat(k.Want), got
 	case *kind.MultipleOf:
 		head, tail = "must be a multiple of "+rat(k.Want), got
 	case *kind.Pattern:
@@ -149,6 +165,9 @@ func (x *explainer) simple(loc []string, e jsonschema.ErrorKind) {
 		}
 	case *kind.Format:
 		head = "must be a valid " + k.Want
+		if x.meta && k.Err != nil {
+			head += ": " + k.Err.Error()
+		}
 	case *kind.MinLength:
 		head, tail = "must be at least "+count(k.Want, "character")+" long", fmt.Sprintf(", got %d", k.Got)
 	case *kind.MaxLength:
@@ -192,98 +211,6 @@ func (x *explainer) gotKind(loc []string, k *kind.Type) string {
 	return ", got " + kindOf(v)
 }
 
-// choose makes one sentence of a value that fits none of several alternatives:
-// what is wrong with the one that was meant, if that can be told.
-func (x *explainer) choose(e *jsonschema.ValidationError) {
-	loc := e.InstanceLocation
-	var near [][]finding
-	var want []string
-	for _, c := range e.Causes {
-		sub := explainer{doc: x.doc, root: x.root, own: x.own, known: x.known}
-		sub.visit(c)
-		if len(sub.found) == 1 && len(sub.found[0].loc) == len(loc) {
-			if k, ok := sub.found[0].kind.(*kind.Type); ok {
-				want = append(want, k.Want...)
-				continue
-			}
-		}
-		if len(sub.found) > 0 {
-			near = append(near, sub.found)
-		}
-	}
-	if len(near) == 0 {
-		slices.SortStableFunc(want, func(a, b string) int { return cmp.Compare(btoi(a == "null"), btoi(b == "null")) })
-		x.simple(loc, &kind.Type{Want: slices.Compact(want)})
-		return
-	}
-	near = meant(near, len(loc))
-	if len(near) == 1 {
-		x.found = append(x.found, near[0]...)
-		return
-	}
-	if at, values, ok := enumerated(near); ok {
-		x.simple(at, &kind.Enum{Want: values})
-		return
-	}
-	var ways []string
-	for _, fs := range near {
-		way := x.relative(fs[0], len(loc))
-		if !slices.Contains(ways, way) {
-			ways = append(ways, way)
-		}
-	}
-	if len(ways) > 4 {
-		ways = append(ways[:4], fmt.Sprintf("%d more", len(ways)-4))
-	}
-	x.add(loc, e.ErrorKind, "fits none of the alternatives: "+strings.Join(ways, "; or "), "")
-}
-
-// meant leaves out the alternatives whose discriminator says that another is meant.
-func meant(near [][]finding, depth int) [][]finding {
-	kept := slices.DeleteFunc(slices.Clone(near), func(fs []finding) bool {
-		return slices.ContainsFunc(fs, func(f finding) bool {
-			_, isConst := f.kind.(*kind.Const)
-			_, isEnum := f.kind.(*kind.Enum)
-			return len(f.loc) == depth+1 && (isConst || isEnum)
-		})
-	})
-	if len(kept) == 0 {
-		return near
-	}
-	return kept
-}
-
-// enumerated merges alternatives that each ask for certain values at one place.
-func enumerated(near [][]finding) (at []string, values []any, ok bool) {
-	for _, fs := range near {
-		i := slices.IndexFunc(fs, func(f finding) bool {
-			switch f.kind.(type) {
-			case *kind.Const, *kind.Enum:
-				return at == nil || slices.Equal(f.loc, at)
-			}
-			return false
-		})
-		if i < 0 {
-			return nil, nil, false
-		}
-		at = fs[i].loc
-		switch k := fs[i].kind.(type) {
-		case *kind.Const:
-			values = append(values, k.Want)
-		case *kind.Enum:
-			values = append(values, k.Want...)
-		}
-	}
-	return at, values, true
-}
-
-func (x *explainer) relative(f finding, depth int) string {
-	if len(f.loc) > depth {
-		return suffix(f.loc[depth:]) + " " + f.text
-	}
-	return f.text
-}
-
 // find follows a location through the declared properties: the innermost one,
 // and what is left of the location inside its value.
 func (x *explainer) find(loc []string) (p *prop, rest []string) {
@@ -306,6 +233,7 @@ func (x *explainer) details() []conf.FieldError {
 	if len(x.found) == 0 {
 		return nil
 	}
+	inOrder(x.found)
 	byKey := map[string][]string{}
 	for _, f := range x.found {
 		key, msg := x.word(f)
@@ -352,11 +280,17 @@ func (x *explainer) word(f finding) (key, msg string) {
 
 // allowedIn adds the whole range to what is said of one end of it.
 func allowedIn(p *prop, k jsonschema.ErrorKind) string {
+	both := p.bounds.min != nil && p.bounds.max != nil
 	switch k.(type) {
-	case *kind.Minimum, *kind.Maximum, *kind.ExclusiveMinimum, *kind.ExclusiveMaximum:
-		if p.bounds.min != nil && p.bounds.max != nil {
+	case *kind.Minimum, *kind.Maximum:
+		if both {
 			return " (allowed " + p.bounds.String() + ")"
 		}
+	case *kind.ExclusiveMinimum, *kind.ExclusiveMaximum:
+		if both {
+			return " (exclusive; allowed " + p.bounds.String() + ")"
+		}
+		return exclusive(k)
 	case *kind.Type:
 		switch text := p.bounds.String(); {
 		case text != "":
@@ -381,7 +315,7 @@ func (x *explainer) unknown(p *prop, name string) string {
 		return "unknown key"
 	}
 	msg := "unknown key; known keys: " + some(o.names)
-	if near, ok := closest(name, o.names, 1+len(name)/4); ok {
+	if near, ok := closest(name, o.names, min(len(name)-1, 1+len(name)/4)); ok {
 		msg += " (did you mean " + near + "?)"
 	}
 	return msg

@@ -127,7 +127,7 @@ func (c *compiler) property(name string, v view, list []*jsonschema.Schema, requ
 	}
 	p.def, p.preset = def, preset
 	_, inherited := at.over[name]
-	flat := v.types&^isNull == isObject && len(v.alts) == 0 && len(c.declared(v)) > 0 && !c.secret(v, false) &&
+	flat := v.types&^isNull == isObject && len(c.declared(v)) > 0 && !c.secret(v, false) &&
 		!c.hides(v) && !slices.ContainsFunc(v.chain, func(s *jsonschema.Schema) bool { return slices.Contains(at.stack, s) })
 	if flat {
 		over, _ := def.(map[string]any)
@@ -174,6 +174,9 @@ func (c *compiler) leaf(p *prop, v view) {
 	source, hasSource := c.text(v, keySecretSource)
 	env, hasEnv := c.text(v, keyEnv)
 	if c.secret(v, true) {
+		if v.types&isString == 0 {
+			f.JSONTypes = v.types.names()
+		}
 		f.Type, f.IsSecret = conf.TypeSecret, true
 		src := conf.SourceDatabase
 		if hasSource {

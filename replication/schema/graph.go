@@ -98,8 +98,7 @@ type graph struct {
 
 func collect(root *jsonschema.Schema) *graph {
 	g := &graph{below: map[*jsonschema.Schema]below{}}
-	var add func(s *jsonschema.Schema)
-	add = func(s *jsonschema.Schema) {
+	add := func(s *jsonschema.Schema) {
 		if _, ok := g.below[s]; !ok {
 			g.below[s] = belowOf(s)
 			g.nodes = append(g.nodes, s)

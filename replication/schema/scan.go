@@ -82,6 +82,14 @@ func (s *scanner) keywords(obj map[string]any, path []string) {
 			if ref, ok := v.(string); ok && !localRef(ref) {
 				s.fail(path, "$ref %q must point into this document, such as #/$defs/Name", clip(ref))
 			}
+		case "pattern":
+			s.pattern(path, v)
+		case "patternProperties":
+			if m, ok := v.(map[string]any); ok {
+				for _, text := range conf.SortedKeys(m) {
+					s.pattern(path, text)
+				}
+			}
 		case "$dynamicRef", "$recursiveRef", "$dynamicAnchor", "$recursiveAnchor":
 			s.fail(path, "%s is not supported: use $ref", k)
 		case "$id":
@@ -98,6 +106,14 @@ func (s *scanner) keywords(obj map[string]any, path []string) {
 			if len(k) > 2 && (k[0] == 'x' || k[0] == 'X') && (k[1] == '-' || k[1] == '_') {
 				s.extension(path, k, v)
 			}
+		}
+	}
+}
+
+func (s *scanner) pattern(path []string, v any) {
+	if text, ok := v.(string); ok {
+		if _, err := compilePattern(text); err != nil {
+			s.fail(path, "bad pattern: %v", err)
 		}
 	}
 }
