@@ -1,7 +1,10 @@
 package localapi
 
 import (
+	"bytes"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -150,4 +153,66 @@ func BenchmarkKeysAndEnv(b *testing.B) {
 	for b.Loop() {
 		r.Render(rec).plain.detail.get()
 	}
+}
+
+func BenchmarkServeDocument(b *testing.B) {
+	s, _ := benchServer(b)
+	overTCP(b, listen(b, s))
+}
+
+// BenchmarkServeBare is a net/http server as it comes, without any deadline.
+func BenchmarkServeBare(b *testing.B) {
+	s, doc := benchServer(b)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	srv := &http.Server{Handler: bare(doc, s.source.State(), true)} //nolint:gosec // bare is the point
+	done := make(chan struct{})
+	go func() { defer close(done); _ = srv.Serve(l) }()
+	b.Cleanup(func() { _ = srv.Close(); <-done })
+	overTCP(b, l.Addr().String())
+}
+
+// overTCP asks on keep-alive connections, with a reader that costs next to
+// nothing, so that the server is what is measured.
+func overTCP(b *testing.B, addr string) {
+	const request = "GET /v1/config/stt-worker HTTP/1.1\r\nHost: 127.0.0.1:2770\r\nUser-Agent: bench\r\n\r\n"
+	first, err := net.Dial("tcp", addr)
+	if err != nil {
+		b.Fatal(err)
+	}
+	buf := make([]byte, 8192)
+	size := ask(b, first, request, buf, 0)
+	if err := first.Close(); err != nil {
+		b.Fatal(err)
+	}
+	b.SetParallelism(8)
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		defer c.Close() //nolint:errcheck // done with it
+		buf := make([]byte, 8192)
+		for pb.Next() {
+			ask(b, c, request, buf, size)
+		}
+	})
+}
+
+// ask reads size bytes of answer, or with 0 one answer, and tells its size.
+func ask(b *testing.B, c net.Conn, request string, buf []byte, size int) int {
+	if _, err := io.WriteString(c, request); err != nil {
+		b.Error(err)
+		return 0
+	}
+	n, err := io.ReadAtLeast(c, buf, max(size, 1))
+	if err != nil || !bytes.HasPrefix(buf, []byte("HTTP/1.1 200 OK\r\n")) {
+		b.Errorf("%v: %.100s", err, buf[:n])
+	}
+	return n
 }

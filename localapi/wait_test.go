@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,7 +19,7 @@ import (
 // poll is a request in a synctest bubble that may take its time.
 type poll struct {
 	w    *httptest.ResponseRecorder
-	done bool
+	done atomic.Bool
 	took time.Duration
 	stop context.CancelFunc
 }
@@ -32,7 +33,8 @@ func startPoll(t *testing.T, s *Server, path string, headers ...string) *poll {
 	began := time.Now()
 	go func() {
 		s.ServeHTTP(p.w, r)
-		p.took, p.done = time.Since(began), true
+		p.took = time.Since(began)
+		p.done.Store(true)
 	}()
 	synctest.Wait()
 	return p
@@ -41,7 +43,7 @@ func startPoll(t *testing.T, s *Server, path string, headers ...string) *poll {
 func (p *poll) waiting(t *testing.T, why string) {
 	t.Helper()
 	synctest.Wait()
-	if p.done {
+	if p.done.Load() {
 		t.Fatalf("answered %d %s, although %s", p.w.Code, p.w.Body, why)
 	}
 }
@@ -49,8 +51,8 @@ func (p *poll) waiting(t *testing.T, why string) {
 func (p *poll) answered(t *testing.T, status int, words string) {
 	t.Helper()
 	synctest.Wait()
-	if !p.done || p.w.Code != status || !strings.Contains(p.w.Body.String(), words) {
-		t.Fatalf("done %v: %d %s; want %d with %q", p.done, p.w.Code, p.w.Body, status, words)
+	if !p.done.Load() || p.w.Code != status || !strings.Contains(p.w.Body.String(), words) {
+		t.Fatalf("done %v: %d %s; want %d with %q", p.done.Load(), p.w.Code, p.w.Body, status, words)
 	}
 }
 
@@ -185,8 +187,8 @@ func TestWaitEndsWhenTheCallerIsGone(t *testing.T) {
 		p := startPoll(t, s, "/v1/config/stt-worker?wait=1m")
 		p.stop()
 		synctest.Wait()
-		if !p.done || p.took != 0 || s.metrics.polls.Load() != 0 {
-			t.Fatalf("done %v after %s", p.done, p.took)
+		if !p.done.Load() || p.took != 0 || s.metrics.polls.Load() != 0 {
+			t.Fatalf("done %v after %s", p.done.Load(), p.took)
 		}
 	})
 }
