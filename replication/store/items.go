@@ -1,0 +1,357 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// itemColumns are the content of config_items, as its digest covers it.
+const (
+	itemColumns = "service, key, value_json, type, complexity, description, help_text, is_secret, updated_at, updated_by"
+	itemWidth   = 10
+
+	sqlItemGet    = "SELECT " + itemColumns + ", id FROM config_items WHERE service = ? AND key = ?"
+	sqlItemInsert = "INSERT INTO config_items (" + itemColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+	sqlItemUpdate = "UPDATE config_items SET value_json = ?, type = ?, complexity = ?, description = ?, help_text = ?, updated_at = ?, updated_by = ? WHERE id = ?"
+	sqlItemDelete = "DELETE FROM config_items WHERE id = ?"
+	sqlFTSInsert  = "INSERT INTO items_fts (rowid, service, key, value, description, help, facets) VALUES (?, ?, ?, ?, ?, ?, ?)"
+	sqlFTSDelete  = "DELETE FROM items_fts WHERE rowid = ?"
+)
+
+// itemRow is the row of an item. is_secret is always 0: a secret has no row.
+func itemRow(it *conf.Item, at, by string) []any {
+	return []any{it.Service, it.Key, it.ValueJSON, string(it.Type), string(it.Complexity), it.Description, it.HelpText, int64(0), at, null(by)}
+}
+
+func sameItem(a, b *conf.Item) bool {
+	return a.ValueJSON == b.ValueJSON && a.Type == b.Type && a.Complexity == b.Complexity && a.Description == b.Description && a.HelpText == b.HelpText
+}
+
+// putItems changes the rows of the items that differ, and no others. changed
+// holds the keys whose value the edit changed, at and by say when and who.
+func (t *tx) putItems(service string, before, after []conf.Item, changed map[string]bool, at, by string) error {
+	was, is := byKey(before), byKey(after)
+	for i := range before {
+		if is[before[i].Key] == nil {
+			if err := t.deleteItem(service, before[i].Key); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range after {
+		it := &after[i]
+		it.Service = service
+		if b := was[it.Key]; b != nil && sameItem(b, it) {
+			continue
+		}
+		if err := t.putItem(it, changed[it.Key], at, by); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tx) deleteItem(service, key string) error {
+	vals, id, err := getItem(t.ctx, t.w, service, key)
+	if err != nil || vals == nil {
+		return err
+	}
+	d, err := t.dig.row("config_items", vals)
+	if err != nil {
+		return err
+	}
+	t.st.items.sub(d)
+	t.st.itemCount--
+	if err := t.w.exec(t.ctx, sqlItemDelete, id); err != nil {
+		return err
+	}
+	return t.w.exec(t.ctx, sqlFTSDelete, id)
+}
+
+func (t *tx) putItem(it *conf.Item, changed bool, at, by string) error {
+	vals, id, err := getItem(t.ctx, t.w, it.Service, it.Key)
+	if err != nil {
+		return err
+	}
+	if vals == nil {
+		if !changed {
+			// Only the schema splits the document in another way: the key is as
+			// old as history says.
+			last, err := lastChanges(t.ctx, t.w, it.Service)
+			if err != nil {
+				return err
+			}
+			if c, ok := last[it.Key]; ok {
+				at, by = c.at, c.by
+			}
+		}
+		return insertItem(t.ctx, t.w, t.dig, &t.st, it, at, by)
+	}
+	if !changed {
+		at, by = textOf(vals[8]), textOf(vals[9])
+	}
+	old, err := t.dig.row("config_items", vals)
+	if err != nil {
+		return err
+	}
+	t.st.items.sub(old)
+	row := itemRow(it, at, by)
+	d, err := t.dig.row("config_items", row)
+	if err != nil {
+		return err
+	}
+	t.st.items.add(d)
+	if err := t.w.exec(t.ctx, sqlItemUpdate, row[2], row[3], row[4], row[5], row[6], row[8], row[9], id); err != nil {
+		return err
+	}
+	if err := t.w.exec(t.ctx, sqlFTSDelete, id); err != nil {
+		return err
+	}
+	return insertText(t.ctx, t.w, id, it)
+}
+
+func getItem(ctx context.Context, q querier, service, key string) (vals []any, id int64, err error) {
+	vals = make([]any, itemWidth)
+	dst := make([]any, itemWidth+1)
+	for i := range vals {
+		dst[i] = &vals[i]
+	}
+	dst[itemWidth] = &id
+	err = q.QueryRowContext(ctx, sqlItemGet, service, key).Scan(dst...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, 0, nil
+	}
+	return vals, id, err
+}
+
+func insertItem(ctx context.Context, w *writer, dig *digester, st *state, it *conf.Item, at, by string) error {
+	row := itemRow(it, at, by)
+	d, err := dig.row("config_items", row)
+	if err != nil {
+		return err
+	}
+	id, err := w.insert(ctx, sqlItemInsert, row...)
+	if err != nil {
+		return err
+	}
+	st.items.add(d)
+	st.itemCount++
+	return insertText(ctx, w, id, it)
+}
+
+func insertText(ctx context.Context, w *writer, id int64, it *conf.Item) error {
+	value := valueText(it.ValueJSON)
+	return w.exec(ctx, sqlFTSInsert, id, it.Service, it.Key, value, it.Description, it.HelpText, facets(it, value))
+}
+
+// valueText is what a person searches for: a string without its quotes and escapes.
+func valueText(valueJSON string) string {
+	if strings.HasPrefix(valueJSON, `"`) {
+		var s string
+		if json.Unmarshal([]byte(valueJSON), &s) == nil {
+			return s
+		}
+	}
+	return valueJSON
+}
+
+// Marks in the column facets. The trigram index cannot find less than three
+// characters, so what is shorter stands there behind control characters, which
+// no query holds: a filter is one trigram, and so is the start of a word.
+const (
+	markComplexity = "\x01c"
+	markType       = "\x01t"
+	markKey        = "\x02" // starts of the words of the key
+	markOther      = "\x03" // starts of the words of the service and of the value
+	wordsOfValue   = 16
+)
+
+func facets(it *conf.Item, value string) string {
+	var b strings.Builder
+	b.WriteString(markComplexity + facet(string(it.Complexity)) + markType + facet(string(it.Type)))
+	starts(&b, markKey, it.Key, -1)
+	starts(&b, markOther, it.Service, -1)
+	starts(&b, markOther, value, wordsOfValue)
+	return b.String()
+}
+
+// facet is the one letter that stands for a complexity or a type.
+func facet(name string) string {
+	switch name {
+	case string(conf.TypeSecret): // its first letter is taken
+		return "x"
+	case "":
+		return "-"
+	default:
+		return name[:1]
+	}
+}
+
+// starts writes the first two characters of up to max words of text.
+func starts(b *strings.Builder, mark, text string, max int) {
+	seen := map[string]bool{}
+	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+		_, n := utf8.DecodeRuneInString(word)
+		_, m := utf8.DecodeRuneInString(word[n:])
+		if w := word[:n+m]; !seen[w] {
+			if len(seen) == max {
+				return
+			}
+			seen[w] = true
+			b.WriteString(mark)
+			b.WriteString(mark)
+			b.WriteString(w)
+		}
+	}
+}
+
+// change is when a key was changed for the last time, and by whom.
+type change struct{ at, by string }
+
+// lastChanges reads from history what config_items says of each key's change.
+func lastChanges(ctx context.Context, q querier, service string) (map[string]change, error) {
+	// With max(), the other columns are those of the row that has the maximum.
+	rows, err := q.QueryContext(ctx, "SELECT key, changed_at, coalesce(changed_by, ''), max(id) FROM config_history "+
+		"INDEXED BY idx_config_history_service_key WHERE service = ? GROUP BY key", service)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := map[string]change{}
+	for rows.Next() {
+		var key string
+		var c change
+		var id int64
+		if err := rows.Scan(&key, &c.at, &c.by, &id); err != nil {
+			return nil, err
+		}
+		out[key] = c
+	}
+	return out, rows.Err()
+}
+
+// deriveItems makes config_items and its index again from the covered rows,
+// inside the writer's transaction.
+func (s *Store) deriveItems(ctx context.Context, st *state) error {
+	if err := s.w.exec(ctx, "DELETE FROM config_items"); err != nil {
+		return err
+	}
+	if err := s.w.exec(ctx, "INSERT INTO items_fts (items_fts) VALUES ('delete-all')"); err != nil {
+		return err
+	}
+	st.items, st.itemCount = sum{}, 0
+	services, err := texts(ctx, s.w, "SELECT service FROM service_configs WHERE deleted = 0 ORDER BY service")
+	if err != nil {
+		return err
+	}
+	for _, service := range services {
+		r, err := readRecord(ctx, s.w, s.dig, service)
+		if err != nil {
+			return err
+		}
+		items, err := s.project(service, r.Schema, r.Config)
+		if err != nil {
+			s.log.Warn("the document does not fit its schema, search will not find it", "service", service, "err", err)
+			continue
+		}
+		last, err := lastChanges(ctx, s.w, service)
+		if err != nil {
+			return err
+		}
+		for i := range items {
+			it := &items[i]
+			it.Service = service
+			c, ok := last[it.Key]
+			if !ok {
+				c = change{r.UpdatedAt, r.UpdatedBy}
+			}
+			if err := insertItem(ctx, s.w, s.dig, st, it, c.at, c.by); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// repairItems is deriveItems in a transaction of its own.
+func (s *Store) repairItems(ctx context.Context) error {
+	old := s.state.Load()
+	st := *old
+	err := s.w.transact(ctx, func() error {
+		if err := s.deriveItems(ctx, &st); err != nil {
+			return err
+		}
+		return s.w.writeMeta(ctx, s.dig, &st, old)
+	})
+	if err != nil {
+		return err
+	}
+	s.state.Store(&st)
+	return nil
+}
+
+// isIndexDamage says whether err came from inside the full-text index.
+func isIndexDamage(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && e.Code() == sqlite3.SQLITE_CORRUPT_VTAB
+}
+
+// itemsDigest sums up config_items as it is.
+func itemsDigest(ctx context.Context, q querier) (sum, int64, error) {
+	rows, err := q.QueryContext(ctx, "SELECT "+itemColumns+" FROM config_items NOT INDEXED")
+	if err != nil {
+		return sum{}, 0, err
+	}
+	defer rows.Close()
+	vals := make([]any, itemWidth)
+	dst := make([]any, itemWidth)
+	for i := range vals {
+		dst[i] = &vals[i]
+	}
+	dig := newDigester()
+	var (
+		all sum
+		n   int64
+		d   [sha256.Size]byte
+	)
+	for rows.Next() {
+		if err := rows.Scan(dst...); err != nil {
+			return sum{}, 0, err
+		}
+		if d, err = dig.row("config_items", vals); err != nil {
+			return sum{}, 0, err
+		}
+		all.add(d)
+		n++
+	}
+	return all, n, rows.Err()
+}
+
+// texts reads one column of text.
+func texts(ctx context.Context, q querier, query string, args ...any) ([]string, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []string
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	return out, rows.Err()
+}

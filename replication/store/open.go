@@ -1,0 +1,298 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"modernc.org/sqlite"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Options set a store up.
+type Options struct {
+	Path        string        // of the database file; its directory is made when it is missing
+	Logger      *slog.Logger  // default: discards
+	BusyTimeout time.Duration // how long to wait for another process's lock; default 2 s
+
+	// Project derives the items of a document from its schema (nil when the
+	// service has none). It must depend on its arguments only.
+	Project func(service string, schema, config json.RawMessage) ([]conf.Item, error)
+	// ModelHash is the hash of all schemas (service -> RFC 8785 form).
+	ModelHash func(schemas map[string][]byte) string
+}
+
+// Store is one open replica. See the package's invariants for who calls what.
+type Store struct {
+	opts Options
+	log  *slog.Logger
+
+	mu     sync.Mutex // the writer, and broken
+	w      *writer
+	dig    *digester
+	broken error // corruption met while applying; final
+
+	reads *sql.DB
+	files [2]fs.FileInfo // the database and its WAL, as opened
+	state atomic.Pointer[state]
+}
+
+// Connections and caches are small: the read path of services is in memory, and
+// idle memory counts on the small machines that agents run on.
+const (
+	maxReaders   = 6
+	idleReaders  = 1
+	readerCache  = 2048 // KiB
+	writerCache  = 8192 // KiB
+	truncateOver = 32 << 20
+)
+
+// Open opens the store at opts.Path, or makes an empty one, and verifies it
+// whole. With CodeSchemaMismatch the store is returned beside the error, and can
+// be read. Other codes: CodeCorrupt, CodeLocked, CodeStorageFull, CodeReadOnly.
+func Open(ctx context.Context, opts Options) (*Store, error) {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.BusyTimeout <= 0 {
+		opts.BusyTimeout = 2 * time.Second
+	}
+	if opts.Project == nil || opts.ModelHash == nil {
+		return nil, conf.Errorf(conf.CodeInternal, "open the store: Project and ModelHash are needed")
+	}
+	path, err := filepath.Abs(opts.Path)
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeInternal, "open the store: %w", err)
+	}
+	opts.Path = path
+	s := &Store{opts: opts, log: opts.Logger, dig: newDigester()}
+	s.state.Store(&state{})
+
+	// Both are switches of the whole process. A POSIX lock would be dropped when
+	// anything in this process closes any descriptor of the file.
+	if _, err := sqlite.OFDLocking(true); err != nil {
+		s.log.Warn("file locks can be lost when another part of this process closes the database", "err", err)
+	}
+	sqlite.StrictPragmas(true)
+
+	size, err := s.prepareFile()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.open(ctx, size); err != nil {
+		if conf.CodeOf(err) == conf.CodeSchemaMismatch {
+			return s, err
+		}
+		_ = s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, size int64) error {
+	var err error
+	if s.w, err = openWriter(ctx, s.dsn(false)); err != nil {
+		return s.fault("open "+s.opts.Path, err)
+	}
+	if s.reads, err = sql.Open("sqlite", s.dsn(true)); err != nil {
+		return s.fault("open "+s.opts.Path, err)
+	}
+	s.reads.SetMaxOpenConns(maxReaders)
+	s.reads.SetMaxIdleConns(idleReaders)
+
+	// The lock is held while verifying: what was verified is what is used, and a
+	// process that writes to the file shows now and not at the first change.
+	bg := context.WithoutCancel(ctx)
+	if err := s.w.exec(bg, "BEGIN IMMEDIATE"); err != nil {
+		return s.fault("open "+s.opts.Path, err)
+	}
+	if err := s.load(ctx, size); err != nil {
+		s.w.rollback(bg)
+		return s.fault("open "+s.opts.Path, err)
+	}
+	if err := s.w.exec(bg, "COMMIT"); err != nil {
+		s.w.rollback(bg)
+		return s.fault("open "+s.opts.Path, err)
+	}
+	if size == 0 {
+		// The tables must not be in the WAL only, where a torn frame loses them.
+		if err := s.w.exec(bg, "PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
+			return s.fault("open "+s.opts.Path, err)
+		}
+	}
+	if err := s.stat(); err != nil {
+		return err
+	}
+	st := s.state.Load()
+	if hash := st.wantHash; hash != st.modelHash {
+		return conf.Errorf(conf.CodeSchemaMismatch, "the stored schemas have the model hash %s, schema_version says %s", hash, st.modelHash).
+			WithHint("store the services' schemas again (holdfast schema put), or rebuild the database")
+	}
+	return nil
+}
+
+// prepareFile makes the directory and the file with their modes before SQLite
+// would with its own, and tells how long the file is.
+func (s *Store) prepareFile() (int64, error) {
+	path := s.opts.Path
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return 0, s.fileFault(err)
+	}
+	if st, err := os.Lstat(path); err == nil && !st.Mode().IsRegular() && st.Mode()&fs.ModeSymlink == 0 {
+		return 0, corrupt("%s is not a file", path)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return 0, s.fileFault(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return 0, s.fileFault(err)
+	}
+	if !st.Mode().IsRegular() {
+		return 0, corrupt("%s is not a file", path)
+	}
+	if st.Mode().Perm()&0o077 != 0 {
+		if err := f.Chmod(0o600); err != nil {
+			return 0, s.fileFault(err)
+		}
+	}
+	return st.Size(), nil
+}
+
+func (s *Store) fileFault(err error) error {
+	if errors.Is(err, fs.ErrPermission) || isReadOnlyFS(err) {
+		return conf.Errorf(conf.CodeReadOnly, "the database cannot be written: %w", err).
+			WithHint("let the user that the agent runs as write %s and its directory", s.opts.Path)
+	}
+	if isFull(err) {
+		return s.full("open the database", err)
+	}
+	return conf.Errorf(conf.CodeInternal, "open the database: %w", err)
+}
+
+// dsn builds the URI. Without the file: prefix everything after it is ignored.
+func (s *Store) dsn(readOnly bool) string {
+	v := url.Values{}
+	v.Set("_busy_timeout", fmt.Sprint(s.opts.BusyTimeout.Milliseconds()))
+	v.Set("_defensive", "1")
+	v.Set("_dqs", "0")
+	v.Set("_error_rc", "1")
+	pragmas := []string{"cell_size_check(1)", "trusted_schema(0)", "temp_store(2)"}
+	if readOnly {
+		v.Set("mode", "ro")
+		pragmas = append(pragmas, fmt.Sprintf("cache_size(-%d)", readerCache), "query_only(1)")
+	} else {
+		v.Set("_txlock", "immediate")
+		pragmas = append(pragmas, "journal_mode(WAL)", "synchronous(NORMAL)", "wal_autocheckpoint(0)", fmt.Sprintf("cache_size(-%d)", writerCache))
+	}
+	for _, p := range pragmas {
+		v.Add("_pragma", p)
+	}
+	return "file:" + (&url.URL{Path: s.opts.Path}).EscapedPath() + "?" + v.Encode()
+}
+
+func (s *Store) walPath() string { return s.opts.Path + "-wal" }
+
+// stat remembers which files are open, for Present.
+func (s *Store) stat() error {
+	for i, p := range []string{s.opts.Path, s.walPath()} {
+		st, err := os.Stat(p)
+		if err != nil {
+			return s.fileFault(err)
+		}
+		s.files[i] = st
+	}
+	return nil
+}
+
+// Present says whether the files under Path are still those that are open. After
+// a delete or a swap, commits go to a file that nobody will ever find again.
+func (s *Store) Present() error {
+	for i, p := range []string{s.opts.Path, s.walPath()} {
+		st, err := os.Stat(p)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return corrupt("%s was deleted while it was open", p)
+		case err != nil:
+			return s.fileFault(err)
+		case !os.SameFile(st, s.files[i]):
+			return corrupt("%s was replaced while it was open", p)
+		}
+	}
+	return nil
+}
+
+// Checkpoint moves what it can from the WAL into the database without holding up
+// writers or readers. Call it now and then; SQLite's own checkpoints are off. Do
+// not call it while a replication tool owns the checkpoints of the file.
+func (s *Store) Checkpoint(ctx context.Context) error {
+	db, err := sql.Open("sqlite", s.dsn(false))
+	if err != nil {
+		return s.fault("checkpoint", err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
+		return s.fault("checkpoint", err)
+	}
+	if st, err := os.Stat(s.walPath()); err != nil || st.Size() <= truncateOver {
+		return nil //nolint:nilerr // Present tells about a file that is gone
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := db.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
+		return s.fault("checkpoint", err)
+	}
+	return nil
+}
+
+// Close ends everything that is open. Snapshots must have been closed before.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	if s.reads != nil {
+		errs = append(errs, s.reads.Close())
+	}
+	if s.w != nil {
+		errs = append(errs, s.w.close())
+		s.w = nil
+	}
+	return s.fault("close the database", errors.Join(errs...))
+}
+
+// Applied is the log position up to which everything is stored.
+func (s *Store) Applied() (index, term uint64) {
+	st := s.state.Load()
+	return st.index, st.term
+}
+
+// Epoch is the epoch of the store, "" before its Genesis.
+func (s *Store) Epoch() string { return s.state.Load().epoch }
+
+// Genesis tells the epoch and when it was started.
+func (s *Store) Genesis() (epoch, createdAt string) {
+	st := s.state.Load()
+	return st.epoch, st.created
+}
+
+// Digest is the state digest in hex: the same on all nodes at the same index.
+func (s *Store) Digest() string { return s.state.Load().digest.String() }
+
+// SchemaVersion is the row of schema_version.
+func (s *Store) SchemaVersion() (version int, modelHash string) {
+	st := s.state.Load()
+	return st.version, st.modelHash
+}

@@ -1,0 +1,281 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"strings"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// fullCheckBelow is the size of a file up to which Open lets SQLite check every
+// page. Above, checking the inside of the full-text index, which is derived and
+// by far the largest part, would take longer than everything else together.
+const fullCheckBelow = 64 << 20
+
+// page is SQLite's page size, which is also the size of a file without a table.
+const page = 4096
+
+// load makes an empty file a store, or verifies and reads the one that is there.
+// It runs inside the writer's transaction.
+func (s *Store) load(ctx context.Context, size int64) error {
+	empty, err := checkSchema(ctx, s.w)
+	if err != nil {
+		return err
+	}
+	if empty {
+		if size > page {
+			return corrupt("a file of %d bytes has no tables", size)
+		}
+		return s.create(context.WithoutCancel(ctx))
+	}
+	st, derived, err := s.verify(ctx, size < fullCheckBelow)
+	if err != nil {
+		return err
+	}
+	if !derived {
+		s.log.Warn("the search items differ from the configuration, making them again", "path", s.opts.Path)
+		old := *st
+		if err := s.deriveItems(ctx, st); err != nil {
+			return err
+		}
+		if err := s.w.writeMeta(ctx, s.dig, st, &old); err != nil {
+			return err
+		}
+	}
+	s.state.Store(st)
+	return nil
+}
+
+func (s *Store) create(ctx context.Context) error {
+	for _, stmt := range statements() {
+		if _, err := s.w.conn.ExecContext(ctx, stmt); err != nil {
+			return err
+		}
+	}
+	st := &state{}
+	if err := s.w.writeMeta(ctx, s.dig, st, st); err != nil {
+		return err
+	}
+	s.state.Store(st)
+	return nil
+}
+
+// Verify proves what the file holds: SQLite's own check of every page, the
+// digest of every covered row, their sum, the model hash and the derived items.
+func (s *Store) Verify(ctx context.Context) error {
+	st, derived, err := s.verify(ctx, true)
+	switch {
+	case err != nil:
+		return s.fault("verify", err)
+	case !derived:
+		return corrupt("config_items differs from what meta says of it").WithHint("restart the agent: it makes the items again")
+	case st.modelHash != st.wantHash:
+		return conf.Errorf(conf.CodeSchemaMismatch, "the stored schemas have the model hash %s, schema_version says %s", st.wantHash, st.modelHash)
+	}
+	return nil
+}
+
+// verify reads with two connections at once, because one core is not enough to
+// be quick over a large store. derived says whether the items are as they should be.
+func (s *Store) verify(ctx context.Context, full bool) (st *state, derived bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.mu.Lock()
+	a, aDone, err := s.readTx(ctx)
+	if err != nil {
+		s.mu.Unlock()
+		return nil, false, err
+	}
+	defer aDone()
+	b, bDone, err := s.readTx(ctx)
+	s.mu.Unlock()
+	if err != nil {
+		return nil, false, err
+	}
+	defer bDone()
+
+	type found struct {
+		ok    bool
+		items sum
+		count int64
+		err   error
+	}
+	other := make(chan found, 1)
+	go func() {
+		var f found
+		if f.ok, f.err = checkPages(ctx, a, full); f.err == nil {
+			f.items, f.count, f.err = itemsDigest(ctx, a)
+		}
+		if f.err != nil {
+			cancel()
+		}
+		other <- f
+	}()
+	st, err = s.verifyRows(ctx, b)
+	if err != nil {
+		cancel()
+	}
+	f := <-other
+	switch {
+	case f.err != nil && (err == nil || conf.CodeOf(s.fault("", err)) != conf.CodeCorrupt):
+		return nil, false, f.err
+	case err != nil:
+		return nil, false, err
+	}
+	return st, f.ok && f.items == st.items && f.count == st.itemCount, nil
+}
+
+// readTx begins a transaction on a connection of its own and pins what it sees.
+func (s *Store) readTx(ctx context.Context) (*sql.Tx, func(), error) {
+	tx, err := s.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return nil, nil, err
+	}
+	var n int
+	if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM meta").Scan(&n); err != nil {
+		_ = tx.Rollback()
+		return nil, nil, err
+	}
+	return tx, func() { _ = tx.Rollback() }, nil
+}
+
+// verifyRows proves every covered row and reads the state from them.
+func (s *Store) verifyRows(ctx context.Context, q querier) (*state, error) {
+	dig := newDigester()
+	st, err := readMeta(ctx, q, dig)
+	if err != nil {
+		return nil, err
+	}
+	var all sum
+	schemas := map[string][]byte{}
+	for _, t := range covered {
+		n := int64(0)
+		err := eachRow(ctx, q, t, dig, func(vals []any, d [sha256.Size]byte) error {
+			all.add(d)
+			n++
+			if t == tableSchemas {
+				text := []byte(textOf(vals[1]))
+				if sha := sha256.Sum256(text); hex.EncodeToString(sha[:]) != textOf(vals[2]) {
+					return corrupt("the schema of %s does not have its hash", textOf(vals[0]))
+				}
+				schemas[textOf(vals[0])] = text
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		switch t {
+		case tableRequests:
+			st.requests = n
+		case tableConfigs:
+			st.services = n
+		}
+	}
+	if all != st.digest {
+		return nil, corrupt("the rows have the digest %s, meta says %s", all, st.digest)
+	}
+	if st.version == 0 {
+		return st, nil // no Genesis yet
+	}
+	st.wantHash = s.opts.ModelHash(schemas)
+	var version int
+	var at string
+	err = q.QueryRowContext(ctx, "SELECT version, model_hash, updated_at FROM schema_version WHERE id = 1").Scan(&version, &st.modelHash, &at)
+	if err != nil {
+		return nil, corrupt("schema_version: %w", err)
+	}
+	if version != st.version || at != st.versionAt {
+		return nil, corrupt("schema_version has version %d, meta says %d", version, st.version)
+	}
+	return st, nil
+}
+
+// eachRow reads all of t in the order of the rows and proves each by its digest.
+// vals has the id behind the content when the table has one, and is used again.
+func eachRow(ctx context.Context, q querier, t *table, dig *digester, fn func(vals []any, d [sha256.Size]byte) error) error {
+	rows, err := q.QueryContext(ctx, t.selectAll)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	n := len(t.cols)
+	width := n + 1
+	if t.id {
+		width++
+	}
+	vals := make([]any, width)
+	dst := make([]any, width)
+	for i := range vals {
+		dst[i] = &vals[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(dst...); err != nil {
+			return err
+		}
+		d, err := dig.row(t.name, vals[:n])
+		if err != nil {
+			return err
+		}
+		if !sameDigest(d, vals[n]) {
+			return corrupt("a row of %s does not have its digest", t.name)
+		}
+		content := vals[:n]
+		if t.id {
+			content = append(content[:n:n], vals[n+1])
+		}
+		if err := fn(content, d); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// checkPages lets SQLite look at the structure of the file. What it finds in the
+// full-text index only makes derived false.
+func checkPages(ctx context.Context, q querier, full bool) (derived bool, err error) {
+	// Rows are found through the indexes of these tables when a change is applied.
+	checks := []string{"PRAGMA integrity_check(meta)", "PRAGMA integrity_check(schema_version)"}
+	for _, t := range covered {
+		if t.key != nil {
+			checks = append(checks, "PRAGMA integrity_check("+t.name+")")
+		} else if !full {
+			checks = append(checks, "PRAGMA quick_check("+t.name+")")
+		}
+	}
+	if full {
+		checks = append(checks, "PRAGMA quick_check")
+	} else {
+		checks = append(checks, "PRAGMA quick_check(config_items)", "PRAGMA quick_check(items_fts_data)",
+			"PRAGMA quick_check(items_fts_idx)", "PRAGMA quick_check(items_fts_docsize)", "PRAGMA quick_check(items_fts_config)")
+	}
+	derived = true
+	for _, c := range checks {
+		rows, err := q.QueryContext(ctx, c)
+		if err != nil {
+			return false, err
+		}
+		for rows.Next() {
+			var msg string
+			if err := rows.Scan(&msg); err != nil {
+				_ = rows.Close()
+				return false, err
+			}
+			switch {
+			case msg == "ok":
+			case strings.Contains(msg, "FTS5 table"):
+				derived = false
+			default:
+				_ = rows.Close()
+				return false, corrupt("%s", msg)
+			}
+		}
+		if err := rows.Err(); err != nil {
+			return false, err
+		}
+	}
+	return derived, nil
+}
