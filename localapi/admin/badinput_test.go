@@ -168,7 +168,7 @@ func FuzzEdge(f *testing.F) {
 		r := routes[int(n)%len(routes)]
 		target := strings.NewReplacer(":service", url.PathEscape(name), ":name", url.PathEscape(name)).Replace(r.Path)
 		if _, err := url.ParseRequestURI(target); err != nil {
-			t.Skip("no URL")
+			return
 		}
 		req := newRequest(r.Method, target, body)
 		req.URL.RawQuery = query

@@ -1,0 +1,64 @@
+package admin
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+func TestSourceOf(t *testing.T) {
+	t.Parallel()
+	for remote, want := range map[string]string{
+		"192.0.2.7:1234":          "192.0.2.7/32",
+		"[::ffff:192.0.2.7]:1234": "192.0.2.7/32",
+		"[2001:db8:1:2:3::9]:80":  "2001:db8:1:2::/64",
+		"[fe80::1%eth0]:80":       "fe80::/64",
+		"@":                       "invalid Prefix",
+		"":                        "invalid Prefix",
+	} {
+		if got := sourceOf(remote).String(); got != want {
+			t.Errorf("%q: %s, want %s", remote, got, want)
+		}
+	}
+}
+
+func TestFailuresRefill(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(0, 0)
+	f := newFailures(2, 2, func() time.Time { return now })
+	a, b := sourceOf("192.0.2.1:1"), sourceOf("192.0.2.2:1")
+	f.failed(a)
+	f.failed(a)
+	wait, blocked := f.blocked(a, "x")
+	if !blocked || wait != 500*time.Millisecond {
+		t.Errorf("got %v %v, want to wait 500ms", wait, blocked)
+	}
+	if _, blocked := f.blocked(b, "x"); blocked {
+		t.Error("another address is blocked too")
+	}
+	now = now.Add(500 * time.Millisecond)
+	if _, blocked := f.blocked(a, "x"); blocked {
+		t.Error("still blocked after the wait")
+	}
+}
+
+func TestFailuresAreBounded(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(0, 0)
+	f := newFailures(1, 1, func() time.Time { return now })
+	for i := range 3 * maxSources {
+		now = now.Add(time.Millisecond)
+		f.failed(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32))
+	}
+	if len(f.sources) != maxSources {
+		t.Errorf("%d addresses are remembered, want %d", len(f.sources), maxSources)
+	}
+	one := sourceOf("192.0.2.1:1")
+	for i := range 3 * maxGood {
+		f.worked(one, fmt.Sprint(i))
+	}
+	if n := len(f.sources[one].good); n != maxGood {
+		t.Errorf("%d tokens are remembered, want %d", n, maxGood)
+	}
+}
