@@ -14,20 +14,28 @@ type answer struct {
 	Body      []byte      `json:"body"`
 }
 
-// serveBare is the other side of a read: no routing, no lookup, header values
-// that were made once, bytes that are there.
 func serveBare(addr, spec string) error {
-	data, err := os.ReadFile(spec)
+	h, err := bareHandler(spec)
 	if err != nil {
 		return err
 	}
+	return http.ListenAndServe(addr, h)
+}
+
+// bareHandler is the other side of a read: no routing, no lookup, header values
+// that were made once, bytes that are there.
+func bareHandler(spec string) (http.Handler, error) {
+	data, err := os.ReadFile(spec)
+	if err != nil {
+		return nil, err
+	}
 	var a answer
 	if err := json.Unmarshal(data, &a); err != nil {
-		return err
+		return nil, err
 	}
 	a.Header.Del("Date") // net/http writes it
 	a.Header304.Del("Date")
-	return http.ListenAndServe(addr, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		if v := r.Header["If-None-Match"]; len(v) == 1 && v[0] == a.ETag {
 			for k, v := range a.Header304 {
@@ -40,5 +48,5 @@ func serveBare(addr, spec string) error {
 			h[k] = v
 		}
 		_, _ = w.Write(a.Body)
-	}))
+	}), nil
 }
