@@ -4,11 +4,15 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"hash"
 )
+
+// NewMAC is MAC for data that comes in pieces: the hex of its Sum is the MAC.
+func NewMAC(key []byte) hash.Hash { return hmac.New(sha256.New, key) }
 
 // MAC is the lower-case hex HMAC-SHA256 of data.
 func MAC(key, data []byte) string {
-	h := hmac.New(sha256.New, key)
+	h := NewMAC(key)
 	h.Write(data)
 	return hex.EncodeToString(h.Sum(nil))
 }

@@ -1,0 +1,182 @@
+package lkg
+
+import (
+	"bufio"
+	"encoding/hex"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/seal"
+)
+
+// Algorithm is the only value of the file's member of that name.
+const Algorithm = "hmac-sha256"
+
+const metaKey = "_meta"
+
+// Content is what a last-known-good file holds. It is immutable once shared.
+type Content struct {
+	Epoch       string
+	GeneratedAt time.Time
+	Index       uint64         // log index of the newest change in it
+	Records     []*conf.Record // tombstones and services without a document too
+	// Secrets lists, for each service, the fields that come from the environment:
+	// Key, Service, Type, Env, IsSecret and SecretSource are kept of them.
+	Secrets map[string][]conf.Field
+}
+
+// Encode writes the file of c to w. The documents, values and schemas of its
+// records must be in RFC 8785 form; they are copied as they are.
+func Encode(w io.Writer, key []byte, c *Content) error {
+	if len(key) == 0 {
+		return errNoKey
+	}
+	records, err := ordered(c.Records)
+	if err != nil {
+		return err
+	}
+	mac := seal.NewMAC(key)
+	out := bufio.NewWriterSize(io.MultiWriter(mac, w), 128<<10)
+	b := make([]byte, 0, 4<<10)
+
+	b = append(b, `{"algorithm":"`+Algorithm+`","config_epoch":`...)
+	b = seal.AppendString(b, c.Epoch)
+	b = seal.AppendString(append(b, `,"generated_at":`...), conf.FormatTime(c.GeneratedAt))
+	b = append(b, `,"payload":{"`+metaKey+`":{"index":`...)
+	b = strconv.AppendUint(b, c.Index, 10)
+	b = append(b, `,"services":{`...)
+	for i, r := range records {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(seal.AppendString(b, r.Service), ':')
+		b = appendMeta(b, r, c)
+		_, _ = out.Write(b) // the error stays with out until Flush
+		b = b[:0]
+	}
+	b = append(b, "}}"...)
+	for _, r := range records {
+		if !inPayload(r) {
+			continue
+		}
+		b = seal.AppendString(append(b, ','), r.Service)
+		b = append(append(b, ':'), r.Config...)
+		_, _ = out.Write(b)
+		b = b[:0]
+	}
+	b = append(b, '}')
+	_, _ = out.Write(b)
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	// What is signed ends where the signature is put in.
+	mac.Write([]byte{'}'})
+	_, err = io.WriteString(w, signatureHead+hex.EncodeToString(mac.Sum(nil))+signatureTail)
+	return err
+}
+
+const (
+	signatureHead = `,"signature":"`
+	signatureTail = `"}`
+	signatureSize = 64
+)
+
+// inPayload says whether the document of r stands in payload. A tombstone has
+// none to serve, and a service that nobody has configured yet has none at all.
+func inPayload(r *conf.Record) bool { return r.Version > 0 && !r.Deleted }
+
+// ordered returns the records sorted by service, each service once.
+func ordered(records []*conf.Record) ([]*conf.Record, error) {
+	byService := func(a, b *conf.Record) int { return strings.Compare(a.Service, b.Service) }
+	if !slices.IsSortedFunc(records, byService) {
+		records = slices.Clone(records)
+		slices.SortFunc(records, byService)
+	}
+	for i, r := range records {
+		if err := conf.CheckService(r.Service); err != nil {
+			return nil, err
+		}
+		if i > 0 && records[i-1].Service == r.Service {
+			return nil, conf.Errorf(conf.CodeInternal, "service %q is in the content twice", r.Service)
+		}
+		if inPayload(r) && len(r.Config) == 0 || r.Deleted && string(r.Config) != emptyDocument {
+			return nil, conf.Errorf(conf.CodeInternal, "version %d of %q has the wrong document", r.Version, r.Service)
+		}
+	}
+	return records, nil
+}
+
+const emptyDocument = "{}"
+
+// appendMeta writes the members in the order of their names, empty ones left out.
+func appendMeta(b []byte, r *conf.Record, c *Content) []byte {
+	first := true
+	member := func(name string) {
+		if first {
+			b = append(b, '{')
+		} else {
+			b = append(b, ',')
+		}
+		first = false
+		b = append(append(append(b, '"'), name...), '"', ':')
+	}
+	text := func(name, value string) {
+		if value != "" {
+			member(name)
+			b = seal.AppendString(b, value)
+		}
+	}
+	number := func(name string, value uint64) {
+		member(name)
+		b = strconv.AppendUint(b, value, 10)
+	}
+	raw := func(name string, value []byte) {
+		if len(value) > 0 {
+			member(name)
+			b = append(b, value...)
+		}
+	}
+	text("checksum", r.Checksum)
+	if r.Epoch != c.Epoch { // signed in an epoch before this one
+		member("config_epoch")
+		b = seal.AppendString(b, r.Epoch)
+	}
+	if r.Deleted {
+		member("deleted")
+		b = append(b, "true"...)
+	}
+	number("index", r.Index)
+	text("issued_at", r.IssuedAt)
+	text("key_id", r.KeyID)
+	raw("schema", r.Schema)
+	if fields := c.Secrets[r.Service]; len(fields) > 0 {
+		member("secrets")
+		b = appendSecrets(b, fields)
+	}
+	text("signature", r.Signature)
+	text("updated_at", r.UpdatedAt)
+	text("updated_by", r.UpdatedBy)
+	raw("values", r.Values)
+	number("version", r.Version)
+	return append(b, '}')
+}
+
+func appendSecrets(b []byte, fields []conf.Field) []byte {
+	b = append(b, '[')
+	for i, f := range fields {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = seal.AppendString(append(b, `{"env":`...), f.Env)
+		b = seal.AppendString(append(b, `,"key":`...), f.Key)
+		b = seal.AppendString(append(b, `,"type":`...), string(f.Type))
+		b = append(b, '}')
+	}
+	return append(b, ']')
+}
+
+var errNoKey = conf.Errorf(conf.CodeUsage, "no key for the last-known-good file").WithHint("set LKG_HMAC_KEY_BASE64")
