@@ -54,6 +54,7 @@ func TestBadInput(t *testing.T) {
 		{"Idempotency-Key with a space", "PUT", svc, put(`{}`), []string{"Idempotency-Key: a b"}, 422, conf.CodeInvalid, "UUID"},
 		{"bad service name", "PUT", "/api/config/services/STT_Worker", put(`{}`), nil, 422, conf.CodeInvalid, "^[a-z][a-z0-9-]*$"},
 		{"encoded slash", "GET", "/api/config/services/a%2Fb", "", nil, 404, conf.CodeNotFound, "no such route"},
+		{"encoded slash to another route", "GET", "/api/config/services/stt-worker%2fversions", "", nil, 404, conf.CodeNotFound, "no such route"},
 		{"NUL in a name", "GET", "/api/config/services/a%00", "", nil, 422, conf.CodeInvalid, "^[a-z][a-z0-9-]*$"},
 		{"form", "PUT", svc, put(`{}`), []string{"Content-Type: application/x-www-form-urlencoded"}, 415, conf.CodeMalformed, "application/json"},
 		{"other charset", "PUT", svc, put(`{}`), []string{"Content-Type: application/json; charset=latin1"}, 415, conf.CodeMalformed, "UTF-8"},

@@ -122,9 +122,19 @@ func (h *Handler) find(c *call) {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
-	if handle, ps, _ := h.lookup(method, c.r.URL.Path); handle != nil {
+	if handle, ps, _ := h.lookup(method, pathOf(c.r)); handle != nil {
 		handle(nil, c.r.WithContext(context.WithValue(c.r.Context(), callKey{}, c)), ps)
 	}
+}
+
+// pathOf is the path to look up. An escaped slash in a name would be a border of
+// the path by now, and lead to another route than whoever escaped it meant: such
+// a path has no route.
+func pathOf(r *http.Request) string {
+	if strings.Contains(strings.ToLower(r.URL.EscapedPath()), "%2f") {
+		return ""
+	}
+	return r.URL.Path
 }
 
 func (h *Handler) lookup(method, path string) (httprouter.Handle, httprouter.Params, bool) {
@@ -185,7 +195,7 @@ func (h *Handler) serve(c *call) (reply, error) {
 
 // unrouted answers a path or method that the table does not have.
 func (h *Handler) unrouted(c *call) error {
-	path := c.r.URL.Path
+	path := pathOf(c.r)
 	var allow []string
 	for _, route := range h.routes {
 		m := route.Method
