@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+	"time"
 	"unicode/utf8"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -128,7 +129,7 @@ func reprinted(data, key []byte) ([]byte, error) {
 	}
 	v, err := conf.ParseJSONDepth(data, maxReprinted, conf.MaxDepth+fileDepth)
 	if err != nil {
-		return nil, corrupt("%w", err)
+		return nil, corrupt("damaged: %w", err)
 	}
 	m, ok := v.(map[string]any)
 	if !ok {
@@ -141,7 +142,7 @@ func reprinted(data, key []byte) ([]byte, error) {
 	delete(m, "signature")
 	body, err := seal.Canonical(m)
 	if err != nil {
-		return nil, corrupt("%w", err)
+		return nil, corrupt("damaged: %w", err)
 	}
 	if !seal.CheckMAC(key, body, signature) {
 		return nil, badMAC()
@@ -245,9 +246,11 @@ func (d *decoder) time() error {
 	if err != nil {
 		return err
 	}
-	if d.content.GeneratedAt, err = conf.ParseTime(s); err != nil {
+	at, err := conf.ParseTime(s)
+	if err != nil {
 		return d.errorf("generated_at: %v", err)
 	}
+	d.content.GeneratedAt = at.Truncate(time.Microsecond) // all that Encode writes
 	return nil
 }
 
