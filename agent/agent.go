@@ -1,0 +1,359 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-config/holdfast/agent/edit"
+	"github.com/holdfast-config/holdfast/agent/keys"
+	"github.com/holdfast-config/holdfast/agent/lkg"
+	"github.com/holdfast-config/holdfast/localapi"
+	"github.com/holdfast-config/holdfast/localapi/admin"
+	"github.com/holdfast-config/holdfast/replication/command"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/schema"
+	"github.com/holdfast-config/holdfast/replication/seal"
+	"github.com/holdfast-config/holdfast/replication/view"
+)
+
+// Agent is one running agent. Make it with New, then call Run once.
+type Agent struct {
+	o    Options
+	log  *slog.Logger
+	info Info
+	lock *os.File // held while the agent uses its directory
+
+	sup    *supervisor
+	source *source
+	writer *lkg.Writer
+	audit  *auditor
+
+	local   *localapi.Server
+	admin   *http.Server
+	adminL  net.Listener
+	localL  net.Listener
+	socketL net.Listener
+}
+
+// Info is what a person needs to know of a running agent.
+type Info struct {
+	AdminURL  string
+	LocalURL  string
+	Socket    string // "" when it is off
+	NodeID    string
+	DataDir   string
+	EnvFile   string
+	Generated []string     // names of the variables that this start added to the .env file
+	Tokens    []keys.Token // the API tokens; never log them
+	Source    string       // what the view was filled from before the replica: lkg or ""
+	Registry  prometheus.Gatherer
+}
+
+// New builds an agent and opens its listeners. When it returns, the local API
+// answers from the last-known-good file, if there is a good one. It fails when
+// the settings, the keys or the ports are not usable, and then leaves nothing
+// open. The error of keys that could not be written has a method Lines() with
+// the lines for the .env file, for the caller to print once.
+func New(ctx context.Context, o Options, log *slog.Logger) (_ *Agent, err error) {
+	if err := o.Complete(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
+		return nil, conf.Errorf(conf.CodeUsage, "data directory: %w", err).WithHint("set CONFIG_DATA_DIR to a directory that this user may write")
+	}
+	a := &Agent{o: o, log: log}
+	defer func() {
+		if err != nil {
+			a.closeFiles()
+		}
+	}()
+	if a.lock, err = lockDir(o.DataDir); err != nil {
+		return nil, err
+	}
+	set, generated, err := keys.Load(o.Env, o.EnvFile, keys.Options{})
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range generated.Warnings {
+		log.Warn(w)
+	}
+	if a.o.NodeID, err = nodeID(o); err != nil {
+		return nil, err
+	}
+	token, err := localToken(o.localTokenFile())
+	if err != nil {
+		return nil, err
+	}
+	if err := a.build(set); err != nil {
+		return nil, err
+	}
+	if err := a.servers(set, token); err != nil {
+		return nil, err
+	}
+	if err := a.listen(); err != nil {
+		return nil, err
+	}
+	a.info = Info{
+		AdminURL: "http://" + reachable(a.adminL.Addr()), LocalURL: "http://" + a.localL.Addr().String(), NodeID: a.o.NodeID,
+		DataDir: o.DataDir, EnvFile: o.EnvFile, Generated: generated.Names, Tokens: set.Tokens, Source: a.sup.view.Load().Source,
+	}
+	if a.socketL != nil {
+		a.info.Socket = a.o.LocalSocket
+	}
+	return a, nil
+}
+
+// build wires everything below the servers, and fills the view from the
+// last-known-good file.
+func (a *Agent) build(set keys.Set) error {
+	cache := schema.NewCache()
+	env := environment{lookup: a.o.LookupEnv, schemas: cache, warn: a.log.Warn}
+	render := &localapi.Renderer{Secrets: env.secrets}
+	v := view.New(render.Render)
+	s := &supervisor{
+		o: a.o, log: a.log, keys: set, st: newStatus(), view: v, schemas: cache, rebuilds: make(chan *rebuildPlan),
+	}
+	a.sup = s
+	eo := edit.Options{
+		Proposer: s, Records: records{v}, Archive: s, Schemas: cache,
+		Signer: func() *seal.Signer { return seal.NewSigner(set.Private) }, Ready: s.st.ready,
+	}
+	s.editor = edit.New(eo)
+	eo.Ready = func() error { return nil } // the agent's own edits are what makes it ready
+	s.system = edit.New(eo)
+	loaded := a.loadLKG(set.HMAC)
+	a.source = &source{v: v, s: s}
+	a.source.refresh()
+	a.writer = lkg.NewWriter(a.o.LKGPath, set.HMAC, good{v}, a.log, lkg.WriterOptions{Loaded: loaded})
+	s.lkg = a.writer
+	a.audit = newAuditor(func(ctx context.Context, c command.Command) error {
+		res, err := s.Propose(ctx, c)
+		if err == nil && res.Err != nil {
+			return res.Err
+		}
+		return err
+	}, a.log)
+	return nil
+}
+
+// servers makes the two APIs over it.
+func (a *Agent) servers(set keys.Set, token string) error {
+	key, err := localapi.NewKey(seal.KeyID(set.Public), set.Public)
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(newMetrics(a.sup, a.audit), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a.local, err = localapi.New(localapi.Options{
+		Service: a.o.ServiceName, Source: a.source, Token: func() string { return token }, Keys: func() []localapi.Key { return []localapi.Key{key} },
+		Health: a.sup.Health, Ready: a.sup.serving, Logger: a.log, Metrics: registry,
+	})
+	if err != nil {
+		return err
+	}
+	b := &backend{records: records{a.sup.view}, s: a.sup, schemas: a.sup.schemas, editor: a.sup.editor}
+	h, err := admin.New(admin.Options{
+		Auth: keys.NewAuthenticator(set.Tokens), Audit: a.audit, Health: a.sup, Reader: reader{b}, Queries: a.sup, Versions: a.sup,
+		Schemas: schemaReader{b}, Profiles: a.sup, Editor: a.sup.editor, SchemaEditor: writer{b}, ProfileEditor: writer{b},
+		Rebuilder: a.sup, Logger: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.admin = admin.NewServer(h)
+	return nil
+}
+
+// loadLKG fills the view from the last-known-good file, when it is good.
+func (a *Agent) loadLKG(key []byte) *lkg.Content {
+	c, err := lkg.Load(a.o.LKGPath, key)
+	switch {
+	case err == nil:
+		a.sup.heard.Store(c.GeneratedAt.UnixNano())
+		a.sup.view.Reset(view.SourceLKG, c.Epoch, c.Index, c.Records)
+		a.log.Info("serving the last known good values", "services", len(c.Records), "epoch", c.Epoch, "generated_at", conf.FormatTime(c.GeneratedAt))
+	case conf.CodeOf(err) == conf.CodeNotFound:
+	default:
+		a.sup.st.setLKG(err)
+		a.log.Error("the last-known-good file is refused; a fresh one is written as soon as the replica is up", "path", a.o.LKGPath, "err", err)
+	}
+	return c
+}
+
+func (a *Agent) listen() (err error) {
+	if a.localL, err = bind("tcp", a.o.LocalAddr, "CONFIG_LOCAL_ADDR"); err != nil {
+		return err
+	}
+	if a.adminL, err = bind("tcp", net.JoinHostPort(a.o.ManagerHost, a.o.ManagerPort), "CONFIG_MANAGER_HOST and CONFIG_MANAGER_PORT"); err != nil {
+		return err
+	}
+	if a.o.LocalSocket == "none" {
+		return nil
+	}
+	if err := removeStaleSocket(a.o.LocalSocket); err != nil {
+		return err
+	}
+	if a.socketL, err = bind("unix", a.o.LocalSocket, "CONFIG_LOCAL_SOCKET"); err != nil {
+		if len(a.o.LocalSocket) < 100 {
+			return err
+		}
+		// sun_path holds 108 bytes: a deep directory must not keep the agent down.
+		a.log.Warn("the unix socket is off: its path is too long; set CONFIG_LOCAL_SOCKET", "path", a.o.LocalSocket)
+		a.socketL = nil
+		return nil
+	}
+	return os.Chmod(a.o.LocalSocket, 0o666) //nolint:gosec // plain values need no proof; secrets ask for the peer's uid
+}
+
+func bind(network, addr, setting string) (net.Listener, error) {
+	l, err := net.Listen(network, addr)
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeUsage, "cannot listen on %s: %w", addr, err).WithHint("stop what uses it, or set %s", setting)
+	}
+	return l, nil
+}
+
+// removeStaleSocket removes the socket that a killed agent left. The lock on the
+// data directory says that no other agent of this directory runs.
+func removeStaleSocket(path string) error {
+	fi, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if fi.Mode()&os.ModeSocket == 0 {
+		return conf.Errorf(conf.CodeUsage, "%s exists and is not a socket", path).WithHint("move it away, or set CONFIG_LOCAL_SOCKET")
+	}
+	return os.Remove(path)
+}
+
+// Info tells where a running agent is found.
+func (a *Agent) Info() Info { return a.info }
+
+// Health is this agent's health, from memory.
+func (a *Agent) Health() conf.Health { return a.sup.Health() }
+
+// AwaitReady returns when the agent is in normal mode, or with ctx's error.
+func (a *Agent) AwaitReady(ctx context.Context) error {
+	for {
+		a.sup.st.mu.Lock()
+		mode, changed := a.sup.st.mode, a.sup.st.notify
+		a.sup.st.mu.Unlock()
+		if mode == conf.ModeNormal {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), a.sup.st.ready())
+		}
+	}
+}
+
+// Run serves until ctx ends, then stops everything in reverse order: writers
+// first, then the replica, and last the last-known-good file. It returns nil
+// after an orderly stop.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.closeFiles()
+	stop, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	failed := make(chan error, 3)
+	var servers, state, audit, replica sync.WaitGroup
+
+	state.Go(func() { a.source.run(stop) })
+	serve := func(f func() error) {
+		servers.Go(func() {
+			if err := f(); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+				failed <- err
+			}
+		})
+	}
+	serve(func() error { return a.local.Serve(a.localL) })
+	if a.socketL != nil {
+		serve(func() error { return a.local.Serve(a.socketL) })
+	}
+	serve(func() error { return a.admin.Serve(a.adminL) })
+
+	replicaCtx, stopReplica := context.WithCancel(stop)
+	defer stopReplica()
+	replica.Go(func() { a.sup.run(replicaCtx) })
+	writerCtx, stopWriter := context.WithCancel(stop)
+	defer stopWriter()
+	state.Go(func() { a.writer.Run(writerCtx) })
+	auditCtx, stopAudit := context.WithCancel(stop)
+	defer stopAudit()
+	audit.Go(func() { a.audit.run(auditCtx) })
+
+	var err error
+	select {
+	case <-ctx.Done():
+		a.log.Info("stopping")
+	case err = <-failed:
+		a.log.Error("a server failed: stopping", "err", err)
+	}
+	graceful, done := context.WithTimeout(stop, 10*time.Second)
+	defer done()
+	_ = a.admin.Shutdown(graceful)
+	_ = a.local.Stop(graceful)
+	servers.Wait()
+	stopAudit()
+	audit.Wait()
+	stopWriter()
+	if ferr := a.writer.Flush(graceful); ferr != nil {
+		a.log.Warn("the last-known-good file was not written at the stop", "err", ferr)
+	}
+	stopReplica()
+	replica.Wait()
+	cancel()
+	state.Wait()
+	return err
+}
+
+func (a *Agent) closeFiles() {
+	for _, l := range []net.Listener{a.localL, a.adminL, a.socketL} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+	if a.lock != nil {
+		_ = a.lock.Close()
+	}
+}
+
+// lockDir makes sure that one agent at a time uses a directory: two would write
+// one database under one node id. The lock ends with the process.
+func lockDir(dir string) (*os.File, error) {
+	path := filepath.Join(dir, "agent.lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeUsage, "data directory: %w", err).WithHint("set CONFIG_DATA_DIR to a directory that this user may write")
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, conf.Errorf(conf.CodeUsage, "another agent runs in %s", dir).WithHint("stop it, or set CONFIG_DATA_DIR to another directory")
+	}
+	return f, nil
+}
+
+// reachable writes a bound address so that a client on this host can use it.
+func reachable(addr net.Addr) string {
+	t, ok := addr.(*net.TCPAddr)
+	if !ok || !t.IP.IsUnspecified() {
+		return addr.String()
+	}
+	return fmt.Sprintf("127.0.0.1:%d", t.Port)
+}

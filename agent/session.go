@@ -1,0 +1,380 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-config/holdfast/replication"
+	"github.com/holdfast-config/holdfast/replication/command"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/seal"
+	"github.com/holdfast-config/holdfast/replication/store"
+	"github.com/holdfast-config/holdfast/replication/view"
+)
+
+// session is one life of the replica: from opening SQLite to the fault or the
+// stop that ends it.
+type session struct {
+	s      *supervisor
+	store  *store.Store
+	member *replication.Member
+	lost   chan error // what the session itself finds wrong, capacity 1
+	once   sync.Once  // close
+
+	mu      sync.Mutex
+	live    bool           // the view follows the log
+	pending []*conf.Record // applied while the view was being filled
+	index   uint64
+}
+
+// traces says what of an earlier life stands on the disk.
+type traces struct{ db, raft, other bool }
+
+func (s *supervisor) traces() traces {
+	exists := func(p string) bool { _, err := os.Lstat(p); return !errors.Is(err, fs.ErrNotExist) }
+	return traces{
+		db:    exists(s.o.DBPath),
+		raft:  exists(filepath.Join(s.o.raftDir(), "raft.db")) || nonEmpty(filepath.Join(s.o.raftDir(), "snapshots")),
+		other: exists(s.o.LKGPath) || exists(s.o.EpochPath) || exists(filepath.Join(s.o.DataDir, "quarantine")),
+	}
+}
+
+func nonEmpty(dir string) bool {
+	d, err := os.ReadDir(dir)
+	return err == nil && len(d) > 0
+}
+
+// session is one life of the replica. It returns the fault that ended it, or ctx's error.
+// A non-nil plan makes it a rebuild: the old files are set aside first.
+func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) error {
+	if plan != nil {
+		plan.collect(s.view)
+		s.st.set(conf.DatabaseCorrupted, conf.ModeRebuilding, "rebuilding: "+plan.reason, nil)
+		if err := s.setAside(plan.reason, s.o.DBPath, s.o.DBPath+"-wal", s.o.DBPath+"-shm", s.o.raftDir()); err != nil {
+			return err
+		}
+	}
+	t := s.traces()
+	if plan == nil && !t.db && !t.raft && t.other {
+		return conf.Errorf(conf.CodeCorrupt, "the database and the log are gone, but other files of this agent are there").
+			WithHint("put config.db or raft/ back, or rebuild: start with ALLOW_AUTO_REBUILD=1, or POST /api/config/rebuild with REBUILD_TOKEN; to begin anew use an empty directory")
+	}
+	ss := &session{s: s, lost: make(chan error, 1)}
+	defer ss.close()
+	if err := ss.open(ctx, t); err != nil {
+		return err
+	}
+	if err := ss.lead(ctx, plan, t); err != nil {
+		return err
+	}
+	s.cur.Store(ss)
+	defer s.cur.CompareAndSwap(ss, nil)
+	if err := ss.goLive(ctx); err != nil {
+		return err
+	}
+	s.loadSchemas(ctx)
+	s.writeEpochFile(ss)
+	if !s.lkg.Status().Valid {
+		if err := s.lkg.Flush(ctx); err != nil {
+			s.log.Error("the last-known-good file was not written: it is tried again", "path", s.o.LKGPath, "err", err)
+		}
+	}
+	s.loaded.Store(true)
+	s.st.set(conf.DatabaseHealthy, conf.ModeNormal, s.normalEvent(plan), nil)
+	if plan != nil {
+		plan.finish(nil)
+	}
+	return ss.watch(ctx)
+}
+
+// open brings up SQLite and the Raft member. Whichever of the two is damaged is
+// set aside and made again from the other one.
+func (ss *session) open(ctx context.Context, t traces) error {
+	err := ss.openStore(ctx)
+	if conf.CodeOf(err) == conf.CodeCorrupt && t.raft {
+		ss.s.log.Error("the database is damaged: rebuilding it from this agent's own snapshot and log", "err", err)
+		ss.s.st.set(conf.DatabaseCorrupted, conf.ModeReadOnly, "restoring the database from the log", err)
+		if err := ss.s.setAside(err.Error(), ss.s.o.DBPath, ss.s.o.DBPath+"-wal", ss.s.o.DBPath+"-shm"); err != nil {
+			return err
+		}
+		t.db = false
+		ss.s.repaired = "database restored from the log"
+		err = ss.openStore(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	err = ss.openMember(ctx)
+	if conf.CodeOf(err) == conf.CodeCorrupt && t.db {
+		if index, _ := ss.store.Applied(); index > 0 {
+			ss.s.log.Error("the Raft log is damaged: making it anew from the database", "err", err)
+			if err := ss.s.setAside(err.Error(), ss.s.o.raftDir()); err != nil {
+				return err
+			}
+			ss.s.repaired = "log made anew from the database"
+			err = ss.openMember(ctx)
+		}
+	}
+	if err != nil && !t.db {
+		// An empty file must not be mistaken for the database at the next start.
+		ss.close()
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			_ = os.Remove(ss.s.o.DBPath + suffix)
+		}
+	}
+	return err
+}
+
+func (ss *session) openStore(ctx context.Context) error {
+	st, err := store.Open(ctx, store.Options{
+		Path: ss.s.o.DBPath, Logger: ss.s.log, Project: ss.s.schemas.Items, ModelHash: modelHash,
+	})
+	if err != nil {
+		if st != nil {
+			_ = st.Close()
+		}
+		return err
+	}
+	ss.store = st
+	return nil
+}
+
+func (ss *session) openMember(ctx context.Context) error {
+	m, err := replication.Open(ctx, replication.Options{
+		Dir: ss.s.o.raftDir(), NodeID: ss.s.o.NodeID, Addr: ss.s.o.clusterBind(), Logger: ss.s.log,
+		Machine: ss.store, OnApplied: ss.applied, OnRestored: ss.restored, OnBlocked: ss.blocked,
+		Heartbeat: lonelyTimeout, Election: lonelyTimeout, Lease: lonelyTimeout / 2,
+	})
+	if err != nil {
+		return err
+	}
+	ss.member = m
+	return nil
+}
+
+// lonelyTimeout is the election timeout of a cluster of one: nobody to wait for.
+const lonelyTimeout = 150 * time.Millisecond
+
+// lead waits until this member leads and has applied all that was committed, and
+// starts the epoch where there is none.
+func (ss *session) lead(ctx context.Context, plan *rebuildPlan, t traces) error {
+	for {
+		bctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		err := ss.member.Barrier(bctx)
+		cancel()
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		ss.s.setUnlessBlocked(conf.DatabaseHealthy, conf.ModeReadOnly, "waiting for a leader", err)
+		select {
+		case err := <-ss.member.Fault():
+			return err
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if ss.store.Epoch() != "" {
+		return ss.checkNewest(ctx)
+	}
+	if plan == nil && t.other {
+		return conf.Errorf(conf.CodeCorrupt, "the log holds no epoch, but this agent had one").
+			WithHint("rebuild: start with ALLOW_AUTO_REBUILD=1, or POST /api/config/rebuild with REBUILD_TOKEN")
+	}
+	reason := "first start"
+	if plan != nil {
+		reason = plan.reason
+	}
+	g := &command.Genesis{Epoch: uuid.NewString(), At: conf.FormatTime(time.Now()), NodeID: ss.s.o.NodeID, Reason: reason}
+	res, err := ss.member.Propose(ctx, g)
+	if err == nil && res.Err != nil {
+		err = res.Err
+	}
+	if err != nil {
+		return fmt.Errorf("starting the epoch: %w", err)
+	}
+	ss.s.log.Info("new epoch", "epoch", g.Epoch, "reason", reason)
+	if plan != nil {
+		return ss.refill(ctx, plan)
+	}
+	return nil
+}
+
+// checkNewest refuses a replica that is older than what this agent has already
+// served: an acknowledged write would disappear without a word.
+func (ss *session) checkNewest(ctx context.Context) error {
+	snap := ss.s.view.Load()
+	if snap.Epoch != ss.store.Epoch() {
+		return nil
+	}
+	stored := map[string]uint64{}
+	if err := ss.store.Records(ctx, func(r *conf.Record) error { stored[r.Service] = r.Version; return nil }); err != nil {
+		return err
+	}
+	var err error
+	snap.Range(func(e *entry) bool {
+		if have := stored[e.Record.Service]; e.Record.Version > have {
+			err = conf.Errorf(conf.CodeCorrupt, "the database is older than the last-known-good file: %s is at version %d there, %d here",
+				e.Record.Service, e.Record.Version, have).
+				WithHint("restore the newer config.db and raft/, or rebuild from the last-known-good file (ALLOW_AUTO_REBUILD=1, or POST /api/config/rebuild)")
+			return false
+		}
+		return true
+	})
+	return err
+}
+
+// goLive fills the view from the store and lets it follow the log from there.
+func (ss *session) goLive(ctx context.Context) error {
+	pub := ss.s.keys.Public
+	id := seal.KeyID(pub)
+	var recs []*conf.Record
+	err := ss.store.Records(ctx, func(r *conf.Record) error {
+		if r.Exists() || r.Deleted {
+			if err := proven(r, pub, id); err != nil {
+				return err
+			}
+		}
+		recs = append(recs, r)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	index, _ := ss.store.Applied()
+	ss.s.view.Reset(view.SourceReplica, ss.store.Epoch(), index, recs)
+	if len(ss.pending) > 0 {
+		ss.s.view.Advance(ss.index, ss.pending)
+		ss.pending = nil
+	}
+	ss.live = true
+	return nil
+}
+
+// applied is called by the log's goroutine after each batch was committed.
+func (ss *session) applied(index uint64, recs []*conf.Record) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.index = index
+	if !ss.live {
+		ss.pending = append(ss.pending, recs...)
+		return
+	}
+	ss.s.view.Advance(index, recs)
+}
+
+// restored is called by the log's goroutine after a snapshot replaced the
+// store. The session starts over: the way in is the same as after a restart.
+func (ss *session) restored() {
+	ss.mu.Lock()
+	live := ss.live
+	ss.pending = nil
+	ss.mu.Unlock()
+	if live {
+		ss.fail(errRestart)
+	}
+}
+
+// blocked is called by the log's goroutine while another process holds the
+// database (err set), and when it is free again (nil).
+func (ss *session) blocked(err error) {
+	if err != nil {
+		ss.s.st.set(conf.DatabaseLocked, conf.ModeReadOnly, "another process holds the database", err)
+		return
+	}
+	ss.mu.Lock()
+	live := ss.live
+	ss.mu.Unlock()
+	if live {
+		ss.s.st.set(conf.DatabaseHealthy, conf.ModeNormal, "the database is free again", nil)
+	}
+}
+
+func (ss *session) fail(err error) {
+	select {
+	case ss.lost <- err:
+	default:
+	}
+}
+
+// watch keeps an eye on a running replica until something ends it.
+func (ss *session) watch(ctx context.Context) error {
+	present := time.NewTicker(time.Second)
+	defer present.Stop()
+	var verify <-chan time.Time
+	if ss.s.o.VerifyEvery > 0 {
+		t := time.NewTicker(ss.s.o.VerifyEvery)
+		defer t.Stop()
+		verify = t.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-ss.member.Fault():
+			return err
+		case err := <-ss.lost:
+			return err
+		case p := <-ss.s.rebuilds:
+			return &rebuildFault{plan: p}
+		case <-present.C:
+			if err := ss.store.Present(); err != nil {
+				return err
+			}
+			if err := ss.store.Checkpoint(ctx); err != nil && ctx.Err() == nil {
+				ss.s.log.Warn("checkpoint", "err", err)
+			}
+			ss.s.writeEpochFile(ss)
+		case <-verify:
+			if err := ss.store.Verify(ctx); err != nil && conf.CodeOf(err) == conf.CodeCorrupt {
+				return err
+			}
+		}
+	}
+}
+
+// close is idempotent. Requests that still hold the session get errors from the
+// closed parts.
+func (ss *session) close() {
+	ss.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		ss.s.cur.CompareAndSwap(ss, nil)
+		if ss.member != nil {
+			if err := ss.member.Stop(ctx); err != nil {
+				ss.s.log.Warn("stopping the Raft member", "err", err)
+			}
+		}
+		if ss.store != nil {
+			if err := ss.store.Close(); err != nil {
+				ss.s.log.Warn("closing the database", "err", err)
+			}
+		}
+	})
+}
+
+// proven checks the leader's signature on a record that was read from disk. A
+// record signed by another key (the operator changed keys) is still held to its
+// checksum.
+func proven(r *conf.Record, pub []byte, id string) error {
+	if r.KeyID == id {
+		return seal.VerifyRecord(pub, r)
+	}
+	if seal.Checksum(r.Config) != r.Checksum {
+		return conf.Errorf(conf.CodeCorrupt, "checksum of %s version %d does not match", r.Service, r.Version)
+	}
+	return nil
+}
