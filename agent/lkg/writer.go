@@ -51,11 +51,14 @@ type Writer struct {
 	status Status
 	epoch  string      // of the file's content
 	info   fs.FileInfo // the file that is ours
-	seen   bool        // there has been content: the source has some
 }
 
 // dutyCycle bounds the share of time that is spent writing to 1/dutyCycle.
 const dutyCycle = 10
+
+// flushPatience is how long Flush waits for a source that answers at once when
+// it has anything.
+const flushPatience = 200 * time.Millisecond
 
 // NewWriter makes a Writer of the file path; it does not touch the file.
 func NewWriter(path string, key []byte, source Source, log *slog.Logger, opts WriterOptions) *Writer {
@@ -72,7 +75,7 @@ func NewWriter(path string, key []byte, source Source, log *slog.Logger, opts Wr
 	if c := opts.Loaded; c != nil {
 		w.opts.Loaded = nil // it may be large
 		if info, err := os.Stat(path); err == nil {
-			w.info, w.epoch, w.seen = info, c.Epoch, true
+			w.info, w.epoch = info, c.Epoch
 			w.status = Status{Valid: true, Written: c.GeneratedAt, Index: c.Index}
 		}
 	}
@@ -131,17 +134,11 @@ func (w *Writer) next(ctx context.Context) (*Content, error) {
 }
 
 // Flush writes the newest content, if the file does not hold it, and returns
-// when that is durable. It does not wait for content when there never was any.
+// when that is durable. A source that has none to give, such as that of an agent
+// whose replica is not up, does not hold it up.
 func (w *Writer) Flush(ctx context.Context) error {
-	w.mu.Lock()
-	seen := w.seen
-	w.mu.Unlock()
-	ask := ctx
-	if !seen {
-		var cancel context.CancelFunc
-		ask, cancel = context.WithTimeout(ctx, 100*time.Millisecond)
-		defer cancel()
-	}
+	ask, cancel := context.WithTimeout(ctx, flushPatience)
+	defer cancel()
 	c, err := w.source.Next(ask, 0)
 	if err != nil {
 		if ctx.Err() == nil && ask.Err() != nil {
@@ -189,7 +186,6 @@ func (w *Writer) save(ctx context.Context, c *Content) error {
 func (w *Writer) write(c *Content) error {
 	w.checkFile()
 	w.mu.Lock()
-	w.seen = true
 	current := w.status.Valid && w.epoch == c.Epoch && w.status.Index >= c.Index
 	w.mu.Unlock()
 	if current {

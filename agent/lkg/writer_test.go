@@ -268,6 +268,11 @@ func TestWriterGoesOnFromTheLoadedFile(t *testing.T) {
 			t.Fatalf("%+v", s)
 		}
 		defer running(t, w)()
+		// Stopped before the replica is up: there is nothing to write, nor to wait for.
+		began := time.Now()
+		if err := w.Flush(t.Context()); err != nil || time.Since(began) > time.Second {
+			t.Fatalf("without a replica: %v after %s", err, time.Since(began))
+		}
 		src.set(epoch, 7)
 		pass(time.Minute)
 		if err := w.Flush(t.Context()); err != nil {
