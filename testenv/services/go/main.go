@@ -54,7 +54,10 @@ func main() {
 // fetch reads the newest document; it waits while that is still the one of
 // etag, and returns nil when nothing changed within the wait.
 func fetch(url, etag string) (*document, error) {
-	req, err := http.NewRequest(http.MethodGet, url+"?wait=30s", nil)
+	if etag != "" {
+		url += "?wait=30s"
+	}
+	req, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}

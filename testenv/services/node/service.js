@@ -16,7 +16,7 @@ const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 // The newest document and its ETag; waits while it is still the one of etag.
 async function fetchConfig(etag) {
-  const answer = await fetch(`${agent}/v1/config/${service}?wait=30s`, {
+  const answer = await fetch(`${agent}/v1/config/${service}${etag ? '?wait=30s' : ''}`, {
     headers: etag ? { 'If-None-Match': etag } : {},
     signal: AbortSignal.timeout(60_000),
   });

@@ -20,8 +20,9 @@ EXIT_AFTER = int(os.environ.get("EXIT_AFTER_CHANGES", "0"))  # 0: never
 
 def fetch(etag):
     """The newest document and its ETag; waits while it is still the one of etag."""
-    request = urllib.request.Request(f"{AGENT}/v1/config/{SERVICE}?wait=30s")
+    request = urllib.request.Request(f"{AGENT}/v1/config/{SERVICE}")
     if etag:
+        request.full_url += "?wait=30s"
         request.add_header("If-None-Match", etag)
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:

@@ -17,7 +17,7 @@ etag= epoch= version=0 changes=-1
 while [ "$exit_after" -eq 0 ] || [ "$changes" -lt "$exit_after" ]; do
 	# ?raw answers with the bare value; ?wait lets the answer wait for a change.
 	status=$(curl -sS -m 60 -H "If-None-Match: $etag" -D "$tmp/headers" -o "$tmp/value" \
-		-w '%{http_code}' "$url?raw&wait=30s" 2>"$tmp/error")
+		-w '%{http_code}' "$url?raw${etag:+&wait=30s}" 2>"$tmp/error")
 	case $status in
 	200) ;;
 	304) continue ;;
