@@ -295,17 +295,11 @@ func (m *Member) hurry() {
 	req := raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
 		ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(m.id), Addr: m.trans.EncodePeer(m.id, m.addr),
 	}}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	m.spawn(func() {
 		if err := m.trans.TimeoutNow(m.id, m.addr, &req, &raft.TimeoutNowResponse{}); err != nil {
 			m.log.Debug("no early election", "error", err)
 		}
-	}()
-	select {
-	case <-done:
-	case <-m.stopping:
-	}
+	})
 }
 
 // updateAddress corrects this node's address in the group's membership when it

@@ -1,0 +1,516 @@
+package replication
+
+import (
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// trimmed cuts the log close behind each snapshot.
+func trimmed(o *Options) { o.TrailingLogs = 5 }
+
+func TestStoreIsRebuiltFromTheLog(t *testing.T) {
+	dir := t.TempDir()
+	n := fresh(t, dir, nil)
+	n.write(t, "router", 1, 30)
+	digest := n.st.Digest()
+	n.close(t)
+	removeStore(t, dir)
+	n = start(t, dir, nil).lead(t)
+	wantVersion(t, n, "router", 30)
+	if got := n.st.Digest(); got != digest {
+		t.Fatalf("digest %s, want %s", got, digest)
+	}
+	n.write(t, "router", 31, 31)
+}
+
+func TestStoreIsRebuiltFromSnapshotAndLog(t *testing.T) {
+	dir := t.TempDir()
+	n := fresh(t, dir, trimmed)
+	n.write(t, "router", 1, 30)
+	snapshotNow(t, n)
+	n.write(t, "router", 31, 40)
+	if first, _ := n.logs.FirstIndex(); first < 20 {
+		t.Fatalf("the log was not cut: it starts at %d", first)
+	}
+	digest := n.st.Digest()
+	n.close(t)
+	removeStore(t, dir)
+	restored := 0
+	n = start(t, dir, func(o *Options) { trimmed(o); o.OnRestored = func() { restored++ } })
+	if restored != 1 || version(t, n.st, "router") != 30 {
+		t.Fatalf("%d restores, version %d before the log is read", restored, version(t, n.st, "router"))
+	}
+	n.lead(t)
+	wantVersion(t, n, "router", 40)
+	if got := n.st.Digest(); got != digest {
+		t.Fatalf("digest %s, want %s", got, digest)
+	}
+	n.write(t, "router", 41, 41)
+}
+
+func TestStoreBehindTheSnapshotIsRestored(t *testing.T) {
+	dir, old := t.TempDir(), t.TempDir()
+	n := fresh(t, dir, trimmed)
+	n.write(t, "router", 1, 10)
+	n.close(t)
+	copyDir(t, dir, old)
+	n = start(t, dir, trimmed).lead(t)
+	n.write(t, "router", 11, 40)
+	snapshotNow(t, n)
+	n.write(t, "router", 41, 42)
+	digest := n.st.Digest()
+	n.close(t)
+	if err := os.RemoveAll(filepath.Join(old, "raft")); err != nil {
+		t.Fatal(err)
+	}
+	copyDir(t, filepath.Join(dir, "raft"), filepath.Join(old, "raft"))
+	n = start(t, old, trimmed).lead(t)
+	wantVersion(t, n, "router", 42)
+	if n.st.Digest() != digest {
+		t.Fatal("another state than before")
+	}
+}
+
+func TestStoreAheadOfTheSnapshotIsNotTakenBack(t *testing.T) {
+	dir := t.TempDir()
+	n := fresh(t, dir, trimmed)
+	n.write(t, "router", 1, 10)
+	snapshotNow(t, n)
+	n.write(t, "router", 11, 15)
+	n.close(t)
+	n = start(t, dir, func(o *Options) { o.OnRestored = func() { t.Error("an old snapshot was restored") } })
+	if v := version(t, n.st, "router"); v != 15 {
+		t.Fatalf("version %d", v)
+	}
+}
+
+func TestLogIsGone(t *testing.T) {
+	dir := t.TempDir()
+	n := fresh(t, dir, nil)
+	n.write(t, "router", 1, 30)
+	index, _ := n.st.Applied()
+	term, digest := n.Term(), n.st.Digest()
+	n.close(t)
+	if _, err := Quarantine(filepath.Join(dir, "raft"), "test"); err != nil {
+		t.Fatal(err)
+	}
+	n = start(t, dir, nil).lead(t)
+	if n.Term() <= term {
+		t.Fatalf("term %d after term %d", n.Term(), term)
+	}
+	r := n.must(t, edit("router", 31))
+	if r.Index <= index {
+		t.Fatalf("index %d was used before: the store had applied %d", r.Index, index)
+	}
+	n.close(t)
+	removeStore(t, dir) // what was sealed into the new snapshot is all of it
+	n = start(t, dir, nil).lead(t)
+	wantVersion(t, n, "router", 31)
+	if digest == n.st.Digest() {
+		t.Fatal("the last write is missing")
+	}
+}
+
+// TestCrashWhileReseeding starts from each state that a crash in the middle of
+// TestLogIsGone's recovery leaves.
+func TestCrashWhileReseeding(t *testing.T) {
+	dir := t.TempDir()
+	n := fresh(t, dir, nil)
+	n.write(t, "router", 1, 5)
+	n.close(t)
+	if err := os.RemoveAll(filepath.Join(dir, "raft", "snapshots")); err != nil {
+		t.Fatal(err)
+	}
+	edited(t, dir, func(b *raftboltdb.BoltStore) { // the term is there, the snapshot is not
+		if err := b.DeleteRange(1, 100); err != nil {
+			t.Fatal(err)
+		}
+	})
+	n = start(t, dir, nil).lead(t)
+	n.write(t, "router", 6, 6)
+}
+
+func TestCrashWhileStarting(t *testing.T) {
+	dir := t.TempDir()
+	start(t, dir, func(o *Options) { o.Join = true }).close(t)
+	edited(t, dir, func(b *raftboltdb.BoltStore) {
+		if err := (&checkedStore{b}).SetUint64([]byte(termKey), 1); err != nil {
+			t.Fatal(err)
+		}
+	})
+	fresh(t, dir, nil).write(t, "router", 1, 1)
+}
+
+// edited changes the log of the closed node in dir behind the checks' back.
+func edited(tb testing.TB, dir string, change func(*raftboltdb.BoltStore)) {
+	tb.Helper()
+	b, err := openBolt(tb.Context(), filepath.Join(dir, "raft", "raft.db"), patience)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	change(b)
+	if err := b.Close(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// spoil changes one byte of the data of an entry.
+func spoil(tb testing.TB, dir string, index uint64) {
+	tb.Helper()
+	edited(tb, dir, func(b *raftboltdb.BoltStore) {
+		var l raft.Log
+		if err := b.GetLog(index, &l); err != nil {
+			tb.Fatal(err)
+		}
+		l.Data[len(l.Data)/2] ^= 1
+		if err := b.StoreLog(&l); err != nil {
+			tb.Fatal(err)
+		}
+	})
+}
+
+// mustRecover opens the node in dir as the agent does it: when the log is
+// corrupt it is set aside, and the node goes on from its store.
+func mustRecover(tb testing.TB, dir string, change func(*Options)) *node {
+	tb.Helper()
+	_, err := tryStart(tb, dir, change)
+	wantCode(tb, err, conf.CodeCorrupt)
+	if conf.HintOf(err) == "" {
+		tb.Fatalf("no hint in %v", err)
+	}
+	if _, err := Quarantine(filepath.Join(dir, "raft"), err.Error()); err != nil {
+		tb.Fatal(err)
+	}
+	return start(tb, dir, change).lead(tb)
+}
+
+func TestEndOfTheLogIsLost(t *testing.T) {
+	dir, old := t.TempDir(), t.TempDir()
+	n := fresh(t, dir, nil)
+	n.write(t, "router", 1, 10)
+	n.close(t)
+	copyDir(t, filepath.Join(dir, "raft"), old)
+	n = start(t, dir, nil).lead(t)
+	n.write(t, "router", 11, 20)
+	n.close(t)
+	if err := os.RemoveAll(filepath.Join(dir, "raft")); err != nil {
+		t.Fatal(err)
+	}
+	copyDir(t, old, filepath.Join(dir, "raft"))
+	// Went on from this log, the next ten writes would get indexes that the store
+	// has applied, and be skipped.
+	n = mustRecover(t, dir, nil)
+	n.write(t, "router", 21, 21)
+	wantVersion(t, n, "router", 21)
+}
+
+func TestStoreOfAnotherHistory(t *testing.T) {
+	dir := t.TempDir()
+	n := fresh(t, dir, nil)
+	n.write(t, "router", 1, 5)
+	index, _ := n.st.Applied()
+	n.close(t)
+	edited(t, dir, func(b *raftboltdb.BoltStore) { // as another leader's log would have it
+		c := &checkedStore{b}
+		var l raft.Log
+		if err := c.GetLog(index, &l); err != nil {
+			t.Fatal(err)
+		}
+		l.Term += 5
+		if err := c.StoreLog(&l); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.SetUint64([]byte(termKey), l.Term); err != nil {
+			t.Fatal(err)
+		}
+	})
+	mustRecover(t, dir, nil).write(t, "router", 6, 6)
+}
+
+func TestTermIsLost(t *testing.T) {
+	dir := t.TempDir()
+	n := fresh(t, dir, nil)
+	n.write(t, "router", 1, 5)
+	n.close(t)
+	edited(t, dir, func(b *raftboltdb.BoltStore) {
+		if err := (&checkedStore{b}).SetUint64([]byte(termKey), 1); err != nil {
+			t.Fatal(err)
+		}
+	})
+	mustRecover(t, dir, nil).write(t, "router", 6, 6)
+}
+
+func TestHoleBetweenStoreAndLog(t *testing.T) {
+	dir := t.TempDir()
+	n := fresh(t, dir, trimmed)
+	n.write(t, "router", 1, 30)
+	snapshotNow(t, n)
+	n.write(t, "router", 31, 35)
+	n.close(t)
+	removeStore(t, dir)
+	if err := os.RemoveAll(filepath.Join(dir, "raft", "snapshots")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := tryStart(t, dir, trimmed)
+	wantCode(t, err, conf.CodeCorrupt)
+}
+
+func TestSnapshotsAreGone(t *testing.T) {
+	dir := t.TempDir()
+	n := fresh(t, dir, trimmed)
+	n.write(t, "router", 1, 30)
+	snapshotNow(t, n)
+	n.write(t, "router", 31, 35)
+	n.updateMembership(t) // so that the log says who is in the group
+	n.close(t)
+	if err := os.RemoveAll(filepath.Join(dir, "raft", "snapshots")); err != nil {
+		t.Fatal(err)
+	}
+	// The store has what the log has not: no need to give the log up.
+	n = start(t, dir, trimmed).lead(t)
+	n.write(t, "router", 36, 36)
+	n.close(t)
+	removeStore(t, dir)
+	n = start(t, dir, trimmed).lead(t)
+	wantVersion(t, n, "router", 36)
+}
+
+func (n *node) updateMembership(tb testing.TB) {
+	tb.Helper()
+	n.addVoter(tb, n.opts.NodeID, n.Addr()+"0")
+	n.addVoter(tb, n.opts.NodeID, n.Addr())
+	n.must(tb, edit("membership", 1))
+}
+
+// newestSnapshot is the directory of the newest snapshot of the node in dir.
+func newestSnapshot(tb testing.TB, dir string) string {
+	tb.Helper()
+	s, err := openSnapshots(filepath.Join(dir, "raft", "snapshots"), discard)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	metas, err := s.List()
+	if err != nil || len(metas) == 0 {
+		tb.Fatalf("no snapshot: %v", err)
+	}
+	return filepath.Join(s.dir, metas[0].ID)
+}
+
+func flip(tb testing.TB, path string, at int64) {
+	tb.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, at); err != nil {
+		tb.Fatal(err)
+	}
+	b[0] ^= 1 << (at % 8)
+	if _, err := f.WriteAt(b, at); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func TestNewestSnapshotIsDamaged(t *testing.T) {
+	for _, store := range []string{"kept", "lost"} {
+		t.Run("store "+store, func(t *testing.T) {
+			dir := t.TempDir()
+			n := fresh(t, dir, func(o *Options) { o.TrailingLogs = 25 })
+			n.write(t, "router", 1, 30)
+			snapshotNow(t, n)
+			n.write(t, "router", 31, 50)
+			snapshotNow(t, n)
+			n.write(t, "router", 51, 55)
+			digest := n.st.Digest()
+			n.close(t)
+			flip(t, filepath.Join(newestSnapshot(t, dir), stateName), 300)
+			if store == "lost" {
+				removeStore(t, dir)
+			}
+			n = start(t, dir, nil).lead(t)
+			wantVersion(t, n, "router", 55)
+			if n.st.Digest() != digest {
+				t.Fatal("another state than before")
+			}
+			n.write(t, "router", 56, 56)
+		})
+	}
+}
+
+// TestNewestSnapshotIsDamagedAndLogCut is the case where the older snapshot and
+// the log do not meet, but the store has all of it.
+func TestNewestSnapshotIsDamagedAndLogCut(t *testing.T) {
+	dir := t.TempDir()
+	n := fresh(t, dir, trimmed)
+	n.write(t, "router", 1, 10)
+	snapshotNow(t, n)
+	n.write(t, "router", 11, 40)
+	snapshotNow(t, n)
+	n.write(t, "router", 41, 45)
+	n.close(t)
+	flip(t, filepath.Join(newestSnapshot(t, dir), metaName), 30)
+	n = start(t, dir, trimmed).lead(t)
+	n.write(t, "router", 46, 46)
+	wantVersion(t, n, "router", 46)
+	n.close(t)
+	removeStore(t, dir)
+	wantVersion(t, start(t, dir, trimmed).lead(t), "router", 46)
+}
+
+func TestDamagedEntry(t *testing.T) {
+	t.Run("that the store has", func(t *testing.T) {
+		dir := t.TempDir()
+		n := fresh(t, dir, nil)
+		n.write(t, "router", 1, 20)
+		n.close(t)
+		spoil(t, dir, 10)
+		n = start(t, dir, nil).lead(t)
+		n.write(t, "router", 21, 21)
+		n.close(t)
+		removeStore(t, dir)
+		wantVersion(t, start(t, dir, nil).lead(t), "router", 21)
+	})
+	t.Run("that the store needs", func(t *testing.T) {
+		dir := t.TempDir()
+		n := fresh(t, dir, nil)
+		n.write(t, "router", 1, 20)
+		n.close(t)
+		spoil(t, dir, 10)
+		removeStore(t, dir)
+		_, err := tryStart(t, dir, nil)
+		wantCode(t, err, conf.CodeCorrupt)
+	})
+}
+
+// TestCopyOfARunningNode opens a copy of the files of a node that was never
+// stopped: what a power cut leaves, at a moment without a write.
+func TestCopyOfARunningNode(t *testing.T) {
+	dir, copied := t.TempDir(), t.TempDir()
+	n := fresh(t, dir, trimmed)
+	n.write(t, "router", 1, 20)
+	snapshotNow(t, n)
+	n.write(t, "router", 21, 25)
+	copyDir(t, dir, copied)
+	c := start(t, copied, trimmed).lead(t)
+	wantVersion(t, c, "router", 25)
+	if c.st.Digest() != n.st.Digest() {
+		t.Fatal("the copy has another state")
+	}
+	c.write(t, "router", 26, 26)
+}
+
+// TestFlipsInTheLogsFile flips one bit of raft.db at a time. The log is either
+// refused, or what the store is rebuilt to from it is right; nothing panics.
+func TestFlipsInTheLogsFile(t *testing.T) {
+	const flips, versions = 100, 40
+	template := t.TempDir()
+	n := fresh(t, template, nil)
+	n.write(t, "router", 1, versions)
+	digest := n.st.Digest()
+	n.close(t)
+	info, err := os.Stat(filepath.Join(template, "raft", "raft.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rnd := rand.New(rand.NewPCG(7, 11))
+	refused := 0
+	for i := range flips {
+		at := rnd.Int64N(info.Size())
+		t.Run(fmt.Sprintf("%d byte %d", i, at), func(t *testing.T) {
+			dir := t.TempDir()
+			copyDir(t, template, dir)
+			flip(t, filepath.Join(dir, "raft", "raft.db"), at)
+			keep := i%2 == 0 // half of them with the store, half without
+			if !keep {
+				removeStore(t, dir)
+			}
+			n, err := tryStart(t, dir, nil)
+			if err != nil {
+				wantCode(t, err, conf.CodeCorrupt)
+				refused++
+				return
+			}
+			n.lead(t)
+			switch v := version(t, n.st, "router"); {
+			case keep:
+				if n.st.Digest() != digest {
+					t.Fatal("the store changed")
+				}
+				n.write(t, "router", versions+1, versions+1)
+			default:
+				if err := n.Barrier(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				v = version(t, n.st, "router")
+				// Without the store nothing proves the very last transaction of the file:
+				// a flip in its newest meta page takes it back as a torn write would.
+				if v < versions-1 {
+					t.Fatalf("version %d, want %d", v, versions)
+				}
+			}
+			if err := n.Err(); err != nil {
+				t.Fatal(err)
+			}
+			n.close(t)
+		})
+	}
+	if refused == 0 || refused == flips {
+		t.Fatalf("%d of %d flips were refused: the test proves nothing", refused, flips)
+	}
+	t.Logf("%d of %d flips were refused, the others did no harm", refused, flips)
+}
+
+// TestTruncatedLogsFile cuts raft.db short at every page.
+func TestTruncatedLogsFile(t *testing.T) {
+	template := t.TempDir()
+	n := fresh(t, template, nil)
+	n.write(t, "router", 1, 5)
+	n.close(t)
+	path := filepath.Join("raft", "raft.db")
+	info, err := os.Stat(filepath.Join(template, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size := info.Size() - 4096; size > 0; size -= 4096 {
+		dir := t.TempDir()
+		copyDir(t, template, dir)
+		if err := os.Truncate(filepath.Join(dir, path), size); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := tryStart(t, dir, nil); err != nil {
+			wantCode(t, err, conf.CodeCorrupt)
+		} else {
+			n.lead(t)
+			wantVersion(t, n, "router", 5)
+			n.close(t)
+		}
+	}
+}
+
+func TestGarbageInsteadOfTheLogsFile(t *testing.T) {
+	for name, content := range map[string][]byte{
+		"text":  []byte("this is no database"),
+		"zeros": make([]byte, 64<<10),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			n := fresh(t, dir, nil)
+			n.write(t, "router", 1, 3)
+			n.close(t)
+			if err := os.WriteFile(filepath.Join(dir, "raft", "raft.db"), content, fs.FileMode(0o600)); err != nil {
+				t.Fatal(err)
+			}
+			mustRecover(t, dir, nil).write(t, "router", 4, 4)
+		})
+	}
+}
