@@ -286,9 +286,3 @@ func newRequest(method, target, body string) *http.Request {
 }
 
 func newRecorder() *httptest.ResponseRecorder { return httptest.NewRecorder() }
-
-// newPipe is a body that has a beginning and no end until hold is called.
-func newPipe(begin string) (body io.Reader, hold func()) {
-	r, w := io.Pipe()
-	return io.MultiReader(strings.NewReader(begin), r), func() { _ = w.Close() }
-}

@@ -108,12 +108,10 @@ func (c *call) readBody(wait time.Duration) error {
 	if enc := c.r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
 		return unsupportedMedia("Content-Encoding %q is not understood", "send the body as it is", clip(enc))
 	}
-	// The deadline covers the body only: net/http would take one that passes
-	// later for a caller who is gone.
-	ctl := http.NewResponseController(c.w)
-	_ = ctl.SetReadDeadline(time.Now().Add(wait)) // a recorder in a test has none
+	// net/http lifts the deadline when the body has come whole. When it has not,
+	// the deadline must stay: the server waits for the rest before it answers.
+	_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(wait)) // a recorder in a test has none
 	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, int64(limit)))
-	_ = ctl.SetReadDeadline(time.Time{})
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return tooLarge
 	}

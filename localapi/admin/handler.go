@@ -53,6 +53,7 @@ func NewServer(h *Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       5*time.Second + h.o.BodyTimeout, // also of a body that nobody reads
 		IdleTimeout:       2 * time.Minute,
 		WriteTimeout:      h.o.Timeout + h.o.BodyTimeout + 30*time.Second,
 		MaxHeaderBytes:    32 << 10,

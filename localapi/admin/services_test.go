@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -388,24 +390,32 @@ func TestNewNeedsEveryBackend(t *testing.T) {
 func TestSlowBody(t *testing.T) {
 	t.Parallel()
 	s := newHarness(t, func(o *admin.Options) { o.BodyTimeout = 50 * time.Millisecond })
-	srv := httptest.NewUnstartedServer(s.h)
-	srv.Config = admin.NewServer(s.h)
-	srv.Start()
-	defer srv.Close()
-	body, hold := newPipe(`{"service":`)
-	defer hold()
-	r, err := http.NewRequestWithContext(t.Context(), "PUT", srv.URL+svc, body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("X-API-Token", writeToken)
-	res, err := srv.Client().Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = res.Body.Close() }()
-	if res.StatusCode != 400 {
-		t.Errorf("got %s", res.Status)
+	for _, c := range []struct {
+		token, status string
+		server        time.Duration // the deadline of the server, beside that of the handler
+	}{
+		{writeToken, "400", 0},
+		{"", "401", 100 * time.Millisecond}, // nobody reads its body
+	} {
+		srv := httptest.NewUnstartedServer(s.h)
+		srv.Config = admin.NewServer(s.h)
+		srv.Config.ReadTimeout = c.server
+		srv.Start()
+		defer srv.Close()
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", srv.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_, err = fmt.Fprintf(conn, "PUT %s HTTP/1.1\r\nHost: x\r\nX-API-Token: %s\r\nContent-Length: 500\r\n\r\n{", svc, c.token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(conn) // to its end: the server must close it
+		if err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 "+c.status) {
+			t.Errorf("token %q: %v, %s", c.token, err, got)
+		}
 	}
 	s.wantCalls()
 }
