@@ -73,6 +73,7 @@ type compiler struct {
 	types   map[*jsonschema.Schema]types
 	secrets map[*jsonschema.Schema]bool
 	out     *Schema
+	spent   extent // of the defaults that were checked
 	details []conf.FieldError
 }
 
@@ -91,12 +92,14 @@ func (c *compiler) run() (*Schema, error) {
 		return nil, err
 	}
 	g := collect(sch)
-	depth, unfit := g.depth()
+	costs, unfit := g.costs()
 	if unfit != nil {
 		return nil, invalid(c.service, []conf.FieldError{{Key: schemaKey(pointer(unfit.at)), Message: unfit.text}})
 	}
 	c.secrets = c.secretNodes(g)
-	c.out = &Schema{service: c.service, validate: sch, byKey: map[string]*prop{}, depth: depth}
+	c.out = &Schema{service: c.service, validate: sch, byKey: map[string]*prop{}, costs: costs}
+	c.out.unique = slices.ContainsFunc(g.nodes, func(s *jsonschema.Schema) bool { return s.UniqueItems })
+	c.spent = extent{}
 	c.rootObject(sch)
 	if len(c.out.leaves) > MaxFields {
 		c.fail("(schema)", "more than %d fields", MaxFields)

@@ -310,6 +310,47 @@ func TestReferenceBombs(t *testing.T) {
 	}
 }
 
+// TestBudget refuses documents and schemas whose validation would take minutes,
+// and takes those of an honest size.
+func TestBudget(t *testing.T) {
+	numbers := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "%d,", i)
+		}
+		return strings.TrimSuffix(b.String(), ",")
+	}
+	alike := "[" + strings.TrimSuffix(strings.Repeat(`[[],null],`, 20000), ",") + "]"
+	long := `"` + strings.Repeat("a", 60000) + `",`
+	for _, c := range []struct{ name, schema, values, message string }{
+		{"enumeration", props(`"a":{"type":"array","items":{"enum":[` + numbers(9000) + `]}}`), `{"a":[` + numbers(2000) + `]}`, "too large to be checked"},
+		{"elements that look alike", props(`"a":{"type":"array","uniqueItems":true}`), `{"a":` + alike + `}`, "too large to be checked"},
+		{"large pattern", props(`"a":{"type":"array","items":{"type":"string","pattern":"^(a?){900}(a){900}b$"}}`), `{"a":[` + strings.TrimSuffix(strings.Repeat(long, 15), ",") + `]}`, "too large to be checked"},
+		{"honest enumeration", props(`"a":{"type":"array","items":{"enum":[` + numbers(600) + `]}}`), `{"a":[` + numbers(600) + `]}`, ""},
+		{"honest list", props(`"a":{"type":"array","uniqueItems":true,"items":{"type":"integer"}}`), `{"a":[` + numbers(20000) + `]}`, ""},
+		{"honest models", props(`"a":{"type":"array","uniqueItems":true,"items":{"type":"object"}}`), `{"a":[{},{"a":1},{"b":2}]}`, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			within(t, func() {
+				_, errs := compile(t, c.schema).Effective(document(t, c.values))
+				if c.message == "" && errs != nil || c.message != "" && (len(errs) != 1 || !strings.Contains(errs[0].Message, c.message)) {
+					t.Errorf("%.300v, want %q", errs, c.message)
+				}
+			})
+		})
+	}
+	for name, text := range map[string]string{
+		"enumeration": props(`"a":{"enum":[` + numbers(maxWork+1) + `]}`),
+		"defaults":    props(`"a":{"type":"array","items":{"enum":[` + numbers(9000) + `]},"default":[` + numbers(2000) + `]}`),
+	} {
+		within(t, func() {
+			if _, err := Compile("demo", []byte(text)); conf.CodeOf(err) != conf.CodeInvalid {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+}
+
 // TestRecursion treats a property that contains itself as one leaf.
 func TestRecursion(t *testing.T) {
 	s := compile(t, `{"type":"object","properties":{"head":{"$ref":"#/$defs/N"}},"$defs":{"N":{"type":"object","additionalProperties":false,

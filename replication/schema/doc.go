@@ -13,8 +13,9 @@
 // The effective document is the schema's defaults below the stored values.
 // A property without a value takes its own default as it stands. Where a nested
 // object is present, by value or by default, even {}, the defaults of its
-// properties are filled in, at every depth. Where it is absent and has no
-// default it stays absent: JSON Schema cannot tell a Pydantic default_factory
+// properties are filled in, at every depth; what the object's own default says
+// of a property wins over the property's, so that a key which is taken back
+// returns to what it was. Where the object is absent and has no default it stays absent: JSON Schema cannot tell a Pydantic default_factory
 // from an optional object of zod or Go, and an object that nobody asked for may
 // switch something on. json_schema_extra={"default": {}} asks for it. Defaults
 // inside the elements of arrays, of free objects and of unions are left to the
@@ -30,9 +31,11 @@
 // # Limits
 //
 // What a schema could do to the process is bounded when it is compiled: its
-// size, the number of its subschemas and fields, the work of validating one
-// value (references that multiply), and the size of its patterns, which run in
-// linear time. A $ref leads to the same document; nothing is ever loaded.
+// size, the number of its subschemas and fields, the work of checking one value
+// (references that multiply, enumerations), and the size of its patterns, which
+// run in linear time because they have no lookaround and no back-references. The
+// work for a whole document is bounded before it is validated. A $ref leads to
+// the same document; nothing is ever loaded.
 //
 // A *Schema is immutable and safe for concurrent use; so is a *Cache. Edits
 // compile and validate on the leader, the store projects items below the log,

@@ -25,8 +25,8 @@ func (s *Schema) Effective(values map[string]any) (map[string]any, []conf.FieldE
 		x.add(path, nil, numberRule, "")
 		return doc, x.details()
 	}
-	if d := depthOf(doc); d > s.depth {
-		x.add(nil, nil, fmt.Sprintf("nested %d levels deep: this schema allows %d", d, s.depth), "")
+	if why := tooMuch(measure(doc, s.unique), s.costs); why != "" {
+		x.add(nil, nil, why, "")
 		return doc, x.details()
 	}
 	x.run(s.validate)
@@ -84,24 +84,6 @@ func nested(path []string) string {
 		fmt.Fprintf(&b, "{%q: ", name)
 	}
 	return b.String() + "..." + strings.Repeat("}", len(path))
-}
-
-// depthOf counts the levels of arrays and objects in v.
-func depthOf(v any) int {
-	deepest := 0
-	switch v := v.(type) {
-	case map[string]any:
-		for _, e := range v {
-			deepest = max(deepest, depthOf(e))
-		}
-	case []any:
-		for _, e := range v {
-			deepest = max(deepest, depthOf(e))
-		}
-	default:
-		return 0
-	}
-	return deepest + 1
 }
 
 // numberText is a number of a document as it was written, "" for anything else.

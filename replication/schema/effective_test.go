@@ -52,7 +52,7 @@ func TestMessages(t *testing.T) {
 		{`{"above":0}`, "above", "must be greater than 0 (exclusive), got 0"},
 		{`{"backend":"google"}`, "backend", "must be one of whisper, ws"},
 		{`{"backend":5}`, "backend", "must be a string, got a number (allowed whisper, ws)"},
-		{`{"fixed":"y"}`, "fixed", "must be \"x\""},
+		{`{"fixed":"y"}`, "fixed", "must be x"},
 		{`{"flag":"yes"}`, "flag", "must be a boolean, got a string"},
 		{`{"name":"A1"}`, "name", "must match ^[a-z]+$"},
 		{`{"text":"a"}`, "text", "must be at least 2 characters long, got 1"},

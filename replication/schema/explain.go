@@ -147,7 +147,7 @@ func (x *explainer) simple(loc []string, e jsonschema.ErrorKind) {
 	case *kind.Enum:
 		head, tail = oneOf(k.Want), got
 	case *kind.Const:
-		head, tail = "must be "+show(k.Want), got
+		head, tail = oneOf([]any{k.Want}), got
 	case *kind.Minimum:
 		head, tail = "must be at least "+rat(k.Want), got
 	case *kind.Maximum:
@@ -356,18 +356,22 @@ func valueAt(v any, loc []string) any {
 }
 
 func oneOf(values []any) string {
-	words := make([]string, len(values))
-	for i, v := range values {
-		if s, ok := v.(string); ok && s != "" {
-			words[i] = clip(s)
-		} else {
-			words[i] = show(v)
-		}
+	if len(values) == 1 {
+		return "must be " + plain(values[0])
 	}
-	if len(words) == 1 {
-		return "must be " + words[0]
+	words := make([]string, len(values))
+	for i, v := range values[:min(len(values), mostNames)] {
+		words[i] = plain(v)
 	}
 	return "must be one of " + some(words)
+}
+
+// plain writes a word without quotes, where it is not empty.
+func plain(v any) string {
+	if s, ok := v.(string); ok && s != "" {
+		return clip(s)
+	}
+	return show(v)
 }
 
 func articles(types []string) []string {

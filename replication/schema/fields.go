@@ -253,6 +253,12 @@ func (c *compiler) preset(p *prop, list []*jsonschema.Schema, inherited bool) {
 		return
 	}
 	x := explainer{doc: p.def, own: p}
+	e := measure(p.def, c.out.unique)
+	c.spent.size += e.size
+	if why := tooMuch(extent{c.spent.size, e.depth + len(p.path)}, c.out.costs); why != "" {
+		c.fail(p.field.Key, "default %s", why)
+		return
+	}
 	for _, s := range list {
 		x.run(s)
 	}

@@ -1,18 +1,9 @@
 package schema
 
 import (
-	"fmt"
-
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
-
-// maxWork bounds how often one place in a document is looked at. References that
-// fan out could otherwise make it 2 to the power of their number.
-const maxWork = 10000
-
-// minDepth is how deep a document must at least be allowed to nest.
-const minDepth = 4
 
 // inPlace calls f for the subschemas that apply to the same value as s.
 func inPlace(s *jsonschema.Schema, f func(*jsonschema.Schema)) {
@@ -110,53 +101,6 @@ func collect(root *jsonschema.Schema) *graph {
 		g.below[g.nodes[i]].each(add)
 	}
 	return g
-}
-
-// graphError says which subschema makes a graph unfit.
-type graphError struct{ at, text string }
-
-// depth is how deep a document may nest so that the work for one place in it
-// stays within maxWork: conf.MaxDepth for all but schemas whose recursion
-// branches on the same value, such as a union of models that contain it.
-func (g *graph) depth() (int, *graphError) {
-	order, cycle := g.order()
-	if cycle != nil {
-		return 0, &graphError{cycle.Location, "refers to itself without end"}
-	}
-	prev := map[*jsonschema.Schema]float64{}
-	for d := range conf.MaxDepth + 1 {
-		cur := make(map[*jsonschema.Schema]float64, len(order))
-		for _, s := range order {
-			work := 1 + g.below[s].work(prev)
-			inPlace(s, func(c *jsonschema.Schema) { work += cur[c] })
-			if work > maxWork {
-				if d <= minDepth {
-					return 0, &graphError{s.Location, fmt.Sprintf("its references multiply to more than %d checks of one value", maxWork)}
-				}
-				return d - 1, nil
-			}
-			cur[s] = work
-		}
-		prev = cur
-	}
-	return conf.MaxDepth, nil
-}
-
-// work is the most that any one member or element costs.
-func (b below) work(cost map[*jsonschema.Schema]float64) float64 {
-	most := func(list []*jsonschema.Schema, floor float64) float64 {
-		for _, s := range list {
-			floor = max(floor, cost[s])
-		}
-		return floor
-	}
-	sum := func(list []*jsonschema.Schema) (n float64) {
-		for _, s := range list {
-			n += cost[s]
-		}
-		return n
-	}
-	return max(most(b.props, cost[b.rest])+sum(b.every), most(b.items, 0)+sum(b.everyItem))
 }
 
 // order lists the nodes so that each comes after those that apply to the same

@@ -21,7 +21,11 @@ const (
 type pattern struct {
 	source string
 	re     *regexp.Regexp
+	size   int // of the program
 }
+
+// weight counts the steps of one match of a short text.
+func (p *pattern) weight() float64 { return 1 + float64(p.size)/10 }
 
 func (p *pattern) String() string { return p.source }
 
@@ -68,7 +72,7 @@ func compilePattern(source string) (jsonschema.Regexp, error) {
 	if err != nil {
 		return nil, explainPattern(err)
 	}
-	return &pattern{source: source, re: re}, nil
+	return &pattern{source: source, re: re, size: len(prog.Inst)}, nil
 }
 
 func explainPattern(err error) error {

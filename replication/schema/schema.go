@@ -17,7 +17,8 @@ type Schema struct {
 	root     *object
 	leaves   []*prop // sorted by key
 	byKey    map[string]*prop
-	depth    int // documents may nest this deep
+	costs    []float64 // see graph.costs
+	unique   bool      // elements of some array must differ
 }
 
 // object is a JSON object with declared properties: the root, or a nested one.

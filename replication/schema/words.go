@@ -70,13 +70,14 @@ func or(words []string) string {
 	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
 }
 
-// some lists at most 20 names.
+const mostNames = 20
+
+// some lists at most mostNames of names.
 func some(names []string) string {
-	const most = 20
-	if len(names) <= most {
+	if len(names) <= mostNames {
 		return strings.Join(names, ", ")
 	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:mostNames], ", "), len(names)-mostNames)
 }
 
 // closest finds the candidate within max edits of s, the nearest one.
