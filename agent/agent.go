@@ -136,7 +136,7 @@ func (a *Agent) build(set keys.Set) error {
 	loaded := a.loadLKG(set.HMAC)
 	a.source = &source{v: v, s: s}
 	a.source.refresh()
-	a.writer = lkg.NewWriter(a.o.LKGPath, set.HMAC, good{v}, a.log, lkg.WriterOptions{Loaded: loaded})
+	a.writer = lkg.NewWriter(a.o.LKGPath, set.HMAC, &good{v: v, epoch: v.Load().Epoch}, a.log, lkg.WriterOptions{Loaded: loaded})
 	s.lkg = a.writer
 	a.audit = newAuditor(func(ctx context.Context, c command.Command) error {
 		res, err := s.Propose(ctx, c)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -81,16 +82,26 @@ func (s *supervisor) age() time.Duration {
 
 // good feeds the writer of the last-known-good file. Only what the replica
 // proved goes into it.
-type good struct{ v *liveView }
+type good struct {
+	v *liveView
 
-func (g good) Next(ctx context.Context, after uint64) (*lkg.Content, error) {
+	mu    sync.Mutex
+	epoch string // of the content that was given last: indexes of two epochs do not compare
+}
+
+func (g *good) Next(ctx context.Context, after uint64) (*lkg.Content, error) {
 	for {
-		snap, err := g.v.Wait(ctx, after)
-		if err != nil {
-			return nil, err
-		}
+		snap := g.v.Load()
 		if snap.Source == view.SourceReplica {
-			return g.content(snap), nil
+			g.mu.Lock()
+			newer := snap.Index > after || snap.Epoch != g.epoch
+			if newer {
+				g.epoch = snap.Epoch
+			}
+			g.mu.Unlock()
+			if newer {
+				return content(snap), nil
+			}
 		}
 		select {
 		case <-snap.Changed():
@@ -100,7 +111,7 @@ func (g good) Next(ctx context.Context, after uint64) (*lkg.Content, error) {
 	}
 }
 
-func (g good) content(snap *view.Snapshot[*localapi.Document]) *lkg.Content {
+func content(snap *view.Snapshot[*localapi.Document]) *lkg.Content {
 	c := &lkg.Content{Epoch: snap.Epoch, Index: snap.Index, GeneratedAt: time.Now()}
 	c.Records = make([]*conf.Record, 0, snap.Len())
 	snap.Range(func(e *entry) bool {

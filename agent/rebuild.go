@@ -75,6 +75,34 @@ func (p *rebuildPlan) collect(v *liveView) {
 	})
 }
 
+// begin makes sure that a rebuild which is cut short is begun again: from the
+// marker on, what the plan collects stands in the last-known-good file, and no
+// session goes live before the new store is filled.
+func (s *supervisor) begin(ctx context.Context, p *rebuildPlan) error {
+	p.collect(s.view)
+	if p.source == "memory" {
+		if err := s.lkg.Flush(ctx); err != nil {
+			return conf.Errorf(conf.CodeStorageFull, "a rebuild needs a good last-known-good file first: %w", err)
+		}
+	}
+	return lkg.WriteJSON(s.o.rebuildPending(), map[string]string{"reason": p.reason}, 0o600)
+}
+
+// unfinished is the rebuild that was cut short, nil when there is none.
+func (s *supervisor) unfinished() *rebuildPlan {
+	data, err := os.ReadFile(s.o.rebuildPending())
+	if err != nil {
+		return nil
+	}
+	var was struct {
+		Reason string `json:"reason"`
+	}
+	if err := conf.DecodeStrict(data, conf.MaxDocument, &was); err != nil || was.Reason == "" {
+		was.Reason = "one that was cut short"
+	}
+	return newPlan(was.Reason)
+}
+
 // refill puts the plan's records into the new epoch and writes rebuild.info.
 func (ss *session) refill(ctx context.Context, p *rebuildPlan) error {
 	ed := edit.New(edit.Options{

@@ -52,33 +52,42 @@ func nonEmpty(dir string) bool {
 	return err == nil && len(d) > 0
 }
 
-// session is one life of the replica. It returns the fault that ended it, or ctx's error.
+// session is one life of the replica. It returns
+// whether the replica was up, and the fault that ended it or ctx's error.
 // A non-nil plan makes it a rebuild: the old files are set aside first.
-func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) error {
+func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool, err error) {
+	if plan == nil {
+		plan = s.unfinished()
+	}
 	if plan != nil {
-		plan.collect(s.view)
+		if err := s.begin(ctx, plan); err != nil {
+			return false, err
+		}
 		s.st.set(conf.DatabaseCorrupted, conf.ModeRebuilding, "rebuilding: "+plan.reason, nil)
 		if err := s.setAside(plan.reason, s.o.DBPath, s.o.DBPath+"-wal", s.o.DBPath+"-shm", s.o.raftDir()); err != nil {
-			return err
+			return false, err
 		}
 	}
 	t := s.traces()
 	if plan == nil && !t.db && !t.raft && t.other {
-		return conf.Errorf(conf.CodeCorrupt, "the database and the log are gone, but other files of this agent are there").
+		return false, conf.Errorf(conf.CodeCorrupt, "the database and the log are gone, but other files of this agent are there").
 			WithHint("put config.db or raft/ back, or rebuild: start with ALLOW_AUTO_REBUILD=1, or POST /api/config/rebuild with REBUILD_TOKEN; to begin anew use an empty directory")
 	}
 	ss := &session{s: s, lost: make(chan error, 1)}
 	defer ss.close()
 	if err := ss.open(ctx, t); err != nil {
-		return err
+		return false, err
 	}
 	if err := ss.lead(ctx, plan, t); err != nil {
-		return err
+		return false, err
+	}
+	if err := os.Remove(s.o.rebuildPending()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
 	}
 	s.cur.Store(ss)
 	defer s.cur.CompareAndSwap(ss, nil)
 	if err := ss.goLive(ctx); err != nil {
-		return err
+		return false, err
 	}
 	s.loadSchemas(ctx)
 	s.writeEpochFile(ss)
@@ -92,12 +101,20 @@ func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) error {
 	if plan != nil {
 		plan.finish(nil)
 	}
-	return ss.watch(ctx)
+	return true, ss.watch(ctx)
 }
 
 // open brings up SQLite and the Raft member. Whichever of the two is damaged is
 // set aside and made again from the other one.
 func (ss *session) open(ctx context.Context, t traces) error {
+	if !t.db { // a log of a database that is gone belongs to no other
+		if err := ss.s.setAside("the database file is gone", ss.s.o.DBPath+"-wal", ss.s.o.DBPath+"-shm"); err != nil {
+			return err
+		}
+		if t.raft {
+			ss.s.repaired = "database restored from the log"
+		}
+	}
 	err := ss.openStore(ctx)
 	if conf.CodeOf(err) == conf.CodeCorrupt && t.raft {
 		ss.s.log.Error("the database is damaged: rebuilding it from this agent's own snapshot and log", "err", err)

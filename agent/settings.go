@@ -225,6 +225,7 @@ func (o *Options) LocalURL() string { return "http://" + o.LocalAddr }
 // raftDir, quarantineDir and the other fixed names below DataDir.
 func (o *Options) raftDir() string        { return filepath.Join(o.DataDir, "raft") }
 func (o *Options) rebuildInfo() string    { return filepath.Join(o.DataDir, "rebuild.info") }
+func (o *Options) rebuildPending() string { return filepath.Join(o.DataDir, "rebuild.pending") }
 func (o *Options) localTokenFile() string { return filepath.Join(o.DataDir, "local-token") }
 
 // clusterBind is the address of the cluster port. A host that is left out means

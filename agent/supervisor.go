@@ -59,7 +59,7 @@ type supervisor struct {
 func (s *supervisor) run(ctx context.Context) {
 	var plan *rebuildPlan
 	for ctx.Err() == nil {
-		err := s.session(ctx, plan)
+		live, err := s.session(ctx, plan)
 		if plan != nil {
 			plan.finish(err)
 			plan = nil
@@ -74,18 +74,19 @@ func (s *supervisor) run(ctx context.Context) {
 		if errors.Is(err, errRestart) {
 			continue
 		}
-		plan = s.between(ctx, err)
+		plan = s.between(ctx, err, live)
 	}
 }
 
 // between reports a fault and waits for a reason to try again: time, a change of
-// the files, or a rebuild. It returns the plan of the rebuild to make.
-func (s *supervisor) between(ctx context.Context, err error) *rebuildPlan {
+// the files, or a rebuild. It returns the plan of the rebuild to make. A replica
+// that was up is tried again at once: opening it is what repairs it.
+func (s *supervisor) between(ctx context.Context, err error, wasUp bool) *rebuildPlan {
 	db := statusOf(err)
 	s.st.set(db, conf.ModeReadOnly, "the replica is down", err)
 	s.log.Error("the replica is down: serving the last known good values, refusing writes", "database", db, "err", err, "hint", conf.HintOf(err))
 	s.serveDefaults()
-	lost := db == conf.DatabaseCorrupted || db == conf.DatabaseSchemaMismatch
+	lost := !wasUp && (db == conf.DatabaseCorrupted || db == conf.DatabaseSchemaMismatch)
 	give := time.Now().Add(time.Minute)
 	if lost && s.o.AllowAutoRebuild {
 		if time.Since(s.rebuilt) >= rebuildPause {
@@ -96,7 +97,7 @@ func (s *supervisor) between(ctx context.Context, err error) *rebuildPlan {
 		give = s.rebuilt.Add(rebuildPause)
 	}
 	wait := time.Second
-	if db == conf.DatabaseLocked {
+	if db == conf.DatabaseLocked || (wasUp && db == conf.DatabaseCorrupted) {
 		wait = 200 * time.Millisecond
 	}
 	before := s.fingerprint()

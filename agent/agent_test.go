@@ -1,0 +1,496 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/holdfast-config/holdfast/agent/lkg"
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	testTokens = "reader-token:config.read,writer-token:config.write"
+	demo       = `{"type":"object","additionalProperties":false,"properties":{
+ "level":{"type":"integer","minimum":0,"maximum":100,"default":1},
+ "api_key":{"type":"string","x-secret":true,"x-secret-source":"env","x-env":"DEMO_KEY"}}}`
+)
+
+// running is an agent in this process, on ports of its own.
+type running struct {
+	*Agent
+	t    *testing.T
+	o    Options
+	stop context.CancelFunc
+	done chan error
+}
+
+func options(t *testing.T, env map[string]string) Options {
+	t.Helper()
+	dir := t.TempDir()
+	schemas := filepath.Join(dir, "schemas")
+	if err := os.Mkdir(schemas, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(schemas, "demo.json"), []byte(demo), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{
+		"CONFIG_DATA_DIR": filepath.Join(dir, "data"), "CONFIG_SCHEMA_DIR": schemas, "CONFIG_LOCAL_ADDR": "127.0.0.1:0",
+		"CONFIG_MANAGER_PORT": "0", "CONFIG_CLUSTER_ADDR": "127.0.0.1:0", "CONFIG_LOCAL_SOCKET": "none",
+		"CONFIG_API_TOKENS": testTokens, "DEMO_KEY": "canary-secret-value", "REBUILD_TOKEN": "rebuild-me-please-0123456789",
+	}
+	for k, v := range env {
+		all[k] = v
+	}
+	o := Defaults()
+	if err := o.Resolve(nil, func(k string) (string, bool) { v, ok := all[k]; return v, ok }); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// start runs an agent and returns at once; ready waits for normal mode.
+func start(t *testing.T, o Options) *running {
+	t.Helper()
+	a, err := New(t.Context(), o, slog.New(slog.NewTextHandler(testLog{t}, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{Agent: a, t: t, o: o, stop: cancel, done: make(chan error, 1)}
+	go func() { r.done <- a.Run(ctx) }()
+	t.Cleanup(r.halt)
+	return r
+}
+
+func (r *running) halt() {
+	r.stop()
+	if r.done == nil {
+		return
+	}
+	if err := <-r.done; err != nil {
+		r.t.Errorf("Run: %v", err)
+	}
+	r.done = nil
+	http.DefaultClient.CloseIdleConnections()
+}
+
+func (r *running) ready() *running {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Second)
+	defer cancel()
+	if err := r.AwaitReady(ctx); err != nil {
+		r.t.Fatal(err)
+	}
+	return r
+}
+
+// await polls until cond holds.
+func (r *running) await(what string, cond func() bool) {
+	r.t.Helper()
+	deadline := time.NewTimer(20 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			r.t.Fatalf("never: %s; health %+v", what, r.Health())
+		}
+	}
+}
+
+func (r *running) call(method, url, body string, header ...string) (int, http.Header, string) {
+	r.t.Helper()
+	req, err := http.NewRequestWithContext(r.t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return resp.StatusCode, resp.Header, string(data)
+}
+
+func (r *running) set(level string) (int, string) {
+	r.t.Helper()
+	code, _, body := r.call("PATCH", r.Info().AdminURL+"/api/config/services/demo", `{"level":`+level+`}`, "X-API-Token", "writer-token")
+	return code, body
+}
+
+// level is what a service reads: the value, and where it came from.
+func (r *running) level() (string, string) {
+	r.t.Helper()
+	code, h, body := r.call("GET", r.Info().LocalURL+"/v1/config/demo/level", "")
+	if code != http.StatusOK {
+		return "", body
+	}
+	return strings.TrimSpace(body), h.Get("X-Config-Source")
+}
+
+type testLog struct{ t *testing.T }
+
+func (l testLog) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), "canary-secret-value") || strings.Contains(string(p), "writer-token") {
+		l.t.Errorf("a secret in the log: %s", p)
+	}
+	l.t.Log(strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+func TestWriteReadRestart(t *testing.T) {
+	o := options(t, nil)
+	r := start(t, o).ready()
+	epoch := r.Health().ConfigEpoch
+	if code, body := r.set("42"); code != 200 || !strings.Contains(body, `"new_version":2`) {
+		t.Fatalf("%d %s", code, body)
+	}
+	if v, src := r.level(); v != "42" || src != "replica" {
+		t.Fatalf("%s from %s", v, src)
+	}
+	r.halt()
+
+	r = start(t, o)
+	if v, src := r.level(); v != "42" || (src != "lkg" && src != "replica") {
+		t.Fatalf("at once after the restart: %q from %q", v, src)
+	}
+	r.ready()
+	if v, src := r.level(); v != "42" || src != "replica" || r.Health().ConfigEpoch != epoch {
+		t.Fatalf("%s from %s", v, src)
+	}
+	if h := r.Health(); !h.OK || !h.LKGCacheValid || h.DatabaseStatus != conf.DatabaseHealthy {
+		t.Fatalf("%+v", h)
+	}
+	f, err := lkg.ReadEpoch(o.EpochPath)
+	if err != nil || f.ConfigEpoch != epoch || f.LastRebuild != nil {
+		t.Fatalf("%+v %v", f, err)
+	}
+}
+
+func TestEnvSecretsStayInTheEnvironment(t *testing.T) {
+	o := options(t, nil)
+	r := start(t, o).ready()
+	if _, _, body := r.call("GET", r.Info().LocalURL+"/v1/config/demo", ""); strings.Contains(body, "canary") || strings.Contains(body, "api_key") {
+		t.Fatalf("a stranger got the secret: %s", body)
+	}
+	token, err := os.ReadFile(o.localTokenFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, body := r.call("GET", r.Info().LocalURL+"/v1/config/demo", "", "X-Holdfast-Token", strings.TrimSpace(string(token)))
+	if !strings.Contains(body, `"api_key":"canary-secret-value"`) {
+		t.Fatalf("with the token: %s", body)
+	}
+	code, _, body := r.call("PATCH", r.Info().AdminURL+"/api/config/services/demo", `{"api_key":"other"}`, "X-API-Token", "writer-token")
+	if code != http.StatusConflict || !strings.Contains(body, `"code":"immutable"`) {
+		t.Fatalf("%d %s", code, body)
+	}
+	r.halt()
+	err = filepath.WalkDir(o.DataDir, func(p string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(p)
+		if bytes.Contains(data, []byte("canary-secret-value")) {
+			t.Errorf("the secret stands in %s", p)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDatabaseDeletedWhileRunning(t *testing.T) {
+	o := options(t, nil)
+	r := start(t, o).ready()
+	if code, body := r.set("7"); code != 200 {
+		t.Fatal(body)
+	}
+	epoch := r.Health().ConfigEpoch
+	if err := os.Remove(o.DBPath); err != nil {
+		t.Fatal(err)
+	}
+	r.await("a database again", func() bool { _, err := os.Stat(o.DBPath); return err == nil && r.Health().OK })
+	if v, _ := r.level(); v != "7" || r.Health().ConfigEpoch != epoch {
+		t.Fatalf("level %s, epoch %s", v, r.Health().ConfigEpoch)
+	}
+	if code, body := r.set("8"); code != 200 || !strings.Contains(body, `"new_version":3`) {
+		t.Fatalf("%d %s", code, body)
+	}
+}
+
+// damage makes the replica unusable: the database and the log it could be
+// rebuilt from.
+func damage(t *testing.T, o Options) {
+	t.Helper()
+	if err := os.RemoveAll(o.raftDir()); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{o.DBPath + "-wal", o.DBPath + "-shm"} {
+		_ = os.Remove(p)
+	}
+	if err := os.WriteFile(o.DBPath, bytes.Repeat([]byte("not a database "), 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReadOnlyFallbackAndRebuildByHand(t *testing.T) {
+	o := options(t, nil)
+	r := start(t, o).ready()
+	if code, body := r.set("55"); code != 200 {
+		t.Fatal(body)
+	}
+	epoch := r.Health().ConfigEpoch
+	r.halt()
+	damage(t, o)
+
+	r = start(t, o)
+	r.await("corrupted", func() bool { return r.Health().DatabaseStatus == conf.DatabaseCorrupted })
+	h := r.Health()
+	if h.OK || h.OperationalMode != conf.ModeReadOnly || h.ConfigEpoch != epoch || h.Err == nil {
+		t.Fatalf("%+v", h)
+	}
+	if v, src := r.level(); v != "55" || src != "lkg" {
+		t.Fatalf("%s from %s", v, src)
+	}
+	code, body := r.set("56")
+	var e struct{ Code, Hint string }
+	if err := json.Unmarshal([]byte(body), &e); err != nil || code != http.StatusServiceUnavailable || e.Code != "read_only" || e.Hint == "" {
+		t.Fatalf("%d %s", code, body)
+	}
+	url := r.Info().AdminURL + "/api/config/rebuild"
+	if code, _, body := r.call("POST", url, `{"token":"wrong"}`); code != http.StatusForbidden {
+		t.Fatalf("%d %s", code, body)
+	}
+	if code, _, body := r.call("POST", url, `{"token":"rebuild-me-please-0123456789"}`); code != 200 {
+		t.Fatalf("%d %s", code, body)
+	}
+	if h := r.Health(); !h.OK || h.ConfigEpoch == epoch {
+		t.Fatalf("%+v", h)
+	}
+	if v, src := r.level(); v != "55" || src != "replica" {
+		t.Fatalf("%s from %s", v, src)
+	}
+	var info RebuildInfo
+	data, err := os.ReadFile(o.rebuildInfo())
+	if err != nil || json.Unmarshal(data, &info) != nil || info.Source != "lkg" || info.OldEpoch != epoch || len(info.Services) != 1 {
+		t.Fatalf("%s %v", data, err)
+	}
+	if q, _ := filepath.Glob(filepath.Join(o.DataDir, "quarantine", "*", "config.db")); len(q) != 1 {
+		t.Fatalf("the damaged file was not kept: %v", q)
+	}
+	// The new store is an ordinary one.
+	if code, body := r.set("56"); code != 200 {
+		t.Fatal(body)
+	}
+	r.halt()
+	r = start(t, o).ready()
+	if v, _ := r.level(); v != "56" {
+		t.Fatal(v)
+	}
+	if f, err := lkg.ReadEpoch(o.EpochPath); err != nil || f.LastRebuild == nil || f.ConfigEpoch != r.Health().ConfigEpoch {
+		t.Fatalf("%+v %v", f, err)
+	}
+}
+
+// A rebuild of a healthy store keeps what was written up to its very moment.
+func TestRebuildUnderWritesLosesNothing(t *testing.T) {
+	o := options(t, nil)
+	r := start(t, o).ready()
+	acked := make(chan string, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		last := "1"
+		defer func() { acked <- last }()
+		for i := 2; ctx.Err() == nil; i = i%100 + 1 {
+			text := strconv.Itoa(i)
+			if code, _ := r.set(text); code == http.StatusOK {
+				last = text
+			}
+		}
+	}()
+	first, _ := r.level()
+	r.await("traffic", func() bool { v, _ := r.level(); return v != first })
+	code, _, body := r.call("POST", r.Info().AdminURL+"/api/config/rebuild", `{"token":"rebuild-me-please-0123456789"}`)
+	cancel()
+	want := <-acked
+	if code != 200 {
+		t.Fatalf("%d %s", code, body)
+	}
+	if v, _ := r.level(); v != want {
+		t.Fatalf("acknowledged %s, served %s", want, v)
+	}
+}
+
+func TestAutoRebuild(t *testing.T) {
+	o := options(t, nil)
+	r := start(t, o).ready()
+	if code, body := r.set("9"); code != 200 {
+		t.Fatal(body)
+	}
+	epoch := r.Health().ConfigEpoch
+	r.halt()
+	damage(t, o)
+	o.AllowAutoRebuild = true
+	r = start(t, o).ready()
+	if v, _ := r.level(); v != "9" || r.Health().ConfigEpoch == epoch {
+		t.Fatalf("level %s, epoch %s", v, r.Health().ConfigEpoch)
+	}
+}
+
+// A rebuild that was killed between the new epoch and its filling is begun again.
+func TestInterruptedRebuild(t *testing.T) {
+	o := options(t, nil)
+	r := start(t, o).ready()
+	if code, body := r.set("31"); code != 200 {
+		t.Fatal(body)
+	}
+	r.halt()
+	good, err := os.ReadFile(o.LKGPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What such a kill leaves: an empty store of a new epoch, the old file, the marker.
+	for _, p := range []string{o.DBPath, o.DBPath + "-wal", o.DBPath + "-shm", o.raftDir(), o.LKGPath, o.EpochPath} {
+		if err := os.RemoveAll(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	empty := o
+	empty.SchemaDir = ""
+	start(t, empty).ready().halt()
+	if err := os.WriteFile(o.LKGPath, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(o.rebuildPending(), []byte(`{"reason":"by hand"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, empty).ready()
+	if v, src := r.level(); v != "31" || src != "replica" {
+		t.Fatalf("%s from %s", v, src)
+	}
+	if _, err := os.Stat(o.rebuildPending()); !errors.Is(err, os.ErrNotExist) {
+		t.Fatal("the marker is still there")
+	}
+}
+
+// The database and the log of last week, put back: acknowledged writes would be
+// gone. The agent says so and serves what it proved, instead.
+func TestOlderDatabaseIsRefused(t *testing.T) {
+	o := options(t, nil)
+	start(t, o).ready().halt()
+	old := t.TempDir()
+	copyInto := func(dst, src string) {
+		t.Helper()
+		if err := os.RemoveAll(dst); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.CopyFS(dst, os.DirFS(src)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copyInto(filepath.Join(old, "data"), o.DataDir)
+	r := start(t, o).ready()
+	if code, body := r.set("77"); code != 200 {
+		t.Fatal(body)
+	}
+	r.halt()
+	newest, err := os.ReadFile(o.LKGPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copyInto(o.DataDir, filepath.Join(old, "data"))
+	if err := os.WriteFile(o.LKGPath, newest, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, o)
+	r.await("the older database refused", func() bool { return r.Health().DatabaseStatus == conf.DatabaseCorrupted })
+	if v, src := r.level(); v != "77" || src != "lkg" {
+		t.Fatalf("%s from %s", v, src)
+	}
+	if code, _ := r.set("78"); code != http.StatusServiceUnavailable {
+		t.Fatalf("a write got %d", code)
+	}
+}
+
+// Neither database nor last-known-good file: the schemas' defaults, and so marked.
+func TestDefaultsWhenNothingIsLeft(t *testing.T) {
+	o := options(t, nil)
+	r := start(t, o).ready()
+	if code, body := r.set("9"); code != 200 {
+		t.Fatal(body)
+	}
+	r.halt()
+	damage(t, o)
+	data, err := os.ReadFile(o.LKGPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(o.LKGPath, bytes.Replace(data, []byte(`"level":9`), []byte(`"level":8`), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, o)
+	r.await("defaults", func() bool { v, src := r.level(); return v == "1" && src == "default" })
+	if h := r.Health(); h.OK || h.LKGCacheValid {
+		t.Fatalf("%+v", h)
+	}
+	if code, _, _ := r.call("GET", r.Info().LocalURL+"/readyz", ""); code != http.StatusServiceUnavailable {
+		t.Fatalf("readyz %d", code)
+	}
+}
+
+func TestRefusedAtStart(t *testing.T) {
+	o := options(t, nil)
+	r := start(t, o).ready()
+	if _, err := New(t.Context(), o, slog.New(slog.DiscardHandler)); conf.CodeOf(err) != conf.CodeUsage || !strings.Contains(err.Error(), "another agent") {
+		t.Fatalf("a second agent in the directory: %v", err)
+	}
+	taken := options(t, nil)
+	taken.LocalAddr = strings.TrimPrefix(r.Info().LocalURL, "http://")
+	if _, err := New(t.Context(), taken, slog.New(slog.DiscardHandler)); conf.CodeOf(err) != conf.CodeUsage || conf.HintOf(err) == "" {
+		t.Fatalf("a port in use: %v", err)
+	}
+	bad := options(t, map[string]string{"CONFIG_MASTER_KEY_BASE64": "CHANGEME_base64_encoded_32_bytes"})
+	if _, err := New(t.Context(), bad, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "CONFIG_MASTER_KEY_BASE64") {
+		t.Fatalf("CHANGEME: %v", err)
+	}
+	readonly := options(t, nil)
+	readonly.EnvFile = filepath.Join(t.TempDir(), "file", ".env")
+	if err := os.WriteFile(filepath.Dir(readonly.EnvFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := New(t.Context(), readonly, slog.New(slog.DiscardHandler))
+	lines, ok := errors.AsType[interface {
+		error
+		Lines() []string
+	}](err)
+	if !ok || len(lines.Lines()) == 0 {
+		t.Fatalf("an .env that cannot be written: %v", err)
+	}
+}
