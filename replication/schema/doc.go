@@ -15,11 +15,11 @@
 // object is present, by value or by default, even {}, the defaults of its
 // properties are filled in, at every depth; what the object's own default says
 // of a property wins over the property's, so that a key which is taken back
-// returns to what it was. Where the object is absent and has no default it stays absent: JSON Schema cannot tell a Pydantic default_factory
-// from an optional object of zod or Go, and an object that nobody asked for may
-// switch something on. json_schema_extra={"default": {}} asks for it. Defaults
-// inside the elements of arrays, of free objects and of unions are left to the
-// service.
+// returns to what it was. Where the object is absent and has no default it stays
+// absent: JSON Schema cannot tell a Pydantic default_factory from an optional
+// object of zod or Go, and an object that nobody asked for may switch something
+// on. json_schema_extra={"default": {}} asks for it. Defaults inside the elements
+// of arrays, of free objects and of unions are left to the service.
 //
 // # Secrets
 //
