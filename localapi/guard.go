@@ -42,7 +42,7 @@ func (s *Server) guard(w http.ResponseWriter, r *http.Request) *conf.Error {
 	if !s.hostAllowed(r) {
 		s.refuse(r, refusedHost)
 		return conf.Errorf(conf.CodeDenied, "the Host header does not name this agent").
-			WithHint("ask by localhost or a loopback address, or add the name to the agent's allowed hosts")
+			WithHint("ask by localhost or a loopback address")
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header()["Allow"] = allowReads
