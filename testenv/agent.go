@@ -63,7 +63,7 @@ func NewAgent(t testing.TB, env ...string) *Agent {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the agent in %s printed at its end:\n%s", a.Dir, a.log.Tail(60))
+			t.Logf("the agent in %s printed at its end:\n%s", a.Dir, a.log.Tail(30))
 		}
 	})
 	return a
