@@ -94,6 +94,21 @@ func (s *supervisor) putSchemas(ctx context.Context, batch map[string][]byte) {
 	}
 }
 
+// project is store.Options.Project. Items are derived data for the search: a
+// stored schema that this build cannot compile must not stop the log.
+func (s *supervisor) project(service string, rawSchema, config json.RawMessage) ([]conf.Item, error) {
+	items, err := s.schemas.Items(service, rawSchema, config)
+	if err == nil {
+		return items, nil
+	}
+	s.log.Warn("a stored schema does not compile: its keys are found without their descriptions", "service", service, "err", err)
+	doc, perr := conf.ParseObject(config, conf.MaxDocument)
+	if perr != nil {
+		return nil, perr
+	}
+	return schema.Infer(service, doc), nil
+}
+
 // modelHash is store.Options.ModelHash.
 func modelHash(schemas map[string][]byte) string { return schema.ModelHash(schemas) }
 

@@ -152,7 +152,7 @@ func (ss *session) open(ctx context.Context, t traces) error {
 
 func (ss *session) openStore(ctx context.Context) error {
 	st, err := store.Open(ctx, store.Options{
-		Path: ss.s.o.DBPath, Logger: ss.s.log, Project: ss.s.schemas.Items, ModelHash: modelHash,
+		Path: ss.s.o.DBPath, Logger: ss.s.log, Project: ss.s.project, ModelHash: modelHash,
 	})
 	if err != nil {
 		if st != nil {
