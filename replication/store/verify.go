@@ -247,7 +247,8 @@ func checkPages(ctx context.Context, q querier, full bool) (derived bool, err er
 		}
 	}
 	if full {
-		checks = append(checks, "PRAGMA quick_check")
+		// A search reads names from the indexes of the items.
+		checks = append(checks, "PRAGMA quick_check", "PRAGMA integrity_check(config_items)")
 	} else {
 		checks = append(checks, "PRAGMA quick_check(config_items)", "PRAGMA quick_check(items_fts_data)",
 			"PRAGMA quick_check(items_fts_idx)", "PRAGMA quick_check(items_fts_docsize)", "PRAGMA quick_check(items_fts_config)")
