@@ -170,14 +170,18 @@ func startFlipped(t testing.TB, a *Agent, want State, truth answers) (noticed bo
 	}
 	look()
 	var h conf.Health
-	normal := func() bool {
+	settled := func() bool {
 		h, _ = a.Health()
-		return h.OperationalMode == conf.ModeNormal && h.OK || !a.Running()
+		// A flip of model_hash is what it looks like: another schema version.
+		return h.OperationalMode == conf.ModeNormal && h.OK || h.DatabaseStatus == conf.DatabaseSchemaMismatch || !a.Running()
 	}
-	if !poll(Patience, normal) || !a.Running() {
+	if !poll(Patience, settled) || !a.Running() {
 		return true, fmt.Errorf("the agent does not get back to work: %s; it printed\n%s", jsonText(h), a.Log()[mark:])
 	}
 	look()
+	if readOnly(h) {
+		return true, errors.Join(wrong...)
+	}
 	got, err := ask(t, a)
 	if err == nil {
 		err = truth.differs(got)
