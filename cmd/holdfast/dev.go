@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-config/holdfast/agent"
+	"github.com/holdfast-config/holdfast/localapi/client"
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// devSchemas is where the schemas of a checkout of this repository are.
+const devSchemas = "testenv/schemas"
+
+func newDev(a *app) *cobra.Command {
+	o := agent.Defaults()
+	o.LogLevel = "WARNING" // the terminal belongs to the person who tries things out
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run an agent to try things out, and show how to use it",
+		Long: `Run an agent with everything in it, keep its data in ./holdfast-data, and print how
+to reach it: addresses, tokens, and commands that work as they stand. It is the
+same agent as "holdfast agent", with less log and more help.`,
+		Example: `  holdfast dev
+  holdfast dev --schema-dir ./schemas --manager-port 9081`,
+		Args: needs(),
+	}
+	flags := addSettings(cmd, &o)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := o.Resolve(flags.given(cmd), a.lookupEnv); err != nil {
+			return err
+		}
+		if o.SchemaDir == "" {
+			if fi, err := os.Stat(devSchemas); err == nil && fi.IsDir() {
+				o.SchemaDir = devSchemas
+			}
+		}
+		return a.dev(cmd.Context(), o)
+	}
+	return cmd
+}
+
+func (a *app) dev(ctx context.Context, o agent.Options) error {
+	if err := clusterPortFree(ctx, o); err != nil {
+		return err
+	}
+	ag, err := a.newAgent(ctx, o)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- ag.Run(ctx) }()
+	ready := make(chan error, 1)
+	go func() { ready <- ag.AwaitReady(ctx) }()
+	slow := time.NewTicker(5 * time.Second)
+	defer slow.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return a.finish(err)
+		case <-slow.C:
+			h := ag.Health()
+			a.note("not ready yet: database %s, mode %s%s", h.DatabaseStatus, h.OperationalMode, because(h))
+		case err := <-ready:
+			if err == nil {
+				a.welcome(ctx, ag.Info(), o)
+			}
+			err = <-ended
+			a.note("stopped; the data stays in %s", o.DataDir)
+			return a.finish(err)
+		}
+	}
+}
+
+func because(h conf.Health) string {
+	var why []string
+	for _, s := range []*string{h.Event, h.Err} {
+		if s != nil && *s != "" {
+			why = append(why, *s)
+		}
+	}
+	if why == nil {
+		return ""
+	}
+	return " (" + strings.Join(why, "; ") + ")"
+}
+
+// clusterPortFree fails early when the one port is taken that the agent opens
+// only when it runs already. An agent beside a service must not do this: it has
+// to serve, whatever its cluster port does.
+func clusterPortFree(ctx context.Context, o agent.Options) error {
+	host, port, err := net.SplitHostPort(o.ClusterAddr)
+	if err != nil || port == "0" {
+		return nil
+	}
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		return conf.Errorf(conf.CodeUsage, "cannot listen on %s: %w", o.ClusterAddr, err).WithHint("stop what uses it, or set CONFIG_CLUSTER_ADDR")
+	}
+	return l.Close()
+}
+
+// welcome prints what a person needs next.
+func (a *app) welcome(ctx context.Context, info agent.Info, o agent.Options) {
+	read, write := "", ""
+	for _, t := range info.Tokens {
+		if t.Principal.Role == conf.RoleWrite && write == "" {
+			write = t.Token
+		}
+		if t.Principal.Role == conf.RoleRead && read == "" {
+			read = t.Token
+		}
+	}
+	if read == "" {
+		read = write
+	}
+	p := func(format string, args ...any) { fmt.Fprintf(a.out, format+"\n", args...) }
+	p("Holdfast is ready.\n")
+	p("  local API  %s   what services read, without a token", info.LocalURL)
+	p("  admin API  %s   reads and changes everything, with a token", info.AdminURL)
+	if info.Socket != "" {
+		p("  socket     %s   the local API again", info.Socket)
+	}
+	p("  data       %s", o.DataDir)
+	services := waitForServices(ctx, info, o, read)
+	switch {
+	case o.SchemaDir != "":
+		p("  schemas    %s (%s)", o.SchemaDir, plural(len(services), "service"))
+	case len(services) > 0:
+		p("  services   %s", strings.Join(services, ", "))
+	}
+	p("\nTokens, %s:\n", tokensFrom(info, o))
+	p("  read   %s", orNone(read))
+	p("  write  %s", orNone(write))
+	a.examples(info, services, read, write)
+	p("\nOr with this program, in this directory: holdfast get, set, watch, history; see holdfast --help.")
+	p("Ctrl-C stops the agent; the data stays. To begin anew, remove %s.", o.DataDir)
+}
+
+func orNone(token string) string {
+	if token == "" {
+		return "(none in CONFIG_API_TOKENS)"
+	}
+	return token
+}
+
+func tokensFrom(info agent.Info, o agent.Options) string {
+	for _, name := range info.Generated {
+		if name == "CONFIG_API_TOKENS" {
+			return "generated now and kept in " + info.EnvFile
+		}
+	}
+	if _, ok := os.LookupEnv("CONFIG_API_TOKENS"); ok {
+		return "from CONFIG_API_TOKENS in the environment"
+	}
+	return "from " + info.EnvFile
+}
+
+// waitForServices lists the services, and gives those of the schema directory a
+// moment to appear at a first start.
+func waitForServices(ctx context.Context, info agent.Info, o agent.Options, token string) []string {
+	c, err := client.New(client.Options{AdminURL: info.AdminURL, Token: token})
+	if err != nil {
+		return nil
+	}
+	defer c.Close()
+	want := 0
+	if files, err := os.ReadDir(o.SchemaDir); o.SchemaDir != "" && err == nil {
+		for _, f := range files {
+			if strings.HasSuffix(f.Name(), ".json") && !strings.HasPrefix(f.Name(), ".") {
+				want++
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		list, err := c.Services(ctx)
+		var names []string
+		for _, s := range list {
+			if s.Version > 0 {
+				names = append(names, s.Service)
+			}
+		}
+		if err == nil && len(list) >= want {
+			return names
+		}
+		select {
+		case <-ctx.Done():
+			return names
+		case <-tick.C:
+		}
+	}
+}
+
+// examples prints three commands that work as printed, in this order.
+func (a *app) examples(info agent.Info, services []string, read, write string) {
+	line := func(why, command string) { fmt.Fprintf(a.out, "\n  # %s\n  %s\n", why, command) }
+	header := func(token string) string { return "-H " + shellQuote("X-API-Token: "+token) }
+	const body = "-H 'Content-Type: application/json' -d "
+	name, patch := "", ""
+	for _, s := range services {
+		if s == "stt-worker" {
+			name, patch = s, `{"vad_threshold": 0.6}`
+		}
+	}
+	if name == "" && len(services) > 0 {
+		name, patch = services[0], "{}"
+	}
+	if name == "" {
+		fmt.Fprintf(a.out, "\nThere is no service yet: each needs a schema. Put <service>.json files into a directory\nand start with --schema-dir, or add one now:\n")
+		schema := `{"type": "object", "properties": {"greeting": {"type": "string", "default": "hello"}}}`
+		line("a schema makes a service", fmt.Sprintf("curl -X PUT %s %s%s %s/api/config/schemas/demo", header(write), body, shellQuote(schema), info.AdminURL))
+		line("what the service reads", fmt.Sprintf("curl %s/v1/config/demo", info.LocalURL))
+		line("change it", fmt.Sprintf("curl -X PATCH %s %s%s %s/api/config/services/demo", header(write), body, shellQuote(`{"greeting": "hi"}`), info.AdminURL))
+		return
+	}
+	fmt.Fprintf(a.out, "\nTry, in another terminal:\n")
+	line("what the service reads", fmt.Sprintf("curl %s/v1/config/%s", info.LocalURL, name))
+	line("the same with who changed it and when", fmt.Sprintf("curl %s %s/api/config/services/%s", header(read), info.AdminURL, name))
+	line("change it", fmt.Sprintf("curl -X PATCH %s %s%s %s/api/config/services/%s", header(write), body, shellQuote(patch), info.AdminURL, name))
+}
+
+// shellQuote makes s one word of a POSIX shell.
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
