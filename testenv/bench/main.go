@@ -36,7 +36,7 @@ func main() {
 	flag.IntVar(&o.services, "services", 10_000, "services of the large agent")
 	flag.IntVar(&o.keys, "keys", 50, "keys of a service")
 	flag.IntVar(&o.starts, "starts", 20, "cold starts of each side")
-	flag.IntVar(&o.writes, "writes", 300, "writes to each agent")
+	flag.IntVar(&o.writes, "writes", 1500, "writes to each agent")
 	flag.Parse()
 	if *bare != "" {
 		if err := serveBare(*bare, *spec); err != nil {

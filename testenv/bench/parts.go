@@ -127,7 +127,7 @@ func (b *bench) writeCost() error {
 					return err
 				}
 				if r.Status != 200 {
-					return fmt.Errorf("a write was answered with %d %s", r.Status, r.Body)
+					return fmt.Errorf("a write was answered with %d %s; the agent printed:\n%s", r.Status, r.Body, a.tail())
 				}
 				took[i] = append(took[i], time.Since(start))
 			}

@@ -104,14 +104,58 @@ func (b *bench) newAgent(name string, n int) (*agent, error) {
 	if err := a.start(); err != nil {
 		return nil, err
 	}
-	return a, a.await("all services", 4*time.Minute, func() bool {
-		for _, i := range []int{0, n / 2, n - 1} {
-			if r, err := a.get(service(i), ""); err != nil || r.Status != http.StatusOK {
-				return false
-			}
+	return a, a.settle()
+}
+
+// settle waits until all services are loaded, and until the agent has done what
+// that leaves to do: it has stopped using the processor.
+func (a *agent) settle() error {
+	names := 0
+	if err := a.await("all services", 5*time.Minute, func() bool {
+		r, err := request("GET", "http://"+a.admin+"/api/config/services", "", "X-API-Token", token)
+		if err != nil || r.Status != http.StatusOK {
+			return false
 		}
-		return true
+		names = strings.Count(string(r.Body), `"service":`)
+		return names == a.services
+	}); err != nil {
+		return fmt.Errorf("%w (%d of %d)", err, names, a.services)
+	}
+	quiet, last := 0, -1.0
+	looked := time.Now()
+	return a.await("the agent to be idle", 2*time.Minute, func() bool {
+		if time.Since(looked) < 250*time.Millisecond {
+			return false
+		}
+		looked = time.Now()
+		used, err := a.cpu()
+		if err != nil {
+			return false
+		}
+		if used-last > 0.02 { // of a quarter of a second
+			quiet = 0
+		} else {
+			quiet++
+		}
+		last = used
+		return quiet >= 8
 	})
+}
+
+// cpu is the processor time that the agent has used, in seconds.
+func (a *agent) cpu() (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", a.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	f := strings.Fields(rest)
+	if len(f) < 13 {
+		return 0, errors.New("/proc/PID/stat is short")
+	}
+	user, err1 := strconv.ParseFloat(f[11], 64)
+	system, err2 := strconv.ParseFloat(f[12], 64)
+	return (user + system) / 100, errors.Join(err1, err2)
 }
 
 func (a *agent) start() (err error) {
@@ -174,7 +218,11 @@ func (a *agent) get(service, etag string) (reply, error) {
 
 // await looks at cond every few milliseconds.
 func (a *agent) await(what string, patience time.Duration, cond func() bool) error {
-	tick := time.NewTicker(5 * time.Millisecond)
+	pause := 5 * time.Millisecond
+	if a.services > 1000 {
+		pause = 500 * time.Millisecond // a list of many services is work, too
+	}
+	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	end := time.After(patience)
 	for !cond() {
@@ -183,14 +231,22 @@ func (a *agent) await(what string, patience time.Duration, cond func() bool) err
 		case <-a.bench.ctx.Done():
 			return a.bench.ctx.Err()
 		case <-end:
-			text, err := os.ReadFile(filepath.Join(a.bench.dir, a.name+".log"))
-			return errors.Join(fmt.Errorf("waited %v in vain for %s; the agent printed:\n%s", patience, what, text[max(0, len(text)-2000):]), err)
+			return fmt.Errorf("waited %v in vain for %s; the agent printed:\n%s", patience, what, a.tail())
 		}
 	}
 	return nil
 }
 
-// record takes an agent's answers down for the bare server to give, and starts it.
+// tail is the last of what the agent printed.
+func (a *agent) tail() string {
+	text, err := os.ReadFile(filepath.Join(a.bench.dir, a.name+".log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-3000):])
+}
+
+// bareOf takes an agent's answers down for the bare server to give, and starts it.
 func (b *bench) bareOf(a *agent, service string) (*child, string, answer, error) {
 	full, err := a.get(service, "")
 	if err != nil {
