@@ -68,6 +68,8 @@ func Decode(data []byte) (Command, error) {
 		c = new(Edit)
 	case KindAudit:
 		c = new(Audit)
+	case KindCluster:
+		c = new(Cluster)
 	default:
 		return nil, unknown("kind %d", data[1])
 	}
@@ -99,6 +101,8 @@ func check(c Command) error {
 		return checkAccess(c.Rows)
 	case *Edit:
 		return checkEdit(c)
+	case *Cluster:
+		return checkCluster(c)
 	default:
 		return conf.Errorf(conf.CodeInternal, "encode a command of type %T", c)
 	}

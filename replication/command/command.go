@@ -15,6 +15,7 @@ const (
 	KindGenesis Kind = 1
 	KindEdit    Kind = 2
 	KindAudit   Kind = 3
+	KindCluster Kind = 4
 )
 
 func (k Kind) String() string {
@@ -25,12 +26,14 @@ func (k Kind) String() string {
 		return "edit"
 	case KindAudit:
 		return "audit"
+	case KindCluster:
+		return "cluster"
 	default:
 		return "unknown"
 	}
 }
 
-// Command is one of *Genesis, *Edit and *Audit.
+// Command is one of *Genesis, *Edit, *Audit and *Cluster.
 type Command interface {
 	Kind() Kind
 }

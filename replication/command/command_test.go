@@ -43,8 +43,29 @@ func samples() map[string]Command {
 		},
 		"edit-min": &Edit{Epoch: "e", At: at, Action: ActionSchema},
 		"audit":    &Audit{Rows: []conf.Access{{UserID: "", Action: "unauthorized", Service: "", Key: "", Timestamp: at}}},
+		"cluster": &Cluster{
+			At: at, By: "token-01234567",
+			Tokens: []JoinToken{
+				{ID: "k3", SecretHash: hashA, Role: conf.MemberServer, ExpiresAt: at, CreatedBy: "token-01234567", Uses: 1},
+				{ID: "k4", SecretHash: hashB, Role: conf.MemberSidecar, Service: "stt-worker"},
+			},
+			TokenRevokes: []string{"k1", "k2"},
+			Uses:         []TokenUse{{TokenID: "k3", NodeID: "node-2", KeyHash: hashB}},
+			Members: []Member{
+				{NodeID: "node-2", Role: conf.MemberServer, Addr: "10.0.0.2:2771", Version: "v0.3.0+<dirty>"},
+				{NodeID: "node-3", Role: conf.MemberSidecar, Service: "stt-worker"},
+			},
+			MemberRemoves: []string{"node-0"},
+			Audit:         []conf.Access{{UserID: "node-2", Action: "join", Success: true, Timestamp: at}},
+		},
+		"cluster-min": &Cluster{At: at},
 	}
 }
+
+var (
+	hashA = strings.Repeat("0a", 32)
+	hashB = strings.Repeat("b1", 32)
+)
 
 func TestGolden(t *testing.T) {
 	for name, c := range samples() {
@@ -107,7 +128,7 @@ func TestDecodeTakesDocumentsAsDeepAsTheEdgeDoes(t *testing.T) {
 }
 
 func TestDecodeUnknownVersion(t *testing.T) {
-	for _, data := range [][]byte{{0, 1, '{', '}'}, {2, 1, '{', '}'}, {255, 2}, {1, 0, '{', '}'}, {1, 4, '{', '}'}, {1, 255}} {
+	for _, data := range [][]byte{{0, 1, '{', '}'}, {2, 1, '{', '}'}, {255, 2}, {1, 0, '{', '}'}, {1, 5, '{', '}'}, {1, 255}} {
 		c, err := Decode(data)
 		if c != nil || !errors.Is(err, ErrUnknownVersion) || conf.CodeOf(err) != conf.CodeUnsupported || conf.HintOf(err) == "" {
 			t.Errorf("Decode(%v) = %v, %v, want ErrUnknownVersion with a hint", data, c, err)
@@ -138,6 +159,9 @@ func TestDecodeRefuses(t *testing.T) {
 		"other order":     "\x01\x01" + `{"at":"t","epoch":"e"}`,
 		"negative":        "\x01\x02" + `{"epoch":"e","at":"t","action":"put","updates":[{"service":"a","prev":-1,"version":0,"checksum":"","issued_at":"","signature":"","key_id":""}]}`,
 		"loose document":  "\x01\x02" + `{"epoch":"e","at":"t","action":"put","updates":[{"service":"a","prev":0,"version":1,"values":{ },"checksum":"","issued_at":"","signature":"","key_id":""}]}`,
+		"broken uses":     "\x01\x04" + `{"at":"t","tokens":[{"id":"a","secret_hash":"","role":"","uses":1.5}]}`,
+		"null tokens":     "\x01\x04" + `{"at":"t","tokens":null}`,
+		"unknown inside":  "\x01\x04" + `{"at":"t","members":[{"node_id":"a","role":"server","voter":true}]}`,
 		"kind of another": "\x01\x03" + good,
 	}
 	for name, data := range cases {
@@ -159,7 +183,33 @@ func TestEncodeRefuses(t *testing.T) {
 		f(e)
 		return e
 	}
+	cluster := func(f func(*Cluster)) *Cluster {
+		c := samples()["cluster"].(*Cluster)
+		f(c)
+		return c
+	}
 	cases := map[string]Command{
+		"time":              cluster(func(c *Cluster) { c.At = "2026-01-02T03:04:05Z" }),
+		"no time":           cluster(func(c *Cluster) { c.At = "" }),
+		"author no UTF-8":   cluster(func(c *Cluster) { c.By = "\xff" }),
+		"token id":          cluster(func(c *Cluster) { c.Tokens[0].ID = "a:b" }),
+		"token secret":      cluster(func(c *Cluster) { c.Tokens[0].SecretHash = "secret" }),
+		"token upper case":  cluster(func(c *Cluster) { c.Tokens[0].SecretHash = strings.ToUpper(hashA) }),
+		"token role":        cluster(func(c *Cluster) { c.Tokens[0].Role = "voter" }),
+		"token service":     cluster(func(c *Cluster) { c.Tokens[0].Service = "A b" }),
+		"token expiry":      cluster(func(c *Cluster) { c.Tokens[0].ExpiresAt = "tomorrow" }),
+		"token uses":        cluster(func(c *Cluster) { c.Tokens[0].Uses = -1 }),
+		"token no UTF-8":    cluster(func(c *Cluster) { c.Tokens[0].CreatedBy = "\xff" }),
+		"revoked id":        cluster(func(c *Cluster) { c.TokenRevokes[0] = "" }),
+		"use of no token":   cluster(func(c *Cluster) { c.Uses[0].TokenID = "" }),
+		"use of no node":    cluster(func(c *Cluster) { c.Uses[0].NodeID = "../x" }),
+		"use without key":   cluster(func(c *Cluster) { c.Uses[0].KeyHash = "" }),
+		"member id":         cluster(func(c *Cluster) { c.Members[0].NodeID = strings.Repeat("x", 64) }),
+		"member role":       cluster(func(c *Cluster) { c.Members[0].Role = "" }),
+		"member service":    cluster(func(c *Cluster) { c.Members[1].Service = "A b" }),
+		"member no UTF-8":   cluster(func(c *Cluster) { c.Members[0].Addr = "\xff" }),
+		"removed id":        cluster(func(c *Cluster) { c.MemberRemoves[0] = "a b" }),
+		"join no UTF-8":     cluster(func(c *Cluster) { c.Audit[0].UserID = "\xff" }),
 		"nil":               nil,
 		"loose document":    edit(func(e *Edit) { e.Updates[0].Config = json.RawMessage(`{"a": 1}`) }),
 		"broken document":   edit(func(e *Edit) { e.Updates[0].Values = json.RawMessage(`{`) }),
