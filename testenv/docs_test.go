@@ -80,6 +80,15 @@ func TestDocs(t *testing.T) {
 	}
 }
 
+// preamble ends a stream (curl -N) after a second, as its reader would with Ctrl-C.
+const preamble = `curl() {
+	case " $* " in
+	*" -N "*) timeout 1 curl "$@" || [ $? = 124 ] ;;
+	*) command curl -sS "$@" ;;
+	esac
+}
+`
+
 // runBlocks gives each block to a shell, in one directory and one environment. The
 // ports of the text are replaced by free ones, so that pages run side by side and
 // beside an agent of the developer's own.
@@ -120,7 +129,7 @@ func runBlocks(t *testing.T, blocks []string) {
 	}
 	Await(t, "holdfast dev to work normally", health)
 	for i, block := range blocks {
-		p := Spawn(t, dir, env, "sh", "-e", "-c", renumber.Replace(block))
+		p := Spawn(t, dir, env, "sh", "-e", "-c", preamble+renumber.Replace(block))
 		if code := p.Wait(t, "block "+strconv.Itoa(i+1)); code != 0 {
 			t.Errorf("block %d ended with code %d:\n%s\nIt printed:\n%s\nThe agent printed:\n%s",
 				i+1, code, block, p.Output(), dev.Transcript().Tail(15))
