@@ -1,0 +1,185 @@
+package replication
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	autopilot "github.com/hashicorp/raft-autopilot"
+)
+
+// NodeStats is what another member says of its log.
+type NodeStats struct {
+	LastTerm    uint64
+	LastIndex   uint64
+	LastContact time.Duration
+}
+
+// AutopilotOptions say who may vote, and how many.
+type AutopilotOptions struct {
+	Voters    int           // at most so many voters
+	DeadAfter time.Duration // a member that was not reached for so long is removed; 0 = never
+	Stable    time.Duration // how long a member must be healthy before it votes; default 2 s
+
+	// Stats asks a member; it is called by autopilot's goroutines, and calls
+	// overlap. An error means that the member cannot be reached.
+	Stats func(ctx context.Context, id, addr string) (NodeStats, error)
+	// Eligible says whether a member may ever vote. It must not block.
+	Eligible func(id string) bool
+	// Removed is told of each member that autopilot takes out.
+	Removed func(id string)
+}
+
+// pilot keeps the voters of a group healthy while this member leads it.
+type pilot struct {
+	m *Member
+	o AutopilotOptions
+
+	mu   sync.Mutex
+	seen map[raft.ServerID]time.Time // when a member was last reached
+}
+
+// Autopilot keeps the membership right until ctx ends: healthy servers vote, up
+// to Voters of them; dead voters are replaced, dead members removed. It is run
+// by the leader, for as long as it leads, on a goroutine of the caller's.
+func (m *Member) Autopilot(ctx context.Context, o AutopilotOptions) {
+	if o.Stable == 0 {
+		o.Stable = 2 * time.Second
+	}
+	p := &pilot{m: m, o: o, seen: map[raft.ServerID]time.Time{}}
+	ap := autopilot.New(m.raft, p, autopilot.WithLogger(newHCLog(m.log)), autopilot.WithPromoter(promoter{autopilot.DefaultPromoter(), p}),
+		autopilot.WithUpdateInterval(time.Second), autopilot.WithReconcileInterval(2*time.Second))
+	ap.Start(ctx)
+	<-ctx.Done()
+	<-ap.Stop()
+}
+
+// AutopilotConfig implements autopilot.ApplicationIntegration.
+func (p *pilot) AutopilotConfig() *autopilot.Config {
+	return &autopilot.Config{
+		CleanupDeadServers: p.o.DeadAfter > 0, LastContactThreshold: 5 * time.Second, MaxTrailingLogs: 1024,
+		MinQuorum: 3, ServerStabilizationTime: p.o.Stable,
+	}
+}
+
+// NotifyState implements autopilot.ApplicationIntegration.
+func (p *pilot) NotifyState(*autopilot.State) {}
+
+// FetchServerStats implements autopilot.ApplicationIntegration: it asks all
+// members at once.
+func (p *pilot) FetchServerStats(ctx context.Context, servers map[raft.ServerID]*autopilot.Server) map[raft.ServerID]*autopilot.ServerStats {
+	out := map[raft.ServerID]*autopilot.ServerStats{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for id, s := range servers {
+		wg.Go(func() {
+			var st NodeStats
+			if id == p.m.id {
+				last, _ := p.m.Indexes()
+				st = NodeStats{LastTerm: p.m.Term(), LastIndex: last}
+			} else {
+				var err error
+				if st, err = p.o.Stats(ctx, string(id), string(s.Address)); err != nil {
+					return
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			out[id] = &autopilot.ServerStats{LastContact: st.LastContact, LastTerm: st.LastTerm, LastIndex: st.LastIndex}
+		})
+	}
+	wg.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id := range out {
+		p.seen[id] = time.Now()
+	}
+	return out
+}
+
+// KnownServers implements autopilot.ApplicationIntegration. A member that was not
+// reached for DeadAfter counts as failed.
+func (p *pilot) KnownServers() map[raft.ServerID]*autopilot.Server {
+	servers, _, err := p.m.Servers()
+	if err != nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := map[raft.ServerID]*autopilot.Server{}
+	for _, s := range servers {
+		id := raft.ServerID(s.ID)
+		if _, ok := p.seen[id]; !ok {
+			p.seen[id] = time.Now() // unknown so far: its time runs from now
+		}
+		status := autopilot.NodeAlive
+		if p.o.DeadAfter > 0 && time.Since(p.seen[id]) > p.o.DeadAfter {
+			status = autopilot.NodeFailed
+		}
+		out[id] = &autopilot.Server{
+			ID: id, Name: s.ID, Address: raft.ServerAddress(s.Addr), NodeStatus: status, RaftVersion: 3,
+			IsLeader: id == p.m.id, NodeType: autopilot.NodeVoter,
+		}
+	}
+	return out
+}
+
+// RemoveFailedServer implements autopilot.ApplicationIntegration.
+func (p *pilot) RemoveFailedServer(s *autopilot.Server) {
+	p.m.spawn(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
+		defer cancel()
+		if err := p.m.Remove(ctx, string(s.ID)); err != nil {
+			p.m.log.Warn("a dead member was not removed", "node", s.ID, "err", err)
+			return
+		}
+		p.m.log.Warn("removed a dead member", "node", s.ID, "dead_for", p.o.DeadAfter)
+		if p.o.Removed != nil {
+			p.o.Removed(string(s.ID))
+		}
+	})
+}
+
+// promoter is autopilot's own, held to the members that may vote and to their number.
+type promoter struct {
+	autopilot.Promoter
+	p *pilot
+}
+
+// CalculatePromotionsAndDemotions implements autopilot.Promoter.
+func (r promoter) CalculatePromotionsAndDemotions(c *autopilot.Config, s *autopilot.State) autopilot.RaftChanges {
+	changes := r.Promoter.CalculatePromotionsAndDemotions(c, s)
+	healthy := 0
+	var dead []raft.ServerID
+	for id, srv := range s.Servers {
+		if srv.State != autopilot.RaftLeader && srv.State != autopilot.RaftVoter {
+			continue
+		}
+		if srv.Health.Healthy {
+			healthy++
+		} else if !srv.Health.StableSince.IsZero() && time.Since(srv.Health.StableSince) > 10*time.Second {
+			dead = append(dead, id)
+		}
+	}
+	free := r.p.o.Voters - len(s.Voters)
+	var promote []raft.ServerID
+	for _, id := range changes.Promotions {
+		if !r.p.o.Eligible(string(id)) {
+			continue
+		}
+		if free <= 0 && len(dead) > 0 && healthy > len(s.Voters)/2 {
+			// A dead voter makes room: it comes back as a non-voter.
+			changes.Demotions = append(changes.Demotions, dead[0])
+			dead = dead[1:]
+			free++
+		}
+		if free <= 0 {
+			break
+		}
+		promote = append(promote, id)
+		free--
+	}
+	changes.Promotions = promote
+	return changes
+}
