@@ -55,8 +55,10 @@ func (a *app) newAgent(ctx context.Context, o agent.Options) (*agent.Agent, erro
 		for _, line := range w.Lines() {
 			fmt.Fprintln(a.out, line)
 		}
-		e := conf.Errorf(conf.CodeInternal, "%w", err)
-		return nil, e.WithHint("put the lines above into %s or into the environment, then start again; they are not shown a second time", o.EnvFile)
+		return nil, &conf.Error{
+			Code: conf.CodeInternal, Message: err.Error(),
+			Hint: "put the lines above into " + o.EnvFile + " or into the environment, then start again: they are not shown a second time",
+		}
 	}
 	return ag, err
 }

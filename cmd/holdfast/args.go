@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -68,7 +69,10 @@ func (a *app) readFile(name string, limit int) ([]byte, error) {
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			return nil, conf.Errorf(conf.CodeUsage, "%w", err).WithHint("name a readable file, or - for standard input")
+			if pe, ok := errors.AsType[*fs.PathError](err); ok {
+				err = pe.Err
+			}
+			return nil, conf.Errorf(conf.CodeUsage, "cannot read %s: %w", name, err).WithHint("name a readable file, or - for standard input")
 		}
 		defer f.Close()
 		r = f

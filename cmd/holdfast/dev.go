@@ -128,10 +128,10 @@ func (a *app) welcome(ctx context.Context, info agent.Info, o agent.Options) {
 	}
 	p := func(format string, args ...any) { fmt.Fprintf(a.out, format+"\n", args...) }
 	p("Holdfast is ready.\n")
-	p("  local API  %s   what services read, without a token", info.LocalURL)
-	p("  admin API  %s   reads and changes everything, with a token", info.AdminURL)
+	p("  local API  %-25s  what services read, without a token", info.LocalURL)
+	p("  admin API  %-25s  reads and changes everything, with a token", info.AdminURL)
 	if info.Socket != "" {
-		p("  socket     %s   the local API again", info.Socket)
+		p("  socket     %-25s  the local API again", info.Socket)
 	}
 	p("  data       %s", o.DataDir)
 	services := waitForServices(ctx, info, o, read)
@@ -141,7 +141,7 @@ func (a *app) welcome(ctx context.Context, info agent.Info, o agent.Options) {
 	case len(services) > 0:
 		p("  services   %s", strings.Join(services, ", "))
 	}
-	p("\nTokens, %s:\n", tokensFrom(info, o))
+	p("\nTokens, %s:", tokensFrom(info, o))
 	p("  read   %s", orNone(read))
 	p("  write  %s", orNone(write))
 	a.examples(info, services, read, write)
