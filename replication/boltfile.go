@@ -13,6 +13,7 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
 // Names of the buckets that raft-boltdb keeps.
@@ -54,7 +55,7 @@ func openBolt(ctx context.Context, path string, timeout time.Duration) (*raftbol
 	switch {
 	case err == nil:
 		return st, nil
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bbolterrors.ErrTimeout):
 		return nil, errLocked(path)
 	default:
 		return nil, storageError(err, "cannot open %s", path)

@@ -79,11 +79,8 @@ func strayTerm(t *testing.T, guard bool) (stored, led uint64) {
 	f := r.Apply([]byte("x"), patience)
 	_ = f.Error()
 	var l raft.Log
-	for i := f.Index(); i > 0; {
-		if err := logs.GetLog(i, &l); err == nil && string(l.Data) == "x" {
-			return l.Term, led
-		}
-		break
+	if i := f.Index(); i > 0 && logs.GetLog(i, &l) == nil && string(l.Data) == "x" {
+		return l.Term, led
 	}
 	return 0, led
 }

@@ -441,7 +441,7 @@ func TestFlipsInTheLogsFile(t *testing.T) {
 				return
 			}
 			n.lead(t)
-			switch v := version(t, n.st, "router"); {
+			switch {
 			case keep:
 				if n.st.Digest() != digest {
 					t.Fatal("the store changed")
@@ -451,7 +451,7 @@ func TestFlipsInTheLogsFile(t *testing.T) {
 				if err := n.Barrier(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				v = version(t, n.st, "router")
+				v := version(t, n.st, "router")
 				// Without the store nothing proves the very last transaction of the file:
 				// a flip in its newest meta page takes it back as a torn write would.
 				if v < versions-1 {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -105,7 +106,7 @@ func TestSnapshotIsPinned(t *testing.T) {
 	if !bytes.Equal(want, got.Bytes()) {
 		t.Error("later writes are in the snapshot")
 	}
-	if sn.Close() != nil || sn.Close() != nil {
+	if err := errors.Join(sn.Close(), sn.Close()); err != nil {
 		t.Error("Close must be harmless twice")
 	}
 	if _, err := sn.WriteTo(&got); err == nil {
