@@ -223,7 +223,7 @@ type change struct{ at, by string }
 func lastChanges(ctx context.Context, q querier, service string) (map[string]change, error) {
 	// With max(), the other columns are those of the row that has the maximum.
 	rows, err := q.QueryContext(ctx, "SELECT key, changed_at, coalesce(changed_by, ''), max(id) FROM config_history "+
-		"INDEXED BY idx_config_history_service_key WHERE service = ? GROUP BY key", service)
+		"INDEXED BY idx_config_history_service WHERE service = ? GROUP BY key", service)
 	if err != nil {
 		return nil, err
 	}

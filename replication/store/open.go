@@ -51,11 +51,10 @@ type Store struct {
 // Connections and caches are small: the read path of services is in memory, and
 // idle memory counts on the small machines that agents run on.
 const (
-	maxReaders   = 6
-	idleReaders  = 1
-	readerCache  = 2048 // KiB
-	writerCache  = 8192 // KiB
-	truncateOver = 32 << 20
+	maxReaders  = 6
+	idleReaders = 1
+	readerCache = 2048 // KiB
+	writerCache = 8192 // KiB
 )
 
 // Open opens the store at opts.Path, or makes an empty one, and verifies it
@@ -164,6 +163,9 @@ func (s *Store) prepareFile() (int64, error) {
 	if !st.Mode().IsRegular() {
 		return 0, corrupt("%s is not a file", path)
 	}
+	if st.Size() > 0 && st.Size() < page {
+		return 0, corrupt("%s has %d bytes", path, st.Size()) // SQLite would take it for an empty one
+	}
 	if st.Mode().Perm()&0o077 != 0 {
 		if err := f.Chmod(0o600); err != nil {
 			return 0, s.fileFault(err)
@@ -231,29 +233,6 @@ func (s *Store) Present() error {
 		case !os.SameFile(st, s.files[i]):
 			return corrupt("%s was replaced while it was open", p)
 		}
-	}
-	return nil
-}
-
-// Checkpoint moves what it can from the WAL into the database without holding up
-// writers or readers. Call it now and then; SQLite's own checkpoints are off. Do
-// not call it while a replication tool owns the checkpoints of the file.
-func (s *Store) Checkpoint(ctx context.Context) error {
-	db, err := sql.Open("sqlite", s.dsn(false))
-	if err != nil {
-		return s.fault("checkpoint", err)
-	}
-	defer db.Close()
-	if _, err := db.ExecContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
-		return s.fault("checkpoint", err)
-	}
-	if st, err := os.Stat(s.walPath()); err != nil || st.Size() <= truncateOver {
-		return nil //nolint:nilerr // Present tells about a file that is gone
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, err := db.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
-		return s.fault("checkpoint", err)
 	}
 	return nil
 }

@@ -41,57 +41,77 @@ func (f *filter) where() string {
 	return " WHERE " + strings.Join(f.conds, " AND ")
 }
 
-// historyQuery builds the part of a query over config_history behind FROM. The
-// index is named, because the planner knows nothing of how rows are spread: each
-// of them ends in changed_at, so a page is read in order and never sorted.
-func historyQuery(hf conf.HistoryFilter) (string, filter) {
-	var f filter
-	index := "idx_config_history_time"
-	switch {
-	case hf.Service != "" && hf.Key != "":
-		index = "idx_config_history_service_key"
-	case hf.Service != "" && hf.Version != 0:
-		index = "idx_config_history_service_version"
-	case hf.Service != "":
-		index = "idx_config_history_service_time"
-	case hf.Key != "":
-		index = "idx_config_history_key"
-	case hf.User != "":
-		index = "idx_config_history_user"
-	}
-	if hf.Service != "" {
-		f.add("service = ?", hf.Service)
-	}
-	if hf.Key != "" {
-		f.add("key = ?", hf.Key)
-	}
-	if hf.User != "" {
-		f.add("changed_by = ?", hf.User)
-	}
-	if hf.Version != 0 {
-		f.add("version = ?", int64(hf.Version)) //nolint:gosec // a stored version fits
-	}
-	if hf.Since != "" {
-		f.add("changed_at >= ?", hf.Since)
-	}
-	if hf.Until != "" {
-		f.add("changed_at <= ?", hf.Until)
-	}
-	return "config_history INDEXED BY " + index + f.where(), f
+// logQuery is how a page of a log is read. The index is named, because the
+// planner knows nothing of how rows are spread. Each index is followed by the
+// rowid, which is the order of the log, so what one value selects needs no sort.
+type logQuery struct {
+	table, index, order string
+	filter
 }
 
-// History lists changes of keys, the newest first.
+// from is the part behind FROM; the log as a whole needs no index.
+func (l *logQuery) from() string {
+	if l.index == "" {
+		return l.table + l.where()
+	}
+	return l.table + " INDEXED BY " + l.index + l.where()
+}
+
+func (l *logQuery) count() string { return "SELECT count(*) FROM " + l.from() }
+
+// page finds the ids first: they come from the index alone where it has all the
+// columns that are asked for, and a page deep in the log costs no rows.
+func (l *logQuery) page(columns string) string {
+	return "SELECT " + columns + " FROM (SELECT id AS found FROM " + l.from() + " ORDER BY " + l.order + " LIMIT ? OFFSET ?) CROSS JOIN " +
+		l.table + " ON id = found ORDER BY " + l.order
+}
+
+func historyQuery(hf conf.HistoryFilter) *logQuery {
+	l := &logQuery{table: "config_history", order: "id DESC"}
+	switch {
+	case hf.Key != "":
+		l.index = "idx_config_history_key"
+	case hf.Service != "":
+		l.index = "idx_config_history_service"
+	case hf.User != "":
+		l.index = "idx_config_history_user"
+	case hf.Since != "" || hf.Until != "":
+		l.index, l.order = "idx_config_history_time", "changed_at DESC, id DESC"
+	}
+	if hf.Service != "" {
+		l.add("service = ?", hf.Service)
+	}
+	if hf.Key != "" {
+		l.add("key = ?", hf.Key)
+	}
+	if hf.User != "" {
+		l.add("changed_by = ?", hf.User)
+	}
+	if hf.Version != 0 {
+		l.add("version = ?", int64(hf.Version)) //nolint:gosec // a stored version fits
+	}
+	if hf.Since != "" {
+		l.add("changed_at >= ?", hf.Since)
+	}
+	if hf.Until != "" {
+		l.add("changed_at <= ?", hf.Until)
+	}
+	return l
+}
+
+const historyColumns = "id, service, key, old_value_json, new_value_json, version, action, changed_at, coalesce(changed_by, ''), coalesce(change_reason, '')"
+
+// History lists changes of keys, the newest first: in the order of the log, and
+// when nothing but times is asked for in the order of the times.
 func (s *Store) History(ctx context.Context, hf conf.HistoryFilter) (conf.HistoryPage, error) {
-	from, f := historyQuery(hf)
+	l := historyQuery(hf)
 	limit, offset := window(hf.Limit, hf.Offset)
 	page := conf.HistoryPage{Results: []conf.HistoryEntry{}}
 	err := s.read(ctx, "read the history", func(q querier) error {
-		if err := q.QueryRowContext(ctx, "SELECT count(*) FROM "+from, f.args...).Scan(&page.Total); err != nil {
+		if err := q.QueryRowContext(ctx, l.count(), l.args...).Scan(&page.Total); err != nil {
 			return err
 		}
-		rows, err := q.QueryContext(ctx, "SELECT id, service, key, old_value_json, new_value_json, version, action, changed_at, "+
-			"coalesce(changed_by, ''), coalesce(change_reason, '') FROM "+from+" ORDER BY changed_at DESC, id DESC LIMIT ? OFFSET ?",
-			append(f.args, limit, offset)...)
+		rows, err := q.QueryContext(ctx, l.page(historyColumns), append(l.args, limit, offset)...)
 		if err != nil {
 			return err
 		}
@@ -110,47 +130,48 @@ func (s *Store) History(ctx context.Context, hf conf.HistoryFilter) (conf.Histor
 	return page, err
 }
 
-// accessQuery is historyQuery for the access log.
-func accessQuery(af conf.AccessFilter) (string, filter) {
-	var f filter
-	index := "idx_access_log_time"
+func accessQuery(af conf.AccessFilter) *logQuery {
+	l := &logQuery{table: "access_log", order: "id DESC"}
 	switch {
 	case af.User != "":
-		index = "idx_access_log_user_time"
+		l.index = "idx_access_log_user"
 	case af.Service != "":
-		index = "idx_access_log_service_time"
+		l.index = "idx_access_log_service"
 	case af.Action != "":
-		index = "idx_access_log_action_time"
+		l.index = "idx_access_log_action"
+	case af.Since != "" || af.Until != "":
+		l.index, l.order = "idx_access_log_time", "timestamp DESC, id DESC"
 	}
 	if af.User != "" {
-		f.add("user_id = ?", af.User)
+		l.add("user_id = ?", af.User)
 	}
 	if af.Service != "" {
-		f.add("service = ?", af.Service)
+		l.add("service = ?", af.Service)
 	}
 	if af.Action != "" {
-		f.add("action = ?", af.Action)
+		l.add("action = ?", af.Action)
 	}
 	if af.Since != "" {
-		f.add("timestamp >= ?", af.Since)
+		l.add("timestamp >= ?", af.Since)
 	}
 	if af.Until != "" {
-		f.add("timestamp <= ?", af.Until)
+		l.add("timestamp <= ?", af.Until)
 	}
-	return "access_log INDEXED BY " + index + f.where(), f
+	return l
 }
 
-// AccessLog lists who did what, the newest first.
+const accessColumns = "id, coalesce(user_id, ''), action, coalesce(service, ''), coalesce(key, ''), success, coalesce(reason, ''), timestamp"
+
+// AccessLog lists who did what, the newest first, in the orders of History.
 func (s *Store) AccessLog(ctx context.Context, af conf.AccessFilter) (conf.AccessPage, error) {
-	from, f := accessQuery(af)
+	l := accessQuery(af)
 	limit, offset := window(af.Limit, af.Offset)
 	page := conf.AccessPage{Results: []conf.Access{}}
 	err := s.read(ctx, "read the access log", func(q querier) error {
-		if err := q.QueryRowContext(ctx, "SELECT count(*) FROM "+from, f.args...).Scan(&page.Total); err != nil {
+		if err := q.QueryRowContext(ctx, l.count(), l.args...).Scan(&page.Total); err != nil {
 			return err
 		}
-		rows, err := q.QueryContext(ctx, "SELECT id, coalesce(user_id, ''), action, coalesce(service, ''), coalesce(key, ''), success, "+
-			"coalesce(reason, ''), timestamp FROM "+from+" ORDER BY timestamp DESC, id DESC LIMIT ? OFFSET ?", append(f.args, limit, offset)...)
+		rows, err := q.QueryContext(ctx, l.page(accessColumns), append(l.args, limit, offset)...)
 		if err != nil {
 			return err
 		}

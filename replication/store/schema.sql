@@ -60,11 +60,8 @@ CREATE TABLE config_history (
 );
 CREATE INDEX idx_config_history_service ON config_history(service);
 CREATE INDEX idx_config_history_time ON config_history(changed_at);
-CREATE INDEX idx_config_history_service_time ON config_history(service, changed_at);
-CREATE INDEX idx_config_history_service_key ON config_history(service, key, changed_at);
-CREATE INDEX idx_config_history_service_version ON config_history(service, version, changed_at);
-CREATE INDEX idx_config_history_key ON config_history(key, changed_at);
-CREATE INDEX idx_config_history_user ON config_history(changed_by, changed_at);
+CREATE INDEX idx_config_history_key ON config_history(key, service);
+CREATE INDEX idx_config_history_user ON config_history(changed_by);
 
 CREATE TABLE encrypted_secrets (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -92,9 +89,8 @@ CREATE TABLE access_log (
 );
 CREATE INDEX idx_access_log_time ON access_log(timestamp);
 CREATE INDEX idx_access_log_user ON access_log(user_id);
-CREATE INDEX idx_access_log_user_time ON access_log(user_id, timestamp);
-CREATE INDEX idx_access_log_service_time ON access_log(service, timestamp);
-CREATE INDEX idx_access_log_action_time ON access_log(action, timestamp);
+CREATE INDEX idx_access_log_service ON access_log(service);
+CREATE INDEX idx_access_log_action ON access_log(action);
 
 CREATE TABLE schemas (
     service TEXT PRIMARY KEY,

@@ -56,7 +56,11 @@ func (s *Store) Search(ctx context.Context, req conf.SearchRequest) (conf.Search
 		if offset = max(0, offset-inKey); limit == 0 || offset >= rest {
 			return nil
 		}
-		return m.page(ctx, q, "("+m.all+") NOT ("+m.key+")", rest, limit, offset, &page)
+		expr := m.all
+		if inKey > 0 {
+			expr = "(" + m.all + ") NOT (" + m.key + ")"
+		}
+		return m.page(ctx, q, expr, rest, limit, offset, &page)
 	})
 	if isIndexDamage(err) {
 		err = corrupt("the full-text index is damaged: %w", err).WithHint("restart the agent: it makes the index again")

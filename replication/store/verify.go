@@ -5,14 +5,16 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
+	"os"
 	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// fullCheckBelow is the size of a file up to which Open lets SQLite check every
-// page. Above, checking the inside of the full-text index, which is derived and
-// by far the largest part, would take longer than everything else together.
+// fullCheckBelow is the size of a file up to which SQLite checks every page.
+// Above, checking the inside of the full-text index, which is derived and by far
+// the largest part, would take longer than everything else together: then the
+// trees of all tables are checked, but neither that nor the list of free pages.
 const fullCheckBelow = 64 << 20
 
 // page is SQLite's page size, which is also the size of a file without a table.
@@ -55,6 +57,13 @@ func (s *Store) create(ctx context.Context) error {
 			return err
 		}
 	}
+	// Merging the index is left to Checkpoint. Only when nobody calls it, and this
+	// many changes left a segment each, one of them merges those.
+	for _, set := range []string{"'automerge', 0", "'crisismerge', 64"} {
+		if _, err := s.w.conn.ExecContext(ctx, "INSERT INTO items_fts (items_fts, rank) VALUES ("+set+")"); err != nil {
+			return err
+		}
+	}
 	st := &state{}
 	if err := s.w.writeMeta(ctx, s.dig, st, st); err != nil {
 		return err
@@ -63,10 +72,15 @@ func (s *Store) create(ctx context.Context) error {
 	return nil
 }
 
-// Verify proves what the file holds: SQLite's own check of every page, the
-// digest of every covered row, their sum, the model hash and the derived items.
+// Verify proves what the file holds, as Open does: SQLite's own check of the
+// pages, the digest of every covered row, their sum, the model hash and the
+// derived items. Writes go on meanwhile.
 func (s *Store) Verify(ctx context.Context) error {
-	st, derived, err := s.verify(ctx, true)
+	size := int64(0)
+	if f, err := os.Stat(s.opts.Path); err == nil {
+		size = f.Size()
+	}
+	st, derived, err := s.verify(ctx, size < fullCheckBelow)
 	switch {
 	case err != nil:
 		return s.fault("verify", err)
@@ -81,8 +95,8 @@ func (s *Store) Verify(ctx context.Context) error {
 // verify reads with two connections at once, because one core is not enough to
 // be quick over a large store. derived says whether the items are as they should be.
 func (s *Store) verify(ctx context.Context, full bool) (st *state, derived bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	s.mu.Lock()
 	a, aDone, err := s.readTx(ctx)
 	if err != nil {
@@ -97,35 +111,27 @@ func (s *Store) verify(ctx context.Context, full bool) (st *state, derived bool,
 	}
 	defer bDone()
 
-	type found struct {
-		ok    bool
-		items sum
-		count int64
-		err   error
-	}
-	other := make(chan found, 1)
+	pages := make(chan bool, 1)
 	go func() {
-		var f found
-		if f.ok, f.err = checkPages(ctx, a, full); f.err == nil {
-			f.items, f.count, f.err = itemsDigest(ctx, a)
+		ok, err := checkPages(ctx, a, full)
+		if err != nil {
+			cancel(err)
 		}
-		if f.err != nil {
-			cancel()
-		}
-		other <- f
+		pages <- ok
 	}()
-	st, err = s.verifyRows(ctx, b)
+	var items sum
+	var count int64
+	if st, err = s.verifyRows(ctx, b); err == nil {
+		items, count, err = itemsDigest(ctx, b)
+	}
 	if err != nil {
-		cancel()
+		cancel(err)
 	}
-	f := <-other
-	switch {
-	case f.err != nil && (err == nil || conf.CodeOf(s.fault("", err)) != conf.CodeCorrupt):
-		return nil, false, f.err
-	case err != nil:
-		return nil, false, err
+	ok := <-pages
+	if err := context.Cause(ctx); err != nil {
+		return nil, false, err // the first one; it stopped the other
 	}
-	return st, f.ok && f.items == st.items && f.count == st.itemCount, nil
+	return st, ok && items == st.items && count == st.itemCount, nil
 }
 
 // readTx begins a transaction on a connection of its own and pins what it sees.

@@ -1,0 +1,178 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/holdfast-config/holdfast/replication/command"
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+var benchWords = []string{"threshold", "timeout", "model", "voice", "retries", "path", "limit", "window", "buffer", "rate"}
+
+// benchDoc is a document of 50 keys, about 1.2 KB.
+func benchDoc(service, change int) string {
+	var b strings.Builder
+	b.WriteByte('{')
+	for k := range 50 {
+		if k > 0 {
+			b.WriteByte(',')
+		}
+		v := service
+		if k == 7 {
+			v = change
+		}
+		fmt.Fprintf(&b, `"%s_%s_%02d":"value-%d"`, benchWords[k%10], benchWords[k/10], k, v)
+	}
+	b.WriteByte('}')
+	return b.String()
+}
+
+func benchSchema() string {
+	var b strings.Builder
+	b.WriteByte('{')
+	for k := range 50 {
+		if k > 0 {
+			b.WriteByte(',')
+		}
+		c := "simple"
+		if k%3 == 0 {
+			c = "advanced"
+		}
+		fmt.Fprintf(&b, `"%s_%s_%02d":{"c":"%s","d":"The %s of the %s of this service","h":"Raise it when the %s is too low"}`,
+			benchWords[k%10], benchWords[k/10], k, c, benchWords[k%10], benchWords[k/10], benchWords[k%10])
+	}
+	b.WriteByte('}')
+	return b.String()
+}
+
+func fill(tb testing.TB, d *driver, services int) {
+	tb.Helper()
+	schema := benchSchema()
+	for i := 0; i < services; i += 100 {
+		e := d.edit(command.ActionPut)
+		for j := i; j < min(i+100, services); j++ {
+			name := fmt.Sprintf("service-%05d", j)
+			e.Updates = append(e.Updates, put(name, 0, benchDoc(j, 0)))
+			e.Schemas = append(e.Schemas, schemaOf(name, schema))
+		}
+		d.ok(e)
+	}
+	if err := d.s.Checkpoint(context.Background()); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// BenchmarkApply changes one key of one service. Its cost must not follow the
+// number of services.
+func BenchmarkApply(b *testing.B) {
+	for _, n := range []int{10, 10000} {
+		b.Run(fmt.Sprintf("services=%d", n), func(b *testing.B) {
+			s := openNew(b)
+			d := newDriver(b, s)
+			fill(b, d, n)
+			versions := map[string]uint64{}
+			i := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				svc := (i * 7919) % n
+				i++
+				name := fmt.Sprintf("service-%05d", svc)
+				d.ok(d.edit(command.ActionPatch, put(name, 1+versions[name], benchDoc(svc, i))))
+				versions[name]++
+			}
+		})
+	}
+}
+
+// BenchmarkSearch searches 100,000 items.
+func BenchmarkSearch(b *testing.B) {
+	s := openNew(b)
+	fill(b, newDriver(b, s), 2000)
+	advanced := conf.Advanced
+	one := "service-01234"
+	for name, req := range map[string]conf.SearchRequest{
+		"rare":             {Query: "value-1234"},
+		"common":           {Query: "service"},
+		"common-in-text":   {Query: "the"},
+		"key":              {Query: "threshold"},
+		"two-words":        {Query: "threshold value-77"},
+		"short":            {Query: "th"},
+		"nothing":          {Query: "no such text anywhere"},
+		"common-advanced":  {Query: "service", Complexity: &advanced},
+		"common-service":   {Query: "the", Service: &one},
+		"common-last-page": {Query: "service", Offset: 99900},
+		"list":             {},
+		"list-advanced":    {Complexity: &advanced},
+		"list-service":     {Service: &one},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := s.Search(b.Context(), req); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkOpen verifies 10,000 services of 50 keys, and reads them.
+func BenchmarkOpen(b *testing.B) {
+	s := openNew(b)
+	fill(b, newDriver(b, s), 10000)
+	path := s.opts.Path
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	b.Run("open", func(b *testing.B) {
+		for b.Loop() {
+			s, err := Open(b.Context(), testOptions(path))
+			if err != nil {
+				b.Fatal(err)
+			}
+			_ = s.Close()
+		}
+	})
+	s, err := Open(b.Context(), testOptions(path))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	b.Run("verify", func(b *testing.B) {
+		for b.Loop() {
+			if err := s.Verify(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("records", func(b *testing.B) {
+		for b.Loop() {
+			n := 0
+			err := s.Records(b.Context(), func(*conf.Record) error { n++; return nil })
+			if err != nil || n != 10000 {
+				b.Fatal(n, err)
+			}
+		}
+	})
+	b.Run("snapshot", func(b *testing.B) {
+		for b.Loop() {
+			sn, err := s.Snapshot(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := sn.WriteTo(new(counter)); err != nil {
+				b.Fatal(err)
+			}
+			_ = sn.Close()
+		}
+	})
+}
+
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
+}
