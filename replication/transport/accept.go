@@ -1,0 +1,255 @@
+package transport
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+// accept is the accept loop. It does nothing that waits for a connection.
+func (t *Transport) accept() {
+	const shortest, longest = 5 * time.Millisecond, time.Second
+	var pause time.Duration
+	for {
+		raw, err := t.ln.Accept()
+		if err == nil {
+			pause = 0
+			t.enter(raw)
+			continue
+		}
+		if t.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			return
+		}
+		// Out of file descriptors, mostly: closing connections will help.
+		pause = min(max(2*pause, shortest), longest)
+		t.log.Warn("cannot accept a connection to the cluster port", "err", err, "again_in", pause)
+		wait := time.NewTimer(pause)
+		select {
+		case <-wait.C:
+		case <-t.ctx.Done():
+			wait.Stop()
+			return
+		}
+	}
+}
+
+func (t *Transport) enter(raw net.Conn) {
+	p, reason := t.gate.enter(raw)
+	if reason != "" {
+		_ = raw.Close()
+		t.refused(Refused{Reason: reason, Source: raw.RemoteAddr().String()})
+		return
+	}
+	if tcp, ok := raw.(*net.TCPConn); ok {
+		_ = tcp.SetKeepAliveConfig(keepAlive)
+	}
+	t.wg.Go(func() { t.greet(raw, p) })
+}
+
+// greet takes a connection from its first byte to its hand-over.
+func (t *Transport) greet(raw net.Conn, p *pass) {
+	h := &handshake{t: t, trust: t.trust.Load()}
+	end := time.Now().Add(t.opts.Limits.Handshake)
+	c, err := h.run(raw, p, end)
+	if err == nil {
+		if err = t.handOver(c, end); err == nil {
+			t.stats.accept(h.proto)
+			return
+		}
+		c.abort()
+	}
+	_ = raw.Close()
+	reason := reasonOf(err)
+	switch {
+	case p.wasEvicted():
+		reason = ReasonCrowded
+	case t.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+		reason = ReasonShutdown
+	}
+	p.done()
+	r := Refused{Reason: reason, Protocol: h.proto, Source: raw.RemoteAddr().String(), Peer: h.peer, Err: err}
+	if reason == ReasonRefusedUs && h.proto == ProtoJoin {
+		r.Token = TokenForeign // the joiner has found another CA than its token names
+	}
+	t.refused(r)
+}
+
+// handshake is the state of one, for the callbacks of crypto/tls. Its goroutine is
+// the only one that touches it.
+type handshake struct {
+	t     *Transport
+	trust *trust
+	proto string
+	peer  Peer
+}
+
+func (h *handshake) run(raw net.Conn, p *pass, end time.Time) (*Conn, error) {
+	if err := raw.SetDeadline(end); err != nil {
+		return nil, err
+	}
+	in := &meter{Conn: raw, left: maxHandshake}
+	cfg := baseConfig(h.t.opts.Now)
+	cfg.GetConfigForClient = h.config
+	tc := tls.Server(in, cfg)
+	if err := tc.Handshake(); err != nil {
+		return nil, err
+	}
+	c := &Conn{Conn: tc, raw: raw, peer: h.peer, proto: h.proto, leaf: leafOf(tc.ConnectionState()), inbound: true}
+	c.done = func() { h.t.forget(c); p.done() }
+	why := h.admit(c, p)
+	if _, err := tc.Write([]byte{byte(verdictOf(reasonOrNone(why)))}); err != nil && why == nil {
+		why = err
+	}
+	if why == nil {
+		why = raw.SetDeadline(time.Time{})
+		in.open.Store(true)
+	} else {
+		_ = tc.CloseWrite()
+	}
+	if why != nil {
+		h.t.forget(c)
+		return nil, why
+	}
+	return c, nil
+}
+
+func reasonOrNone(err error) Reason {
+	if err == nil {
+		return ""
+	}
+	return reasonOf(err)
+}
+
+// config chooses what TLS demands, by the protocol that the client asks for.
+func (h *handshake) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	cfg := baseConfig(h.t.opts.Now)
+	if !slices.Contains(hello.SupportedVersions, tls.VersionTLS13) {
+		return cfg, nil // TLS says no, and why
+	}
+	// TLS would go on without ALPN when the client has none, and choose among many.
+	if len(hello.SupportedProtos) != 1 {
+		return nil, &refusal{ReasonProtocol, nil}
+	}
+	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return h.trust.cert, nil }
+	switch proto := hello.SupportedProtos[0]; proto {
+	case ProtoRaft, ProtoRPC:
+		h.proto = proto
+		// A missing certificate is refused in verify, which can say so.
+		cfg.ClientAuth = tls.VerifyClientCertIfGiven
+		cfg.ClientCAs = h.trust.pool
+		cfg.VerifyConnection = h.verify
+	case ProtoJoin:
+		h.proto = proto
+	default:
+		cfg.NextProtos = []string{ProtoRPC} // TLS says no, and why
+		return cfg, nil
+	}
+	cfg.NextProtos = []string{h.proto}
+	return cfg, nil
+}
+
+// verify says who the client is; TLS has verified its certificate.
+func (h *handshake) verify(cs tls.ConnectionState) error {
+	leaf := leafOf(cs)
+	if leaf == nil || len(cs.VerifiedChains) == 0 {
+		return &refusal{ReasonNoCertificate, nil}
+	}
+	if len(cs.VerifiedChains[0]) != 2 { // there are no CAs in between in a cluster
+		return &refusal{ReasonUntrusted, nil}
+	}
+	var err error
+	h.peer, err = h.trust.peer(leaf)
+	return err
+}
+
+// admit is the judgement on a client that is known now. What it refuses, a member
+// of the cluster has asked for, who learns why.
+func (h *handshake) admit(c *Conn, p *pass) error {
+	t := h.t
+	var why error
+	switch {
+	case h.proto == ProtoJoin:
+		if t.opts.Joiner == nil {
+			return &refusal{ReasonNotServing, nil}
+		}
+	case h.peer.NodeID == h.trust.id.NodeID:
+		return &refusal{ReasonDuplicate, nil}
+	case h.proto == ProtoRaft && h.peer.Role != RoleServer:
+		return &refusal{ReasonRole, nil}
+	case t.allowed(h.peer, &why) != "":
+		return &refusal{ReasonRemoved, why}
+	}
+	if h.proto == ProtoRaft {
+		if c.layer = t.openLayer(); c.layer == nil {
+			return &refusal{ReasonNotServing, nil}
+		}
+	}
+	if reason := p.settle(h.proto, h.peer); reason != "" {
+		return &refusal{reason, nil}
+	}
+	if !t.register(c) {
+		return &refusal{ReasonNotServing, nil}
+	}
+	return nil
+}
+
+// handOver gives the connection to who serves its protocol.
+func (t *Transport) handOver(c *Conn, end time.Time) error {
+	q := t.rpc.queue
+	switch c.proto {
+	case ProtoRaft:
+		q = c.layer.queue
+	case ProtoJoin:
+		q = t.join.queue
+	}
+	return q.put(c, end)
+}
+
+// queue is a net.Listener whose connections come from handshakes.
+type queue struct {
+	addr net.Addr
+	ch   chan net.Conn
+	done chan struct{}
+	once sync.Once
+}
+
+func newQueue(addr net.Addr) *queue {
+	return &queue{addr: addr, ch: make(chan net.Conn), done: make(chan struct{})}
+}
+
+// put waits until somebody accepts c, but not longer than until end.
+func (q *queue) put(c net.Conn, end time.Time) error {
+	wait := time.NewTimer(time.Until(end))
+	defer wait.Stop()
+	select {
+	case q.ch <- c:
+		return nil
+	case <-q.done:
+	case <-wait.C:
+	}
+	return &refusal{ReasonNotServing, nil}
+}
+
+func (q *queue) Accept() (net.Conn, error) {
+	select {
+	case <-q.done:
+		return nil, net.ErrClosed
+	default:
+	}
+	select {
+	case c := <-q.ch:
+		return c, nil
+	case <-q.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (q *queue) Close() error {
+	q.once.Do(func() { close(q.done) })
+	return nil
+}
+
+func (q *queue) Addr() net.Addr { return q.addr }

@@ -1,0 +1,112 @@
+package transport
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// writeTimeout is how long the other side may leave one write of an accepted
+// connection unread. Dialed connections have the deadlines of who dialed them.
+const writeTimeout = 30 * time.Second
+
+// Conn is a connection whose other end is known. It is what the layers above get.
+type Conn struct {
+	net.Conn // TLS
+	raw      net.Conn
+	peer     Peer
+	proto    string
+	leaf     *x509.Certificate // nil for a joiner
+	inbound  bool
+	layer    *RaftLayer // nil unless it is Raft's
+
+	once sync.Once
+	done func()
+}
+
+// Peer is who is at the other end; its NodeID is empty for a joiner.
+func (c *Conn) Peer() Peer { return c.peer }
+
+// Write is net.Conn's, with a deadline for each write of an accepted connection.
+func (c *Conn) Write(b []byte) (int, error) {
+	if c.inbound {
+		if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Write(b)
+}
+
+// Close ends the connection and says so to the other side.
+func (c *Conn) Close() error {
+	c.once.Do(c.done)
+	return c.Conn.Close()
+}
+
+// abort ends the connection without waiting for the other side to read anything.
+func (c *Conn) abort() {
+	c.once.Do(c.done)
+	_ = c.raw.Close()
+}
+
+// maxHandshake bounds the bytes of a handshake; ours have 3 KiB.
+const maxHandshake = 32 << 10
+
+// meter bounds what is read from a connection until open is set.
+type meter struct {
+	net.Conn
+	left int
+	open atomic.Bool
+}
+
+func (m *meter) Read(b []byte) (int, error) {
+	if m.open.Load() {
+		return m.Conn.Read(b)
+	}
+	if m.left <= 0 {
+		return 0, errOversized
+	}
+	n, err := m.Conn.Read(b[:min(len(b), m.left)])
+	m.left -= n
+	return n, err
+}
+
+// verdict is the byte that the accepting side sends after the TLS handshake.
+type verdict byte
+
+const (
+	verdictWelcome verdict = iota + 1
+	verdictBusy
+	verdictNotServing
+	verdictRole
+	verdictRemoved
+	verdictDuplicate
+)
+
+func verdictOf(r Reason) verdict {
+	switch r {
+	case "":
+		return verdictWelcome
+	case ReasonNotServing, ReasonShutdown:
+		return verdictNotServing
+	case ReasonRole:
+		return verdictRole
+	case ReasonRemoved:
+		return verdictRemoved
+	case ReasonDuplicate:
+		return verdictDuplicate
+	default:
+		return verdictBusy
+	}
+}
+
+// leafOf is the certificate of the other side, if it has shown one.
+func leafOf(cs tls.ConnectionState) *x509.Certificate {
+	if len(cs.PeerCertificates) == 0 {
+		return nil
+	}
+	return cs.PeerCertificates[0]
+}

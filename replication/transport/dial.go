@@ -1,0 +1,182 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// wanted is who may be at the other end, of this cluster in any case.
+type wanted struct {
+	node string // "" = any but this one
+	role Role   // "" = any
+}
+
+// dial connects to a member, and returns when both sides have accepted each other.
+func (t *Transport) dial(ctx context.Context, proto, addr string, want wanted, layer *RaftLayer) (*Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(t.ctx, cancel)()
+	tr := t.trust.Load()
+	var peer Peer
+	cfg := baseConfig(t.opts.Now)
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return tr.cert, nil }
+	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
+		leaf := leafOf(cs)
+		if leaf == nil {
+			return &refusal{ReasonNoCertificate, nil}
+		}
+		if err := tr.verify(leaf, x509.ExtKeyUsageServerAuth, t.opts.Now()); err != nil {
+			return err
+		}
+		var err error
+		if peer, err = tr.peer(leaf); err != nil {
+			return err
+		}
+		return t.acceptable(peer, tr.id.NodeID, want, addr)
+	}
+	raw, tc, err := shake(ctx, t.opts.Dial, proto, addr, cfg, t.opts.Limits.Handshake)
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{Conn: tc, raw: raw, peer: peer, proto: proto, leaf: leafOf(tc.ConnectionState()), layer: layer}
+	c.done = func() { t.forget(c) }
+	if !t.register(c) {
+		_ = raw.Close()
+		return nil, conf.Errorf(conf.CodeInternal, "the cluster port of this agent is closed: %w", net.ErrClosed)
+	}
+	return c, nil
+}
+
+// acceptable says whether the member that answers is one to talk to.
+func (t *Transport) acceptable(p Peer, self string, want wanted, addr string) error {
+	var why error
+	switch {
+	case p.NodeID == self:
+		return &refusal{ReasonDuplicate, conf.Errorf(conf.CodeDenied, "at %s answers an agent with the node id of this one, %s", addr, self).
+			WithHint("if that is another agent, give one of the two another CONFIG_NODE_ID and let it join anew; " +
+				"if it is this agent, the address is wrong")}
+	case want.node != "" && p.NodeID != want.node:
+		return &refusal{ReasonName, conf.Errorf(conf.CodeDenied, "at %s answers node %s, not %s", addr, p.NodeID, want.node).
+			WithHint("see which addresses are known: holdfast cluster members")}
+	case want.role != "" && p.Role != want.role:
+		return &refusal{ReasonRole, conf.Errorf(conf.CodeDenied, "the agent at %s is a %s, not a %s", addr, p.Role, want.role).
+			WithHint("give the address of a %s: holdfast cluster members", want.role)}
+	case t.allowed(p, &why) != "":
+		return &refusal{ReasonRemoved, conf.Errorf(conf.CodeDenied, "node %s at %s is not a member: %w", p.NodeID, addr, why)}
+	}
+	return nil
+}
+
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// shake does a handshake as the client, up to the verdict of the other side.
+// cfg.VerifyConnection does all the verification there is.
+func shake(ctx context.Context, dial dialFunc, proto, addr string, cfg *tls.Config, timeout time.Duration) (net.Conn, *tls.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	raw, err := dial(ctx, "tcp", addr)
+	if err != nil {
+		return nil, nil, unreachable(addr, err)
+	}
+	if end, ok := ctx.Deadline(); ok {
+		_ = raw.SetDeadline(end)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	cfg.NextProtos = []string{proto}
+	// There is no host name to compare; VerifyConnection compares what there is.
+	cfg.InsecureSkipVerify = true
+	in := &meter{Conn: raw, left: maxHandshake}
+	tc := tls.Client(in, cfg)
+	if err := greeted(tc, proto, addr); err != nil {
+		_ = raw.Close()
+		if ctx.Err() != nil && !isRefusal(err) {
+			return nil, nil, unreachable(addr, ctx.Err())
+		}
+		return nil, nil, err
+	}
+	in.open.Store(true)
+	// When ctx ended just now its function may be about to set the deadline.
+	if !stop() {
+		_ = raw.Close()
+		return nil, nil, unreachable(addr, ctx.Err())
+	}
+	if err := raw.SetDeadline(time.Time{}); err != nil {
+		_ = raw.Close()
+		return nil, nil, unreachable(addr, err)
+	}
+	return raw, tc, nil
+}
+
+func isRefusal(err error) bool { return conf.CodeOf(err) == conf.CodeDenied }
+
+// greeted does the TLS handshake and reads the verdict.
+func greeted(tc *tls.Conn, proto, addr string) error {
+	if err := tc.Handshake(); err != nil {
+		return explain(addr, err)
+	}
+	if got := tc.ConnectionState().NegotiatedProtocol; got != proto {
+		return conf.Errorf(conf.CodeUnsupported, "the agent at %s does not speak %s", addr, proto)
+	}
+	var b [1]byte
+	if _, err := io.ReadFull(tc, b[:]); err != nil {
+		return explain(addr, err)
+	}
+	denied := func(format, hint string) error {
+		return conf.Errorf(conf.CodeDenied, format, addr).WithHint("%s", hint)
+	}
+	switch verdict(b[0]) {
+	case verdictWelcome:
+		return nil
+	case verdictBusy:
+		return conf.Errorf(conf.CodeRateLimited, "the agent at %s has too many connections", addr).WithHint("try again in a moment")
+	case verdictNotServing:
+		return conf.Errorf(conf.CodeUnsupported, "the agent at %s does not serve %s at present", addr, proto).
+			WithHint("it may be starting, repairing itself or stopping, and a sidecar lets nobody join: try again, or another server")
+	case verdictRole:
+		return denied("the agent at %s does not take this from an agent of this role", "only servers speak Raft to others")
+	case verdictRemoved:
+		return denied("the agent at %s says that this agent is no longer a member of the cluster",
+			"join again with a token from: holdfast token create")
+	case verdictDuplicate:
+		return denied("the agent at %s has the same node id as this one", "give one of the two another CONFIG_NODE_ID and let it join anew")
+	}
+	return conf.Errorf(conf.CodeUnsupported, "the agent at %s answered %d, which this version does not know", addr, b[0])
+}
+
+func unreachable(addr string, err error) error {
+	return conf.Errorf(conf.CodeInternal, "cannot reach the agent at %s: %w", addr, err).
+		WithHint("check the address, and that the cluster port of the agent there is open to this machine")
+}
+
+// explain says in the words of a person what the end of a handshake means.
+func explain(addr string, err error) error {
+	if r, ok := errors.AsType[*refusal](err); ok && r.err != nil {
+		if _, ok := errors.AsType[*conf.Error](r.err); ok {
+			return r.err
+		}
+	}
+	denied := func(format, hint string) error {
+		return conf.Errorf(conf.CodeDenied, format+": %w", addr, err).WithHint("%s", hint)
+	}
+	switch reasonOf(err) {
+	case ReasonExpired:
+		return denied("the certificate of the agent at %s is not good at this time", "compare the clocks of the two machines")
+	case ReasonUntrusted, ReasonNoCertificate, ReasonName:
+		return denied("the agent at %s is not of this cluster", "check the address")
+	case ReasonRefusedUs:
+		return denied("the agent at %s does not trust this agent",
+			"compare the clocks and the clusters of the two; a certificate that has ended is replaced by joining again")
+	case ReasonNotTLS, ReasonProtocol:
+		return conf.Errorf(conf.CodeInternal, "at %s answers something else than the cluster port of an agent: %w", addr, err).
+			WithHint("check the address and the port")
+	}
+	return unreachable(addr, err)
+}

@@ -1,0 +1,169 @@
+package transport
+
+import (
+	"crypto"
+	"crypto/x509"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Identity is who this agent is in the cluster: its certificate and key, and the
+// CAs that it trusts. It never changes; a renewal makes another one.
+type Identity struct {
+	ClusterID string
+	NodeID    string
+	Role      Role
+	Cert      *x509.Certificate
+	Key       crypto.Signer
+	CAs       []*x509.Certificate // more than one while the CA is being replaced
+	CA        *CA                 // with its key; servers only, nil where unknown
+
+	issuer *x509.Certificate // the one of CAs that signed Cert
+}
+
+// Bootstrap makes a new cluster: its CA, and the identity of its first server.
+func Bootstrap(clusterID, nodeID string, ttl time.Duration, now time.Time) (*Identity, error) {
+	ca, err := NewCA(clusterID, now)
+	if err != nil {
+		return nil, err
+	}
+	key, err := NewKey()
+	if err != nil {
+		return nil, err
+	}
+	return issueTo(ca, key, nodeID, RoleServer, ttl, now, []*x509.Certificate{ca.cert})
+}
+
+func issueTo(ca *CA, key crypto.Signer, nodeID string, role Role, ttl time.Duration, now time.Time, cas []*x509.Certificate) (*Identity, error) {
+	csr, err := NewCSR(key)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := ca.Issue(csr, nodeID, role, ttl, now)
+	if err != nil {
+		return nil, err
+	}
+	return newIdentity(cert, key, cas, ca)
+}
+
+// NewIdentity puts an identity together from DER forms, as a join or a renewal
+// brings them.
+func NewIdentity(cert []byte, key crypto.Signer, cas [][]byte) (*Identity, error) {
+	c, err := x509.ParseCertificate(cert)
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeCorrupt, "malformed certificate: %w", err)
+	}
+	pool := make([]*x509.Certificate, len(cas))
+	for i, der := range cas {
+		if pool[i], err = x509.ParseCertificate(der); err != nil {
+			return nil, conf.Errorf(conf.CodeCorrupt, "malformed CA certificate: %w", err)
+		}
+	}
+	return newIdentity(c, key, pool, nil)
+}
+
+// newIdentity checks that the parts belong together, and nothing of the time:
+// an identity that has ended is still one, which a server can renew by itself.
+func newIdentity(cert *x509.Certificate, key crypto.Signer, cas []*x509.Certificate, ca *CA) (*Identity, error) {
+	cluster, peer, err := nodeOf(cert)
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeCorrupt, "the certificate of this agent names no member: %w", err)
+	}
+	if !samePublic(cert.PublicKey, key.Public()) {
+		return nil, conf.Errorf(conf.CodeCorrupt, "the key of this agent is not that of its certificate")
+	}
+	id := &Identity{ClusterID: cluster, NodeID: peer.NodeID, Role: peer.Role, Cert: cert, Key: key, CAs: cas}
+	for _, c := range cas {
+		of, err := checkCA(c)
+		if err != nil {
+			return nil, err
+		}
+		if of != cluster {
+			return nil, conf.Errorf(conf.CodeCorrupt, "the certificate of this agent is of cluster %s, the CA of %s", cluster, of)
+		}
+		if cert.CheckSignatureFrom(c) == nil {
+			id.issuer = c
+		}
+	}
+	if id.issuer == nil {
+		return nil, conf.Errorf(conf.CodeCorrupt, "the certificate of this agent is not from the CA of its cluster")
+	}
+	if ca != nil {
+		return id.WithCA(ca)
+	}
+	return id, nil
+}
+
+// WithCA is id with the key of the CA, for a server that issues certificates.
+func (id *Identity) WithCA(ca *CA) (*Identity, error) {
+	if id.Role != RoleServer {
+		return nil, conf.Errorf(conf.CodeInvalid, "a %s holds no CA key", id.Role)
+	}
+	if ca == nil || !id.trusts(ca.cert) {
+		return nil, conf.Errorf(conf.CodeCorrupt, "the CA key is of another cluster than the certificate of this agent")
+	}
+	c := *id
+	c.CA = ca
+	return &c, nil
+}
+
+func (id *Identity) trusts(ca *x509.Certificate) bool {
+	for _, c := range id.CAs {
+		if c.Equal(ca) {
+			return true
+		}
+	}
+	return false
+}
+
+// Peer is how others see this agent.
+func (id *Identity) Peer() Peer {
+	return Peer{NodeID: id.NodeID, Role: id.Role, Serial: id.Cert.SerialNumber.Text(16), NotAfter: id.Cert.NotAfter}
+}
+
+// Expect refuses an identity that is not that of the given cluster and node; an
+// empty string expects nothing.
+func (id *Identity) Expect(clusterID, nodeID string) error {
+	if clusterID != "" && id.ClusterID != clusterID {
+		return conf.Errorf(conf.CodeCorrupt, "the certificate of this agent is of cluster %s, its data of %s", id.ClusterID, clusterID).
+			WithHint("%s", hintRejoin)
+	}
+	if nodeID != "" && id.NodeID != nodeID {
+		return conf.Errorf(conf.CodeCorrupt, "the certificate of this agent is for node %s, and the agent is %s", id.NodeID, nodeID).
+			WithHint("set CONFIG_NODE_ID to %s, or join the cluster again under the other id", id.NodeID)
+	}
+	return nil
+}
+
+// NeedsRenewal says whether two thirds of the certificate's life are over.
+func (id *Identity) NeedsRenewal(now time.Time) bool {
+	life := id.Cert.NotAfter.Sub(id.Cert.NotBefore)
+	return !now.Before(id.Cert.NotBefore.Add(life / 3 * 2))
+}
+
+// Expired says whether no one takes the certificate any more at that time.
+func (id *Identity) Expired(now time.Time) bool { return now.After(id.Cert.NotAfter) }
+
+// Reissue renews the certificate of an agent that holds the CA key, with a new
+// key of its own. It works without any other agent, and after the certificate's end.
+func (id *Identity) Reissue(ttl time.Duration, now time.Time) (*Identity, error) {
+	if id.CA == nil {
+		return nil, conf.Errorf(conf.CodeUnsupported, "this agent does not hold the key of the cluster's CA").
+			WithHint("renew the certificate at a server")
+	}
+	key, err := NewKey()
+	if err != nil {
+		return nil, err
+	}
+	return issueTo(id.CA, key, id.NodeID, id.Role, ttl, now, id.CAs)
+}
+
+// WithCAs is id with other CAs to trust, such as both the old and the new one
+// while the CA is being replaced. They must include the one that signed it, and
+// the one whose key it holds.
+func (id *Identity) WithCAs(cas []*x509.Certificate) (*Identity, error) {
+	return newIdentity(id.Cert, id.Key, cas, id.CA)
+}
+
+const hintRejoin = "set the directory tls aside and join the cluster again, with a token from: holdfast token create"

@@ -1,0 +1,359 @@
+package transport
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+const (
+	joinPath     = "/join"
+	maxJoinBody  = 16 << 10
+	maxJoinReply = 4 << 20
+)
+
+// Joiner lets agents into the cluster. It is called for requests that are well
+// formed and whose CSR is signed by its key; all else is its part: JoinToken.Check
+// on the newest stored token, the node id (another agent's must be refused),
+// counting the use through Raft, the certificate (CA.Issue).
+//
+// The same joiner may come again, because an answer was lost: the same token and
+// KeyHash must count once. A refusal of the token is a *TokenError; of other errors
+// the joiner gets code, message and hint.
+type Joiner interface {
+	Join(ctx context.Context, r JoinRequest) (JoinGrant, error)
+}
+
+// JoinRequest is what an agent says that wants to join. Its JSON form may be
+// forwarded to the leader.
+type JoinRequest struct {
+	TokenID   string `json:"token_id"`
+	Secret    string `json:"secret"`
+	CSR       []byte `json:"csr"` // DER
+	NodeID    string `json:"node_id"`
+	Version   string `json:"version"`         // of the agent
+	Advertise string `json:"advertise"`       // host:port of its cluster port
+	Epoch     string `json:"epoch,omitempty"` // of the data that it holds already, if any
+}
+
+// KeyHash is the lower-case hex SHA-256 of the joiner's public key, by which a
+// retry is known; "" when the CSR is malformed.
+func (r JoinRequest) KeyHash() string {
+	csr, err := checkCSR(r.CSR)
+	if err != nil {
+		return ""
+	}
+	return keyHash(csr)
+}
+
+// Check says whether the request is well formed. It says nothing of the token.
+func (r JoinRequest) Check() error {
+	if _, err := checkCSR(r.CSR); err != nil {
+		return err
+	}
+	if err := CheckNodeID(r.NodeID); err != nil {
+		return err
+	}
+	for name, s := range map[string]string{"version": r.Version, "epoch": r.Epoch} {
+		if !printable(s, 128) {
+			return conf.Errorf(conf.CodeInvalid, "bad %s", name)
+		}
+	}
+	if host, port, err := net.SplitHostPort(r.Advertise); err != nil || host == "" || port == "" || !printable(r.Advertise, 300) {
+		return conf.Errorf(conf.CodeInvalid, "bad address %.80q", r.Advertise).
+			WithHint("an agent must say where others reach it, as host:port")
+	}
+	return nil
+}
+
+func printable(s string, max int) bool {
+	for _, c := range []byte(s) {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return len(s) <= max
+}
+
+// JoinGrant is what a joiner gets.
+type JoinGrant struct {
+	Certificate []byte   `json:"certificate"` // DER
+	CAs         [][]byte `json:"cas"`         // DER; the one that the token names among them
+	ClusterID   string   `json:"cluster_id"`
+	Epoch       string   `json:"epoch"`
+	Members     []Member `json:"members"`
+	Keys        []byte   `json:"keys,omitempty"` // key material, opaque here
+}
+
+// Member is where a member is reached.
+type Member struct {
+	NodeID string `json:"node_id"`
+	Role   Role   `json:"role"`
+	Addr   string `json:"addr"`
+}
+
+// DecodeJoinRequest reads the body of a join, strictly, and checks it.
+func DecodeJoinRequest(body []byte) (JoinRequest, error) {
+	var r JoinRequest
+	if err := conf.DecodeStrict(body, maxJoinBody, &r); err != nil {
+		return JoinRequest{}, err
+	}
+	return r, r.Check()
+}
+
+func (t *Transport) newJoinSide() *httpSide {
+	s := t.newHTTPSide(http.HandlerFunc(t.serveJoin))
+	s.server.SetKeepAlivesEnabled(false)
+	s.server.ReadTimeout = headerTimeout * 2
+	s.server.WriteTimeout = t.opts.Limits.Join
+	s.server.MaxHeaderBytes = 8 << 10
+	return s
+}
+
+func (t *Transport) serveJoin(w http.ResponseWriter, r *http.Request) {
+	source := sourceIn(r.RemoteAddr)
+	if !t.failed.take(source, time.Now()) {
+		t.refused(Refused{Reason: ReasonJoinRate, Protocol: ProtoJoin, Source: r.RemoteAddr})
+		w.Header().Set("Retry-After", strconv.Itoa(int(t.opts.Limits.FailedJoinEvery/time.Second)+1))
+		writeError(w, conf.Errorf(conf.CodeRateLimited, "too many failed joins from this address").WithHint("wait a minute and try again"))
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), t.opts.Limits.Join)
+	defer cancel()
+	req, grant, err := t.answerJoin(ctx, w, r)
+	if err != nil {
+		if !guess(err) {
+			t.failed.giveBack(source)
+		}
+		if te, ok := errors.AsType[*TokenError](err); ok {
+			t.refused(Refused{
+				Reason: ReasonJoinToken, Protocol: ProtoJoin, Source: r.RemoteAddr,
+				Token: te.Reason, TokenID: req.TokenID, NodeID: req.NodeID, Err: err,
+			})
+		}
+		writeError(w, err)
+		return
+	}
+	t.failed.giveBack(source)
+	writeJSON(w, http.StatusOK, grant)
+}
+
+// guess says whether a failure is one of those that somebody causes who tries.
+// What this agent or the cluster cannot do does not count against the joiner.
+func guess(err error) bool {
+	switch conf.CodeOf(err) {
+	case conf.CodeDenied, conf.CodeMalformed, conf.CodeInvalid, conf.CodeTooLarge, conf.CodeMethod, conf.CodeNotFound, conf.CodeUnauthenticated:
+		return true
+	}
+	return false
+}
+
+func (t *Transport) answerJoin(ctx context.Context, w http.ResponseWriter, r *http.Request) (JoinRequest, JoinGrant, error) {
+	body, err := readPost(w, r, joinPath, maxJoinBody)
+	if err != nil {
+		return JoinRequest{}, JoinGrant{}, err
+	}
+	req, err := DecodeJoinRequest(body)
+	if err != nil {
+		return JoinRequest{}, JoinGrant{}, err
+	}
+	if !tokenIDAndSecret(req) {
+		return req, JoinGrant{}, &TokenError{TokenUnknown}
+	}
+	if req.NodeID == t.Identity().NodeID {
+		return req, JoinGrant{}, conf.Errorf(conf.CodeConflict, "the node id %s is that of another agent", req.NodeID).
+			WithHint("set another CONFIG_NODE_ID")
+	}
+	grant, err := t.opts.Joiner.Join(ctx, req)
+	return req, grant, err
+}
+
+func tokenIDAndSecret(r JoinRequest) bool {
+	_, err := ParseToken(Token{CAHash: HashSecret(""), ID: r.TokenID, Secret: r.Secret}.String())
+	return err == nil
+}
+
+// readPost reads the body of a POST of JSON to one path.
+func readPost(w http.ResponseWriter, r *http.Request, path string, max int64) ([]byte, error) {
+	if r.URL.Path != path {
+		return nil, conf.Errorf(conf.CodeNotFound, "no such call")
+	}
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		return nil, conf.Errorf(conf.CodeMethod, "only POST is allowed")
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return nil, conf.Errorf(conf.CodeMalformed, "the body must be application/json")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, max))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, conf.Errorf(conf.CodeTooLarge, "the body is over the limit of %d bytes", max)
+	}
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeMalformed, "reading the body: %w", err)
+	}
+	return body, nil
+}
+
+// statusOf is the HTTP status of each code.
+func statusOf(code conf.Code) int {
+	switch code {
+	case conf.CodeMalformed, conf.CodeUsage:
+		return http.StatusBadRequest
+	case conf.CodeUnauthenticated:
+		return http.StatusUnauthorized
+	case conf.CodeDenied:
+		return http.StatusForbidden
+	case conf.CodeNotFound:
+		return http.StatusNotFound
+	case conf.CodeMethod:
+		return http.StatusMethodNotAllowed
+	case conf.CodeConflict, conf.CodeImmutable:
+		return http.StatusConflict
+	case conf.CodeTooLarge:
+		return http.StatusRequestEntityTooLarge
+	case conf.CodeInvalid:
+		return http.StatusUnprocessableEntity
+	case conf.CodeRateLimited:
+		return http.StatusTooManyRequests
+	case conf.CodeUnsupported:
+		return http.StatusNotImplemented
+	case conf.CodeReadOnly, conf.CodeNoQuorum, conf.CodeStale, conf.CodeLocked, conf.CodeSchemaMismatch:
+		return http.StatusServiceUnavailable
+	case conf.CodeOutcomeUnknown:
+		return http.StatusGatewayTimeout
+	case conf.CodeStorageFull:
+		return http.StatusInsufficientStorage
+	}
+	return http.StatusInternalServerError
+}
+
+// failure is the body of every answer that is an error.
+type failure struct {
+	Success bool      `json:"success"`
+	Error   string    `json:"error"`
+	Code    conf.Code `json:"code"`
+	Hint    string    `json:"hint,omitempty"`
+}
+
+// writeError tells what is meant for the other side: the message, not the causes,
+// which may hold paths and addresses of this machine.
+func writeError(w http.ResponseWriter, err error) {
+	f := failure{Error: "internal error", Code: conf.CodeInternal, Hint: "see the log of the agent that answered"}
+	if e, ok := errors.AsType[*conf.Error](err); ok && e.Code != conf.CodeInternal {
+		f = failure{Error: e.Message, Code: e.Code, Hint: e.Hint}
+	}
+	writeJSON(w, statusOf(f.Code), f)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+// readError is the reverse of writeError.
+func readError(addr string, status int, body []byte) error {
+	var f failure
+	if json.Unmarshal(body, &f) != nil || f.Error == "" || !slices.Contains(conf.Codes(), f.Code) {
+		return conf.Errorf(conf.CodeInternal, "the agent at %s answered %d without a reason", addr, status)
+	}
+	return &conf.Error{Code: f.Code, Message: f.Error, Hint: f.Hint}
+}
+
+func sourceIn(remote string) netip.Addr {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return wholeSource(ap.Addr())
+}
+
+// failures bounds how often one source may fail: a bucket of burst, filled again
+// one by one. What is begun counts as failed until it is given back.
+type failures struct {
+	burst float64
+	every time.Duration
+
+	mu      sync.Mutex
+	sources map[netip.Addr]bucket
+}
+
+type bucket struct {
+	left float64
+	at   time.Time
+}
+
+// maxSources bounds the memory of failures.
+const maxSources = 4096
+
+func newFailures(burst int, every time.Duration) *failures {
+	return &failures{burst: float64(burst), every: every, sources: map[netip.Addr]bucket{}}
+}
+
+func (f *failures) take(source netip.Addr, now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b, ok := f.sources[source]
+	if !ok {
+		f.makeRoom(now)
+		b = bucket{f.burst, now}
+	}
+	b = f.filled(b, now)
+	if b.left < 1 {
+		return false
+	}
+	b.left--
+	f.sources[source] = b
+	return true
+}
+
+func (f *failures) giveBack(source netip.Addr) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if b, ok := f.sources[source]; ok {
+		b.left = min(b.left+1, f.burst)
+		f.sources[source] = b
+	}
+}
+
+func (f *failures) filled(b bucket, now time.Time) bucket {
+	more := float64(now.Sub(b.at)) / float64(f.every)
+	return bucket{min(b.left+max(more, 0), f.burst), now}
+}
+
+// makeRoom drops the sources that have nothing to answer for, else any one.
+func (f *failures) makeRoom(now time.Time) {
+	if len(f.sources) < maxSources {
+		return
+	}
+	for a, b := range f.sources {
+		if f.filled(b, now).left >= f.burst {
+			delete(f.sources, a)
+		}
+	}
+	for a := range f.sources {
+		if len(f.sources) < maxSources {
+			return
+		}
+		delete(f.sources, a)
+	}
+}

@@ -1,0 +1,121 @@
+package transport
+
+import (
+	"context"
+	"crypto/x509"
+	"net"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Role is what a member of the cluster may do. It stands in its certificate.
+type Role string
+
+// The roles.
+const (
+	RoleServer  Role = "server"  // may vote and lead; holds the keys
+	RoleSidecar Role = "sidecar" // holds a copy, and the keys of its own service only
+)
+
+// ParseRole reads what a person or a file calls a role.
+func ParseRole(s string) (Role, error) {
+	switch r := Role(s); r {
+	case RoleServer, RoleSidecar:
+		return r, nil
+	}
+	return "", conf.Errorf(conf.CodeInvalid, "no such role %.80q", s).WithHint("the roles are %s and %s", RoleServer, RoleSidecar)
+}
+
+// Peer is who a verified certificate says is at the other end.
+type Peer struct {
+	NodeID   string
+	Role     Role
+	Serial   string    // of the certificate, hex
+	NotAfter time.Time // when the certificate ends
+}
+
+var (
+	clusterRE = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`)
+	nodeRE    = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$`)
+)
+
+// CheckClusterID says whether s may be the id of a cluster.
+func CheckClusterID(s string) error {
+	if !clusterRE.MatchString(s) {
+		return conf.Errorf(conf.CodeInvalid, "bad cluster id %.80q", s).WithHint("a cluster id has 1 to 63 letters, digits and hyphens")
+	}
+	return nil
+}
+
+// CheckNodeID says whether s may be the id of a node.
+func CheckNodeID(s string) error {
+	if !nodeRE.MatchString(s) {
+		return conf.Errorf(conf.CodeInvalid, "bad node id %.80q", s).
+			WithHint("a node id has 1 to 63 letters, digits, dots, hyphens and underscores")
+	}
+	return nil
+}
+
+const scheme = "holdfast://"
+
+func clusterName(clusterID string) string { return scheme + clusterID }
+
+func nodeName(clusterID string, role Role, nodeID string) string {
+	return scheme + clusterID + "/" + string(role) + "/" + nodeID
+}
+
+// parseNodeName is the strict reverse of nodeName.
+func parseNodeName(s string) (clusterID string, role Role, nodeID string, err error) {
+	bad := conf.Errorf(conf.CodeInvalid, "%.200q does not name a member", s)
+	rest, ok := strings.CutPrefix(s, scheme)
+	parts := strings.Split(rest, "/")
+	if !ok || len(parts) != 3 || CheckClusterID(parts[0]) != nil || CheckNodeID(parts[2]) != nil {
+		return "", "", "", bad
+	}
+	if role, err = ParseRole(parts[1]); err != nil {
+		return "", "", "", bad
+	}
+	return parts[0], role, parts[2], nil
+}
+
+// soleURI is the only name in a certificate that has exactly one, a URI.
+func soleURI(c *x509.Certificate) (string, bool) {
+	if len(c.URIs) != 1 || len(c.DNSNames)+len(c.EmailAddresses)+len(c.IPAddresses) > 0 {
+		return "", false
+	}
+	return c.URIs[0].String(), true
+}
+
+// nodeOf is the cluster and the member that a certificate names. It does not
+// verify the certificate.
+func nodeOf(c *x509.Certificate) (clusterID string, p Peer, err error) {
+	uri, ok := soleURI(c)
+	if !ok || c.IsCA {
+		return "", Peer{}, conf.Errorf(conf.CodeInvalid, "the certificate is not that of a member: it must have one URI name and no other")
+	}
+	clusterID, role, nodeID, err := parseNodeName(uri)
+	if err != nil {
+		return "", Peer{}, err
+	}
+	return clusterID, Peer{NodeID: nodeID, Role: role, Serial: c.SerialNumber.Text(16), NotAfter: c.NotAfter}, nil
+}
+
+type peerKey struct{}
+
+// PeerFrom is the member that made the request whose context this is.
+func PeerFrom(ctx context.Context) (Peer, bool) {
+	p, ok := ctx.Value(peerKey{}).(Peer)
+	return p, ok
+}
+
+// PeerOf is the member at the other end of a connection that this package made.
+func PeerOf(c net.Conn) (Peer, bool) {
+	tc, ok := c.(*Conn)
+	if !ok || tc.peer.NodeID == "" {
+		return Peer{}, false
+	}
+	return tc.peer, true
+}

@@ -1,0 +1,87 @@
+package transport
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// RaftLayer is the port as Raft sees it: a listener of verified connections from
+// servers, and a way to dial verified members. With its Dial taking
+// raft.ServerAddress it is a raft.StreamLayer.
+type RaftLayer struct {
+	t      *Transport
+	queue  *queue
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+}
+
+var _ net.Listener = (*RaftLayer)(nil)
+
+// RaftLayer opens the port for Raft. Without an open layer connections for Raft
+// are refused. A layer that was open before is closed: one Raft at a time.
+func (t *Transport) RaftLayer() *RaftLayer {
+	l := &RaftLayer{t: t, queue: newQueue(t.addr)}
+	l.ctx, l.cancel = context.WithCancel(t.ctx)
+	t.mu.Lock()
+	before, stopped := t.layer, t.stopped
+	if !stopped {
+		t.layer = l
+	}
+	t.mu.Unlock()
+	if before != nil {
+		_ = before.Close()
+	}
+	if stopped {
+		_ = l.Close()
+	}
+	return l
+}
+
+func (t *Transport) openLayer() *RaftLayer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.layer
+}
+
+// Accept waits for a connection from a server of the cluster; PeerOf tells which.
+func (l *RaftLayer) Accept() (net.Conn, error) { return l.queue.Accept() }
+
+// Addr is the address that others dial.
+func (l *RaftLayer) Addr() net.Addr { return l.t.addr }
+
+// Close ends Accept and Dial, and closes the connections of Raft in both
+// directions, which Raft itself does not. The port stays open for all else.
+func (l *RaftLayer) Close() error {
+	l.t.mu.Lock()
+	if l.t.layer == l {
+		l.t.layer = nil
+	}
+	l.t.mu.Unlock()
+	l.cancel()
+	_ = l.queue.Close()
+	for _, c := range l.t.list(func(c *Conn) bool { return c.layer == l }) {
+		c.abort()
+	}
+	return nil
+}
+
+// Dial connects to the Raft of a member. Only a server may; the member must be the
+// one that Options.NodeAt expects at the address, when it expects one.
+func (l *RaftLayer) Dial(addr string, timeout time.Duration) (net.Conn, error) {
+	if id := l.t.Identity(); id.Role != RoleServer {
+		return nil, conf.Errorf(conf.CodeDenied, "node %s is a %s and never calls others for Raft", id.NodeID, id.Role)
+	}
+	if timeout <= 0 {
+		timeout = l.t.opts.Limits.Handshake
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, timeout)
+	defer cancel()
+	want := wanted{}
+	if l.t.opts.NodeAt != nil {
+		want.node, _ = l.t.opts.NodeAt(addr)
+	}
+	return l.t.dial(ctx, ProtoRaft, addr, want, l)
+}

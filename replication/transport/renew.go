@@ -1,0 +1,129 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"net/http"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+const (
+	renewPath    = "/renew"
+	maxRenewBody = 16 << 10
+)
+
+type renewRequest struct {
+	CSR []byte `json:"csr"` // DER
+}
+
+type renewGrant struct {
+	Certificate []byte   `json:"certificate"` // DER
+	CAs         [][]byte `json:"cas"`         // DER
+}
+
+// serveRenew gives a member a new certificate for what it is already, and for
+// nothing else.
+func (t *Transport) serveRenew(w http.ResponseWriter, r *http.Request) {
+	grant, err := t.renewal(w, r)
+	if err != nil {
+		t.log.Warn("a renewal was refused", "source", r.RemoteAddr, "err", err)
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, grant)
+}
+
+func (t *Transport) renewal(w http.ResponseWriter, r *http.Request) (renewGrant, error) {
+	body, err := readPost(w, r, renewPath, maxRenewBody)
+	if err != nil {
+		return renewGrant{}, err
+	}
+	var req renewRequest
+	if err := conf.DecodeStrict(body, maxRenewBody, &req); err != nil {
+		return renewGrant{}, err
+	}
+	p, ok := PeerFrom(r.Context())
+	if !ok {
+		return renewGrant{}, conf.Errorf(conf.CodeUnauthenticated, "only members renew certificates")
+	}
+	var why error
+	if t.allowed(p, &why) != "" {
+		return renewGrant{}, conf.Errorf(conf.CodeDenied, "node %s is not a member: %w", p.NodeID, why)
+	}
+	id := t.Identity()
+	if id.CA == nil {
+		return renewGrant{}, conf.Errorf(conf.CodeUnsupported, "node %s does not hold the key of the cluster's CA", id.NodeID).
+			WithHint("ask another server")
+	}
+	cert, err := id.CA.Issue(req.CSR, p.NodeID, p.Role, t.opts.CertTTL, t.opts.Now())
+	if err != nil {
+		return renewGrant{}, err
+	}
+	t.log.Info("renewed a certificate", "node", p.NodeID, "role", p.Role, "until", conf.FormatTime(cert.NotAfter))
+	return renewGrant{Certificate: cert.Raw, CAs: rawCerts(id.CAs)}, nil
+}
+
+func rawCerts(certs []*x509.Certificate) [][]byte {
+	out := make([][]byte, len(certs))
+	for i, c := range certs {
+		out[i] = c.Raw
+	}
+	return out
+}
+
+// Renew gets this agent a new certificate, for a new key: from its own CA where it
+// holds the key of it, else from the server with that node id. The caller saves the
+// identity, and gives it to SetIdentity.
+func (t *Transport) Renew(ctx context.Context, serverID string) (*Identity, error) {
+	id := t.Identity()
+	if id.CA != nil {
+		return id.Reissue(t.opts.CertTTL, t.opts.Now())
+	}
+	key, err := NewKey()
+	if err != nil {
+		return nil, err
+	}
+	csr, err := NewCSR(key)
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(renewRequest{CSR: csr})
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeInternal, "writing the request: %w", err)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://holdfast"+renewPath, bytes.NewReader(body))
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeInternal, "writing the request: %w", err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := t.Client(serverID).Do(r)
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeOf(err), "cannot renew the certificate at %s: %w", serverID, err).WithHint("%s", conf.HintOf(err))
+	}
+	defer resp.Body.Close()
+	g, err := readAnswer[renewGrant](serverID, resp, func(err error) error {
+		return conf.Errorf(conf.CodeInternal, "the answer of %s was lost: %w", serverID, err).WithHint("ask again")
+	})
+	if err != nil {
+		return nil, err
+	}
+	fresh, err := NewIdentity(g.Certificate, key, g.CAs)
+	if err != nil {
+		return nil, err
+	}
+	if fresh.ClusterID != id.ClusterID || fresh.NodeID != id.NodeID || fresh.Role != id.Role {
+		return nil, conf.Errorf(conf.CodeDenied, "%s gave a certificate for another member", serverID)
+	}
+	// A new CA must be known (WithCAs) before certificates come from it: otherwise
+	// any member that is asked could bring its own.
+	if !id.trusts(fresh.issuer) {
+		return nil, conf.Errorf(conf.CodeDenied, "%s gave a certificate from a CA that this agent does not trust", serverID)
+	}
+	if err := goodNow(fresh, t.opts.Now()); err != nil {
+		return nil, err
+	}
+	return fresh, nil
+}

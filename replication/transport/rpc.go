@@ -1,0 +1,195 @@
+package transport
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+const (
+	headerTimeout = 5 * time.Second
+	answerTimeout = 30 * time.Second // until the header of an answer has come
+	idleClient    = 90 * time.Second // less than idleServer, so that the client closes first
+	idleServer    = 2 * time.Minute
+	maxHeader     = 64 << 10
+)
+
+// httpSide serves HTTP/1.1 over the connections of one protocol.
+type httpSide struct {
+	queue  *queue
+	server *http.Server
+	log    *slog.Logger
+
+	mu       sync.Mutex
+	draining bool
+	inflight int
+	idle     chan struct{} // closed when draining and nothing is in flight
+}
+
+func (t *Transport) newHTTPSide(h http.Handler) *httpSide {
+	s := &httpSide{queue: newQueue(t.addr), log: t.log, idle: make(chan struct{})}
+	s.server = &http.Server{
+		Handler:           s.counted(h),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       time.Minute,
+		IdleTimeout:       idleServer,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(t.log.Handler(), slog.LevelWarn),
+		BaseContext:       func(net.Listener) context.Context { return t.ctx },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if p, ok := PeerOf(c); ok {
+				return context.WithValue(ctx, peerKey{}, p)
+			}
+			return ctx
+		},
+	}
+	return s
+}
+
+// newRPCSide has no deadline for answers, which may be streams: Conn has one for
+// each write.
+func (t *Transport) newRPCSide() *httpSide {
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == renewPath:
+			t.serveRenew(w, r)
+		case t.opts.RPC != nil:
+			t.opts.RPC.ServeHTTP(w, r)
+		default:
+			writeError(w, conf.Errorf(conf.CodeNotFound, "no such call"))
+		}
+	})
+	return t.newHTTPSide(http.MaxBytesHandler(h, t.opts.Limits.Body))
+}
+
+func (s *httpSide) serve() {
+	if err := s.server.Serve(s.queue); err != http.ErrServerClosed && err != net.ErrClosed { //nolint:errorlint // both are returned as they are
+		s.log.Error("the cluster port stopped serving", "err", err)
+	}
+}
+
+func (s *httpSide) counted(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.begin() {
+			w.Header().Set("Connection", "close")
+			writeError(w, conf.Errorf(conf.CodeNoQuorum, "this agent is stopping").WithHint("ask another one"))
+			return
+		}
+		defer s.end()
+		h.ServeHTTP(w, r)
+	})
+}
+
+func (s *httpSide) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return false
+	}
+	s.inflight++
+	return true
+}
+
+func (s *httpSide) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.inflight--; s.draining && s.inflight == 0 {
+		close(s.idle)
+	}
+}
+
+// drain waits for the requests that are being answered.
+func (s *httpSide) drain(ctx context.Context) error {
+	s.server.SetKeepAlivesEnabled(false)
+	s.mu.Lock()
+	s.draining = true
+	if s.inflight == 0 {
+		close(s.idle)
+	}
+	s.mu.Unlock()
+	select {
+	case <-s.idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *httpSide) close() {
+	_ = s.queue.Close()
+	_ = s.server.Close()
+}
+
+// newClients makes the two pools of connections to other members.
+func (t *Transport) newClients() (byNode, byAddr *http.Transport) {
+	pool := func(dial func(ctx context.Context, host, addr string) (*Conn, error)) *http.Transport {
+		return &http.Transport{
+			DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+				host, _, err := net.SplitHostPort(addr)
+				if err != nil {
+					return nil, conf.Errorf(conf.CodeUsage, "bad address %.80q: %w", addr, err)
+				}
+				c, err := dial(ctx, host, addr)
+				if err != nil {
+					return nil, err // not a nil *Conn in an interface
+				}
+				return c, nil
+			},
+			DisableCompression:     true,
+			MaxIdleConnsPerHost:    8,
+			MaxConnsPerHost:        t.opts.Limits.ConnsPerPeer / 2,
+			IdleConnTimeout:        idleClient,
+			ResponseHeaderTimeout:  answerTimeout,
+			MaxResponseHeaderBytes: maxHeader,
+		}
+	}
+	byNode = pool(func(ctx context.Context, node, _ string) (*Conn, error) {
+		if t.opts.AddrOf != nil {
+			if addr, ok := t.opts.AddrOf(node); ok {
+				return t.dial(ctx, ProtoRPC, addr, wanted{node: node}, nil)
+			}
+		}
+		return nil, conf.Errorf(conf.CodeNotFound, "the address of node %.80q is not known", node).
+			WithHint("see who is a member: holdfast cluster members")
+	})
+	byAddr = pool(func(ctx context.Context, _, addr string) (*Conn, error) {
+		return t.dial(ctx, ProtoRPC, addr, wanted{role: RoleServer}, nil)
+	})
+	return byNode, byAddr
+}
+
+// Client calls a member by its node id, wherever Options.AddrOf says it is now. It
+// talks to that member or to nobody. The scheme and the host of the URLs that it is
+// given do not matter; it follows no redirect and uses no proxy.
+func (t *Transport) Client(nodeID string) *http.Client {
+	return httpClient(member{t.byNode, nodeID})
+}
+
+// ClientAt calls the server at an address, host:port, whichever one that is.
+func (t *Transport) ClientAt(addr string) *http.Client {
+	return httpClient(member{t.byAddr, addr})
+}
+
+func httpClient(rt http.RoundTripper) *http.Client {
+	return &http.Client{
+		Transport:     rt,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// member sends requests to one member.
+type member struct {
+	pool *http.Transport
+	host string
+}
+
+func (m member) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.URL.Scheme, r.URL.Host = "https", m.host
+	return m.pool.RoundTrip(r)
+}

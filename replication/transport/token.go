@@ -1,0 +1,173 @@
+package transport
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"log/slog"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+const (
+	tokenPrefix = "HF1"
+	secretBytes = 32
+)
+
+var tokenRE = regexp.MustCompile(`^HF1([0-9a-f]{64})::([0-9a-f]{16}):([A-Za-z0-9_-]{43})$`)
+
+// Token is what a person pastes to let an agent join: HF1<hash>::<id>:<secret>.
+type Token struct {
+	CAHash string // HashCA of the cluster's CA
+	ID     string
+	Secret string
+}
+
+// NewToken makes a token for the cluster with that CA.
+func NewToken(caHash string) Token {
+	var id [8]byte
+	var secret [secretBytes]byte
+	_, _ = rand.Read(id[:]) // never fails
+	_, _ = rand.Read(secret[:])
+	return Token{CAHash: caHash, ID: hex.EncodeToString(id[:]), Secret: base64.RawURLEncoding.EncodeToString(secret[:])}
+}
+
+// ParseToken reads a token as String writes it; there is no other spelling.
+func ParseToken(s string) (Token, error) {
+	m := tokenRE.FindStringSubmatch(s)
+	if m == nil || !canonicalSecret(m[3]) {
+		return Token{}, conf.Errorf(conf.CodeUsage, "this is not a join token").
+			WithHint("paste the whole token, from %s to its end, as holdfast token create printed it", tokenPrefix)
+	}
+	return Token{CAHash: m[1], ID: m[2], Secret: m[3]}, nil
+}
+
+func canonicalSecret(s string) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	return err == nil && len(b) == secretBytes
+}
+
+// String is the whole token, secret and all.
+func (t Token) String() string { return tokenPrefix + t.CAHash + "::" + t.ID + ":" + t.Secret }
+
+// LogValue keeps the secret out of logs.
+func (t Token) LogValue() slog.Value { return slog.StringValue("join token " + t.ID) }
+
+// HashSecret is the form in which a secret is stored: lower-case hex SHA-256.
+func HashSecret(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}
+
+// JoinToken is the stored form of a Token. It holds nothing to join with.
+type JoinToken struct {
+	ID         string  `json:"id"`
+	SecretHash string  `json:"secret_sha256"`
+	Role       Role    `json:"role"`
+	Service    string  `json:"service,omitempty"` // of a sidecar: the service whose keys it gets
+	Expires    string  `json:"expires,omitempty"` // in conf.FormatTime form; empty = never
+	Uses       int     `json:"uses,omitempty"`    // how many agents may join by it; 0 = any number
+	CreatedBy  string  `json:"created_by"`
+	CreatedAt  string  `json:"created_at"`
+	Revoked    bool    `json:"revoked,omitempty"`
+	Claims     []Claim `json:"claims,omitempty"` // by whom it was used; kept only when Uses is set
+}
+
+// Claim is one use of a token. The same key may come again: that is a retry.
+type Claim struct {
+	KeyHash string `json:"key_sha256"` // JoinRequest.KeyHash
+	NodeID  string `json:"node_id"`
+	At      string `json:"at"`
+}
+
+// Stored is the form in which t is kept. ttl 0 means for ever.
+func (t Token) Stored(role Role, service string, ttl time.Duration, uses int, by string, now time.Time) JoinToken {
+	s := JoinToken{
+		ID: t.ID, SecretHash: HashSecret(t.Secret), Role: role, Service: service, Uses: uses,
+		CreatedBy: by, CreatedAt: conf.FormatTime(now),
+	}
+	if ttl > 0 {
+		s.Expires = conf.FormatTime(now.Add(ttl))
+	}
+	return s
+}
+
+// TokenReason is why a join token is refused. The joiner never learns it.
+type TokenReason string
+
+// The reasons.
+const (
+	TokenUnknown TokenReason = "unknown"
+	TokenForged  TokenReason = "forged" // a known id with a wrong secret
+	TokenExpired TokenReason = "expired"
+	TokenUsed    TokenReason = "used"
+	TokenRevoked TokenReason = "revoked"
+	TokenForeign TokenReason = "wrong_cluster" // the joiner found another CA than its token names
+)
+
+// TokenError is a refusal of a join token. Its text, code and hint are the same
+// for all reasons; conf.CodeOf and conf.HintOf read them.
+type TokenError struct{ Reason TokenReason }
+
+// Error never tells the reason.
+func (e *TokenError) Error() string { return refusedToken().Message }
+
+func (e *TokenError) Unwrap() error { return refusedToken() }
+
+func refusedToken() *conf.Error {
+	return conf.Errorf(conf.CodeDenied, "the join token was refused").
+		WithHint("check that it was pasted whole and is of the cluster at that address; a token ends with its time or its uses: " +
+			"make another on a member of the cluster with: holdfast token create")
+}
+
+// Check says whether a joiner that has secret and the key with that hash may use
+// t now; a *TokenError when not. A nil t is a token that nobody knows. It takes the
+// same time for a known and an unknown id, and whatever the secret.
+func (t *JoinToken) Check(secret, keyHash string, now time.Time) error {
+	stored := strings.Repeat("0", 2*sha256.Size)
+	if t != nil {
+		stored = t.SecretHash
+	}
+	same := subtle.ConstantTimeCompare([]byte(HashSecret(secret)), []byte(stored)) == 1
+	switch {
+	case t == nil:
+		return &TokenError{TokenUnknown}
+	case !same:
+		return &TokenError{TokenForged}
+	case t.Revoked:
+		return &TokenError{TokenRevoked}
+	case t.expired(now):
+		return &TokenError{TokenExpired}
+	case t.Uses > 0 && len(t.Claims) >= t.Uses && !t.Claimed(keyHash):
+		return &TokenError{TokenUsed}
+	}
+	return nil
+}
+
+func (t *JoinToken) expired(now time.Time) bool {
+	if t.Expires == "" {
+		return false
+	}
+	end, err := conf.ParseTime(t.Expires)
+	return err != nil || !now.Before(end)
+}
+
+// Claimed says whether the joiner with that key has used t before.
+func (t *JoinToken) Claimed(keyHash string) bool {
+	return slices.ContainsFunc(t.Claims, func(c Claim) bool { return c.KeyHash == keyHash })
+}
+
+// WithClaim is t after a use by c: the same again when that key has used it, or
+// when uses are not counted. It is a pure function, for use below the log.
+func (t JoinToken) WithClaim(c Claim) JoinToken {
+	if t.Uses > 0 && !t.Claimed(c.KeyHash) {
+		t.Claims = append(slices.Clone(t.Claims), c)
+	}
+	return t
+}

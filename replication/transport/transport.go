@@ -1,0 +1,319 @@
+package transport
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// The protocols on the port, as ALPN names them.
+const (
+	ProtoRaft = "holdfast-raft/1"
+	ProtoRPC  = "holdfast-rpc/1"
+	ProtoJoin = "holdfast-join/1"
+)
+
+// Options set a Transport up. Identity is required, and Listen or Listener.
+type Options struct {
+	Identity  *Identity
+	Listen    string       // address to listen on
+	Listener  net.Listener // instead of Listen; Transport closes it
+	Advertise string       // what others dial, host:port; default the address of the listener
+	Logger    *slog.Logger
+
+	RPC     http.Handler  // what members may call; PeerFrom tells who does. /renew is answered here
+	Joiner  Joiner        // lets agents in; nil on a sidecar
+	CertTTL time.Duration // of certificates that /renew issues; default DefaultTTL
+	Limits  Limits
+
+	Allowed func(Peer) error                                                  // whether a member is (still) one; nil = all are
+	NodeAt  func(addr string) (nodeID string, ok bool)                        // who is expected at a Raft address; nil = unknown
+	AddrOf  func(nodeID string) (addr string, ok bool)                        // where a member is; nil = unknown
+	Dial    func(ctx context.Context, network, addr string) (net.Conn, error) // default net.Dialer
+
+	OnRefused  func(Refused)    // told of every refusal
+	Now        func() time.Time // default time.Now
+	CheckEvery time.Duration    // between two rechecks, default 30 s
+}
+
+func (o *Options) check() error {
+	switch {
+	case o.Identity == nil:
+		return conf.Errorf(conf.CodeInternal, "the transport needs an identity")
+	case o.Listener == nil && o.Listen == "":
+		return conf.Errorf(conf.CodeInternal, "the transport needs an address to listen on")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.CheckEvery <= 0 {
+		o.CheckEvery = 30 * time.Second
+	}
+	if o.CertTTL <= 0 {
+		o.CertTTL = DefaultTTL
+	}
+	o.Limits = o.Limits.withDefaults()
+	return nil
+}
+
+// keepAlive finds out within half a minute that a host is gone without a word.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
+
+// Transport is the cluster port of an agent, and its way to the ports of others.
+type Transport struct {
+	opts  Options
+	log   *slog.Logger
+	ln    net.Listener
+	addr  address
+	trust atomic.Pointer[trust]
+	gate  *gate
+	stats *counters
+
+	rpc, join *httpSide
+	failed    *failures
+	byNode    *http.Transport // hosts of its URLs are node ids
+	byAddr    *http.Transport // hosts of its URLs are addresses of servers
+
+	ctx    context.Context // ends with Stop
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	once   sync.Once
+
+	mu      sync.Mutex
+	conns   map[*Conn]struct{}
+	layer   *RaftLayer // the one that is open, or nil
+	started bool
+	stopped bool
+}
+
+// Open binds the port. Nothing is accepted before Start.
+func Open(o Options) (*Transport, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	tr, err := newTrust(o.Identity)
+	if err != nil {
+		return nil, err
+	}
+	ln := o.Listener
+	if ln == nil {
+		if ln, err = net.Listen("tcp", o.Listen); err != nil {
+			return nil, conf.Errorf(conf.CodeInternal, "cannot listen for the cluster on %q: %w", o.Listen, err).
+				WithHint("set CONFIG_CLUSTER_ADDR to an address that is free on this machine")
+		}
+	}
+	t := &Transport{
+		opts: o, log: o.Logger, ln: ln, addr: address(o.Advertise), gate: newGate(o.Limits), stats: newCounters(),
+		failed: newFailures(o.Limits.FailedJoins, o.Limits.FailedJoinEvery), conns: map[*Conn]struct{}{},
+	}
+	if t.addr == "" {
+		t.addr = reachable(ln.Addr())
+	}
+	t.trust.Store(tr)
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	t.rpc = t.newRPCSide()
+	t.join = t.newJoinSide()
+	t.byNode, t.byAddr = t.newClients()
+	return t, nil
+}
+
+// Start begins to accept connections.
+func (t *Transport) Start() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.started || t.stopped {
+		return
+	}
+	t.started = true
+	t.wg.Go(t.rpc.serve)
+	t.wg.Go(t.join.serve)
+	t.wg.Go(t.recheckOften)
+	t.wg.Go(t.accept)
+}
+
+// Addr is the address that others dial.
+func (t *Transport) Addr() string { return string(t.addr) }
+
+// Identity is who this agent is at present.
+func (t *Transport) Identity() *Identity { return t.trust.Load().id }
+
+// SetIdentity makes the port and all new connections use id, a renewal of the
+// identity before. Connections that its CAs do not vouch for are closed; the
+// others stay.
+func (t *Transport) SetIdentity(id *Identity) error {
+	was := t.Identity()
+	if id.ClusterID != was.ClusterID || id.NodeID != was.NodeID {
+		return conf.Errorf(conf.CodeInvalid, "an identity of node %s of cluster %s cannot replace that of node %s of cluster %s",
+			id.NodeID, id.ClusterID, was.NodeID, was.ClusterID)
+	}
+	tr, err := newTrust(id)
+	if err != nil {
+		return err
+	}
+	t.trust.Store(tr)
+	t.byNode.CloseIdleConnections()
+	t.byAddr.CloseIdleConnections()
+	t.recheck(tr)
+	return nil
+}
+
+// Recheck closes connections whose member is no longer allowed, or whose
+// certificate has ended. Call it when the membership changes.
+func (t *Transport) Recheck() { t.recheck(nil) }
+
+func (t *Transport) recheckOften() {
+	tick := time.NewTicker(t.opts.CheckEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			t.Recheck()
+		case <-t.ctx.Done():
+			return
+		}
+	}
+}
+
+// recheck judges all connections again; by tr, if it is not nil, their
+// certificates too.
+func (t *Transport) recheck(tr *trust) {
+	now := t.opts.Now()
+	for _, c := range t.list(func(c *Conn) bool { return c.leaf != nil }) {
+		usage := x509.ExtKeyUsageServerAuth
+		if c.inbound {
+			usage = x509.ExtKeyUsageClientAuth
+		}
+		var reason Reason
+		var err error
+		switch {
+		case now.After(c.peer.NotAfter):
+			reason = ReasonExpired
+		case t.allowed(c.peer, &err) != "":
+			reason = ReasonRemoved
+		case tr != nil && tr.verify(c.leaf, usage, now) != nil:
+			reason = ReasonUntrusted
+		default:
+			continue
+		}
+		c.abort()
+		t.refused(Refused{Reason: reason, Protocol: c.proto, Source: c.RemoteAddr().String(), Peer: c.peer, Err: err})
+	}
+}
+
+func (t *Transport) allowed(p Peer, why *error) Reason {
+	if t.opts.Allowed == nil {
+		return ""
+	}
+	if *why = t.opts.Allowed(p); *why != nil {
+		return ReasonRemoved
+	}
+	return ""
+}
+
+// Stats tells what the port has seen.
+func (t *Transport) Stats() Stats {
+	var s Stats
+	s.Handshaking, s.Open = t.gate.count()
+	s.Accepted, s.Refused = t.stats.copy()
+	return s
+}
+
+func (t *Transport) refused(r Refused) {
+	t.stats.refuse(r.Reason)
+	t.log.Debug("refused a connection to the cluster port", "reason", r.Reason, "protocol", r.Protocol, "source", r.Source,
+		"node", r.Peer.NodeID, "err", r.Err)
+	if t.opts.OnRefused != nil {
+		t.opts.OnRefused(r)
+	}
+}
+
+// Stop closes the port: nothing new is accepted, requests that are being answered
+// are waited for until ctx ends, then everything is closed. It may be called more
+// than once.
+func (t *Transport) Stop(ctx context.Context) error {
+	var err error
+	t.once.Do(func() { err = t.stop(ctx) })
+	return err
+}
+
+func (t *Transport) stop(ctx context.Context) error {
+	t.mu.Lock()
+	t.stopped = true
+	layer := t.layer
+	t.mu.Unlock()
+	err := t.ln.Close()
+	t.gate.close()
+	if layer != nil {
+		_ = layer.Close()
+	}
+	err = errors.Join(err, t.rpc.drain(ctx), t.join.drain(ctx))
+	t.cancel()
+	for _, c := range t.list(func(*Conn) bool { return true }) {
+		c.abort()
+	}
+	t.rpc.close()
+	t.join.close()
+	t.byNode.CloseIdleConnections()
+	t.byAddr.CloseIdleConnections()
+	t.wg.Wait()
+	if err != nil {
+		return conf.Errorf(conf.CodeInternal, "closing the cluster port: %w", err)
+	}
+	return nil
+}
+
+// register notes a connection, so that Stop and Recheck find it.
+func (t *Transport) register(c *Conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stopped || c.layer != nil && c.layer != t.layer {
+		return false
+	}
+	t.conns[c] = struct{}{}
+	return true
+}
+
+func (t *Transport) forget(c *Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.conns, c)
+}
+
+func (t *Transport) list(which func(*Conn) bool) []*Conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []*Conn
+	for c := range t.conns {
+		if which(c) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+type address string
+
+func (address) Network() string  { return "tcp" }
+func (a address) String() string { return string(a) }
+
+// reachable is the address that stands for a: the loopback one when a listens on all.
+func reachable(a net.Addr) address {
+	if tcp, ok := a.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		a = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: tcp.Port}
+	}
+	return address(a.String())
+}
