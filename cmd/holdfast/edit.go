@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -98,7 +97,7 @@ func (e *editing) run(ctx context.Context) error {
 		if err == nil {
 			err = e.write(ctx, edited)
 		}
-		if err == nil || !e.again(err) {
+		if err == nil || !e.again(ctx, err) {
 			return err
 		}
 		if conf.CodeOf(err) != conf.CodeConflict {
@@ -202,7 +201,7 @@ func (e *editing) write(ctx context.Context, edited map[string]any) error {
 }
 
 // again shows why the document was refused, and asks whether to go on.
-func (e *editing) again(err error) bool {
+func (e *editing) again(ctx context.Context, err error) bool {
 	if !isTerminal(e.a.in) {
 		return false
 	}
@@ -213,7 +212,7 @@ func (e *editing) again(err error) bool {
 	}
 	report(e.a.err, err)
 	fmt.Fprint(e.a.err, "Press Enter to edit again, Ctrl-C to give up. ")
-	_, err = bufio.NewReader(e.a.in).ReadString('\n')
+	_, err = e.a.readLine(ctx)
 	return err == nil
 }
 

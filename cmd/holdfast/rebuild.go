@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"strings"
 
@@ -34,7 +35,7 @@ It needs REBUILD_TOKEN, from the environment or the agent's .env file.`,
 			e.Err = a.noEnv
 			return e.WithHint("set REBUILD_TOKEN in the environment, or run where the agent's .env file is (--data-dir, --env-file)")
 		}
-		if !yes && !a.confirm("Set the store of this agent aside and start a new epoch?") {
+		if !yes && !a.confirm(cmd.Context(), "Set the store of this agent aside and start a new epoch?") {
 			return conf.Errorf(conf.CodeUsage, "nothing was done").WithHint("--yes rebuilds without asking")
 		}
 		c, err := a.connect("")
@@ -58,12 +59,33 @@ It needs REBUILD_TOKEN, from the environment or the agent's .env file.`,
 }
 
 // confirm asks the person at the terminal. Nobody there is a no.
-func (a *app) confirm(question string) bool {
+func (a *app) confirm(ctx context.Context, question string) bool {
 	if !isTerminal(a.in) {
 		return false
 	}
 	fmt.Fprintf(a.err, "%s [y/N] ", question)
-	answer, _ := bufio.NewReader(a.in).ReadString('\n')
-	answer = strings.ToLower(strings.TrimSpace(answer))
-	return answer == "y" || answer == "yes"
+	answer, err := a.readLine(ctx)
+	answer = strings.ToLower(answer)
+	return err == nil && (answer == "y" || answer == "yes")
+}
+
+// readLine reads what a person types. It gives up with ctx: a read of a terminal
+// cannot be interrupted otherwise.
+func (a *app) readLine(ctx context.Context) (string, error) {
+	type result struct {
+		text string
+		err  error
+	}
+	read := make(chan result, 1)
+	go func() {
+		text, err := bufio.NewReader(a.in).ReadString('\n')
+		read <- result{strings.TrimSpace(text), err}
+	}()
+	select {
+	case r := <-read:
+		return r.text, r.err
+	case <-ctx.Done():
+		fmt.Fprintln(a.err)
+		return "", ctx.Err()
+	}
 }

@@ -57,6 +57,7 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			e.Defer(func() { _ = os.RemoveAll(data) })
+			e.Setenv("GORACE", "atexit_sleep_ms=10") // not a second at the end of each command
 			e.Setenv("CONFIG_DATA_DIR", data)
 			e.Setenv("DATA", data)
 			e.Setenv("SCHEMAS", schemas)
@@ -130,7 +131,7 @@ func freePorts(n int) ([]string, error) {
 func environ(ts *testscript.TestScript) []string {
 	var out []string
 	for _, name := range []string{
-		"PATH", "HOME", "TMPDIR", "CONFIG_DATA_DIR", "CONFIG_SCHEMA_DIR", "CONFIG_LOCAL_ADDR", "CONFIG_MANAGER_PORT",
+		"PATH", "HOME", "TMPDIR", "GORACE", "CONFIG_DATA_DIR", "CONFIG_SCHEMA_DIR", "CONFIG_LOCAL_ADDR", "CONFIG_MANAGER_PORT",
 		"CONFIG_CLUSTER_ADDR", "CONFIG_MQTT_ADDR", "CONFIG_API_TOKENS", "CONFIG_ENV_FILE", "STT_API_KEY",
 	} {
 		if v := ts.Getenv(name); v != "" {
