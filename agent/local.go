@@ -18,7 +18,13 @@ import (
 type source struct {
 	v     *liveView
 	s     *supervisor
-	state atomic.Pointer[localapi.State]
+	state atomic.Pointer[described]
+}
+
+// described is a snapshot and the headers that describe it.
+type described struct {
+	snap  *view.Snapshot[*localapi.Document]
+	state *localapi.State
 }
 
 func (l *source) Get(service string) (*localapi.Document, <-chan struct{}, bool) {
@@ -42,27 +48,36 @@ func (l *source) Names() []string {
 	return out
 }
 
-func (l *source) State() *localapi.State { return l.state.Load() }
+// State describes a snapshot that is at least as new as any document that Get
+// returned before: a default must not go out under the name of what it replaced.
+func (l *source) State() *localapi.State {
+	d := l.state.Load()
+	if d.snap != l.v.Load() {
+		d = l.refresh()
+	}
+	return d.state
+}
 
 // run keeps the state true: at each snapshot, and each second for the age.
 func (l *source) run(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		snap := l.refresh()
+		d := l.refresh()
 		select {
 		case <-ctx.Done():
 			return
-		case <-snap.Changed():
+		case <-d.snap.Changed():
 		case <-tick.C:
 		}
 	}
 }
 
-func (l *source) refresh() *view.Snapshot[*localapi.Document] {
+func (l *source) refresh() *described {
 	snap := l.v.Load()
-	l.state.Store(localapi.NewState(snap.Epoch, snap.Source, snap.Index, l.s.age()))
-	return snap
+	d := &described{snap, localapi.NewState(snap.Epoch, snap.Source, snap.Index, l.s.age())}
+	l.state.Store(d)
+	return d
 }
 
 // age is the time since this agent last heard from a leader; negative when it
