@@ -1,9 +1,7 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -11,8 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/joho/godotenv"
-
+	"github.com/holdfast-config/holdfast/agent/keys"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -133,9 +130,9 @@ func (o *Options) Resolve(flag, env func(string) (string, bool)) error {
 	if o.EnvFile == "" {
 		o.EnvFile = filepath.Join(o.DataDir, ".env")
 	}
-	file, err := godotenv.Read(o.EnvFile)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return conf.Errorf(conf.CodeUsage, "reading %s: %w", o.EnvFile, err).WithHint("make it readable, or name another file with CONFIG_ENV_FILE")
+	file, err := keys.ReadEnvFile(o.EnvFile) // its errors never quote the file
+	if err != nil {
+		return err
 	}
 	o.Env = env
 	o.LookupEnv = func(name string) (string, bool) {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -51,6 +52,18 @@ func TestBadSettings(t *testing.T) {
 		} else if conf.HintOf(err) == "" {
 			t.Errorf("%s=%s: no hint in %v", env, value, err)
 		}
+	}
+}
+
+func TestMalformedEnvFileIsNotQuoted(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, ".env"), []byte("CONFIG_API_TOKENS=\"canary-token:config.write\nREBUILD_TOKEN 'canary"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := Defaults()
+	err := o.Resolve(nil, func(k string) (string, bool) { return dir, k == "CONFIG_DATA_DIR" })
+	if err == nil || strings.Contains(err.Error()+conf.HintOf(err), "canary") {
+		t.Fatalf("%v (%s)", err, conf.HintOf(err))
 	}
 }
 
