@@ -97,6 +97,9 @@ func (h *handshake) run(raw net.Conn, p *pass, end time.Time) (*Conn, error) {
 	if err := tc.Handshake(); err != nil {
 		return nil, err
 	}
+	if h.proto == "" || tc.ConnectionState().NegotiatedProtocol != h.proto {
+		return nil, &refusal{ReasonProtocol, nil}
+	}
 	c := &Conn{Conn: tc, raw: raw, peer: h.peer, proto: h.proto, leaf: leafOf(tc.ConnectionState()), inbound: true}
 	c.done = func() { h.t.forget(c); p.done() }
 	why := h.admit(c, p)

@@ -29,24 +29,17 @@ func LoadIdentity(dir string) (*Identity, error) {
 		return nil, conf.Errorf(conf.CodeNotFound, "no identity of an agent in %s", dir).
 			WithHint("start a cluster, or join one with a token from: holdfast token create")
 	}
-	if err != nil {
-		return nil, unreadable(dir, err)
+	var id *Identity
+	if err == nil {
+		id, err = loadIdentity(dir, certPEM)
 	}
-	id, err := loadIdentity(dir, certPEM)
 	if err == nil {
 		return id, nil
 	}
 	if conf.CodeOf(err) == conf.CodeCorrupt || errors.Is(err, fs.ErrNotExist) {
 		return nil, conf.Errorf(conf.CodeCorrupt, "the identity of this agent in %s is damaged: %w", dir, err).WithHint("%s", hintRejoin)
 	}
-	return nil, unreadable(dir, err)
-}
-
-func unreadable(dir string, err error) error {
-	if conf.CodeOf(err) == conf.CodeCorrupt {
-		return err
-	}
-	return conf.Errorf(conf.CodeInternal, "cannot read the identity of this agent in %s: %w", dir, err).
+	return nil, conf.Errorf(conf.CodeInternal, "cannot read the identity of this agent in %s: %w", dir, err).
 		WithHint("the directory and its files must belong to the user that the agent runs as")
 }
 
