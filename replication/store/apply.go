@@ -126,6 +126,8 @@ func (t *tx) entry(e Entry) (command.Result, error) {
 		err = t.genesis(c)
 	case *command.Audit:
 		err = t.audit(c.Rows)
+	case *command.Cluster:
+		err = t.cluster(c)
 	case *command.Edit:
 		res, touched, err = t.edit(e.Index, c)
 	default:

@@ -13,6 +13,12 @@
 //   - Every covered row carries a SHA-256 of its content, and their sum modulo
 //     2^256 is the state digest. Open, Verify, Snapshot and every read of a record
 //     recompute them: a changed bit is CodeCorrupt, never a wrong value.
+//   - Who is a member and which join token was used by whom are covered rows like
+//     any other. The hash of a token's secret leaves by JoinToken and in a
+//     snapshot, and in no other way.
+//   - A file of an older format is verified first, then brought to this build's in
+//     the same transaction; its state digest stays. One of a newer format is
+//     CodeUnsupported, never corrupt.
 //   - config_items and its full-text index are derived from the covered rows with
 //     Options.Project. They follow in the same transaction and are made again
 //     when they differ; nothing that is replicated is computed from them.

@@ -250,13 +250,21 @@ func content(tb testing.TB, s *Store) map[string]any {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	members, err := s.Members(ctx)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tokens, err := s.JoinTokens(ctx)
+	if err != nil {
+		tb.Fatal(err)
+	}
 	index, term := s.Applied()
 	v, h := s.SchemaVersion()
 	epoch, created := s.Genesis()
 	return map[string]any{
 		"records": records(tb, s), "items": its, "history": history(tb, s, conf.HistoryFilter{Limit: 1000}), "access": acc, "profiles": prof,
 		"schemas": sch, "digest": s.Digest(), "applied": []uint64{index, term}, "version": []any{v, h, epoch, created},
-		"items digest": s.state.Load().items.String(),
+		"members": members, "tokens": tokens, "items digest": s.state.Load().items.String(),
 	}
 }
 
@@ -277,7 +285,9 @@ func story(d *driver, n int) []command.Command {
 		svc := fmt.Sprintf("service-%d", rng.IntN(6))
 		doc := fmt.Sprintf(`{"a":%d,"name":"value <%d> & \"more\"","nested":{"x":%d,"y":[1,2,"%s"]},"on":%t}`,
 			rng.IntN(5), rng.IntN(9), rng.IntN(3), strings.Repeat("é", rng.IntN(4)), rng.IntN(2) == 0)
-		switch k := rng.IntN(12); {
+		switch k := rng.IntN(14); {
+		case k >= 12:
+			cmds = append(cmds, clusterStory(rng, d.now()))
 		case k == 0:
 			cmds = append(cmds, &command.Audit{Rows: []conf.Access{{UserID: "bob", Action: "read", Service: svc, Success: i%2 == 0, Timestamp: d.now()}, {Action: "unauthorized", Timestamp: d.now()}}})
 		case k == 1:
@@ -310,4 +320,29 @@ func story(d *driver, n int) []command.Command {
 		}
 	}
 	return cmds
+}
+
+// clusterStory is one random change of the cluster; some of them are refused.
+func clusterStory(rng *rand.Rand, at string) *command.Cluster {
+	token, node := fmt.Sprintf("k%d", rng.IntN(3)), fmt.Sprintf("node-%d", rng.IntN(4))
+	c := &command.Cluster{At: at, By: "ann"}
+	switch rng.IntN(8) {
+	case 0:
+		c.TokenRevokes = []string{token}
+	case 1:
+		c.MemberRemoves = []string{node}
+	case 2:
+		c.Members = []command.Member{{NodeID: node, Role: conf.MemberServer, Addr: fmt.Sprintf("10.0.0.%d:2771", rng.IntN(9)), Version: "v1"}}
+	case 3, 4:
+		c.Tokens = []command.JoinToken{{ID: token, SecretHash: hashOf(token), Role: conf.MemberServer, CreatedBy: "ann", Uses: 2}}
+	default:
+		c.Uses = []command.TokenUse{{TokenID: token, NodeID: node, KeyHash: hashOf(node)}}
+		c.Audit = []conf.Access{{UserID: node, Action: "join", Success: true, Timestamp: at}}
+	}
+	return c
+}
+
+func hashOf(s string) string {
+	sha := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sha[:])
 }

@@ -136,6 +136,41 @@ CREATE TABLE requests (
     digest BLOB NOT NULL
 );
 
+CREATE TABLE members (
+    node_id TEXT PRIMARY KEY,
+    role TEXT NOT NULL,
+    service TEXT,
+    addr TEXT NOT NULL,
+    version TEXT NOT NULL,
+    key_hash TEXT NOT NULL,
+    joined_at TEXT NOT NULL,
+    removed_at TEXT,
+    digest BLOB NOT NULL
+);
+
+CREATE TABLE join_tokens (
+    id TEXT PRIMARY KEY,
+    secret_hash TEXT NOT NULL,
+    role TEXT NOT NULL,
+    service TEXT,
+    expires_at TEXT,
+    uses INTEGER NOT NULL,
+    used INTEGER NOT NULL,
+    created_at TEXT NOT NULL,
+    created_by TEXT,
+    revoked_at TEXT,
+    digest BLOB NOT NULL
+);
+
+CREATE TABLE join_uses (
+    token_id TEXT NOT NULL,
+    node_id TEXT NOT NULL,
+    key_hash TEXT NOT NULL,
+    used_at TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (token_id, node_id, key_hash)
+);
+
 CREATE TABLE meta (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     format INTEGER NOT NULL,

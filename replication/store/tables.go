@@ -4,16 +4,28 @@ import (
 	"context"
 	"database/sql"
 	_ "embed"
+	"maps"
 	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-//go:embed schema.sql
-var schemaSQL string
+// The tables and indexes of each format. Those of an older one are as its last
+// build made them, and never change.
+var (
+	//go:embed schema1.sql
+	schema1SQL string
+	//go:embed schema.sql
+	schemaSQL string
+)
 
-// format is the layout of the file that this build makes, in meta.format.
-const format = 1
+// format is the layout of the file that this build makes, in meta.format. Open
+// brings a file of an older format to it.
+//
+//	1  the first
+//	2  members, join_tokens, join_uses; fewer indexes on the logs; the full-text
+//	   index is merged by Checkpoint
+const format = 2
 
 // table is a covered table: its rows carry a digest and travel in snapshots.
 type table struct {
@@ -43,9 +55,24 @@ var (
 	tableSecrets  = define("encrypted_secrets", 2, true, "service", "key", "encrypted_value", "key_id", "created_at", "updated_at")
 	tableAccess   = define("access_log", 0, true, "user_id", "action", "service", "key", "success", "reason", "timestamp")
 	tableRequests = define("requests", 1, false, "id", "idx", "result_json")
+	tableMembers  = define("members", 1, false, "node_id", "role", "service", "addr", "version", "key_hash", "joined_at", "removed_at")
+	tableTokens   = define("join_tokens", 1, false, "id", "secret_hash", "role", "service", "expires_at", "uses", "used", "created_at",
+		"created_by", "revoked_at")
+	tableUses = define("join_uses", 3, false, "token_id", "node_id", "key_hash", "used_at")
 
-	covered = []*table{tableSchemas, tableConfigs, tableVersions, tableHistory, tableProfiles, tableSecrets, tableAccess, tableRequests}
+	covered = []*table{
+		tableSchemas, tableConfigs, tableVersions, tableHistory, tableProfiles, tableSecrets, tableAccess, tableRequests,
+		tableMembers, tableTokens, tableUses,
+	}
 )
+
+// tablesOf lists the covered tables of a file of format f.
+func tablesOf(f int) []*table {
+	if f == 1 {
+		return covered[:8:8]
+	}
+	return covered
+}
 
 // define makes a table whose first keys columns are its key.
 func define(name string, keys int, id bool, cols ...string) *table {
@@ -77,13 +104,27 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// statements splits schema.sql; sqlite_schema keeps each as it is written there.
-func statements() []string {
+// statements splits the schema of format f; sqlite_schema keeps each as it is
+// written there.
+func statements(f int) []string {
+	text := schemaSQL
+	if f == 1 {
+		text = schema1SQL
+	}
 	var out []string
-	for s := range strings.SplitSeq(schemaSQL, ";") {
+	for s := range strings.SplitSeq(text, ";") {
 		if s = strings.TrimSpace(s); s != "" {
 			out = append(out, s)
 		}
+	}
+	return out
+}
+
+// objects are the statements of format f by the name of what they make.
+func objects(f int) map[string]string {
+	out := map[string]string{}
+	for _, s := range statements(f) {
+		out[objectName(s)] = s
 	}
 	return out
 }
@@ -97,44 +138,59 @@ func objectName(stmt string) string {
 	return words[2]
 }
 
+// object is a row of sqlite_schema.
+type object struct{ name, on, sql string }
+
 // checkSchema compares the file's tables and indexes with those that this build
-// makes. empty says that there are none at all.
-func checkSchema(ctx context.Context, q querier) (empty bool, err error) {
-	want := map[string]string{}
-	for _, s := range statements() {
-		want[objectName(s)] = s
-	}
+// and earlier ones make, and tells by them which format it has: 0 for none at all.
+func checkSchema(ctx context.Context, q querier) (int, error) {
 	rows, err := q.QueryContext(ctx, "SELECT name, tbl_name, coalesce(sql, '') FROM sqlite_schema")
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	defer rows.Close()
-	empty = true
-	ours := map[string]bool{}
-	for _, t := range statements() {
-		ours[objectName(t)] = true
-	}
+	var found []object
 	for rows.Next() {
-		var name, on, text string
-		if err := rows.Scan(&name, &on, &text); err != nil {
-			return false, err
+		var o object
+		if err := rows.Scan(&o.name, &o.on, &o.sql); err != nil {
+			return 0, err
 		}
-		empty = false
-		switch stmt, known := want[name]; {
-		case known && stmt != text:
-			return false, corrupt("%s is not defined as this build defines it", name)
-		case known:
-			delete(want, name)
-		case text == "" || strings.HasPrefix(name, "sqlite_") || strings.HasPrefix(on, "items_fts_"):
-		case ours[on]:
-			return false, corrupt("%s has a %s that this build did not make", on, name)
-		}
+		found = append(found, o)
 	}
 	if err := rows.Err(); err != nil {
-		return false, err
+		return 0, err
 	}
-	if !empty && len(want) > 0 {
-		return false, corrupt("%s is missing", strings.Join(conf.SortedKeys(want), ", "))
+	if len(found) == 0 {
+		return 0, nil
 	}
-	return empty, nil
+	wrong := compareSchema(found, format)
+	if wrong == nil {
+		return format, nil
+	}
+	for f := format - 1; f > 0; f-- {
+		if compareSchema(found, f) == nil {
+			return f, nil
+		}
+	}
+	return 0, wrong
+}
+
+func compareSchema(found []object, f int) error {
+	ours := objects(f)
+	missing := maps.Clone(ours)
+	for _, o := range found {
+		switch stmt, known := ours[o.name]; {
+		case known && stmt != o.sql:
+			return corrupt("%s is not defined as this build defines it", o.name)
+		case known:
+			delete(missing, o.name)
+		case o.sql == "" || strings.HasPrefix(o.name, "sqlite_") || strings.HasPrefix(o.on, "items_fts_"):
+		case ours[o.on] != "":
+			return corrupt("%s has a %s that this build did not make", o.on, o.name)
+		}
+	}
+	if len(missing) > 0 {
+		return corrupt("%s is missing", strings.Join(conf.SortedKeys(missing), ", "))
+	}
+	return nil
 }

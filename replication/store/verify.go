@@ -23,11 +23,11 @@ const page = 4096
 // load makes an empty file a store, or verifies and reads the one that is there.
 // It runs inside the writer's transaction.
 func (s *Store) load(ctx context.Context, size int64) error {
-	empty, err := checkSchema(ctx, s.w)
+	has, err := s.formatOf(ctx)
 	if err != nil {
 		return err
 	}
-	if empty {
+	if has == 0 {
 		if size > page {
 			return corrupt("a file of %d bytes has no tables", size)
 		}
@@ -35,6 +35,10 @@ func (s *Store) load(ctx context.Context, size int64) error {
 	}
 	st, derived, err := s.verify(ctx, size < fullCheckBelow)
 	if err != nil {
+		return err
+	}
+	// Only what is proved is changed: a damaged file stays as it was found.
+	if err := s.migrate(context.WithoutCancel(ctx), st, has); err != nil {
 		return err
 	}
 	if !derived {
@@ -52,23 +56,31 @@ func (s *Store) load(ctx context.Context, size int64) error {
 }
 
 func (s *Store) create(ctx context.Context) error {
-	for _, stmt := range statements() {
+	for _, stmt := range statements(format) {
 		if _, err := s.w.conn.ExecContext(ctx, stmt); err != nil {
 			return err
 		}
 	}
-	// Merging the index is left to Checkpoint. Only when nobody calls it, and this
-	// many changes left a segment each, one of them merges those.
-	for _, set := range []string{"'automerge', 0", "'crisismerge', 64"} {
-		if _, err := s.w.conn.ExecContext(ctx, "INSERT INTO items_fts (items_fts, rank) VALUES ("+set+")"); err != nil {
-			return err
-		}
+	if err := s.leaveMerging(ctx); err != nil {
+		return err
 	}
 	st := &state{}
 	if err := s.w.writeMeta(ctx, s.dig, st, st); err != nil {
 		return err
 	}
 	s.state.Store(st)
+	return nil
+}
+
+// leaveMerging leaves it to Checkpoint to merge the full-text index. Only when
+// nobody calls it, and this many changes left a segment each, one of them merges
+// those.
+func (s *Store) leaveMerging(ctx context.Context) error {
+	for _, set := range []string{"'automerge', 0", "'crisismerge', 64"} {
+		if _, err := s.w.conn.ExecContext(ctx, "INSERT INTO items_fts (items_fts, rank) VALUES ("+set+")"); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -157,7 +169,7 @@ func (s *Store) verifyRows(ctx context.Context, q querier) (*state, error) {
 	}
 	var all sum
 	schemas := map[string][]byte{}
-	for _, t := range covered {
+	for _, t := range tablesOf(st.format) {
 		n := int64(0)
 		err := eachRow(ctx, q, t, dig, func(vals []any, d [sha256.Size]byte) error {
 			all.add(d)
@@ -245,7 +257,11 @@ func eachRow(ctx context.Context, q querier, t *table, dig *digester, fn func(va
 func checkPages(ctx context.Context, q querier, full bool) (derived bool, err error) {
 	// Rows are found through the indexes of these tables when a change is applied.
 	checks := []string{"PRAGMA integrity_check(meta)", "PRAGMA integrity_check(schema_version)"}
-	for _, t := range covered {
+	var has int // verifyRows proves it
+	if err := q.QueryRowContext(ctx, "SELECT format FROM meta").Scan(&has); err != nil {
+		return false, err
+	}
+	for _, t := range tablesOf(has) {
 		if t.key != nil {
 			checks = append(checks, "PRAGMA integrity_check("+t.name+")")
 		} else if !full {
