@@ -8,14 +8,21 @@
 // cannot be written, Load returns *Unwritable: its Lines are what the caller
 // prints once before it stops.
 //
+// A server that joins a cluster receives all of it (Export, Import), a sidecar
+// only the public key (PublicLines): it makes a key for its own last-known-good
+// file and nothing else.
+//
 // Invariants:
 //
+//   - A key that an agent has is never replaced. Import refuses, as a whole, what
+//     differs from it; Options.Joined keeps a member from making other keys than
+//     its cluster's.
 //   - There is no default key. A value that still says CHANGEME, an all-zero key
 //     or key id, and a key pair that does not belong together are refused.
 //   - Agents that start on one .env file at the same time end with one set: who
 //     generates holds a lock on the file and looks again under it.
 //   - No error, log value or formatted Set holds a key, a token or a piece of one.
 //
-// Load is called once by the goroutine that starts the agent. Set and
+// Import and then Load are called once by the goroutine that starts the agent. Set and
 // Authenticator are immutable afterwards and safe for concurrent use.
 package keys

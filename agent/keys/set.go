@@ -33,7 +33,16 @@ func Names() []string {
 	}
 }
 
-// Set is the key material of one agent. It prints, logs and marshals as the
+// namesOf lists those that an agent of this role loads.
+func namesOf(role string) []string {
+	if role == conf.MemberSidecar {
+		return []string{EnvHMACKey, EnvHMACID, EnvPublicKey, EnvAPITokens}
+	}
+	return Names()
+}
+
+// Set is the key material of one agent. A sidecar's has no Master, no Private
+// and no RebuildToken, and Tokens only if it was given some. It prints, logs and marshals as the
 // names of its keys, never as the keys.
 type Set struct {
 	Master       []byte // 32 bytes

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+	"github.com/joho/godotenv"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
@@ -86,20 +87,24 @@ func keyPair(src source, missing *[]string) (ed25519.PrivateKey, ed25519.PublicK
 	if pubText == "" {
 		return private, public, nil
 	}
-	block = decodePEM(pubText, "PUBLIC KEY")
-	if block == nil {
-		return nil, nil, badPEM(EnvPublicKey, pubWhere, "PUBLIC KEY", "openssl pkey -pubout")
-	}
-	other, err := x509.ParsePKIXPublicKey(block)
-	given, ok := other.(ed25519.PublicKey)
-	if err != nil || !ok {
-		return nil, nil, badPEM(EnvPublicKey, pubWhere, "PUBLIC KEY", "openssl pkey -pubout")
+	given, err := publicKey(pubText, pubWhere)
+	if err != nil {
+		return nil, nil, err
 	}
 	if !public.Equal(given) {
 		return nil, nil, conf.Errorf(conf.CodeInvalid, "%s in %s does not belong to %s in %s", EnvPublicKey, pubWhere, EnvPrivateKey, privWhere).
 			WithHint("delete %s: it is derived from the private key", EnvPublicKey)
 	}
 	return private, public, nil
+}
+
+func publicKey(text, where string) (ed25519.PublicKey, error) {
+	parsed, err := x509.ParsePKIXPublicKey(decodePEM(text, "PUBLIC KEY"))
+	key, ok := parsed.(ed25519.PublicKey)
+	if err != nil || !ok {
+		return nil, badPEM(EnvPublicKey, where, "PUBLIC KEY", "openssl pkey -pubout")
+	}
+	return key, nil
 }
 
 // decodePEM takes real line ends and \n escapes, and the quotes that tools such
@@ -219,7 +224,35 @@ func must(der []byte, err error) []byte {
 	return der
 }
 
-func quotePEM(kind string, der []byte) string {
-	text := strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})))
-	return `"` + strings.ReplaceAll(text, "\n", `\n`) + `"`
+func quotePEM(kind string, der []byte) string { return quote(encodePEM(kind, der)) }
+
+func encodePEM(kind string, der []byte) string {
+	return strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})))
+}
+
+// line writes a variable so that a .env file reads it back. A value that needs
+// no quotes has none, and one that can stand in single quotes means the same to
+// a shell. A few values that the environment can hold a file cannot, such as one
+// that begins with one kind of quote and ends with the other.
+func line(name, value string) (string, error) {
+	forms := []string{value, "'" + value + "'", quote(value), strings.ReplaceAll(value, "$", `\$`)}
+	for i, f := range forms {
+		if strings.ContainsAny(f, "\r\n") || (i == 0 && strings.ContainsFunc(f, special)) {
+			continue
+		}
+		if vars, err := godotenv.Unmarshal(name + "=" + f + "\n#\n"); err == nil && len(vars) == 1 && vars[name] == value {
+			return name + "=" + f, nil
+		}
+	}
+	return "", conf.Errorf(conf.CodeInvalid, "the value of %s cannot be written to a .env file", name).
+		WithHint("use one of letters and digits, such as `openssl rand -hex 32` makes")
+}
+
+// special says whether r could mean something to a shell.
+func special(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_-+/=.:,@%", r)
+}
+
+func quote(value string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`, "\n", `\n`).Replace(value) + `"`
 }
