@@ -12,7 +12,7 @@ import (
 
 // sample is a request that each route answers with 200 for whoever may.
 func sample(r admin.Route) (target, body string) {
-	target = strings.NewReplacer(":service", "stt-worker", ":name", "night").Replace(r.Path)
+	target = strings.NewReplacer(":service", "stt-worker", ":name", "night", ":node", "n2", ":id", "t1").Replace(r.Path)
 	return target, map[string]string{
 		"PUT /api/config/services/:service":           `{"service":"stt-worker","config":{"a":1},"version":5}`,
 		"PATCH /api/config/services/:service":         `{"a":null}`,
@@ -21,6 +21,7 @@ func sample(r admin.Route) (target, body string) {
 		"POST /api/config/search":                     `{"query":"whisper"}`,
 		"PUT /api/config/schemas/:service":            `{"type":"object"}`,
 		"POST /api/config/rebuild":                    `{"token":"` + rebuildToken + `"}`,
+		"POST /api/config/cluster/tokens":             `{"role":"server"}`,
 	}[r.Method+" "+r.Path]
 }
 
@@ -258,7 +259,7 @@ func TestTokensStayOutOfTheLog(t *testing.T) {
 			}
 		}
 	}
-	for _, token := range []string{"wrong-token", readToken, writeToken, rebuildToken} {
+	for _, token := range []string{"wrong-token", readToken, writeToken, rebuildToken, joinToken} {
 		if strings.Contains(s.log.String(), token) {
 			t.Errorf("the log has %q in it", token)
 		}

@@ -30,15 +30,11 @@ func (h *Handler) admit(c *call) error {
 	}
 	if !known {
 		h.failures.failed(source)
-		e := conf.Errorf(conf.CodeUnauthenticated, "the token is not known")
-		if token == "" {
-			e = conf.Errorf(conf.CodeUnauthenticated, "a token is needed")
-		}
 		h.unauthorized(c)
-		return &edgeError{
-			err:    e.WithHint("send one of the tokens in CONFIG_API_TOKENS in the %s header", TokenHeader),
-			header: http.Header{"Www-Authenticate": {`X-API-Token realm="holdfast"`}},
+		if token == "" {
+			return unauthenticated("a token is needed")
 		}
+		return unauthenticated("the token is not known")
 	}
 	h.failures.worked(source, token)
 	c.who = who
@@ -52,6 +48,14 @@ func (h *Handler) admit(c *call) error {
 			WithHint("use a token with the role %s", want)
 	}
 	return nil
+}
+
+func unauthenticated(message string) error {
+	return &edgeError{
+		err: conf.Errorf(conf.CodeUnauthenticated, "%s", message).
+			WithHint("send one of the tokens in CONFIG_API_TOKENS in the %s header", TokenHeader),
+		header: http.Header{"Www-Authenticate": {`X-API-Token realm="holdfast"`}},
+	}
 }
 
 func (h *Handler) unauthorized(c *call) {

@@ -96,7 +96,8 @@ type Rebuilder interface {
 	Rebuild(ctx context.Context, token string) error
 }
 
-// Options are the backends and settings of a Handler. Every backend is needed.
+// Options are the backends and settings of a Handler. Every backend of the first
+// block is needed, none of the second.
 type Options struct {
 	Auth          Authenticator
 	Audit         Auditor
@@ -110,6 +111,25 @@ type Options struct {
 	SchemaEditor  SchemaEditor
 	ProfileEditor ProfileEditor
 	Rebuilder     Rebuilder
+
+	// Cluster answers for the routes under /api/config/cluster, which are
+	// unsupported without it.
+	Cluster Cluster
+	// Forward sends what changes something, and reads with ?consistent=1, to the
+	// leader. nil handles everything here.
+	Forward Forwarder
+	// Relay is for an agent that knows no tokens: everything but health, the
+	// OpenAPI document and a rebuild is forwarded, for the leader to judge.
+	Relay bool
+	// Consistent waits until a read of this agent is linearizable. It is called
+	// for reads with ?consistent=1 that were not forwarded.
+	Consistent func(ctx context.Context) error
+	// Age says how old the local view may be: its source ("replica", "lkg",
+	// "default" or "") and the time since a leader was heard, negative for never.
+	Age func() (source string, age time.Duration)
+	// Self is this agent's node id. With Relay it is needed for leaving the
+	// cluster, which then is a removal that the leader makes.
+	Self func() string
 
 	Logger *slog.Logger     // default: slog.DiscardHandler
 	Now    func() time.Time // default: time.Now
@@ -143,6 +163,7 @@ func (o *Options) fill() error {
 	need("SchemaEditor", o.SchemaEditor != nil)
 	need("ProfileEditor", o.ProfileEditor != nil)
 	need("Rebuilder", o.Rebuilder != nil)
+	need("Forward (Relay is set)", o.Forward != nil || !o.Relay)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -23,6 +23,7 @@ const (
 	readToken    = "readonly-token"
 	writeToken   = "admin-token"
 	rebuildToken = "rebuild-token"
+	joinToken    = "HF10123::t1:secret"
 	epoch        = "550e8400-e29b-41d4-a716-446655440000"
 	checksum     = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 )
@@ -44,6 +45,9 @@ type backend struct {
 	access  conf.AccessFilter
 	limit   int
 	ctx     context.Context
+	token   conf.JoinTokenRequest
+	change  []string // what Change was asked for
+	status  conf.ClusterStatus
 
 	records map[string]*conf.Record
 	outcome conf.Outcome
@@ -186,10 +190,35 @@ func (b *backend) Rebuild(ctx context.Context, token string) error {
 	return b.call(ctx, "Rebuild")
 }
 
+func (b *backend) Status(ctx context.Context) (conf.ClusterStatus, error) {
+	return b.status, b.call(ctx, "Status")
+}
+
+func (b *backend) Tokens(ctx context.Context) ([]conf.JoinTokenInfo, error) {
+	return nil, b.call(ctx, "Tokens")
+}
+
+func (b *backend) CreateToken(ctx context.Context, who conf.Principal, req conf.JoinTokenRequest) (conf.NewJoinToken, error) {
+	b.who, b.token = who, req
+	return conf.NewJoinToken{
+		ID: "t1", Token: joinToken, Command: "holdfast agent --join 10.0.0.1:2771 --token " + joinToken, ExpiresAt: "2026-01-02T04:04:05+00:00",
+	}, b.call(ctx, "CreateToken")
+}
+
+func (b *backend) RevokeToken(ctx context.Context, who conf.Principal, id string) error {
+	b.who, b.id = who, id
+	return b.call(ctx, "RevokeToken")
+}
+
+func (b *backend) Change(ctx context.Context, who conf.Principal, change, node string) error {
+	b.who, b.change = who, []string{change, node}
+	return b.call(ctx, "Change")
+}
+
 func (b *backend) options() admin.Options {
 	return admin.Options{
 		Auth: b, Audit: b, Health: b, Reader: reader{b}, Queries: b, Versions: b, Schemas: b, Profiles: b,
-		Editor: b, SchemaEditor: b, ProfileEditor: b, Rebuilder: b, FailBurst: 1 << 20,
+		Editor: b, SchemaEditor: b, ProfileEditor: b, Rebuilder: b, Cluster: b, FailBurst: 1 << 20,
 	}
 }
 

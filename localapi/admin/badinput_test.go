@@ -73,7 +73,7 @@ func TestBadInput(t *testing.T) {
 		{"delete with a body", "DELETE", svc, `{"version":5}`, nil, 400, conf.CodeMalformed, "version, reason"},
 		{"get with a body", "GET", svc, `{}`, nil, 400, conf.CodeMalformed, "no body"},
 		{"unknown parameter", "GET", svc + "?fields=1", "", nil, 400, conf.CodeMalformed, "known parameters: values, version"},
-		{"unknown parameter, none known", "GET", "/api/config/services?x=1", "", nil, 400, conf.CodeMalformed, "no parameters"},
+		{"unknown parameter, none known", "GET", "/api/config/me?x=1", "", nil, 400, conf.CodeMalformed, "no parameters"},
 		{"parameter twice", "GET", svc + "?values=stored&values=stored", "", nil, 400, conf.CodeMalformed, "2 times"},
 		{"malformed query", "GET", svc + "?values=%zz", "", nil, 400, conf.CodeMalformed, "percent-encode"},
 		{"query not UTF-8", "GET", "/api/config/history?user=%ff", "", nil, 400, conf.CodeMalformed, "UTF-8"},

@@ -93,3 +93,24 @@ type rebuildRequest struct {
 type doneResponse struct {
 	Success bool `json:"success"`
 }
+
+type tokensResponse struct {
+	Tokens []conf.JoinTokenInfo `json:"tokens"`
+}
+
+type tokenRequest struct {
+	Role    string `json:"role"`
+	Service string `json:"service"`
+	TTL     string `json:"ttl"`
+	Uses    *int   `json:"uses"`
+}
+
+// tokenResponse is the only place where the secret of a join token is shown.
+type tokenResponse struct {
+	Success bool `json:"success"`
+	conf.NewJoinToken
+}
+
+type transferRequest struct {
+	Node string `json:"node"`
+}

@@ -32,7 +32,21 @@ func (c *call) decode(wait time.Duration) error {
 			return err
 		}
 	}
+	if s, ok := c.param("node"); ok {
+		if err := conf.CheckNode(s); err != nil {
+			return err
+		}
+	}
+	if s, ok := c.param("id"); ok {
+		if err := conf.CheckTokenID(s); err != nil {
+			return err
+		}
+	}
 	if err := c.parseQuery(); err != nil {
+		return err
+	}
+	var err error
+	if c.consistent, err = c.flag(consistentParam); err != nil {
 		return err
 	}
 	if c.r.Header.Get("If-Match") != "" && !c.route.match {

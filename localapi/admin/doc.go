@@ -11,7 +11,11 @@
 //     without a token. Without one, an unknown path is a 401 like any other.
 //   - A request that is malformed never reaches a backend.
 //   - A token never reaches a log, an error, an audit row or a backend other
-//     than the Authenticator (and the Rebuilder, for its own token).
+//     than the Authenticator and the Forwarder (and the Rebuilder, for its own).
+//   - What changes something is made by the leader: on any other agent it is
+//     forwarded once, after the caller was admitted here and before anything is
+//     looked up. The leader admits the caller again by the same token. An agent
+//     that knows no tokens (Options.Relay) leaves all of that to the leader.
 //   - Errors are JSON with a code of the closed set of conf and a hint; the
 //     message of an internal error stays in the log, under its request id.
 //

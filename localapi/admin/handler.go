@@ -73,6 +73,9 @@ type call struct {
 	body   []byte
 	who    conf.Principal
 	audit  string // the service that the row of the access log names
+
+	consistent bool // ?consistent=1
+	forwarded  bool // the leader answered
 }
 
 // name is the route for logs and audit rows: never the path, which is anything
@@ -103,7 +106,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.find(c)
 	status := h.write(c, h.answer(c))
 	h.o.Logger.Debug("admin request", "request_id", c.id, "method", r.Method, "route", c.name(), "status", status,
-		"user", c.who.Name, "duration", h.o.Now().Sub(start))
+		"user", c.who.Name, "forwarded", c.forwarded, "duration", h.o.Now().Sub(start))
 }
 
 // secure sets the headers that keep an answer out of caches and of browsers'
@@ -164,34 +167,59 @@ func (h *Handler) answer(c *call) (out reply) {
 }
 
 func (h *Handler) serve(c *call) (reply, error) {
+	if h.o.Relay && (c.route == nil || c.route.Role != "") {
+		return h.relay(c)
+	}
 	if err := h.admit(c); err != nil {
 		return reply{}, err
 	}
 	if c.route == nil {
 		return reply{}, h.unrouted(c)
 	}
-	if err := h.origin.Check(c.r); err != nil {
-		return reply{}, conf.Errorf(conf.CodeDenied, "a page of another origin may not do this: %w", err).
-			WithHint("call the API from its own origin, or from a program instead of a browser")
-	}
-	if err := c.decode(h.o.BodyTimeout); err != nil {
+	if err := h.read(c); err != nil {
 		return reply{}, err
 	}
-	ctx := c.r.Context()
+	done := h.limit(c)
+	defer done()
+	if h.away(c) {
+		if out, done, err := h.forward(c); done || err != nil {
+			return out, err
+		}
+	}
+	if err := h.settle(c); err != nil {
+		return reply{}, err
+	}
+	out, err := c.route.handle(h, c)
+	if err != nil {
+		return reply{}, err
+	}
+	if c.route.audit {
+		h.record(c, "read", true, "")
+	}
+	h.age(c, &out)
+	return out, nil
+}
+
+// read takes in what the caller sent.
+func (h *Handler) read(c *call) error {
+	if err := h.origin.Check(c.r); err != nil {
+		return conf.Errorf(conf.CodeDenied, "a page of another origin may not do this: %w", err).
+			WithHint("call the API from its own origin, or from a program instead of a browser")
+	}
+	return c.decode(h.o.BodyTimeout)
+}
+
+// limit bounds the time of a call, from when it has been read.
+func (h *Handler) limit(c *call) context.CancelFunc {
+	ctx, cancel := c.r.Context(), context.CancelFunc(func() {})
 	if c.route.long {
 		ctx = context.WithoutCancel(ctx)
 		_ = http.NewResponseController(c.w).SetWriteDeadline(time.Time{})
 	} else {
-		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, h.o.Timeout)
-		defer cancel()
 	}
 	c.r = c.r.WithContext(ctx)
-	out, err := c.route.handle(h, c)
-	if err == nil && c.route.audit {
-		h.record(c, "read", true, "")
-	}
-	return out, err
+	return cancel
 }
 
 // unrouted answers a path or method that the table does not have.
@@ -251,7 +279,9 @@ func (h *Handler) write(c *call, out reply) int {
 		}
 		data = buf.Bytes()
 	}
-	header.Set("Content-Type", "application/json")
+	if header.Get("Content-Type") == "" {
+		header.Set("Content-Type", "application/json")
+	}
 	header.Set("Content-Length", strconv.Itoa(len(data)))
 	c.w.WriteHeader(out.status)
 	if c.r.Method != http.MethodHead {

@@ -22,6 +22,8 @@ type Route struct {
 	match    bool     // understands If-Match
 	audit    bool     // a success is a "read" in the access log
 	long     bool     // runs to its end, whatever becomes of the caller
+	writes   bool     // changes something: the leader does it
+	here     bool     // is about this agent itself, and never forwarded but by a relay
 }
 
 // envelope is the room that a body has beside the document in it.
@@ -50,24 +52,24 @@ func Routes() []Route {
 		},
 		{
 			Method: http.MethodGet, Path: "/api/config/services", Role: conf.RoleRead, Summary: "List the services",
-			handle: (*Handler).listServices,
+			Query: []string{"consistent"}, handle: (*Handler).listServices,
 		},
 		{
 			Method: http.MethodGet, Path: "/api/config/services/:service", Role: conf.RoleRead, Summary: "Read the configuration of a service",
-			Query: []string{"values", "version"}, handle: (*Handler).getService, audit: true,
+			Query: []string{"values", "version", "consistent"}, handle: (*Handler).getService, audit: true,
 		},
 		{
 			Method: http.MethodPut, Path: "/api/config/services/:service", Role: conf.RoleWrite, Summary: "Replace the stored values of a service",
-			Query: []string{"reason"}, handle: (*Handler).putService, body: document, update: true, match: true,
+			Query: []string{"reason"}, handle: (*Handler).putService, writes: true, body: document, update: true, match: true,
 		},
 		{
 			Method: http.MethodPatch, Path: "/api/config/services/:service", Role: conf.RoleWrite, Summary: "Change some values of a service (JSON merge patch)",
-			Query: []string{"version", "reason"}, handle: (*Handler).patchService, body: conf.MaxDocument,
+			Query: []string{"version", "reason"}, handle: (*Handler).patchService, writes: true, body: conf.MaxDocument,
 			types: []string{"application/merge-patch+json"}, update: true, match: true,
 		},
 		{
 			Method: http.MethodDelete, Path: "/api/config/services/:service", Role: conf.RoleWrite, Summary: "Delete the configuration of a service",
-			Query: []string{"version", "reason"}, handle: (*Handler).deleteService, update: true, match: true,
+			Query: []string{"version", "reason"}, handle: (*Handler).deleteService, writes: true, update: true, match: true,
 		},
 		{
 			Method: http.MethodPost, Path: "/api/config/services/:service/validate", Role: conf.RoleRead, Summary: "Check a change without making it",
@@ -75,58 +77,94 @@ func Routes() []Route {
 		},
 		{
 			Method: http.MethodPost, Path: "/api/config/services/:service/restore", Role: conf.RoleWrite, Summary: "Make the values of an earlier version the current ones",
-			Query: []string{"reason"}, handle: (*Handler).restoreService, body: small, update: true, match: true,
+			Query: []string{"reason"}, handle: (*Handler).restoreService, writes: true, body: small, update: true, match: true,
 		},
 		{
 			Method: http.MethodGet, Path: "/api/config/services/:service/versions", Role: conf.RoleRead, Summary: "List the versions of a service, newest first",
-			Query: []string{"limit"}, handle: (*Handler).listVersions, audit: true,
+			Query: []string{"limit", "consistent"}, handle: (*Handler).listVersions, audit: true,
 		},
 		{
 			Method: http.MethodPost, Path: "/api/config/search", Role: conf.RoleRead, Summary: "Search keys, values and descriptions of all services",
-			handle: (*Handler).search, body: small, audit: true,
+			Query: []string{"consistent"}, handle: (*Handler).search, body: small, audit: true,
 		},
 		{
 			Method: http.MethodGet, Path: "/api/config/history", Role: conf.RoleRead, Summary: "Who changed which key, when and why",
-			Query:  []string{"service", "key", "user", "since", "until", "version", "limit", "offset"},
+			Query:  []string{"service", "key", "user", "since", "until", "version", "limit", "offset", "consistent"},
 			handle: (*Handler).history, audit: true,
 		},
 		{
 			Method: http.MethodGet, Path: "/api/config/schemas", Role: conf.RoleRead, Summary: "List the schemas",
-			handle: (*Handler).listSchemas,
+			Query: []string{"consistent"}, handle: (*Handler).listSchemas,
 		},
 		{
 			Method: http.MethodGet, Path: "/api/config/schemas/:service", Role: conf.RoleRead, Summary: "Read the schema of a service and its fields",
-			handle: (*Handler).getSchema,
+			Query: []string{"consistent"}, handle: (*Handler).getSchema,
 		},
 		{
 			Method: http.MethodPut, Path: "/api/config/schemas/:service", Role: conf.RoleWrite, Summary: "Store the schema of a service",
-			Query: []string{"reason"}, handle: (*Handler).putSchema, body: conf.MaxSchema,
+			Query: []string{"reason"}, handle: (*Handler).putSchema, writes: true, body: conf.MaxSchema,
 			types: []string{"application/schema+json"},
 		},
 		{
 			Method: http.MethodGet, Path: "/api/config/profiles", Role: conf.RoleRead, Summary: "List the profiles",
-			handle: (*Handler).listProfiles,
+			Query: []string{"consistent"}, handle: (*Handler).listProfiles,
 		},
 		{
 			Method: http.MethodGet, Path: "/api/config/profiles/:name", Role: conf.RoleRead, Summary: "Read a profile",
-			handle: (*Handler).getProfile,
+			Query: []string{"consistent"}, handle: (*Handler).getProfile,
 		},
 		{
 			Method: http.MethodPut, Path: "/api/config/profiles/:name", Role: conf.RoleWrite, Summary: "Save a profile",
-			Query: []string{"service", "reason"}, handle: (*Handler).putProfile, body: document, optional: true,
+			Query: []string{"service", "reason"}, handle: (*Handler).putProfile, writes: true, body: document, optional: true,
 		},
 		{
 			Method: http.MethodDelete, Path: "/api/config/profiles/:name", Role: conf.RoleWrite, Summary: "Delete a profile",
-			Query: []string{"reason"}, handle: (*Handler).deleteProfile,
+			Query: []string{"reason"}, handle: (*Handler).deleteProfile, writes: true,
 		},
 		{
 			Method: http.MethodPost, Path: "/api/config/profiles/:name/activate", Role: conf.RoleWrite, Summary: "Put the values of a profile into effect",
-			Query: []string{"reason"}, handle: (*Handler).activateProfile, body: small, optional: true,
+			Query: []string{"reason"}, handle: (*Handler).activateProfile, writes: true, body: small, optional: true,
 		},
 		{
 			Method: http.MethodGet, Path: "/api/config/access", Role: conf.RoleWrite, Summary: "The access log: who read, changed or was refused",
 			Query:  []string{"user", "action", "service", "since", "until", "limit", "offset"},
 			handle: (*Handler).access, audit: true,
+		},
+		{
+			Method: http.MethodGet, Path: "/api/config/cluster", Role: conf.RoleRead, Summary: "The agents of the cluster and how they are",
+			handle: (*Handler).clusterStatus,
+		},
+		{
+			Method: http.MethodGet, Path: "/api/config/cluster/tokens", Role: conf.RoleRead, Summary: "List the join tokens, without their secrets",
+			Query: []string{"consistent"}, handle: (*Handler).listTokens,
+		},
+		{
+			Method: http.MethodPost, Path: "/api/config/cluster/tokens", Role: conf.RoleWrite, Summary: "Make a join token; it is shown this once",
+			handle: (*Handler).createToken, writes: true, body: small,
+		},
+		{
+			Method: http.MethodDelete, Path: "/api/config/cluster/tokens/:id", Role: conf.RoleWrite, Summary: "Revoke a join token",
+			handle: (*Handler).revokeToken, writes: true,
+		},
+		{
+			Method: http.MethodPost, Path: "/api/config/cluster/members/:node/promote", Role: conf.RoleWrite, Summary: "Make a server a voter",
+			handle: (*Handler).changeMember, writes: true,
+		},
+		{
+			Method: http.MethodPost, Path: "/api/config/cluster/members/:node/demote", Role: conf.RoleWrite, Summary: "Make a voter a non-voter",
+			handle: (*Handler).changeMember, writes: true,
+		},
+		{
+			Method: http.MethodPost, Path: "/api/config/cluster/members/:node/remove", Role: conf.RoleWrite, Summary: "Take an agent out of the cluster",
+			handle: (*Handler).changeMember, writes: true,
+		},
+		{
+			Method: http.MethodPost, Path: "/api/config/cluster/transfer", Role: conf.RoleWrite, Summary: "Hand the leadership to another voter",
+			handle: (*Handler).transferLeadership, writes: true, body: small, optional: true,
+		},
+		{
+			Method: http.MethodPost, Path: leavePath, Role: conf.RoleWrite, Summary: "Take this agent itself out of the cluster",
+			handle: (*Handler).leaveCluster, writes: true, here: true,
 		},
 	}
 }
