@@ -24,6 +24,9 @@ type backend struct {
 	access      conf.AccessFilter
 	limit       int
 	recordCalls atomic.Int64
+	token       conf.JoinTokenRequest
+	change      string // what was last asked of the cluster
+	settled     int
 	err         error
 }
 
@@ -121,6 +124,29 @@ func (b *backend) Rebuild(_ context.Context, token string) error {
 	return b.err
 }
 
+func (b *backend) Status(context.Context) (conf.ClusterStatus, error) {
+	return conf.ClusterStatus{Leader: "n1", Quorum: true, Nodes: []conf.NodeStatus{{NodeID: "n1", Services: map[string]uint64{"router": 4}}}}, b.err
+}
+
+func (b *backend) Tokens(context.Context) ([]conf.JoinTokenInfo, error) {
+	return []conf.JoinTokenInfo{{ID: "t1", Role: conf.MemberServer, Uses: 1}}, b.err
+}
+
+func (b *backend) CreateToken(_ context.Context, _ conf.Principal, req conf.JoinTokenRequest) (conf.NewJoinToken, error) {
+	b.token = req
+	return conf.NewJoinToken{ID: "t1", Token: "HF1", Command: "holdfast agent", ExpiresAt: "2026-01-02T03:04:05+00:00"}, b.err
+}
+
+func (b *backend) RevokeToken(_ context.Context, _ conf.Principal, id string) error {
+	b.change = "revoke " + id
+	return b.err
+}
+
+func (b *backend) Change(_ context.Context, _ conf.Principal, change, node string) error {
+	b.change = change + " " + node
+	return b.err
+}
+
 // newAgent serves the admin API of a backend and makes a client of it.
 func newAgent(t *testing.T) (*backend, *client.Client) {
 	t.Helper()
@@ -132,7 +158,8 @@ func newAgentFor(t *testing.T, o client.Options) (*backend, *client.Client) {
 	b := &backend{}
 	h, err := admin.New(admin.Options{
 		Auth: b, Audit: b, Health: b, Reader: reader{b}, Queries: b, Versions: b, Schemas: b, Profiles: b,
-		Editor: b, SchemaEditor: b, ProfileEditor: b, Rebuilder: b,
+		Editor: b, SchemaEditor: b, ProfileEditor: b, Rebuilder: b, Cluster: b,
+		Consistent: func(context.Context) error { b.settled++; return nil },
 	})
 	check(t, err)
 	srv := httptest.NewServer(h)

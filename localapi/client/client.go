@@ -33,6 +33,8 @@ type Client struct {
 	o     Options
 	admin endpoint
 	local endpoint
+
+	consistent bool
 }
 
 // endpoint is one of the two APIs.

@@ -15,14 +15,14 @@ func (c *Client) Services(ctx context.Context) ([]conf.ServiceInfo, error) {
 	var out struct {
 		Services []conf.ServiceInfo `json:"services"`
 	}
-	err := c.get(ctx, &out, nil, "services")
+	err := c.read(ctx, &out, nil, "services")
 	return out.Services, err
 }
 
 // Service reads the effective document of a service, from the admin API.
 func (c *Client) Service(ctx context.Context, service string) (conf.ReadResponse, error) {
 	var out conf.ReadResponse
-	err := c.get(ctx, &out, nil, "services", service)
+	err := c.read(ctx, &out, nil, "services", service)
 	return out, err
 }
 
@@ -34,7 +34,7 @@ func (c *Client) Stored(ctx context.Context, service string, version uint64) (co
 		query.Set("version", strconv.FormatUint(version, 10))
 	}
 	var out conf.ReadResponse
-	err := c.get(ctx, &out, query, "services", service)
+	err := c.read(ctx, &out, query, "services", service)
 	return out, err
 }
 
@@ -46,7 +46,7 @@ func (c *Client) Versions(ctx context.Context, service string, limit int) ([]con
 	}
 	query := url.Values{}
 	number(query, "limit", limit)
-	err := c.get(ctx, &out, query, "services", service, "versions")
+	err := c.read(ctx, &out, query, "services", service, "versions")
 	return out.Versions, err
 }
 
@@ -57,7 +57,9 @@ func (c *Client) Search(ctx context.Context, req conf.SearchRequest) (conf.Searc
 	if err != nil {
 		return out, err
 	}
-	res, err := c.do(ctx, &c.admin, request{method: http.MethodPost, path: []string{"api", "config", "search"}, body: body})
+	res, err := c.do(ctx, &c.admin, request{
+		method: http.MethodPost, path: []string{"api", "config", "search"}, query: c.consistency(nil), body: body,
+	})
 	if err != nil {
 		return out, err
 	}
@@ -77,7 +79,7 @@ func (c *Client) History(ctx context.Context, f conf.HistoryFilter) (conf.Histor
 	number(query, "limit", f.Limit)
 	number(query, "offset", f.Offset)
 	var out conf.HistoryPage
-	err := c.get(ctx, &out, query, "history")
+	err := c.read(ctx, &out, query, "history")
 	return out, err
 }
 
@@ -101,14 +103,14 @@ func (c *Client) Schemas(ctx context.Context) ([]conf.SchemaInfo, error) {
 	var out struct {
 		Schemas []conf.SchemaInfo `json:"schemas"`
 	}
-	err := c.get(ctx, &out, nil, "schemas")
+	err := c.read(ctx, &out, nil, "schemas")
 	return out.Schemas, err
 }
 
 // Schema reads the schema of a service, with its fields.
 func (c *Client) Schema(ctx context.Context, service string) (conf.SchemaInfo, error) {
 	var out conf.SchemaInfo
-	err := c.get(ctx, &out, nil, "schemas", service)
+	err := c.read(ctx, &out, nil, "schemas", service)
 	return out, err
 }
 
@@ -117,14 +119,14 @@ func (c *Client) Profiles(ctx context.Context) ([]conf.Profile, error) {
 	var out struct {
 		Profiles []conf.Profile `json:"profiles"`
 	}
-	err := c.get(ctx, &out, nil, "profiles")
+	err := c.read(ctx, &out, nil, "profiles")
 	return out.Profiles, err
 }
 
 // Profile reads a profile.
 func (c *Client) Profile(ctx context.Context, name string) (conf.Profile, error) {
 	var out conf.Profile
-	err := c.get(ctx, &out, nil, "profiles", name)
+	err := c.read(ctx, &out, nil, "profiles", name)
 	return out, err
 }
 
@@ -149,6 +151,22 @@ func (c *Client) OpenAPI(ctx context.Context) (json.RawMessage, error) {
 		return nil, err
 	}
 	return res.body, nil
+}
+
+// read is get for what Consistent makes linearizable.
+func (c *Client) read(ctx context.Context, dst any, query url.Values, path ...string) error {
+	return c.get(ctx, dst, c.consistency(query), path...)
+}
+
+func (c *Client) consistency(query url.Values) url.Values {
+	if !c.consistent {
+		return query
+	}
+	if query == nil {
+		query = url.Values{}
+	}
+	query.Set("consistent", "1")
+	return query
 }
 
 func text(q url.Values, name, v string) {
