@@ -296,6 +296,20 @@ func (s *Store) JoinToken(ctx context.Context, id string) (command.JoinToken, co
 	return jt, info, err
 }
 
+// JoinUses lists by whom a join token was used, each joiner once.
+func (s *Store) JoinUses(ctx context.Context, id string) ([]command.TokenUse, error) {
+	out := []command.TokenUse{}
+	err := s.read(ctx, "read the uses of a join token", func(q querier) error {
+		return eachRow(ctx, q, tableUses, newDigester(), func(vals []any, _ [sha256.Size]byte) error {
+			if textOf(vals[0]) == id {
+				out = append(out, command.TokenUse{TokenID: id, NodeID: textOf(vals[1]), KeyHash: textOf(vals[2])})
+			}
+			return nil
+		})
+	})
+	return out, err
+}
+
 func noToken(id string) *conf.Error {
 	return conf.Errorf(conf.CodeNotFound, "no join token %q", id).WithHint("list the tokens: holdfast token list")
 }

@@ -194,6 +194,21 @@ func TestRetryOfAJoinCountsOnce(t *testing.T) {
 	}
 	same(t, "member", at(1), d.member("node-2").JoinedAt)
 
+	for token, want := range map[string][]string{"k1": {"node-2", "node-3"}, "k2": {"node-2"}, "k9": {}} {
+		uses, err := d.s.JoinUses(t.Context(), token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := []string{}
+		for _, u := range uses {
+			if u.TokenID != token || u.KeyHash != hashOf(strings.Replace(u.NodeID, "node", "key", 1)) {
+				t.Errorf("%+v", u)
+			}
+			got = append(got, u.NodeID)
+		}
+		same(t, "uses of "+token, want, got)
+	}
+
 	// Both in one entry and in one batch.
 	d.ok(tokens(serverToken("k3", 1)))
 	c := use(6, "k3", "node-5", "key-5")
