@@ -44,6 +44,9 @@ func (s *Store) Checkpoint(ctx context.Context) error {
 func (s *Store) Merge(ctx context.Context) error {
 	for range mergeSteps {
 		more, err := s.mergeStep(ctx)
+		if isIndexDamage(err) {
+			return s.repair(ctx, err)
+		}
 		if err != nil {
 			return s.fault("merge the full-text index", err)
 		}

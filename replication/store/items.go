@@ -284,7 +284,21 @@ func (s *Store) deriveItems(ctx context.Context, st *state) error {
 	return nil
 }
 
-// repairItems is deriveItems in a transaction of its own.
+// repair makes the derived rows again, after cause.
+func (s *Store) repair(ctx context.Context, cause any) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.broken != nil:
+		return s.broken
+	case s.w == nil:
+		return conf.Errorf(conf.CodeInternal, "repair the search items: the store is closed")
+	}
+	s.log.Warn("the search items are damaged, making them again", "path", s.opts.Path, "cause", cause)
+	return s.fault("repair the search items", s.repairItems(context.WithoutCancel(ctx)))
+}
+
+// repairItems is deriveItems in a transaction of its own, for who holds the lock.
 func (s *Store) repairItems(ctx context.Context) error {
 	old := s.state.Load()
 	st := *old

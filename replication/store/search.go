@@ -25,13 +25,23 @@ const sqlItems = "SELECT id, service, key, value_json, type, complexity, descrip
 // Items whose service and key have all the words, and whose key has one, come
 // first; then by service and key. Total is exact.
 func (s *Store) Search(ctx context.Context, req conf.SearchRequest) (conf.SearchResponse, error) {
-	page := conf.SearchResponse{Results: []conf.Item{}}
 	m, err := parseSearch(req)
 	if err != nil {
-		return page, err
+		return conf.SearchResponse{}, err
 	}
+	page, err := s.search(ctx, req, m)
+	if isIndexDamage(err) {
+		if err = s.repair(ctx, err); err == nil {
+			page, err = s.search(ctx, req, m)
+		}
+	}
+	return page, err
+}
+
+func (s *Store) search(ctx context.Context, req conf.SearchRequest, m match) (conf.SearchResponse, error) {
+	page := conf.SearchResponse{Results: []conf.Item{}}
 	limit, offset := window(req.Limit, req.Offset)
-	err = s.read(ctx, "search", func(q querier) error {
+	err := s.read(ctx, "search", func(q querier) error {
 		if m.all == "" {
 			return listItems(ctx, q, req, limit, offset, &page)
 		}
@@ -62,9 +72,6 @@ func (s *Store) Search(ctx context.Context, req conf.SearchRequest) (conf.Search
 		}
 		return m.page(ctx, q, expr, rest, limit, offset, &page)
 	})
-	if isIndexDamage(err) {
-		err = corrupt("the full-text index is damaged: %w", err).WithHint("restart the agent: it makes the index again")
-	}
 	return page, err
 }
 

@@ -86,7 +86,7 @@ func (s *Store) leaveMerging(ctx context.Context) error {
 
 // Verify proves what the file holds, as Open does: SQLite's own check of the
 // pages, the digest of every covered row, their sum, the model hash and the
-// derived items. Writes go on meanwhile.
+// derived items, which are made again when they differ. Writes go on meanwhile.
 func (s *Store) Verify(ctx context.Context) error {
 	size := int64(0)
 	if f, err := os.Stat(s.opts.Path); err == nil {
@@ -96,10 +96,10 @@ func (s *Store) Verify(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return s.fault("verify", err)
-	case !derived:
-		return corrupt("config_items differs from what meta says of it").WithHint("restart the agent: it makes the items again")
 	case st.modelHash != st.wantHash:
 		return conf.Errorf(conf.CodeSchemaMismatch, "the stored schemas have the model hash %s, schema_version says %s", st.wantHash, st.modelHash)
+	case !derived:
+		return s.repair(ctx, "verification")
 	}
 	return nil
 }
@@ -289,7 +289,7 @@ func checkPages(ctx context.Context, q querier, full bool) (derived bool, err er
 			}
 			switch {
 			case msg == "ok":
-			case strings.Contains(msg, "FTS5 table"):
+			case strings.Contains(strings.ToLower(msg), "fts5"):
 				derived = false
 			default:
 				_ = rows.Close()
