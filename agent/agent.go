@@ -21,10 +21,10 @@ import (
 	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/localapi"
 	"github.com/holdfast-config/holdfast/localapi/admin"
-	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/schema"
 	"github.com/holdfast-config/holdfast/replication/seal"
+	"github.com/holdfast-config/holdfast/replication/transport"
 	"github.com/holdfast-config/holdfast/replication/view"
 )
 
@@ -35,10 +35,11 @@ type Agent struct {
 	info Info
 	lock *os.File // held while the agent uses its directory
 
-	sup    *supervisor
-	source *source
-	writer *lkg.Writer
-	audit  *auditor
+	sup     *supervisor
+	cluster *cluster
+	source  *source
+	writer  *lkg.Writer
+	audit   *auditor
 
 	local   *localapi.Server
 	admin   *http.Server
@@ -51,6 +52,7 @@ type Agent struct {
 type Info struct {
 	AdminURL  string
 	LocalURL  string
+	Cluster   string // where other agents join
 	Socket    string // "" when it is off
 	NodeID    string
 	DataDir   string
@@ -82,15 +84,24 @@ func New(ctx context.Context, o Options, log *slog.Logger) (_ *Agent, err error)
 	if a.lock, err = lockDir(o.DataDir); err != nil {
 		return nil, err
 	}
-	set, generated, err := keys.Load(o.Env, o.EnvFile, keys.Options{})
+	if a.o.NodeID, err = nodeID(o); err != nil {
+		return nil, err
+	}
+	if err := a.listen(); err != nil {
+		return nil, err
+	}
+	// First of all: a join brings the keys.
+	if a.cluster, err = openCluster(ctx, a.o, log); err != nil {
+		return nil, err
+	}
+	set, generated, err := keys.Load(o.Env, o.EnvFile, keys.Options{
+		Role: string(a.cluster.port.Identity().Role), Joined: a.cluster.joined(),
+	})
 	if err != nil {
 		return nil, err
 	}
 	for _, w := range generated.Warnings {
 		log.Warn(w)
-	}
-	if a.o.NodeID, err = nodeID(o); err != nil {
-		return nil, err
 	}
 	token, err := localToken(o.localTokenFile())
 	if err != nil {
@@ -102,11 +113,8 @@ func New(ctx context.Context, o Options, log *slog.Logger) (_ *Agent, err error)
 	if err := a.servers(set, token); err != nil {
 		return nil, err
 	}
-	if err := a.listen(); err != nil {
-		return nil, err
-	}
 	a.info = Info{
-		AdminURL: "http://" + reachable(a.adminL.Addr()), LocalURL: "http://" + a.localL.Addr().String(), NodeID: a.o.NodeID,
+		AdminURL: "http://" + reachable(a.adminL.Addr()), LocalURL: "http://" + a.localL.Addr().String(), Cluster: a.cluster.port.Addr(), NodeID: a.o.NodeID,
 		DataDir: o.DataDir, EnvFile: o.EnvFile, Generated: generated.Names, Tokens: set.Tokens, Source: a.sup.view.Load().Source,
 	}
 	if a.socketL != nil {
@@ -126,9 +134,10 @@ func (a *Agent) build(set keys.Set) error {
 		o: a.o, log: a.log, keys: set, st: newStatus(), view: v, schemas: cache, rebuilds: make(chan *rebuildPlan),
 	}
 	a.sup = s
+	s.cluster, a.cluster.s = a.cluster, s
 	eo := edit.Options{
 		Proposer: s, Records: records{v}, Archive: s, Schemas: cache,
-		Signer: func() *seal.Signer { return seal.NewSigner(set.Private) }, Ready: s.st.ready,
+		Signer: func() *seal.Signer { return seal.NewSigner(set.Private) }, Ready: s.writable,
 	}
 	s.editor = edit.New(eo)
 	eo.Ready = func() error { return nil } // the agent's own edits are what makes it ready
@@ -138,13 +147,8 @@ func (a *Agent) build(set keys.Set) error {
 	a.source.refresh()
 	a.writer = lkg.NewWriter(a.o.LKGPath, set.HMAC, &good{v: v, epoch: v.Load().Epoch}, a.log, lkg.WriterOptions{Loaded: loaded})
 	s.lkg = a.writer
-	a.audit = newAuditor(func(ctx context.Context, c command.Command) error {
-		res, err := s.Propose(ctx, c)
-		if err == nil && res.Err != nil {
-			return res.Err
-		}
-		return err
-	}, a.log)
+	a.audit = newAuditor(s.proposeRows, a.log)
+	s.audit = a.audit
 	return nil
 }
 
@@ -164,11 +168,20 @@ func (a *Agent) servers(set keys.Set, token string) error {
 		return err
 	}
 	b := &backend{records: records{a.sup.view}, s: a.sup, schemas: a.sup.schemas, editor: a.sup.editor}
-	h, err := admin.New(admin.Options{
+	ao := admin.Options{
 		Auth: keys.NewAuthenticator(set.Tokens), Audit: a.audit, Health: a.sup, Reader: reader{b}, Queries: a.sup, Versions: a.sup,
 		Schemas: schemaReader{b}, Profiles: a.sup, Editor: a.sup.editor, SchemaEditor: writer{b}, ProfileEditor: writer{b},
-		Rebuilder: a.sup, Logger: a.log,
-	})
+		Rebuilder: a.sup, Cluster: a.cluster, Logger: a.log,
+	}
+	// What members send here is answered here: only the port for callers forwards.
+	inner, err := admin.New(ao)
+	if err != nil {
+		return err
+	}
+	a.cluster.routes(inner)
+	ao.Forward, ao.Consistent = a.cluster, a.cluster.Consistent
+	ao.Relay = a.cluster.port.Identity().Role == transport.RoleSidecar
+	h, err := admin.New(ao)
 	if err != nil {
 		return err
 	}
@@ -288,6 +301,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	serve(func() error { return a.admin.Serve(a.adminL) })
 
+	a.cluster.port.Start()
 	replicaCtx, stopReplica := context.WithCancel(stop)
 	defer stopReplica()
 	replica.Go(func() { a.sup.run(replicaCtx) })
@@ -318,6 +332,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	stopReplica()
 	replica.Wait()
+	_ = a.cluster.port.Stop(graceful)
 	cancel()
 	state.Wait()
 	return err
@@ -328,6 +343,11 @@ func (a *Agent) closeFiles() {
 		if l != nil {
 			_ = l.Close()
 		}
+	}
+	if a.cluster != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = a.cluster.port.Stop(ctx)
 	}
 	if a.lock != nil {
 		_ = a.lock.Close()

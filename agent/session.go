@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -33,6 +34,8 @@ type session struct {
 	live    bool           // the view follows the log
 	pending []*conf.Record // applied while the view was being filled
 	index   uint64
+
+	ledTerm atomic.Uint64 // the term for which this session has passed its barrier; 0 = none
 }
 
 // traces says what of an earlier life stands on the disk.
@@ -78,6 +81,11 @@ func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool,
 	if err := ss.open(ctx, t); err != nil {
 		return false, err
 	}
+	rctx, stop := context.WithCancel(ctx)
+	var leading sync.WaitGroup
+	leading.Go(func() { ss.reconcile(rctx) })
+	defer leading.Wait() // before close: it uses the member and the store
+	defer stop()
 	if err := ss.lead(ctx, plan, t); err != nil {
 		return false, err
 	}
@@ -89,7 +97,12 @@ func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool,
 	if err := ss.goLive(ctx); err != nil {
 		return false, err
 	}
-	s.loadSchemas(ctx)
+	if ss.leads() {
+		s.loadSchemas(ctx)
+		if s.cluster.alone() {
+			ss.keepJoinToken(ctx)
+		}
+	}
 	s.writeEpochFile(ss)
 	if !s.lkg.Status().Valid {
 		if err := s.lkg.Flush(ctx); err != nil {
@@ -166,9 +179,9 @@ func (ss *session) openStore(ctx context.Context) error {
 
 func (ss *session) openMember(ctx context.Context) error {
 	m, err := replication.Open(ctx, replication.Options{
-		Dir: ss.s.o.raftDir(), NodeID: ss.s.o.NodeID, Addr: ss.s.o.clusterBind(), Logger: ss.s.log,
+		Dir: ss.s.o.raftDir(), NodeID: ss.s.o.NodeID, Logger: ss.s.log, Join: !ss.s.cluster.alone(),
 		Machine: ss.store, OnApplied: ss.applied, OnRestored: ss.restored, OnBlocked: ss.blocked,
-		Heartbeat: lonelyTimeout, Election: lonelyTimeout, Lease: lonelyTimeout / 2,
+		Transport: replication.NewTransport(ss.s.cluster.port.RaftLayer(), ss.s.log),
 	})
 	if err != nil {
 		return err
@@ -177,27 +190,22 @@ func (ss *session) openMember(ctx context.Context) error {
 	return nil
 }
 
-// lonelyTimeout is the election timeout of a cluster of one: nobody to wait for.
-const lonelyTimeout = 150 * time.Millisecond
-
-// lead waits until this member leads and has applied all that was committed, and
-// starts the epoch where there is none.
+// lead brings the replica to where it can serve, and starts the epoch where
+// there is none.
 func (ss *session) lead(ctx context.Context, plan *rebuildPlan, t traces) error {
-	for {
-		bctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-		err := ss.member.Barrier(bctx)
-		cancel()
-		if err == nil {
-			break
+	if !ss.s.cluster.alone() {
+		if plan != nil {
+			return conf.Errorf(conf.CodeUnsupported, "this agent is one of several: its replica comes from the others").
+				WithHint("holdfast cluster status says who leads")
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		ss.s.setUnlessBlocked(conf.DatabaseHealthy, conf.ModeReadOnly, "waiting for a leader", err)
+		return ss.catchUp(ctx)
+	}
+	for !ss.leads() {
+		ss.s.setUnlessBlocked(conf.DatabaseHealthy, conf.ModeReadOnly, "waiting for a leader", nil)
 		select {
 		case err := <-ss.member.Fault():
 			return err
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(2 * time.Millisecond):
 		case <-ctx.Done():
 			return ctx.Err()
 		}

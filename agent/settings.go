@@ -32,6 +32,14 @@ type Options struct {
 	ClusterAddr string
 	MQTTAddr    string // used by the embedded broker
 
+	Join          string        // cluster port of a member to join at, on an empty directory
+	JoinToken     string        // what lets this agent in
+	JoinTokenFile string        // or the file that holds it
+	AdvertiseAddr string        // where the others reach this agent's cluster port
+	Voters        int           // most voters of the cluster
+	DeadAfter     time.Duration // a member that is gone for so long is removed; 0 = never
+	Version       string        // of this build, as the others are told
+
 	LogLevel         string
 	LogFormat        string
 	AllowAutoRebuild bool
@@ -49,6 +57,7 @@ func Defaults() Options {
 	return Options{
 		DataDir: "holdfast-data", LocalAddr: "127.0.0.1:2770", ManagerHost: "127.0.0.1", ManagerPort: "8081",
 		ClusterAddr: ":2771", MQTTAddr: "127.0.0.1:1883", LogLevel: "INFO", LogFormat: "text", VerifyEvery: 10 * time.Minute,
+		Voters: 3, DeadAfter: 72 * time.Hour,
 	}
 }
 
@@ -62,13 +71,30 @@ type Setting struct {
 }
 
 // Groups are the headings of Settings, in the order to show them.
-func Groups() []string { return []string{"This agent", "Listeners", "Files", "Recovery", "Logging"} }
+func Groups() []string {
+	return []string{"This agent", "Listeners", "Cluster", "Files", "Recovery", "Logging"}
+}
 
 // Settings binds every member of o. It is the one list from which flags, help,
 // environment lookup and documentation are made.
 func Settings(o *Options) []Setting {
 	text := func(group, flag, env, usage string, p *string) Setting {
 		return Setting{Group: group, Flag: flag, Env: env, Usage: usage, Get: func() string { return *p }, Set: func(s string) error { *p = s; return nil }}
+	}
+	duration := func(group, flag, env, usage string, p *time.Duration) Setting {
+		return Setting{Group: group, Flag: flag, Env: env, Usage: usage, Get: func() string { return p.String() }, Set: func(s string) (err error) {
+			if s == "0" {
+				s = "0s"
+			}
+			d, err := time.ParseDuration(s)
+			if err == nil && d < 0 {
+				err = strconv.ErrRange
+			}
+			if err == nil {
+				*p = d
+			}
+			return err
+		}}
 	}
 	return []Setting{
 		text("This agent", "data-dir", "CONFIG_DATA_DIR", "directory of this agent's files", &o.DataDir),
@@ -79,8 +105,27 @@ func Settings(o *Options) []Setting {
 		text("Listeners", "local-socket", "CONFIG_LOCAL_SOCKET", "unix socket of the same API (default: DATA-DIR/local.sock; none = off)", &o.LocalSocket),
 		text("Listeners", "manager-host", "CONFIG_MANAGER_HOST", "address of the admin REST API", &o.ManagerHost),
 		text("Listeners", "manager-port", "CONFIG_MANAGER_PORT", "port of the admin REST API", &o.ManagerPort),
-		text("Listeners", "cluster-addr", "CONFIG_CLUSTER_ADDR", "address of the cluster port; a host left out means loopback", &o.ClusterAddr),
+		text("Listeners", "cluster-addr", "CONFIG_CLUSTER_ADDR", "address of the cluster port, which is mTLS only", &o.ClusterAddr),
 		text("Listeners", "mqtt-addr", "CONFIG_MQTT_ADDR", "address of the embedded MQTT broker; none = off", &o.MQTTAddr),
+		text("Cluster", "join", "CONFIG_JOIN", "cluster port of a member to join at, when the data directory is empty", &o.Join),
+		text("Cluster", "token", "CONFIG_JOIN_TOKEN", "the join token; holdfast token create prints one", &o.JoinToken),
+		text("Cluster", "token-file", "CONFIG_JOIN_TOKEN_FILE", "a file that holds the join token", &o.JoinTokenFile),
+		text("Cluster", "advertise-addr", "CONFIG_ADVERTISE_ADDR", "where the others reach this agent's cluster port (default: the host's own address)", &o.AdvertiseAddr),
+		{
+			Group: "Cluster", Flag: "voters", Env: "CONFIG_VOTERS", Usage: "most voters of the cluster; an odd number",
+			Get: func() string { return strconv.Itoa(o.Voters) },
+			Set: func(s string) error {
+				n, err := strconv.Atoi(s)
+				if err == nil && (n < 1 || n > 9) {
+					err = strconv.ErrRange
+				}
+				if err == nil {
+					o.Voters = n
+				}
+				return err
+			},
+		},
+		duration("Cluster", "dead-after", "CONFIG_DEAD_AFTER", "a member that nobody reached for so long is removed; 0 = never", &o.DeadAfter),
 		text("Files", "env-file", "CONFIG_ENV_FILE", "the .env file with keys and settings (default: DATA-DIR/.env)", &o.EnvFile),
 		text("Files", "db-path", "CONFIG_DB_PATH", "SQLite database (default: DATA-DIR/config.db)", &o.DBPath),
 		text("Files", "lkg-cache-path", "CONFIG_LKG_CACHE_PATH", "last-known-good file (default: DATA-DIR/config.lkg.json)", &o.LKGPath),
@@ -94,15 +139,7 @@ func Settings(o *Options) []Setting {
 				return err
 			},
 		},
-		{
-			Group: "Recovery", Flag: "verify-every", Env: "CONFIG_VERIFY_EVERY",
-			Usage: "how often the whole database is checked while the agent runs; 0 = only at start",
-			Get:   func() string { return o.VerifyEvery.String() },
-			Set: func(s string) (err error) {
-				o.VerifyEvery, err = time.ParseDuration(s)
-				return err
-			},
-		},
+		duration("Recovery", "verify-every", "CONFIG_VERIFY_EVERY", "how often the whole database is checked while the agent runs; 0 = only at start", &o.VerifyEvery),
 		text("Logging", "log-level", "CONFIG_MANAGER_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", &o.LogLevel),
 		text("Logging", "log-format", "CONFIG_LOG_FORMAT", "text or json", &o.LogFormat),
 	}
@@ -224,16 +261,6 @@ func (o *Options) raftDir() string        { return filepath.Join(o.DataDir, "raf
 func (o *Options) rebuildInfo() string    { return filepath.Join(o.DataDir, "rebuild.info") }
 func (o *Options) rebuildPending() string { return filepath.Join(o.DataDir, "rebuild.pending") }
 func (o *Options) localTokenFile() string { return filepath.Join(o.DataDir, "local-token") }
-
-// clusterBind is the address of the cluster port. A host that is left out means
-// loopback as long as the port has no TLS.
-func (o *Options) clusterBind() string {
-	host, port, _ := net.SplitHostPort(o.ClusterAddr)
-	if host == "" {
-		host = "127.0.0.1"
-	}
-	return net.JoinHostPort(host, port)
-}
 
 func loopback(host string) bool {
 	if host == "localhost" {

@@ -38,6 +38,8 @@ type supervisor struct {
 	log     *slog.Logger
 	keys    keys.Set
 	st      *status
+	cluster *cluster
+	audit   *auditor
 	view    *liveView
 	schemas *schema.Cache
 	cur     atomic.Pointer[session]
@@ -216,4 +218,35 @@ func sameEpochFile(a, b conf.EpochFile) bool {
 		bt = *b.LastRebuild
 	}
 	return a.ConfigEpoch == b.ConfigEpoch && a.SchemaVersion == b.SchemaVersion && a.CreatedAt == b.CreatedAt && at == bt
+}
+
+// auditRow keeps one row of the access log.
+func (s *supervisor) auditRow(row conf.Access) { s.audit.Record(row) }
+
+// proposeRows writes rows of the access log, through the leader when that is
+// another member.
+func (s *supervisor) proposeRows(ctx context.Context, c command.Command) error {
+	if !s.cluster.leading() {
+		if leader, ok := s.cluster.leader(); ok {
+			return s.cluster.call(ctx, leader, "/access", c, nil)
+		}
+	}
+	res, err := s.Propose(ctx, c)
+	if err == nil && res.Err != nil {
+		return res.Err
+	}
+	return err
+}
+
+// writable is nil while this agent itself may take a change: it is in normal
+// mode and leads. What comes here otherwise was not forwarded.
+func (s *supervisor) writable() error {
+	if err := s.st.ready(); err != nil {
+		return err
+	}
+	if !s.cluster.leading() {
+		return conf.Errorf(conf.CodeNoQuorum, "this agent does not lead, and knows of no leader").
+			WithHint("reads go on; try again in a moment, or see: holdfast cluster status")
+	}
+	return nil
 }

@@ -112,7 +112,7 @@ func Open(o Options) (*Transport, error) {
 	ln := o.Listener
 	if ln == nil {
 		if ln, err = net.Listen("tcp", o.Listen); err != nil {
-			return nil, conf.Errorf(conf.CodeInternal, "cannot listen for the cluster on %q: %w", o.Listen, err).
+			return nil, conf.Errorf(conf.CodeUsage, "cannot listen for the cluster on %q: %w", o.Listen, err).
 				WithHint("set CONFIG_CLUSTER_ADDR to an address that is free on this machine")
 		}
 	}

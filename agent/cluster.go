@@ -1,0 +1,309 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-config/holdfast/agent/lkg"
+	"github.com/holdfast-config/holdfast/replication"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/transport"
+)
+
+// cluster is this agent's place among the others: its identity, the cluster
+// port, and who the members are. It outlives the sessions of the replica.
+type cluster struct {
+	o    Options
+	log  *slog.Logger
+	s    *supervisor
+	port *transport.Transport
+	mux  *http.ServeMux
+
+	mu    sync.Mutex
+	known clusterFile
+	gone  map[string]bool // members that were removed: their certificates open nothing
+}
+
+// clusterFile is cluster.json: what an agent has to know of its cluster before
+// its replica is up, such as whom to ask for the leader.
+type clusterFile struct {
+	ClusterID string        `json:"cluster_id"`
+	Joined    bool          `json:"joined"` // it came in by a token, and never starts a cluster of its own
+	Members   []conf.Member `json:"members"`
+}
+
+func (o *Options) tlsDir() string      { return filepath.Join(o.DataDir, "tls") }
+func (o *Options) clusterFile() string { return filepath.Join(o.DataDir, "cluster.json") }
+func (o *Options) joinTokenFile() string {
+	return filepath.Join(o.DataDir, "join-token")
+}
+
+// openCluster loads or makes this agent's identity, joins when it is told to,
+// and binds the cluster port. Nothing is accepted before start.
+func openCluster(ctx context.Context, o Options, log *slog.Logger) (*cluster, error) {
+	c := &cluster{o: o, log: log, mux: http.NewServeMux(), gone: map[string]bool{}}
+	if err := c.readFile(); err != nil {
+		return nil, err
+	}
+	id, err := c.identity(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.port, err = transport.Open(transport.Options{
+		Identity: id, Listen: o.ClusterAddr, Advertise: o.advertise(), Logger: log, RPC: c.mux, Joiner: c.joiner(id),
+		Allowed: c.allowed, NodeAt: c.nodeAt, AddrOf: c.addrOf, OnRefused: c.refused,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// identity is who this agent is: as it was, by a join, or the first of a new cluster.
+func (c *cluster) identity(ctx context.Context) (*transport.Identity, error) {
+	id, err := transport.LoadIdentity(c.o.tlsDir())
+	switch {
+	case err == nil:
+		if c.known.ClusterID == "" {
+			c.known.ClusterID = id.ClusterID
+		}
+		if id.Role == transport.RoleServer && id.Expired(time.Now()) && id.CA != nil {
+			if id, err = id.Reissue(transport.DefaultTTL, time.Now()); err != nil {
+				return nil, err
+			}
+			if err := id.Save(c.o.tlsDir()); err != nil {
+				return nil, err
+			}
+		}
+		return id, id.Expect(c.known.ClusterID, c.o.NodeID)
+	case conf.CodeOf(err) != conf.CodeNotFound:
+		return nil, err
+	case c.o.Join != "":
+		return c.join(ctx)
+	}
+	clusterID := uuid.NewString()
+	if id, err = transport.Bootstrap(clusterID, c.o.NodeID, transport.DefaultTTL, time.Now()); err != nil {
+		return nil, err
+	}
+	if err := id.Save(c.o.tlsDir()); err != nil {
+		return nil, err
+	}
+	c.known.ClusterID = clusterID
+	return id, c.writeFile()
+}
+
+func (c *cluster) readFile() error {
+	data, err := os.ReadFile(c.o.clusterFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := conf.DecodeStrict(data, conf.MaxDocument, &c.known); err != nil {
+		c.log.Warn("cluster.json is not readable: it is written anew", "err", err)
+		c.known = clusterFile{}
+	}
+	return nil
+}
+
+// writeFile keeps cluster.json. The caller holds mu, or is alone.
+func (c *cluster) writeFile() error { return lkg.WriteJSON(c.o.clusterFile(), c.known, 0o600) }
+
+// learn takes the members over from a replica that is up.
+func (c *cluster) learn(members []conf.Member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	same := len(members) == len(c.known.Members)
+	gone := map[string]bool{}
+	for i, m := range members {
+		if m.RemovedAt != "" {
+			gone[m.NodeID] = true
+		}
+		same = same && m == c.known.Members[i]
+	}
+	c.gone = gone
+	if same {
+		return
+	}
+	c.known.Members = members
+	if err := c.writeFile(); err != nil {
+		c.log.Warn("cluster.json was not written", "err", err)
+	}
+}
+
+// alone says whether this agent is the whole cluster, as far as it knows: only
+// then may it start a log from its database alone.
+func (c *cluster) alone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known.Joined {
+		return false
+	}
+	for _, m := range c.known.Members {
+		if m.NodeID != c.o.NodeID && m.RemovedAt == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// joined says whether this agent came in by a token: its keys are the cluster's.
+func (c *cluster) joined() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.known.Joined
+}
+
+// members lists who is in the cluster, from the Raft configuration of a running
+// session, or else as this agent knew them last.
+func (c *cluster) members() []conf.Member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]conf.Member, 0, len(c.known.Members))
+	for _, m := range c.known.Members {
+		if m.RemovedAt == "" {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+func (c *cluster) allowed(p transport.Peer) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone[p.NodeID] {
+		return conf.Errorf(conf.CodeDenied, "node %s was removed from the cluster", p.NodeID).
+			WithHint("to come back, join with an empty data directory and a new token")
+	}
+	return nil
+}
+
+// servers is the Raft configuration, nil without a session.
+func (c *cluster) servers() []replication.Server {
+	ss := c.s.cur.Load()
+	if ss == nil {
+		return nil
+	}
+	list, _, err := ss.member.Servers()
+	if err != nil {
+		return nil
+	}
+	return list
+}
+
+func (c *cluster) nodeAt(addr string) (string, bool) {
+	for _, s := range c.servers() {
+		if s.Addr == addr {
+			return s.ID, true
+		}
+	}
+	return "", false
+}
+
+func (c *cluster) addrOf(node string) (string, bool) {
+	for _, s := range c.servers() {
+		if s.ID == node {
+			return s.Addr, true
+		}
+	}
+	for _, m := range c.members() {
+		if m.NodeID == node {
+			return m.Addr, true
+		}
+	}
+	return "", false
+}
+
+// refused is told of connections that the cluster port turned away.
+func (c *cluster) refused(r transport.Refused) {
+	c.log.Warn("cluster port: refused", "reason", r.Reason, "source", r.Source, "node", r.Peer.NodeID)
+}
+
+// leader names the leader that this agent follows; ok is false when it knows of
+// none, and also when it leads itself.
+func (c *cluster) leader() (node string, ok bool) {
+	ss := c.s.cur.Load()
+	if ss == nil {
+		return "", false
+	}
+	node, _ = ss.member.Leader()
+	return node, node != "" && node != c.o.NodeID
+}
+
+// leading says whether this agent takes changes: it leads, and has applied all
+// that was committed before.
+func (c *cluster) leading() bool {
+	ss := c.s.cur.Load()
+	return ss != nil && ss.leads()
+}
+
+// advertise is the address at which the others reach this agent.
+func (o *Options) advertise() string {
+	if o.AdvertiseAddr != "" {
+		return o.AdvertiseAddr
+	}
+	host, port, _ := net.SplitHostPort(o.ClusterAddr)
+	if port == "0" {
+		return "" // the listener knows
+	}
+	if ip := net.ParseIP(host); host != "" && (ip == nil || !ip.IsUnspecified()) {
+		return o.ClusterAddr
+	}
+	return net.JoinHostPort(hostIP(), port)
+}
+
+// hostIP is an address of this host that others may reach, the loopback one when
+// it has no other.
+func hostIP() string {
+	addrs, err := net.InterfaceAddrs()
+	if err == nil {
+		for _, a := range addrs {
+			if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
+				return n.IP.String()
+			}
+		}
+	}
+	return "127.0.0.1"
+}
+
+// renew replaces this agent's certificate in the last third of its life. A server
+// has the CA's key; a sidecar asks the leader.
+func (c *cluster) renew(ctx context.Context) {
+	id := c.port.Identity()
+	if !id.NeedsRenewal(time.Now()) {
+		return
+	}
+	var (
+		next *transport.Identity
+		err  error
+	)
+	if id.CA != nil {
+		next, err = id.Reissue(transport.DefaultTTL, time.Now())
+	} else if leader, ok := c.leader(); ok {
+		next, err = c.port.Renew(ctx, leader)
+	} else {
+		return
+	}
+	if err == nil {
+		err = next.Save(c.o.tlsDir())
+	}
+	if err == nil {
+		err = c.port.SetIdentity(next)
+	}
+	if err != nil {
+		c.log.Warn("this agent's certificate was not renewed: it is tried again", "expires", id.Cert.NotAfter, "err", err)
+		return
+	}
+	c.log.Info("this agent's certificate was renewed", "expires", next.Cert.NotAfter)
+}

@@ -1,0 +1,170 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// maxAnswer bounds what another member may answer.
+const maxAnswer = 64 << 20
+
+// forwarded are the headers of a request that reach the leader: the caller's own
+// credential, and what the request means. Nothing says who forwarded it; the
+// certificate does.
+var forwarded = []string{"X-Api-Token", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Config-Reason", "User-Agent"}
+
+// Forward is admin.Forwarder: it sends a request to the leader, once. The leader
+// authorises it again, and answers as if it had been asked itself; its handler
+// for members has no Forwarder, so there is no second hop.
+func (c *cluster) Forward(ctx context.Context, r *http.Request, body []byte) (status int, header http.Header, reply []byte, done bool, err error) {
+	if c.leading() {
+		return 0, nil, nil, false, nil
+	}
+	leader, err := c.awaitLeader(ctx)
+	if err != nil {
+		return 0, nil, nil, false, err
+	}
+	if leader == c.o.NodeID {
+		return 0, nil, nil, false, nil
+	}
+	req, err := http.NewRequestWithContext(ctx, r.Method, "https://leader"+r.URL.RequestURI(), bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, nil, false, err
+	}
+	for _, h := range forwarded {
+		if v := r.Header.Values(h); len(v) > 0 {
+			req.Header[h] = v
+		}
+	}
+	resp, err := c.port.Client(leader).Do(req)
+	if err != nil {
+		return 0, nil, nil, false, lost(r.Method, err)
+	}
+	defer resp.Body.Close()
+	reply, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return 0, nil, nil, false, lost(r.Method, err)
+	}
+	return resp.StatusCode, resp.Header, reply, true, nil
+}
+
+// awaitLeader names the leader, this agent included. An election takes less than
+// a second; whoever has no leader by then hears so.
+func (c *cluster) awaitLeader(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 800*time.Millisecond)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if c.leading() {
+			return c.o.NodeID, nil
+		}
+		if leader, ok := c.leader(); ok {
+			return leader, nil
+		}
+		if c.s.cur.Load() == nil {
+			return "", c.s.down()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return "", conf.Errorf(conf.CodeNoQuorum, "no leader is known to this agent").
+				WithHint("reads go on; try again in a moment, or see: holdfast cluster status")
+		}
+	}
+}
+
+// lost maps the failure of a forwarded request: what never left is no_quorum,
+// what may have arrived is unknown, unless it changes nothing.
+func lost(method string, err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); (ok && op.Op == "dial") || conf.CodeOf(err) == conf.CodeDenied || method == http.MethodGet {
+		return conf.Errorf(conf.CodeNoQuorum, "the leader does not answer: %w", err).WithHint("try again in a moment")
+	}
+	return conf.Errorf(conf.CodeOutcomeUnknown, "the leader took the request and its answer was lost: %w", err).
+		WithHint("read the present version, or send the same change with the same Idempotency-Key again")
+}
+
+// call asks another member something over the cluster port.
+func (c *cluster) call(ctx context.Context, node, path string, in, out any) error {
+	var body io.Reader
+	method := http.MethodGet
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body, method = bytes.NewReader(data), http.MethodPost
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "https://member"+path, body)
+	if err != nil {
+		return err
+	}
+	resp, err := c.port.Client(node).Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, conf.MaxDocument))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		var e struct {
+			Code    conf.Code `json:"code"`
+			Message string    `json:"error"`
+		}
+		_ = json.Unmarshal(data, &e)
+		if e.Code == "" {
+			e.Code, e.Message = conf.CodeInternal, resp.Status
+		}
+		return conf.Errorf(e.Code, "%s", e.Message)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(data, out)
+}
+
+// Consistent makes the next read of this agent's memory linearizable: it waits
+// until it has applied all that was acknowledged before the call.
+func (c *cluster) Consistent(ctx context.Context) error {
+	ss := c.s.cur.Load()
+	if ss == nil {
+		return c.s.down()
+	}
+	if c.leading() {
+		_, err := ss.member.ReadIndex(ctx)
+		return err
+	}
+	leader, err := c.awaitLeader(ctx)
+	if err != nil {
+		return err
+	}
+	var at readIndex
+	if err := c.call(ctx, leader, "/readindex", nil, &at); err != nil {
+		return lost(http.MethodGet, err)
+	}
+	for {
+		snap := c.s.view.Load()
+		if snap.Index >= at.Index {
+			return nil
+		}
+		if applied, _ := ss.store.Applied(); applied >= at.Index {
+			return nil // what came after changed no service
+		}
+		select {
+		case <-snap.Changed():
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return conf.Errorf(conf.CodeStale, "this agent did not catch up with the leader in time: %w", ctx.Err())
+		}
+	}
+}
