@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -32,6 +33,9 @@ func (s *Store) fault(what string, err error) error {
 	if !ok {
 		return conf.Errorf(conf.CodeInternal, "%s: %w", what, err)
 	}
+	if e.Code() == sqlite3.SQLITE_READONLY_DIRECTORY {
+		return s.fileFault(fs.ErrPermission)
+	}
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL:
 		return conf.Errorf(conf.CodeLocked, "%s: the database is locked: %w", what, err).
@@ -43,11 +47,15 @@ func (s *Store) fault(what string, err error) error {
 			return s.full(what, err)
 		}
 		return corrupt("%s: %w", what, err)
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_CANTOPEN,
-		sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA:
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_READONLY,
+		sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA:
 		// Every statement is fixed and was tried before the release, and the file
 		// was found writable: when one fails, what it met is not what was stored.
 		return corrupt("%s: %w", what, err)
+	case sqlite3.SQLITE_CANTOPEN:
+		// Such as no file descriptor left: says nothing about the content.
+		return conf.Errorf(conf.CodeInternal, "%s: %w", what, err).
+			WithHint("let the agent write the directory of %s, and look at its limit of open files", s.opts.Path)
 	default:
 		return conf.Errorf(conf.CodeInternal, "%s: %w", what, err)
 	}

@@ -151,8 +151,19 @@ func insertItem(ctx context.Context, w *writer, dig *digester, st *state, it *co
 }
 
 func insertText(ctx context.Context, w *writer, id int64, it *conf.Item) error {
-	value := valueText(it.ValueJSON)
-	return w.exec(ctx, sqlFTSInsert, id, it.Service, it.Key, value, it.Description, it.HelpText, facets(it, value))
+	value := clip(valueText(it.ValueJSON))
+	return w.exec(ctx, sqlFTSInsert, id, it.Service, it.Key, value, clip(it.Description), clip(it.HelpText), facets(it, value))
+}
+
+// maxText is how much of a text can be found. A megabyte of value would cost
+// each change half a second, and nobody searches in it.
+const maxText = 16 << 10
+
+func clip(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxText], "")
 }
 
 // valueText is what a person searches for: a string without its quotes and escapes.

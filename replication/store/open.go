@@ -43,9 +43,10 @@ type Store struct {
 	dig    *digester
 	broken error // corruption met while applying; final
 
-	reads *sql.DB
-	files [2]fs.FileInfo // the database and its WAL, as opened
-	state atomic.Pointer[state]
+	reads     *sql.DB
+	verifying sync.Mutex
+	files     [2]fs.FileInfo // the database and its WAL, as opened
+	state     atomic.Pointer[state]
 }
 
 // Connections and caches are small: the read path of services is in memory, and

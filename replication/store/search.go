@@ -20,8 +20,9 @@ const (
 const sqlItems = "SELECT id, service, key, value_json, type, complexity, description, coalesce(help_text, ''), is_secret, updated_at, updated_by FROM config_items"
 
 // Search finds items. Each word of the query must appear, in any case, in the
-// service, the key, the value, the description or the help; a word of one or two
-// characters at the start of a word of the service, the key or the value.
+// service, the key, the first 16 KiB of the value, the description or the help; a
+// word of one or two characters at the start of a word of the service, the key
+// or the value.
 // Items whose service and key have all the words, and whose key has one, come
 // first; then by service and key. Total is exact.
 func (s *Store) Search(ctx context.Context, req conf.SearchRequest) (conf.SearchResponse, error) {

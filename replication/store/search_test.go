@@ -192,8 +192,8 @@ func TestSearchWalksWhenThereAreMany(t *testing.T) {
 				}
 			}
 			same(t, q, pages[0], pages[1])
-			if got := len(pages[0].Results); got != len(want)-offset {
-				t.Errorf("%q from %d: %d matches, want %d", q, offset, got, len(want)-offset)
+			if got := len(pages[0].Results); got != max(0, len(want)-offset) {
+				t.Errorf("%q from %d: %d matches, want %d", q, offset, got, max(0, len(want)-offset))
 			}
 		}
 	}

@@ -58,9 +58,18 @@ type Snapshot struct {
 // Apply, so Index is what Applied says at this moment.
 func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
 	// The pin outlives the call, so it must not end with the caller's context.
-	tx, done, err := s.readTx(context.WithoutCancel(ctx))
+	conn, err := s.reads.Conn(ctx)
 	if err != nil {
 		return nil, s.fault("snapshot", err)
+	}
+	tx, err := pin(context.WithoutCancel(ctx), conn)
+	if err != nil {
+		_ = conn.Close()
+		return nil, s.fault("snapshot", err)
+	}
+	done := func() {
+		_ = tx.Rollback()
+		_ = conn.Close()
 	}
 	st, err := readMeta(ctx, tx, newDigester())
 	if err != nil {

@@ -109,19 +109,35 @@ func (s *Store) Verify(ctx context.Context) error {
 func (s *Store) verify(ctx context.Context, full bool) (st *state, derived bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s.mu.Lock()
-	a, aDone, err := s.readTx(ctx)
+	s.verifying.Lock() // two that wait for their second connection would wait for ever
+	defer s.verifying.Unlock()
+	var txs [2]*sql.Tx
+	var conns [2]*sql.Conn
+	for i := range conns {
+		if conns[i], err = s.reads.Conn(ctx); err != nil {
+			return nil, false, err
+		}
+		defer conns[i].Close()
+	}
+	err = func() error {
+		s.mu.Lock() // both see the same moment
+		defer s.mu.Unlock()
+		for i, c := range conns {
+			if txs[i], err = pin(ctx, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	}()
+	for _, tx := range txs {
+		if tx != nil {
+			defer func() { _ = tx.Rollback() }()
+		}
+	}
 	if err != nil {
-		s.mu.Unlock()
 		return nil, false, err
 	}
-	defer aDone()
-	b, bDone, err := s.readTx(ctx)
-	s.mu.Unlock()
-	if err != nil {
-		return nil, false, err
-	}
-	defer bDone()
+	a, b := txs[0], txs[1]
 
 	pages := make(chan bool, 1)
 	go func() {
@@ -146,18 +162,19 @@ func (s *Store) verify(ctx context.Context, full bool) (st *state, derived bool,
 	return st, ok && items == st.items && count == st.itemCount, nil
 }
 
-// readTx begins a transaction on a connection of its own and pins what it sees.
-func (s *Store) readTx(ctx context.Context) (*sql.Tx, func(), error) {
-	tx, err := s.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+// pin begins a read transaction and makes it see what is there now: BEGIN alone
+// would wait for the first query.
+func pin(ctx context.Context, c *sql.Conn) (*sql.Tx, error) {
+	tx, err := c.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var n int
 	if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM meta").Scan(&n); err != nil {
 		_ = tx.Rollback()
-		return nil, nil, err
+		return nil, err
 	}
-	return tx, func() { _ = tx.Rollback() }, nil
+	return tx, nil
 }
 
 // verifyRows proves every covered row and reads the state from them.
