@@ -12,6 +12,7 @@ const (
 	groupRead   = "read"
 	groupChange = "change"
 	groupModel  = "model"
+	groupAgents = "agents"
 	groupOps    = "ops"
 )
 
@@ -44,6 +45,7 @@ it is gone.`,
 		&cobra.Group{ID: groupRead, Title: "Read:"},
 		&cobra.Group{ID: groupChange, Title: "Change:"},
 		&cobra.Group{ID: groupModel, Title: "Schemas and profiles:"},
+		&cobra.Group{ID: groupAgents, Title: "The cluster:"},
 		&cobra.Group{ID: groupOps, Title: "Inspect and operate:"},
 	)
 	add := func(group string, cmds ...*cobra.Command) {
@@ -56,6 +58,7 @@ it is gone.`,
 	add(groupRead, newGet(a), newEnv(a), newWatch(a), newList(a), newSearch(a))
 	add(groupChange, newSet(a), newUnset(a), newEdit(a), newValidate(a), newDiff(a), newRollback(a), newDelete(a))
 	add(groupModel, newSchema(a), newProfile(a))
+	add(groupAgents, newCluster(a), newToken(a))
 	add(groupOps, newHistory(a), newHealth(a), newReady(a), newRebuild(a), newVersion(a))
 	root.SetCompletionCommandGroupID(groupOps)
 	root.SetHelpCommandGroupID(groupOps)

@@ -43,27 +43,39 @@ func distance(a, b string) int {
 }
 
 // completeService offers the names of services, for the first argument.
-func (a *app) completeService(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveDefault
+func (a *app) completeService(cmd *cobra.Command, args []string, start string) ([]string, cobra.ShellCompDirective) {
+	return a.complete(func(cmd *cobra.Command) ([]string, error) {
+		c, err := a.admin(conf.RoleRead)
+		if err != nil {
+			return nil, err
+		}
+		list, err := c.Services(cmd.Context())
+		names := make([]string, len(list))
+		for i, s := range list {
+			names[i] = s.Service
+		}
+		return names, err
+	})(cmd, args, start)
+}
+
+// complete offers names for the first argument. An agent that does not answer
+// offers none, and soon.
+func (a *app) complete(names func(*cobra.Command) ([]string, error)) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		parent := cmd.Context()
+		if parent == nil {
+			parent = context.Background()
+		}
+		ctx, cancel := context.WithTimeout(parent, 2*time.Second)
+		defer cancel()
+		cmd.SetContext(ctx)
+		list, err := names(cmd)
+		if err != nil {
+			list = nil
+		}
+		return list, cobra.ShellCompDirectiveNoFileComp
 	}
-	c, err := a.admin(conf.RoleRead)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	parent := cmd.Context()
-	if parent == nil {
-		parent = context.Background()
-	}
-	ctx, cancel := context.WithTimeout(parent, 2*time.Second)
-	defer cancel()
-	list, err := c.Services(ctx)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	names := make([]string, len(list))
-	for i, s := range list {
-		names[i] = s.Service
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }

@@ -100,7 +100,7 @@ func (h *handshake) run(raw net.Conn, p *pass, end time.Time) (*Conn, error) {
 	if h.proto == "" || tc.ConnectionState().NegotiatedProtocol != h.proto {
 		return nil, &refusal{ReasonProtocol, nil}
 	}
-	c := &Conn{Conn: tc, raw: raw, peer: h.peer, proto: h.proto, leaf: leafOf(tc.ConnectionState()), inbound: true}
+	c := &Conn{Conn: tc, raw: raw, peer: h.peer, proto: h.proto, leaf: leafOf(tc.ConnectionState()), inbound: true, write: h.t.opts.Limits.Write}
 	c.done = func() { h.t.forget(c); p.done() }
 	why := h.admit(c, p)
 	if _, err := tc.Write([]byte{byte(verdictOf(reasonOrNone(why)))}); err != nil && why == nil {

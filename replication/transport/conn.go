@@ -3,15 +3,13 @@ package transport
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 )
-
-// writeTimeout is how long the other side may leave one write of an accepted
-// connection unread. Dialed connections have the deadlines of who dialed them.
-const writeTimeout = 30 * time.Second
 
 // Conn is a connection whose other end is known. It is what the layers above get.
 type Conn struct {
@@ -21,7 +19,8 @@ type Conn struct {
 	proto    string
 	leaf     *x509.Certificate // nil for a joiner
 	inbound  bool
-	layer    *RaftLayer // nil unless it is Raft's
+	write    time.Duration // for one write of an accepted connection
+	layer    *RaftLayer    // nil unless it is Raft's
 
 	once sync.Once
 	done func()
@@ -30,10 +29,21 @@ type Conn struct {
 // Peer is who is at the other end; its NodeID is empty for a joiner.
 func (c *Conn) Peer() Peer { return c.peer }
 
+// Read is net.Conn's. An accepted connection that this agent closes reads as ended
+// and not as failed: Raft would write an error to the log for each.
+func (c *Conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.inbound && err != nil && errors.Is(err, net.ErrClosed) {
+		err = io.EOF
+	}
+	return n, err
+}
+
 // Write is net.Conn's, with a deadline for each write of an accepted connection.
+// A dialed one has the deadlines of who dialed it.
 func (c *Conn) Write(b []byte) (int, error) {
 	if c.inbound {
-		if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		if err := c.SetWriteDeadline(time.Now().Add(c.write)); err != nil {
 			return 0, err
 		}
 	}

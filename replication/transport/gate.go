@@ -17,6 +17,7 @@ type Limits struct {
 	Joins               int           // connections of joiners; default 32
 	JoinsPerSource      int           // default 8
 	Handshake           time.Duration // from accept to hand-over, and the same when dialing; default 5 s
+	Write               time.Duration // that the other side may leave one write unread; default 30 s
 	Join                time.Duration // the whole of one join; default 30 s
 	FailedJoins         int           // of one source in a burst, then one more each FailedJoinEvery; default 10
 	FailedJoinEvery     time.Duration // default 6 s
@@ -43,6 +44,7 @@ func (l Limits) withDefaults() Limits {
 	number(&l.JoinsPerSource, 8)
 	number(&l.FailedJoins, 10)
 	span(&l.Handshake, 5*time.Second)
+	span(&l.Write, 30*time.Second)
 	span(&l.Join, 30*time.Second)
 	span(&l.FailedJoinEvery, 6*time.Second)
 	if l.Body <= 0 {

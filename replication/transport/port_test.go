@@ -2,11 +2,13 @@ package transport_test
 
 import (
 	"context"
+	"crypto/x509"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -225,7 +227,8 @@ func TestRotationOfTheCA(t *testing.T) {
 	conn := must(a.layer.Dial(b.Addr(), patience))(t)
 	said(t, conn, "x")
 	<-fromA
-	if err := b.SetIdentity(with(b.Identity(), next.ca.Certificate().Raw)); err != nil {
+	only := must(b.Identity().WithCAs([]*x509.Certificate{next.ca.Certificate()}))(t)
+	if err := b.SetIdentity(only); err != nil {
 		t.Fatal(err)
 	}
 	closed(t, conn)
@@ -359,6 +362,53 @@ func TestStopDoesNotWaitForEver(t *testing.T) {
 		t.Error("Stop does not say that it cut a request off")
 	}
 	<-failed
+}
+
+// flaky is a listener that fails before it accepts, as one does that is out of
+// file descriptors.
+type flaky struct {
+	net.Listener
+	fails atomic.Int32
+}
+
+func (f *flaky) Accept() (net.Conn, error) {
+	if f.fails.Add(-1) >= 0 {
+		return nil, syscall.EMFILE
+	}
+	return f.Listener.Accept()
+}
+
+func TestAcceptGoesOn(t *testing.T) {
+	c := newCluster(t, "blue")
+	f := &flaky{Listener: must(net.Listen("tcp", "127.0.0.1:0"))(t)}
+	f.fails.Store(3)
+	b := start(t, c.server("b"), func(o *transport.Options) { o.Listener = f })
+	echo(b.layer)
+	said(t, must(start(t, c.server("a"), nil).layer.Dial(b.Addr(), patience))(t), "x")
+}
+
+// Who does not read what it asked for holds nothing for long.
+func TestUnreadAnswers(t *testing.T) {
+	c := newCluster(t, "blue")
+	ended := make(chan error, 1)
+	b := start(t, c.server("b"), func(o *transport.Options) {
+		o.Limits.Write = 50 * time.Millisecond
+		o.RPC = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			var err error
+			for err == nil {
+				_, err = w.Write(make([]byte, 1<<20))
+			}
+			ended <- err
+		})
+	})
+	a := start(t, c.server("a"), nil)
+	resp := must(a.ClientAt(b.Addr()).Get("http://b/"))(t)
+	defer resp.Body.Close()
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		t.Error("the answer is written for ever")
+	}
 }
 
 func TestOpenRefuses(t *testing.T) {
