@@ -354,3 +354,47 @@ func TestRelaySlowsGuesses(t *testing.T) {
 		t.Errorf("a token that worked before is locked out: %d", a.Code)
 	}
 }
+
+// inside is a Forwarder to a handler in the same process, as an agent forwards
+// over the wire: the request anew, with the headers that matter.
+type inside struct{ h http.Handler }
+
+func (f inside) Forward(ctx context.Context, r *http.Request, body []byte) (int, http.Header, []byte, bool, error) {
+	req := newRequest(r.Method, r.URL.RequestURI(), string(body)).WithContext(ctx)
+	for _, k := range []string{"X-Api-Token", "Content-Type", "If-Match", "Idempotency-Key", "X-Config-Reason"} {
+		req.Header[k] = r.Header[k]
+	}
+	w := newRecorder()
+	f.h.ServeHTTP(w, req)
+	return w.Code, w.Header(), w.Body.Bytes(), true, nil
+}
+
+// A request that is repeated on another agent is the same request: the leader
+// sees one id, one author and one reason.
+func TestForwardedIsTheSameRequest(t *testing.T) {
+	t.Parallel()
+	led := newHarness(t)
+	var drafts []conf.Draft
+	var bodies []string
+	for _, s := range []*harness{
+		led,
+		newHarness(t, func(o *admin.Options) { o.Forward = inside{led.h} }),
+		newHarness(t, func(o *admin.Options) { o.Forward, o.Relay = inside{led.h}, true }),
+	} {
+		a := s.do("PATCH", "/api/config/services/stt-worker?version=5", writeToken, `{"a":1}`,
+			"Idempotency-Key: once", "X-Config-Reason: noisy room", "Content-Type: application/merge-patch+json", "If-Match: \"5\"")
+		if a.Code != 200 || a.Header().Get("X-Config-Version") != "6" {
+			t.Fatalf("%d %s", a.Code, a.Body)
+		}
+		drafts, bodies = append(drafts, led.draft), append(bodies, a.Body.String())
+	}
+	if drafts[0].RequestID == "" || drafts[0].Reason != "noisy room" || drafts[0].Author != "admin" {
+		t.Errorf("draft: %+v", drafts[0])
+	}
+	for i := range drafts {
+		if diff := cmp.Diff(drafts[0], drafts[i]); diff != "" || bodies[i] != bodies[0] {
+			t.Errorf("way %d: %s\n%s, directly %s", i, diff, bodies[i], bodies[0])
+		}
+	}
+	led.wantCalls("Do", "Do", "Do")
+}
