@@ -20,15 +20,18 @@ func newAgent(a *app) *cobra.Command {
 service beside it, and offers the admin API.
 
 In an empty data directory it starts a new cluster of one and generates its keys
-and two API tokens into the .env file. It serves from the last-known-good file at
-once and opens the store after that. SIGTERM or Ctrl-C stops it in good order.`,
+and two API tokens into the .env file; with --join it joins a cluster that is there,
+by a token that "holdfast token create" made on one of its agents. It serves from the
+last-known-good file at once and opens the store after that. SIGTERM or Ctrl-C stops
+it in good order.`,
 		Example: `  holdfast agent --data-dir /var/lib/holdfast --service stt-worker
+  holdfast agent --join 10.0.0.1:2771 --token HF1...
   CONFIG_DATA_DIR=/var/lib/holdfast holdfast agent`,
 		Args: needs(),
 	}
 	flags := addSettings(cmd, &o)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := o.Resolve(flags.given(cmd), a.lookupEnv); err != nil {
+		if err := flags.resolve(cmd, a, &o); err != nil {
 			return err
 		}
 		ag, err := a.newAgent(cmd.Context(), o)

@@ -33,7 +33,7 @@ same agent as "holdfast agent", with less log and more help.`,
 	}
 	flags := addSettings(cmd, &o)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := o.Resolve(flags.given(cmd), a.lookupEnv); err != nil {
+		if err := flags.resolve(cmd, a, &o); err != nil {
 			return err
 		}
 		if o.SchemaDir == "" {

@@ -97,3 +97,16 @@ func (sf *settingFlags) given(cmd *cobra.Command) func(string) (string, bool) {
 		return sf.values[name].text, true
 	}
 }
+
+// resolve fills o. A --token alone would start a new cluster beside the one that
+// it is a token of, or is an API token in the wrong place.
+func (sf *settingFlags) resolve(cmd *cobra.Command, a *app, o *agent.Options) error {
+	if err := o.Resolve(sf.given(cmd), a.lookupEnv); err != nil {
+		return err
+	}
+	if o.Join == "" && (cmd.Flags().Changed("token") || cmd.Flags().Changed("token-file")) {
+		return usageError(cmd, "a join token needs --join, the address of an agent of its cluster").
+			WithHint("API tokens are set with CONFIG_API_TOKENS")
+	}
+	return nil
+}
