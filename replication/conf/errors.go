@@ -63,13 +63,14 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString(e.Message)
-	if e.Err != nil {
-		b.WriteString(": ")
-		b.WriteString(e.Err.Error())
+	if e.Err == nil {
+		return e.Message
 	}
-	return b.String()
+	cause := e.Err.Error()
+	if e.Message == cause { // Errorf(code, "%w", err) only gives err a code
+		return cause
+	}
+	return e.Message + ": " + cause
 }
 
 func (e *Error) Unwrap() error { return e.Err }
