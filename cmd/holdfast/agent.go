@@ -49,6 +49,7 @@ func (a *app) newAgent(ctx context.Context, o agent.Options) (*agent.Agent, erro
 	if err != nil {
 		return nil, err
 	}
+	o.Version = buildInfo().Version
 	ag, err := agent.New(ctx, o, logger)
 	if w, ok := errors.AsType[interface {
 		error
