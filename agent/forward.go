@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -53,7 +55,34 @@ func (c *cluster) Forward(ctx context.Context, r *http.Request, body []byte) (st
 	if err != nil {
 		return 0, nil, nil, false, lost(r.Method, err)
 	}
+	if resp.StatusCode == http.StatusOK {
+		c.awaitOwn(ctx, r.URL.Path, resp.Header.Get("X-Config-Version"))
+	}
 	return resp.StatusCode, resp.Header, reply, true, nil
+}
+
+// awaitOwn holds the answer to a change back until this agent has it too, for a
+// moment at most: whoever writes here and then reads here expects what he wrote.
+func (c *cluster) awaitOwn(ctx context.Context, path, version string) {
+	v, err := strconv.ParseUint(version, 10, 64)
+	service, ok := strings.CutPrefix(path, "/api/config/services/")
+	if err != nil || !ok {
+		return
+	}
+	service, _, _ = strings.Cut(service, "/")
+	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	for {
+		e, ok := c.s.view.Get(service)
+		if !ok || e.Record.Version >= v {
+			return
+		}
+		select {
+		case <-e.Changed():
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // awaitLeader names the leader, this agent included. An election takes less than

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -85,6 +86,17 @@ func (m *Member) Remove(ctx context.Context, id string) error {
 // Transfer gives the leadership to the voter named, or with "" to the one that
 // is furthest.
 func (m *Member) Transfer(ctx context.Context, id string) error {
+	if !m.Leading() {
+		return noQuorum(raft.ErrNotLeader)
+	}
+	servers, _, err := m.Servers()
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(servers, func(s Server) bool { return s.Voter && s.ID != string(m.id) && (id == "" || s.ID == id) }) {
+		return conf.Errorf(conf.CodeInvalid, "no other voter can take the leadership").
+			WithHint("holdfast cluster status shows who votes; holdfast cluster promote makes a server a voter")
+	}
 	if id == "" {
 		return m.membership(m.await(ctx, func() error { return m.raft.LeadershipTransfer().Error() }))
 	}

@@ -1,0 +1,299 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Options of a Broker. Addr and Source are required.
+type Options struct {
+	Addr           string      // host:port
+	TLS            *tls.Config // nil: plain TCP
+	User, Password string      // both empty: no credentials are asked for
+	Source         Source
+	Logger         *slog.Logger
+	HealthEvery    time.Duration // how often health is published without a transition, default 30s
+	Limits         Limits
+}
+
+// Limits bound what clients can cost. Zero members get their defaults.
+type Limits struct {
+	Connections int           // open at one time, default 2048
+	PerIP       int           // of them from one address, default 1536
+	Packet      int           // bytes of one packet from a client, default 16 KiB
+	Filters     int           // subscriptions of one client, default 32
+	Window      int           // QoS 1 messages on their way to one client, default 64
+	Connect     time.Duration // until CONNECT is complete, TLS included, default 5s
+	Write       time.Duration // until a client has taken what is written to it, default 20s
+}
+
+func (l *Limits) complete() {
+	def(&l.Connections, 2048)
+	def(&l.PerIP, 1536)
+	def(&l.Packet, 16<<10)
+	def(&l.Filters, 32)
+	def(&l.Window, 64)
+	def(&l.Connect, 5*time.Second)
+	def(&l.Write, 20*time.Second)
+}
+
+func def[T int | time.Duration](v *T, d T) {
+	if *v <= 0 {
+		*v = d
+	}
+}
+
+// Broker is the MQTT broker of one agent. Make it with New, then call Run once.
+type Broker struct {
+	o        Options
+	log      *slog.Logger
+	listener net.Listener
+	server   *mochi.Server
+	counters *counters
+	feed     *feed // of the goroutine of New, then of Run's publisher
+	ids      atomic.Uint64
+
+	mu       sync.RWMutex
+	retained map[string]*message
+	conns    map[*conn]struct{}
+	subs     map[*conn]struct{} // those that have subscribed
+	perIP    map[string]int
+	stopping bool
+
+	work    sync.WaitGroup // goroutines of connections
+	cancel  context.CancelFunc
+	started chan struct{} // closed when Run has begun or Stop came first
+	stopped chan struct{} // closed when Run has returned
+	once    sync.Once
+}
+
+// New fills the broker from its source and binds its address. Clients are served
+// from Run on.
+func New(o Options) (*Broker, error) {
+	if o.Source == nil {
+		return nil, conf.Errorf(conf.CodeUsage, "the MQTT broker has no source")
+	}
+	if (o.User == "") != (o.Password == "") {
+		return nil, conf.Errorf(conf.CodeUsage, "the MQTT broker needs a user and a password, or neither").
+			WithHint("set both or none of them")
+	}
+	o.Limits.complete()
+	def(&o.HealthEvery, 30*time.Second)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	b := &Broker{
+		o: o, log: o.Logger, counters: newCounters(), feed: &feed{source: o.Source}, retained: make(map[string]*message),
+		conns: make(map[*conn]struct{}), subs: make(map[*conn]struct{}), perIP: make(map[string]int),
+		started: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	if err := b.newServer(); err != nil {
+		return nil, err
+	}
+	b.syncServices()
+	b.syncHealth(false)
+	l, err := net.Listen("tcp", o.Addr)
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeUsage, "cannot listen on %s for MQTT: %w", o.Addr, err).
+			WithHint("stop what uses it, or set CONFIG_MQTT_ADDR")
+	}
+	b.listener = l
+	return b, nil
+}
+
+// newServer makes mochi's server. It is never asked to Serve: connections come
+// from our own listener, and its event loop would only publish $SYS and expire
+// what is not kept.
+func (b *Broker) newServer() error {
+	caps := mochi.NewDefaultServerCapabilities()
+	caps.MaximumPacketSize = uint32(b.o.Limits.Packet)
+	caps.MaximumMessageExpiryInterval = 0 // the default deletes retained messages after a day
+	caps.MaximumSessionExpiryInterval = 0
+	caps.MaximumClientWritesPending = 1 // mochi delivers nothing; its default is 64 KiB a connection
+	caps.TopicAliasMaximum = 0
+	caps.SharedSubAvailable = 0
+	caps.MaximumQos = 1
+	caps.MinimumProtocolVersion = 4
+	b.server = mochi.New(&mochi.Options{
+		Capabilities: caps, SysTopicResendInterval: 3600,
+		// mochi logs whole packets, with the password of a CONNECT in them.
+		Logger: slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError + 1})),
+	})
+	return b.server.AddHook(&policy{b: b}, nil)
+}
+
+// Addr is where the broker listens.
+func (b *Broker) Addr() net.Addr { return b.listener.Addr() }
+
+// Stats tells what the broker has done.
+func (b *Broker) Stats() Stats {
+	s := b.counters.stats()
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	s.Connections = len(b.conns)
+	return s
+}
+
+// Run serves until ctx ends, Stop is called, or the listener fails. It returns
+// nil after an orderly stop.
+func (b *Broker) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	b.mu.Lock()
+	if b.stopping {
+		b.mu.Unlock()
+		return nil
+	}
+	b.cancel = cancel
+	b.mu.Unlock()
+	b.once.Do(func() { close(b.started) })
+	defer close(b.stopped)
+
+	b.syncServices() // what came since New
+	b.syncHealth(false)
+	var all sync.WaitGroup
+	all.Go(func() { b.publishLoop(ctx) })
+	failed := make(chan error, 1)
+	all.Go(func() { failed <- b.accept(ctx) })
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	cancel()
+	b.shutdown()
+	all.Wait()
+	return err
+}
+
+// Stop ends Run, and returns when it has ended or with ctx's error. Subscribers
+// that read are told that the broker shuts down.
+func (b *Broker) Stop(ctx context.Context) error {
+	b.mu.Lock()
+	b.stopping = true
+	cancel := b.cancel
+	b.mu.Unlock()
+	if cancel == nil {
+		return b.listener.Close()
+	}
+	cancel()
+	select {
+	case <-b.stopped:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *Broker) shutdown() {
+	b.mu.Lock()
+	b.stopping = true
+	conns := make([]*conn, 0, len(b.conns))
+	for c := range b.conns {
+		conns = append(conns, c)
+	}
+	b.mu.Unlock()
+	_ = b.listener.Close()
+	var all sync.WaitGroup
+	for _, c := range conns {
+		all.Go(c.goodbye)
+	}
+	all.Wait()
+	b.work.Wait()
+	_ = b.server.Close()
+}
+
+// publishLoop is the one goroutine that publishes. It waits for "later than what
+// I have", takes the newest, and blocks on no subscriber.
+func (b *Broker) publishLoop(ctx context.Context) {
+	tick := time.NewTicker(b.o.HealthEvery)
+	defer tick.Stop()
+	repeat := false
+	for {
+		services := b.syncServices()
+		health := b.syncHealth(repeat)
+		repeat = false
+		select {
+		case <-ctx.Done():
+			return
+		case <-services:
+		case <-health:
+		case <-tick.C:
+			repeat = true
+		}
+	}
+}
+
+func (b *Broker) syncServices() <-chan struct{} {
+	d := b.feed.sync()
+	if d.err != nil {
+		b.log.Error("a service cannot be published over MQTT", "err", d.err)
+	}
+	for _, m := range d.changed {
+		b.publish(m)
+	}
+	if len(d.gone) > 0 {
+		b.mu.Lock()
+		for _, topic := range d.gone {
+			delete(b.retained, topic)
+		}
+		b.mu.Unlock()
+	}
+	return d.next
+}
+
+func (b *Broker) syncHealth(repeat bool) <-chan struct{} {
+	h, next := b.o.Source.Health()
+	m, err := healthMessage(h)
+	if err != nil {
+		b.log.Error("health cannot be published over MQTT", "err", err)
+		return next
+	}
+	b.mu.RLock()
+	old := b.retained[HealthTopic]
+	b.mu.RUnlock()
+	if repeat || old == nil || string(old.payload) != string(m.payload) {
+		b.publish(m)
+	}
+	return next
+}
+
+// publish retains m, then leaves it with each subscriber that wants it. The order
+// matters: a subscriber that comes in between gets m from retained.
+func (b *Broker) publish(m *message) {
+	b.mu.Lock()
+	b.retained[m.topic] = m
+	b.mu.Unlock()
+	b.counters.published.Add(1)
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for c := range b.subs {
+		c.box.offer(m)
+	}
+}
+
+// subscribe gives c what is retained, and from now on what is published.
+func (b *Broker) subscribe(c *conn, granted []packets.Subscription) {
+	if len(granted) == 0 {
+		return
+	}
+	b.mu.Lock()
+	if _, open := b.conns[c]; open {
+		b.subs[c] = struct{}{}
+	}
+	b.mu.Unlock()
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	c.box.subscribe(granted, b.retained)
+}

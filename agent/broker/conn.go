@@ -1,0 +1,136 @@
+package broker
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// conn is one connection, as mochi reads and writes it. It gives each write a
+// deadline of its own and ends itself when one fails, and it lets mochi's
+// answers and the deliveries of the outbox take turns.
+type conn struct {
+	net.Conn
+	b    *Broker
+	ip   string
+	box  *outbox
+	done chan struct{} // closed by Close
+
+	wmu     sync.Mutex
+	closing atomic.Bool // the broker stops: the deadline of writes is set, leave it
+	once    sync.Once
+	err     error
+
+	// Of the goroutine that reads; set before the pump starts.
+	client    *mochi.Client
+	v5        bool
+	up        bool // CONNECT was accepted
+	codes     []byte
+	publishes int
+	refused   atomic.Bool // the reason that it ended is counted
+}
+
+func newConn(b *Broker, nc net.Conn, ip string) *conn {
+	return &conn{Conn: nc, b: b, ip: ip, box: newOutbox(b.counters), done: make(chan struct{})}
+}
+
+// refuse counts why this connection ends, once.
+func (c *conn) refuse(r Reason) {
+	if c.refused.CompareAndSwap(false, true) {
+		c.b.counters.refuse(r)
+		c.b.log.Debug("an MQTT connection is refused", "remote", c.RemoteAddr().String(), "reason", string(r))
+	}
+}
+
+// Write is how mochi answers: one whole packet a call.
+func (c *conn) Write(p []byte) (int, error) {
+	if len(p) > 0 && p[0]>>4 == packets.Disconnect && !c.v5 {
+		return len(p), nil // MQTT 3.1.1 has no DISCONNECT from the server
+	}
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	c.arm()
+	n, err := c.Conn.Write(p)
+	return n, c.written(err)
+}
+
+// deliver writes a batch of messages.
+func (c *conn) deliver(bufs net.Buffers) error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	c.arm()
+	_, err := bufs.WriteTo(c.Conn)
+	return c.written(err)
+}
+
+func (c *conn) arm() {
+	if !c.closing.Load() {
+		_ = c.Conn.SetWriteDeadline(time.Now().Add(c.b.o.Limits.Write))
+	}
+}
+
+// written ends the connection when a write failed: the stream may hold half a
+// packet, nothing can follow it.
+func (c *conn) written(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && !c.closing.Load() {
+		c.refuse(ReasonSlow)
+	}
+	_ = c.Close()
+	return err
+}
+
+// SetDeadline is mochi's keep alive. It must not touch the deadline of a write.
+func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+
+// SetWriteDeadline does nothing: Write has its own.
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }
+
+// Close ends the connection; it may be called any number of times.
+func (c *conn) Close() error {
+	c.once.Do(func() {
+		close(c.done)
+		c.err = c.Conn.Close()
+	})
+	return c.err
+}
+
+// goodbye ends the connection because the broker stops. A subscriber that does
+// not read is given half a second.
+func (c *conn) goodbye() {
+	c.closing.Store(true)
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+	if cl := c.b.established(c); cl != nil {
+		_ = c.b.server.DisconnectClient(cl, packets.ErrServerShuttingDown)
+	}
+	_ = c.Close()
+}
+
+// pump writes what is in the outbox until the connection ends.
+func (c *conn) pump() {
+	for {
+		select {
+		case <-c.box.wake:
+		case <-c.done:
+			return
+		}
+		for {
+			bufs, n := c.box.batch()
+			if n == 0 {
+				break
+			}
+			if c.deliver(bufs) != nil {
+				return
+			}
+			c.b.counters.delivered.Add(uint64(n))
+		}
+	}
+}

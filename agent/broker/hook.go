@@ -1,0 +1,194 @@
+package broker
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"slices"
+	"strconv"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// patience is how many refused publishes of an MQTT 5 client are answered before
+// it is disconnected.
+const patience = 16
+
+// policy is what clients may do. It is the only hook: hooks of mochi are OR-ed, a
+// second one could allow what this one denies. Each method runs on the goroutine
+// that reads the client's connection.
+type policy struct {
+	mochi.HookBase
+	b *Broker
+}
+
+func (*policy) ID() string { return "policy" }
+
+func (*policy) Provides(b byte) bool {
+	return slices.Contains([]byte{
+		mochi.OnPacketRead, mochi.OnConnect, mochi.OnConnectAuthenticate, mochi.OnSessionEstablished, mochi.OnACLCheck,
+		mochi.OnSubscribed, mochi.OnPacketProcessed, mochi.OnPacketEncode,
+	}, b)
+}
+
+func connOf(cl *mochi.Client) *conn { return cl.Net.Conn.(*conn) }
+
+// OnPacketRead sees each packet before mochi acts on it. The only error that mochi
+// heeds here is ErrRejectPacket; it ends the connection.
+func (p *policy) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
+	c := connOf(cl)
+	switch pk.FixedHeader.Type {
+	case packets.Connect:
+		if !c.up {
+			p.connecting(c, &pk)
+		}
+	case packets.Publish:
+		return p.published(c, cl, pk)
+	case packets.Puback:
+		c.box.ack(pk.PacketID)
+	case packets.Subscribe:
+		if c.box.countWith(pk.Filters) > p.b.o.Limits.Filters {
+			return pk, p.reject(c, cl, ReasonQuota, packets.ErrQuotaExceeded)
+		}
+	case packets.Unsubscribe, packets.Pingreq, packets.Disconnect:
+	default: // nothing that this broker sends is answered so
+		return pk, p.reject(c, cl, ReasonMalformed, packets.ErrProtocolViolation)
+	}
+	return pk, nil
+}
+
+// connecting takes from a CONNECT what a subscriber does not need. Sessions are
+// clean, and the id that the client chose means nothing: it gets one of its own,
+// so no client can take the session of another.
+func (p *policy) connecting(c *conn, pk *packets.Packet) {
+	c.v5 = pk.ProtocolVersion == 5
+	c.box.v5 = c.v5
+	c.box.window = p.b.o.Limits.Window
+	if c.v5 {
+		if n := int(pk.Properties.ReceiveMaximum); n > 0 {
+			c.box.window = min(c.box.window, n)
+		}
+		c.box.maxSize = int(pk.Properties.MaximumPacketSize)
+	}
+	if pk.Connect.ClientIdentifier != "" {
+		pk.Connect.ClientIdentifier = "client-" + strconv.FormatUint(p.b.ids.Add(1), 10)
+		pk.Connect.Clean = true
+	} else if c.v5 {
+		pk.Connect.Clean = true // without it, 3.1.1 must refuse an empty id, and mochi does
+	}
+	pk.Properties.User = nil
+	pk.Properties.TopicAliasMaximum = 0
+	pk.Properties.ReceiveMaximum = 0
+}
+
+// published refuses a publish: MQTT 5 has an answer to QoS 1 and 2, which mochi
+// gives; all else ends the connection.
+func (p *policy) published(c *conn, cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
+	c.publishes++
+	if c.v5 && pk.FixedHeader.Qos > 0 && pk.PacketID != 0 && c.publishes <= patience {
+		p.b.counters.refuse(ReasonPublish)
+		pk.TopicName, pk.Payload, pk.Properties = HealthTopic, nil, packets.Properties{}
+		return pk, nil // OnACLCheck denies it
+	}
+	return pk, p.reject(c, cl, ReasonPublish, packets.ErrNotAuthorized)
+}
+
+// reject ends a connection, and says why where the protocol can.
+func (p *policy) reject(c *conn, cl *mochi.Client, r Reason, code packets.Code) error {
+	c.refuse(r)
+	_ = p.b.server.DisconnectClient(cl, code)
+	return packets.ErrRejectPacket
+}
+
+// OnConnect refuses a Will, which mochi would publish past the write ACL, and
+// extended authentication. mochi sends no CONNACK for an error of this hook.
+func (p *policy) OnConnect(cl *mochi.Client, pk packets.Packet) error {
+	c := connOf(cl)
+	code := packets.CodeSuccess
+	switch {
+	case pk.Connect.WillFlag:
+		code = packets.ErrNotAuthorized
+		c.refuse(ReasonWill)
+	case pk.Properties.AuthenticationMethod != "":
+		code = packets.ErrBadAuthenticationMethod
+		c.refuse(ReasonCredentials)
+	}
+	if code != packets.CodeSuccess {
+		cl.Properties.Will = mochi.Will{}
+		_ = p.b.server.SendConnack(cl, code, false, nil)
+		return code
+	}
+	p.b.setClient(c, cl)
+	return nil
+}
+
+// OnConnectAuthenticate compares in constant time. Without credentials in the
+// options everybody may subscribe, whatever name it gives.
+func (p *policy) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
+	if p.b.o.User == "" && p.b.o.Password == "" {
+		return true
+	}
+	same := func(got []byte, want string) int {
+		a, b := sha256.Sum256(got), sha256.Sum256([]byte(want))
+		return subtle.ConstantTimeCompare(a[:], b[:])
+	}
+	ok := same(pk.Connect.Username, p.b.o.User)&same(pk.Connect.Password, p.b.o.Password) == 1
+	if !ok {
+		connOf(cl).refuse(ReasonCredentials)
+	}
+	return ok
+}
+
+// OnSessionEstablished runs after the CONNACK.
+func (p *policy) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
+	c := connOf(cl)
+	c.up = true
+	p.b.startPump(c)
+}
+
+// OnACLCheck denies all writing, and all filters that do not lie below system/.
+func (p *policy) OnACLCheck(_ *mochi.Client, topic string, write bool) bool {
+	if write {
+		return false
+	}
+	if !allowedFilter(topic) {
+		p.b.counters.refuse(ReasonFilter)
+		return false
+	}
+	return true
+}
+
+// OnSubscribed keeps what was granted until the SUBACK is written.
+func (p *policy) OnSubscribed(cl *mochi.Client, _ packets.Packet, codes []byte) {
+	connOf(cl).codes = codes
+}
+
+// OnPacketProcessed runs after the answer to a packet.
+func (p *policy) OnPacketProcessed(cl *mochi.Client, pk packets.Packet, err error) {
+	c := connOf(cl)
+	if err != nil {
+		return
+	}
+	switch pk.FixedHeader.Type {
+	case packets.Subscribe:
+		var granted []packets.Subscription
+		for i, s := range pk.Filters {
+			if i < len(c.codes) && c.codes[i] < packets.ErrUnspecifiedError.Code {
+				granted = append(granted, s)
+			}
+		}
+		c.codes = nil
+		p.b.subscribe(c, granted)
+	case packets.Unsubscribe:
+		c.box.unsubscribe(pk.Filters)
+	}
+}
+
+// OnPacketEncode tells MQTT 5 clients what they cannot do.
+func (p *policy) OnPacketEncode(_ *mochi.Client, pk packets.Packet) packets.Packet {
+	if pk.FixedHeader.Type == packets.Connack {
+		pk.Properties.MaximumPacketSize = uint32(p.b.o.Limits.Packet)
+		pk.Properties.SharedSubAvailable, pk.Properties.SharedSubAvailableFlag = 0, true
+	}
+	return pk
+}

@@ -1,0 +1,217 @@
+package broker
+
+import (
+	"net"
+	"sync"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+const (
+	batchMessages = 64
+	batchBytes    = 256 << 10
+)
+
+// outbox is what one subscriber still has to get: for each topic at most the
+// newest message. Whoever publishes only leaves a pointer here; the connection's
+// own goroutine writes (conn.pump), so a subscriber that does not read delays
+// nobody and holds no memory but the pointers.
+type outbox struct {
+	counters *counters
+	v5       bool
+	window   int // QoS 1 messages that may be unacknowledged
+	maxSize  int // largest packet that the client takes, 0 = any
+
+	mu       sync.Mutex
+	filters  []packets.Subscription
+	pending  map[string]waiting
+	order    []string // topics of pending, oldest first; the first `head` are sent
+	head     int
+	inflight map[uint16]struct{}
+	lastID   uint16
+
+	wake chan struct{} // holds one token
+}
+
+// waiting is a message that waits for its subscriber.
+type waiting struct {
+	m        *message
+	retained bool // the subscription asked for it, it is not a live publish
+}
+
+func newOutbox(c *counters) *outbox {
+	return &outbox{
+		counters: c, pending: make(map[string]waiting), inflight: make(map[uint16]struct{}), wake: make(chan struct{}, 1),
+	}
+}
+
+func (o *outbox) signal() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// offer leaves m for the subscriber, if it wants it.
+func (o *outbox) offer(m *message) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i := range o.filters {
+		if matches(o.filters[i].Filter, m.topic) {
+			o.put(m, false)
+			o.signal()
+			return
+		}
+	}
+}
+
+func (o *outbox) put(m *message, retained bool) {
+	if old, ok := o.pending[m.topic]; ok {
+		if old.m != m {
+			o.counters.conflated.Add(1)
+		}
+		o.pending[m.topic] = waiting{m, old.retained || retained}
+		return
+	}
+	o.pending[m.topic] = waiting{m, retained}
+	o.order = append(o.order, m.topic)
+}
+
+// subscribe adds or replaces filters, and leaves the retained messages that they
+// cover. retained is read under the lock of the broker's board, so that a message
+// that replaces one of these is offered after this.
+func (o *outbox) subscribe(subs []packets.Subscription, retained map[string]*message) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, s := range subs {
+		existed := o.add(s)
+		if s.RetainHandling == 2 || s.RetainHandling == 1 && existed {
+			continue
+		}
+		if m, ok := retained[s.Filter]; ok { // a filter without wildcards is a topic
+			o.put(m, true)
+			continue
+		}
+		for topic, m := range retained {
+			if matches(s.Filter, topic) {
+				o.put(m, true)
+			}
+		}
+	}
+	o.signal()
+}
+
+func (o *outbox) add(s packets.Subscription) (existed bool) {
+	for i := range o.filters {
+		if o.filters[i].Filter == s.Filter {
+			o.filters[i] = s
+			return true
+		}
+	}
+	o.filters = append(o.filters, s)
+	return false
+}
+
+func (o *outbox) unsubscribe(subs []packets.Subscription) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, s := range subs {
+		for i := range o.filters {
+			if o.filters[i].Filter == s.Filter {
+				o.filters = append(o.filters[:i], o.filters[i+1:]...)
+				break
+			}
+		}
+	}
+}
+
+// countWith tells how many filters there were if subs were added.
+func (o *outbox) countWith(subs []packets.Subscription) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	names := make(map[string]struct{}, len(o.filters)+len(subs))
+	for i := range o.filters {
+		names[o.filters[i].Filter] = struct{}{}
+	}
+	for i := range subs {
+		names[subs[i].Filter] = struct{}{}
+	}
+	return len(names)
+}
+
+// ack takes the client's PUBACK.
+func (o *outbox) ack(id uint16) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, ok := o.inflight[id]; ok {
+		delete(o.inflight, id)
+		o.signal()
+	}
+}
+
+// batch takes what can be written now, and says how many messages that is.
+func (o *outbox) batch() (bufs net.Buffers, n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	size := 0
+	for o.head < len(o.order) && n < batchMessages && size < batchBytes {
+		topic := o.order[o.head]
+		w := o.pending[topic]
+		h, ok := o.headerFor(w)
+		if ok && h.qos > 0 && len(o.inflight) >= o.window {
+			break
+		}
+		o.head++
+		delete(o.pending, topic)
+		if !ok {
+			continue // unsubscribed since
+		}
+		if h.qos > 0 {
+			h.id = o.nextID()
+		}
+		head := publishHeader(make([]byte, 0, 64+len(topic)+len(w.m.props)), w.m, h)
+		if o.maxSize > 0 && len(head)+len(w.m.payload) > o.maxSize {
+			delete(o.inflight, h.id)
+			o.counters.dropped.Add(1)
+			continue
+		}
+		bufs = append(bufs, head, w.m.payload)
+		size += len(head) + len(w.m.payload)
+		n++
+	}
+	if o.head == len(o.order) {
+		o.order, o.head = o.order[:0], 0
+	} else if o.head > 1024 {
+		o.order, o.head = append(o.order[:0], o.order[o.head:]...), 0
+	}
+	return bufs, n
+}
+
+// headerFor merges all subscriptions that cover a message: it goes out once, with
+// the highest QoS of them and all their identifiers.
+func (o *outbox) headerFor(w waiting) (h header, ok bool) {
+	h = header{v5: o.v5, retain: w.retained}
+	for i := range o.filters {
+		s := &o.filters[i]
+		if !matches(s.Filter, w.m.topic) {
+			continue
+		}
+		ok = true
+		h.qos = max(h.qos, min(s.Qos, 1))
+		h.retain = h.retain || s.RetainAsPublished
+		if s.Identifier > 0 {
+			h.subIDs = append(h.subIDs, s.Identifier)
+		}
+	}
+	return h, ok
+}
+
+func (o *outbox) nextID() uint16 {
+	for {
+		o.lastID++
+		if _, used := o.inflight[o.lastID]; o.lastID != 0 && !used {
+			o.inflight[o.lastID] = struct{}{}
+			return o.lastID
+		}
+	}
+}

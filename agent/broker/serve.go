@@ -1,0 +1,157 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"os"
+	"runtime/debug"
+	"time"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+const listenerID = "mqtt"
+
+// accept serves connections until the listener is closed. Running out of file
+// descriptors must not end it.
+func (b *Broker) accept(ctx context.Context) error {
+	for delay := time.Duration(0); ; {
+		nc, err := b.listener.Accept()
+		if err == nil {
+			delay = 0
+			b.admit(nc)
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return conf.Errorf(conf.CodeInternal, "the MQTT listener failed: %w", err)
+		}
+		delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+		b.log.Warn("MQTT: accept failed, trying again", "err", err, "in", delay)
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// admit holds the limits, and gives a connection its goroutine.
+func (b *Broker) admit(nc net.Conn) {
+	ip := nc.RemoteAddr().String()
+	if host, _, err := net.SplitHostPort(ip); err == nil {
+		ip = host
+	}
+	c := newConn(b, nc, ip)
+	b.mu.Lock()
+	full, crowded, stopping := len(b.conns) >= b.o.Limits.Connections, b.perIP[ip] >= b.o.Limits.PerIP, b.stopping
+	if !full && !crowded && !stopping {
+		b.conns[c] = struct{}{}
+		b.perIP[ip]++
+		b.work.Go(func() { b.serve(c) })
+	}
+	b.mu.Unlock()
+	switch {
+	case stopping:
+	case full:
+		c.refuse(ReasonConnections)
+	case crowded:
+		c.refuse(ReasonPerIP)
+	default:
+		b.counters.accepted.Add(1)
+		return
+	}
+	_ = nc.Close()
+}
+
+// serve runs one connection. Whatever mochi does wrong with what the peer sends
+// ends here, with this connection.
+func (b *Broker) serve(c *conn) {
+	defer b.forget(c)
+	defer func() {
+		if r := recover(); r != nil {
+			c.refuse(ReasonPanic)
+			b.log.Error("an MQTT connection failed", "remote", c.RemoteAddr().String(), "panic", r, "stack", string(debug.Stack()))
+		}
+	}()
+	_ = c.Conn.SetReadDeadline(time.Now().Add(b.o.Limits.Connect))
+	if b.o.TLS != nil && !b.handshake(c) {
+		return
+	}
+	err := b.server.EstablishConnection(listenerID, c)
+	b.classify(c, err)
+}
+
+func (b *Broker) handshake(c *conn) bool {
+	t := tls.Server(c.Conn, b.o.TLS)
+	_ = t.SetDeadline(time.Now().Add(b.o.Limits.Connect))
+	b.mu.Lock() // goodbye may come at any time
+	c.Conn = t
+	b.mu.Unlock()
+	if err := t.Handshake(); err != nil {
+		c.refuse(ReasonTLS)
+		return false
+	}
+	return true
+}
+
+// classify counts a connection that ended because of what its peer did. A peer
+// that just goes away did nothing wrong.
+func (b *Broker) classify(c *conn, err error) {
+	switch code, isCode := errors.AsType[packets.Code](err); {
+	case err == nil, c.closing.Load():
+	case isCode && code.Code == packets.ErrPacketTooLarge.Code:
+		c.refuse(ReasonTooLarge)
+	case isCode && code.Code >= packets.ErrUnspecifiedError.Code:
+		c.refuse(ReasonMalformed)
+	case errors.Is(err, os.ErrDeadlineExceeded) && !c.up:
+		c.refuse(ReasonNoConnect)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.refuse(ReasonSilent)
+	}
+}
+
+// forget removes every trace of a connection. mochi does its part only when the
+// connection ended without a panic.
+func (b *Broker) forget(c *conn) {
+	_ = c.Close()
+	b.mu.Lock()
+	delete(b.conns, c)
+	delete(b.subs, c)
+	if b.perIP[c.ip]--; b.perIP[c.ip] <= 0 {
+		delete(b.perIP, c.ip)
+	}
+	cl := c.client
+	b.mu.Unlock()
+	if cl == nil {
+		return
+	}
+	b.server.UnsubscribeClient(cl)
+	if known, ok := b.server.Clients.Get(cl.ID); ok && known == cl {
+		b.server.Clients.Delete(cl.ID)
+	}
+}
+
+func (b *Broker) setClient(c *conn, cl *mochi.Client) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c.client = cl
+}
+
+// established is the client of c, nil before its CONNECT was accepted.
+func (b *Broker) established(c *conn) *mochi.Client {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return c.client
+}
+
+func (b *Broker) startPump(c *conn) {
+	b.work.Go(c.pump)
+}

@@ -1,0 +1,137 @@
+package broker
+
+import (
+	"bytes"
+	"encoding/json"
+	"iter"
+	"strconv"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/seal"
+)
+
+// Topics.
+const (
+	ConfigPrefix = "system/config/"               // + service
+	HealthTopic  = "system/health/config-manager" // conf.Health
+)
+
+// Source is what the brokers serve. The agent adapts its view and its health.
+// Both methods are level triggered: a channel is closed when something newer can
+// be loaded, and whoever missed changes gets the newest.
+type Source interface {
+	// Load returns the newest state. prev is the Mark of a state that the caller has
+	// seen, or nil; records that are the same in both may be left out.
+	Load(prev any) State
+	// Health returns the health now, and a channel that is closed at its next
+	// transition.
+	Health() (conf.Health, <-chan struct{})
+}
+
+// State is the state of all services at one moment.
+type State struct {
+	Epoch   string
+	Mark    any                    // for the next Load; not nil
+	Records iter.Seq[*conf.Record] // tombstones too; in any order
+	Changed <-chan struct{}        // closed when a newer state can be loaded
+}
+
+// message is one retained message. It never changes.
+type message struct {
+	topic   string
+	payload []byte
+	user    [][2]string  // MQTT 5 user properties
+	props   []byte       // user, encoded
+	record  *conf.Record // nil for health
+}
+
+func newMessage(topic string, payload []byte, r *conf.Record) *message {
+	m := &message{topic: topic, payload: payload, record: r}
+	if r != nil {
+		m.user = [][2]string{
+			{"config-version", strconv.FormatUint(r.Version, 10)},
+			{"config-index", strconv.FormatUint(r.Index, 10)},
+			{"key-id", r.KeyID},
+		}
+	}
+	for _, p := range m.user {
+		m.props = appendString(appendString(append(m.props, propUser), p[0]), p[1])
+	}
+	return m
+}
+
+func healthMessage(h conf.Health) (*message, error) {
+	payload, err := json.Marshal(h)
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeInternal, "health: %w", err)
+	}
+	return newMessage(HealthTopic, payload, nil), nil
+}
+
+// feed follows the services of a Source and makes each signed message once. It
+// belongs to one goroutine.
+type feed struct {
+	source Source
+	mark   any
+	epoch  string
+	held   map[string]*message // by topic: the newest of everything
+}
+
+// delta is what one sync found.
+type delta struct {
+	changed []*message
+	gone    []string // topics of another epoch
+	next    <-chan struct{}
+	err     error // the last record that could not be encoded
+}
+
+// sync catches up with the source.
+func (f *feed) sync() delta {
+	st := f.source.Load(f.mark)
+	whole := f.mark == nil
+	if st.Epoch != f.epoch && !whole {
+		// Another epoch replaces everything, so all of it must be looked at.
+		st, whole = f.source.Load(nil), true
+	}
+	d := delta{next: st.Changed}
+	if f.held == nil {
+		f.held = make(map[string]*message)
+	}
+	var seen map[string]bool
+	if whole {
+		seen = make(map[string]bool, len(f.held))
+	}
+	for r := range st.Records {
+		if r.Signature == "" {
+			continue // nobody has configured it yet: there is nothing to prove
+		}
+		topic := ConfigPrefix + r.Service
+		if whole {
+			seen[topic] = true
+		}
+		old := f.held[topic]
+		if old != nil && old.record == r {
+			continue
+		}
+		payload, err := seal.EncodeUpdate(r.Update())
+		if err != nil {
+			d.err = err
+			continue
+		}
+		m := newMessage(topic, payload, r)
+		f.held[topic] = m
+		if old == nil || !bytes.Equal(old.payload, payload) || !bytes.Equal(old.props, m.props) {
+			d.changed = append(d.changed, m)
+		}
+	}
+	if whole {
+		for topic := range f.held {
+			if !seen[topic] {
+				delete(f.held, topic)
+				d.gone = append(d.gone, topic)
+			}
+		}
+	}
+	f.mark, f.epoch = st.Mark, st.Epoch
+	return d
+}

@@ -1,0 +1,67 @@
+package broker
+
+import "sync/atomic"
+
+// Reason says why the broker refused something or ended a connection.
+type Reason string
+
+// The reasons, as they stand in metrics.
+const (
+	ReasonConnections Reason = "connections" // over the limit of all connections
+	ReasonPerIP       Reason = "per_ip"      // over the limit of one address
+	ReasonTLS         Reason = "tls"         // the handshake failed
+	ReasonNoConnect   Reason = "no_connect"  // no CONNECT within the deadline
+	ReasonMalformed   Reason = "malformed"   // not MQTT, or against the protocol
+	ReasonTooLarge    Reason = "too_large"   // a packet over Limits.Packet
+	ReasonCredentials Reason = "credentials" // wrong user or password
+	ReasonWill        Reason = "will"        // a CONNECT with a Will
+	ReasonPublish     Reason = "publish"     // a publish by a client
+	ReasonFilter      Reason = "filter"      // a subscription outside of system/
+	ReasonQuota       Reason = "quota"       // too many filters
+	ReasonSlow        Reason = "slow"        // did not take what was written in time
+	ReasonSilent      Reason = "silent"      // keep alive ran out
+	ReasonPanic       Reason = "panic"       // the code that serves a connection failed
+)
+
+var reasons = []Reason{
+	ReasonConnections, ReasonPerIP, ReasonTLS, ReasonNoConnect, ReasonMalformed, ReasonTooLarge, ReasonCredentials,
+	ReasonWill, ReasonPublish, ReasonFilter, ReasonQuota, ReasonSlow, ReasonSilent, ReasonPanic,
+}
+
+// Stats counts what a Broker has done. Refused has all reasons.
+type Stats struct {
+	Connections int // open now
+	Accepted    uint64
+	Refused     map[Reason]uint64
+	Published   uint64 // messages taken from the source
+	Delivered   uint64 // messages written to subscribers
+	Conflated   uint64 // messages that a newer one of their topic replaced before a subscriber took them
+	Dropped     uint64 // messages larger than a subscriber takes
+}
+
+type counters struct {
+	accepted, published, delivered, conflated, dropped atomic.Uint64
+
+	refused map[Reason]*atomic.Uint64 // filled once, then only read
+}
+
+func newCounters() *counters {
+	c := &counters{refused: make(map[Reason]*atomic.Uint64, len(reasons))}
+	for _, r := range reasons {
+		c.refused[r] = new(atomic.Uint64)
+	}
+	return c
+}
+
+func (c *counters) refuse(r Reason) { c.refused[r].Add(1) }
+
+func (c *counters) stats() Stats {
+	s := Stats{
+		Accepted: c.accepted.Load(), Published: c.published.Load(), Delivered: c.delivered.Load(),
+		Conflated: c.conflated.Load(), Dropped: c.dropped.Load(), Refused: make(map[Reason]uint64, len(reasons)),
+	}
+	for r, n := range c.refused {
+		s.Refused[r] = n.Load()
+	}
+	return s
+}

@@ -1,0 +1,137 @@
+package agent
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// freeAddr is a loopback address that nothing listens on: a joining agent has to
+// say its address before it may listen there.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (r *running) joinToken(role string) conf.NewJoinToken {
+	r.t.Helper()
+	code, _, body := r.call("POST", r.Info().AdminURL+"/api/config/cluster/tokens", `{"role":"`+role+`"}`,
+		"X-API-Token", "writer-token", "Content-Type", "application/json")
+	var tok conf.NewJoinToken
+	if err := json.Unmarshal([]byte(body), &tok); err != nil || code != http.StatusOK || tok.Token == "" {
+		r.t.Fatalf("%d %s", code, body)
+	}
+	if want := "holdfast agent --join " + r.Info().Cluster + " --token " + tok.Token; tok.Command != want {
+		r.t.Fatalf("command %q", tok.Command)
+	}
+	return tok
+}
+
+func (r *running) status() conf.ClusterStatus {
+	r.t.Helper()
+	s, err := r.cluster.Status(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+// joining are the options of an agent that joins r.
+func joining(t *testing.T, r *running, id, token string) Options {
+	t.Helper()
+	o := options(t, map[string]string{"CONFIG_NODE_ID": id, "CONFIG_CLUSTER_ADDR": freeAddr(t), "CONFIG_SCHEMA_DIR": ""})
+	o.Join, o.JoinToken = r.Info().Cluster, token
+	return o
+}
+
+func TestAgentsFormACluster(t *testing.T) {
+	first := options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})
+	n1 := start(t, first).ready()
+	used := n1.joinToken(conf.MemberServer)
+	o2 := joining(t, n1, "n2", used.Token)
+	n2 := start(t, o2).ready()
+	n3 := start(t, joining(t, n1, "n3", n1.joinToken(conf.MemberServer).Token)).ready()
+	side := start(t, joining(t, n1, "side", n1.joinToken(conf.MemberSidecar).Token)).ready()
+	n1.await("three voters", func() bool { return n1.status().Voters == 3 })
+
+	// Any agent takes a change, and all see it.
+	for i, r := range []*running{n2, n3, side} {
+		level := string(rune('2' + i))
+		if code, body := r.set(level); code != http.StatusOK {
+			t.Fatalf("a write at agent %d: %d %s", i+2, code, body)
+		}
+		for _, reader := range []*running{n1, n2, n3, side} {
+			reader.await("level "+level, func() bool { v, _ := reader.level(); return v == level })
+		}
+	}
+	// A sidecar has no key that signs, seals or opens the API.
+	if k := side.sup.keys; k.Private != nil || k.Master != nil || len(k.Tokens) > 2 || k.RebuildToken != "" {
+		t.Fatalf("the sidecar holds keys: %v", k)
+	}
+	if string(n2.sup.keys.Private) != string(n1.sup.keys.Private) {
+		t.Fatal("a server did not get the signing key")
+	}
+	// A token that is used up lets nobody else in, in words that say no more.
+	_, err := New(t.Context(), joining(t, n1, "n9", used.Token), n1.log)
+	if conf.CodeOf(err) != conf.CodeDenied || !strings.Contains(err.Error(), "the join token was refused") {
+		t.Fatalf("a used token: %v", err)
+	}
+	// Consistent reads at a follower see what was acknowledged elsewhere.
+	if code, body := n1.set("50"); code != http.StatusOK {
+		t.Fatal(body)
+	}
+	_, _, body := n2.call("GET", n2.Info().AdminURL+"/api/config/services/demo?consistent=1", "", "X-API-Token", "reader-token")
+	if !strings.Contains(body, `"level":50`) {
+		t.Fatal(body)
+	}
+	// The leader goes; another one takes changes, and the state is one.
+	n1.halt()
+	n2.await("a change without the first leader", func() bool { code, _ := n2.set("60"); return code == http.StatusOK })
+	side.await("the change everywhere", func() bool { v, _ := side.level(); return v == "60" })
+	n1 = start(t, first).ready()
+	n1.await("the same state everywhere", func() bool {
+		s := n1.status()
+		digests := map[string]bool{}
+		for _, n := range s.Nodes {
+			if n.State == conf.NodeUnreachable {
+				return false
+			}
+			digests[n.Digest] = true
+		}
+		return len(s.Nodes) == 4 && len(digests) == 1
+	})
+	if v, _ := n1.level(); v != "60" {
+		t.Fatal(v)
+	}
+	// Without the others there is no quorum: reads go on, changes are refused.
+	n2.halt()
+	n3.halt()
+	n1.await("no leader", func() bool { node, _ := n1.cluster.leader(); return node == "" && !n1.cluster.leading() })
+	code, text := n1.set("70")
+	if code != http.StatusServiceUnavailable || !strings.Contains(text, `"code":"no_quorum"`) {
+		t.Fatalf("%d %s", code, text)
+	}
+	if v, _ := side.level(); v != "60" {
+		t.Fatal(v)
+	}
+	// All others dead: it restarts from its directory, and serves.
+	side.halt()
+	n1.halt()
+	n2 = start(t, o2)
+	if v, _ := n2.level(); v != "60" {
+		t.Fatal(v)
+	}
+	n2.ready()
+	if v, src := n2.level(); v != "60" || src != "replica" {
+		t.Fatalf("%s from %s", v, src)
+	}
+}
