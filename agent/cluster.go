@@ -44,9 +44,6 @@ type clusterFile struct {
 
 func (o *Options) tlsDir() string      { return filepath.Join(o.DataDir, "tls") }
 func (o *Options) clusterFile() string { return filepath.Join(o.DataDir, "cluster.json") }
-func (o *Options) joinTokenFile() string {
-	return filepath.Join(o.DataDir, "join-token")
-}
 
 // openCluster loads or makes this agent's identity, joins when it is told to,
 // and binds the cluster port. Nothing is accepted before start.

@@ -52,15 +52,23 @@ func keep(path string, mode os.FileMode, fresh func() string) (string, error) {
 		return "", conf.Errorf(conf.CodeUsage, "reading %s: %w", path, err)
 	}
 	v := fresh()
+	if err := replaceLine(path, mode, v); err != nil {
+		return "", err
+	}
+	return v, nil
+}
+
+// replaceLine makes the file hold the line, whatever it held.
+func replaceLine(path string, mode os.FileMode, v string) error {
 	tmp := path + ".tmp"
 	_ = os.Remove(tmp)
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
-		return "", conf.Errorf(conf.CodeUsage, "writing %s: %w", path, err)
+		return conf.Errorf(conf.CodeUsage, "writing %s: %w", path, err)
 	}
 	_, werr := f.WriteString(v + "\n")
 	if err := errors.Join(werr, f.Sync(), f.Close(), os.Rename(tmp, path)); err != nil {
-		return "", conf.Errorf(conf.CodeStorageFull, "writing %s: %w", path, err)
+		return conf.Errorf(conf.CodeStorageFull, "writing %s: %w", path, err)
 	}
-	return v, nil
+	return nil
 }

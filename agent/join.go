@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -23,7 +25,7 @@ func (c *cluster) join(ctx context.Context) (*transport.Identity, error) {
 		return nil, conf.Errorf(conf.CodeConflict, "%s holds the data of another cluster", c.o.DataDir).
 			WithHint("join with an empty data directory; move %s away if its data is not needed", c.o.DataDir)
 	}
-	token, err := c.o.joinToken()
+	token, err := c.joinToken(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +54,7 @@ func (c *cluster) join(ctx context.Context) (*transport.Identity, error) {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return nil, err
+			return nil, conf.Errorf(conf.CodeNoQuorum, "joining at %s was given up: %w", c.o.Join, ctx.Err())
 		}
 	}
 	var lines []string
@@ -77,20 +79,37 @@ func (c *cluster) join(ctx context.Context) (*transport.Identity, error) {
 	return g.Identity, nil
 }
 
-// joinToken is the token to join with, from the setting or from its file.
-func (o *Options) joinToken() (string, error) {
-	if o.JoinToken != "" {
-		return o.JoinToken, nil
+// joinToken is the token to join with, from the setting or from its file. It
+// waits for the file: the agent that starts the cluster may be yet to write it.
+func (c *cluster) joinToken(ctx context.Context) (string, error) {
+	if c.o.JoinToken != "" {
+		return c.o.JoinToken, nil
 	}
-	if o.JoinTokenFile == "" {
+	path := c.o.JoinTokenFile
+	if path == "" {
 		return "", conf.Errorf(conf.CodeUsage, "no token to join with").
 			WithHint("on a member: holdfast token create --role server; then set CONFIG_JOIN_TOKEN or CONFIG_JOIN_TOKEN_FILE")
 	}
-	data, err := os.ReadFile(o.JoinTokenFile)
-	if err != nil {
-		return "", conf.Errorf(conf.CodeUsage, "reading the join token: %w", err).WithHint("set CONFIG_JOIN_TOKEN_FILE to a file that holds the token")
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		data, err := os.ReadFile(path)
+		if token := strings.TrimSpace(string(data)); token != "" {
+			return token, nil
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", conf.Errorf(conf.CodeUsage, "reading the join token: %w", err).WithHint("set CONFIG_JOIN_TOKEN_FILE to a file that holds the token")
+		}
+		if n%150 == 0 {
+			c.log.Info("joining: waiting for the file with the join token", "path", path)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return "", conf.Errorf(conf.CodeUsage, "no join token in %s: %w", path, ctx.Err()).
+				WithHint("the agent that starts the cluster keeps one in its data directory: CONFIG_SERVER_TOKEN_PATH, CONFIG_SIDECAR_TOKEN_PATH")
+		}
 	}
-	return strings.TrimSpace(string(data)), nil
 }
 
 // joiner lets agents in. Only servers hold the CA's key.

@@ -2,8 +2,8 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -198,18 +198,33 @@ func (ss *session) leaderOf() (string, bool) {
 	return node, node != "" && node != ss.s.o.NodeID
 }
 
-// keepJoinToken writes a reusable server token to a file that only this user can
-// read, for compose and systemd. The agent that starts a cluster does it.
-func (ss *session) keepJoinToken(ctx context.Context) {
-	path := ss.s.o.joinTokenFile()
-	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-		return
+// keepJoinTokens writes a reusable token of each role to a file that only this
+// user can read, for compose and systemd. The agent that starts a cluster does it.
+func (ss *session) keepJoinTokens(ctx context.Context) {
+	for role, path := range map[transport.Role]string{
+		transport.RoleServer: ss.s.o.ServerTokenPath, transport.RoleSidecar: ss.s.o.SidecarTokenPath,
+	} {
+		if path == "none" || ss.s.cluster.ownToken(path) {
+			continue
+		}
+		t, err := ss.s.cluster.newToken(ctx, ss, "bootstrap", conf.JoinTokenRequest{Role: string(role), TTL: 10 * 365 * 24 * time.Hour})
+		if err == nil {
+			err = replaceLine(path, 0o600, t.Token)
+		}
+		if err != nil {
+			ss.s.log.Warn("no join token was kept in a file", "role", role, "path", path, "err", err)
+		}
 	}
-	t, err := ss.s.cluster.newToken(ctx, ss, "bootstrap", conf.JoinTokenRequest{Role: string(transport.RoleServer), TTL: 10 * 365 * 24 * time.Hour})
-	if err == nil {
-		_, err = keep(path, 0o600, func() string { return t.Token })
-	}
+}
+
+// ownToken says whether the file holds a token of this cluster: one that an
+// earlier cluster left in a shared directory lets nobody in.
+func (c *cluster) ownToken(path string) bool {
+	data, err := os.ReadFile(path)
 	if err != nil {
-		ss.s.log.Warn("no join token was kept in a file", "path", path, "err", err)
+		return false
 	}
+	t, err := transport.ParseToken(strings.TrimSpace(string(data)))
+	id := c.port.Identity()
+	return err == nil && len(id.CAs) > 0 && t.CAHash == transport.HashCA(id.CAs[0])
 }

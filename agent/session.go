@@ -100,7 +100,7 @@ func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool,
 	if ss.leads() {
 		s.loadSchemas(ctx)
 		if s.cluster.alone() {
-			ss.keepJoinToken(ctx)
+			ss.keepJoinTokens(ctx)
 		}
 	}
 	s.writeEpochFile(ss)

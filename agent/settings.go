@@ -32,13 +32,16 @@ type Options struct {
 	ClusterAddr string
 	MQTTAddr    string // used by the embedded broker
 
-	Join          string        // cluster port of a member to join at, on an empty directory
-	JoinToken     string        // what lets this agent in
-	JoinTokenFile string        // or the file that holds it
-	AdvertiseAddr string        // where the others reach this agent's cluster port
-	Voters        int           // most voters of the cluster
-	DeadAfter     time.Duration // a member that is gone for so long is removed; 0 = never
-	Version       string        // of this build, as the others are told
+	Join          string // cluster port of a member to join at, on an empty directory
+	JoinToken     string // what lets this agent in
+	JoinTokenFile string // or the file that holds it
+	AdvertiseAddr string // where the others reach this agent's cluster port
+	// Where the agent that starts a cluster keeps reusable join tokens; none = nowhere.
+	ServerTokenPath, SidecarTokenPath string
+
+	Voters    int           // most voters of the cluster
+	DeadAfter time.Duration // a member that is gone for so long is removed; 0 = never
+	Version   string        // of this build, as the others are told
 
 	LogLevel         string
 	LogFormat        string
@@ -111,6 +114,8 @@ func Settings(o *Options) []Setting {
 		text("Cluster", "token", "CONFIG_JOIN_TOKEN", "the join token; holdfast token create prints one", &o.JoinToken),
 		text("Cluster", "token-file", "CONFIG_JOIN_TOKEN_FILE", "a file that holds the join token", &o.JoinTokenFile),
 		text("Cluster", "advertise-addr", "CONFIG_ADVERTISE_ADDR", "where the others reach this agent's cluster port (default: the host's own address)", &o.AdvertiseAddr),
+		text("Cluster", "server-token-path", "CONFIG_SERVER_TOKEN_PATH", "where the agent that starts a cluster keeps a reusable join token for servers (default: DATA-DIR/join-token; none = off)", &o.ServerTokenPath),
+		text("Cluster", "sidecar-token-path", "CONFIG_SIDECAR_TOKEN_PATH", "the same for sidecars (default: DATA-DIR/join-token-sidecar; none = off)", &o.SidecarTokenPath),
 		{
 			Group: "Cluster", Flag: "voters", Env: "CONFIG_VOTERS", Usage: "most voters of the cluster; an odd number",
 			Get: func() string { return strconv.Itoa(o.Voters) },
@@ -209,6 +214,7 @@ func (o *Options) Complete() error {
 	for p, name := range map[*string]string{
 		&o.DBPath: "config.db", &o.LKGPath: "config.lkg.json", &o.EpochPath: "health+epoch.json",
 		&o.EnvFile: ".env", &o.LocalSocket: "local.sock",
+		&o.ServerTokenPath: "join-token", &o.SidecarTokenPath: "join-token-sidecar",
 	} {
 		if *p == "" {
 			*p = filepath.Join(o.DataDir, name)

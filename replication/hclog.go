@@ -2,9 +2,11 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -29,6 +31,9 @@ func (s sink) Accept(name string, level hclog.Level, msg string, args ...any) {
 	case hclog.Trace:
 		return
 	}
+	if closedHere(args) {
+		to = slog.LevelDebug
+	}
 	ctx := context.Background()
 	if !s.l.Enabled(ctx, to) {
 		return
@@ -46,4 +51,15 @@ func (s sink) Accept(name string, level hclog.Level, msg string, args ...any) {
 		attrs = append(attrs, a)
 	}
 	s.l.Log(ctx, to, "raft: "+msg, attrs...)
+}
+
+// closedHere says whether args tell of a connection that this side has closed: at
+// a stop, or because the other side was removed. That is no error of anybody's.
+func closedHere(args []any) bool {
+	for _, a := range args {
+		if err, ok := a.(error); ok && (errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)) {
+			return true
+		}
+	}
+	return false
 }

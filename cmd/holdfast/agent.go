@@ -36,7 +36,7 @@ it in good order.`,
 		}
 		ag, err := a.newAgent(cmd.Context(), o)
 		if err != nil {
-			return err
+			return a.finish(err) // a stop while it waits to join is no failure
 		}
 		return a.finish(ag.Run(cmd.Context()))
 	}
