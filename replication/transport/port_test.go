@@ -416,7 +416,7 @@ func TestOpenRefuses(t *testing.T) {
 	l := must(net.Listen("tcp", "127.0.0.1:0"))(t)
 	defer l.Close()
 	_, err := transport.Open(transport.Options{Identity: c.server("a"), Listen: l.Addr().String()})
-	wantCode(t, err, conf.CodeInternal)
+	wantCode(t, err, conf.CodeUsage)
 	wantHint(t, err)
 	for name, o := range map[string]transport.Options{
 		"no identity":        {Listen: "127.0.0.1:0"},
