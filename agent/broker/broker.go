@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"crypto/tls"
-	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -73,9 +72,7 @@ type Broker struct {
 
 	work    sync.WaitGroup // goroutines of connections
 	cancel  context.CancelFunc
-	started chan struct{} // closed when Run has begun or Stop came first
 	stopped chan struct{} // closed when Run has returned
-	once    sync.Once
 }
 
 // New fills the broker from its source and binds its address. Clients are served
@@ -96,7 +93,7 @@ func New(o Options) (*Broker, error) {
 	b := &Broker{
 		o: o, log: o.Logger, counters: newCounters(), feed: &feed{source: o.Source}, retained: make(map[string]*message),
 		conns: make(map[*conn]struct{}), subs: make(map[*conn]struct{}), perIP: make(map[string]int),
-		started: make(chan struct{}), stopped: make(chan struct{}),
+		stopped: make(chan struct{}),
 	}
 	if err := b.newServer(); err != nil {
 		return nil, err
@@ -128,7 +125,7 @@ func (b *Broker) newServer() error {
 	b.server = mochi.New(&mochi.Options{
 		Capabilities: caps, SysTopicResendInterval: 3600,
 		// mochi logs whole packets, with the password of a CONNECT in them.
-		Logger: slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError + 1})),
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	return b.server.AddHook(&policy{b: b}, nil)
 }
@@ -157,7 +154,6 @@ func (b *Broker) Run(ctx context.Context) error {
 	}
 	b.cancel = cancel
 	b.mu.Unlock()
-	b.once.Do(func() { close(b.started) })
 	defer close(b.stopped)
 
 	b.syncServices() // what came since New

@@ -23,6 +23,7 @@ type conn struct {
 	done chan struct{} // closed by Close
 
 	wmu     sync.Mutex
+	dmu     sync.Mutex  // guards the deadline of writes
 	closing atomic.Bool // the broker stops: the deadline of writes is set, leave it
 	once    sync.Once
 	err     error
@@ -70,6 +71,8 @@ func (c *conn) deliver(bufs net.Buffers) error {
 }
 
 func (c *conn) arm() {
+	c.dmu.Lock()
+	defer c.dmu.Unlock()
 	if !c.closing.Load() {
 		_ = c.Conn.SetWriteDeadline(time.Now().Add(c.b.o.Limits.Write))
 	}
@@ -106,8 +109,10 @@ func (c *conn) Close() error {
 // goodbye ends the connection because the broker stops. A subscriber that does
 // not read is given half a second.
 func (c *conn) goodbye() {
+	c.dmu.Lock()
 	c.closing.Store(true)
 	_ = c.Conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+	c.dmu.Unlock()
 	if cl := c.b.established(c); cl != nil {
 		_ = c.b.server.DisconnectClient(cl, packets.ErrServerShuttingDown)
 	}

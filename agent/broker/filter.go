@@ -5,7 +5,7 @@ import "strings"
 const (
 	root       = "system/"
 	maxFilter  = 256 // bytes
-	maxLevels  = 8
+	maxLevels  = 4
 	wildOne    = "+"
 	wildAll    = "#"
 	levelSlash = "/"

@@ -49,6 +49,9 @@ func (b *Broker) admit(nc net.Conn) {
 	if host, _, err := net.SplitHostPort(ip); err == nil {
 		ip = host
 	}
+	if b.o.TLS != nil {
+		nc = tls.Server(nc, b.o.TLS)
+	}
 	c := newConn(b, nc, ip)
 	b.mu.Lock()
 	full, crowded, stopping := len(b.conns) >= b.o.Limits.Connections, b.perIP[ip] >= b.o.Limits.PerIP, b.stopping
@@ -68,7 +71,7 @@ func (b *Broker) admit(nc net.Conn) {
 		b.counters.accepted.Add(1)
 		return
 	}
-	_ = nc.Close()
+	_ = c.Close()
 }
 
 // serve runs one connection. Whatever mochi does wrong with what the peer sends
@@ -82,24 +85,15 @@ func (b *Broker) serve(c *conn) {
 		}
 	}()
 	_ = c.Conn.SetReadDeadline(time.Now().Add(b.o.Limits.Connect))
-	if b.o.TLS != nil && !b.handshake(c) {
-		return
+	if t, ok := c.Conn.(*tls.Conn); ok {
+		_ = t.SetWriteDeadline(time.Now().Add(b.o.Limits.Connect))
+		if t.Handshake() != nil {
+			c.refuse(ReasonTLS)
+			return
+		}
 	}
 	err := b.server.EstablishConnection(listenerID, c)
 	b.classify(c, err)
-}
-
-func (b *Broker) handshake(c *conn) bool {
-	t := tls.Server(c.Conn, b.o.TLS)
-	_ = t.SetDeadline(time.Now().Add(b.o.Limits.Connect))
-	b.mu.Lock() // goodbye may come at any time
-	c.Conn = t
-	b.mu.Unlock()
-	if err := t.Handshake(); err != nil {
-		c.refuse(ReasonTLS)
-		return false
-	}
-	return true
 }
 
 // classify counts a connection that ended because of what its peer did. A peer

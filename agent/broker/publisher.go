@@ -1,0 +1,261 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Events of health that only a Publisher tells.
+const (
+	EventLeaderLost    = "leader lost"    // the Will: the leader ended without a word
+	EventLeaderStopped = "leader stopped" // an orderly stop
+)
+
+// PublisherOptions of a Publisher. URL, Source and Leading are required.
+type PublisherOptions struct {
+	URL    string      // mqtt://user:password@host:1883 or mqtts://...
+	TLS    *tls.Config // for mqtts; nil: the roots of the system
+	Source Source
+	// Leading says whether this agent leads, and gives a channel that is closed when
+	// that may have changed.
+	Leading func() (bool, <-chan struct{})
+	// ClientID is the same for all agents of a cluster, and another for another
+	// cluster: the broker then cuts a deposed leader off. Default "holdfast-leader".
+	ClientID    string
+	Logger      *slog.Logger
+	HealthEvery time.Duration // default 30s
+	Timeout     time.Duration // to connect, and for an acknowledgement; default 10s
+	MinBackoff  time.Duration // default 200ms
+	MaxBackoff  time.Duration // default 10s
+}
+
+// PublisherStats tells what a Publisher has done.
+type PublisherStats struct {
+	Connected bool
+	MQTT5     bool
+	Pending   int    // messages that the broker has not acknowledged yet
+	Published uint64 // messages that it has
+	Refused   uint64 // messages that it refuses, or that are too large for it
+	Connects  uint64
+	Failures  uint64 // connections that failed or broke
+}
+
+// Publisher keeps an outside broker up to date while its agent leads. Make it
+// with NewPublisher, then call Run once.
+type Publisher struct {
+	o      PublisherOptions
+	log    *slog.Logger
+	dialer dialer
+
+	// Of the goroutine of Run.
+	feed    *feed
+	once311 bool // the next connection speaks 3.1.1
+	unheard int  // connections in a row that ended before CONNACK
+	warned  time.Time
+
+	connected, mqtt5                       atomic.Bool
+	pending                                atomic.Int64
+	published, refused, connects, failures atomic.Uint64
+}
+
+// NewPublisher checks the options. Its errors do not hold the URL.
+func NewPublisher(o PublisherOptions) (*Publisher, error) {
+	t, err := parseURL(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	if o.Source == nil || o.Leading == nil {
+		return nil, conf.Errorf(conf.CodeUsage, "the MQTT publisher has no source, or nobody tells it who leads")
+	}
+	if o.ClientID == "" {
+		o.ClientID = "holdfast-leader"
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	def(&o.HealthEvery, 30*time.Second)
+	def(&o.Timeout, 10*time.Second)
+	def(&o.MinBackoff, 200*time.Millisecond)
+	def(&o.MaxBackoff, 10*time.Second)
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.TLS != nil {
+		config = o.TLS.Clone()
+	}
+	if config.ServerName == "" {
+		config.ServerName = t.host
+	}
+	return &Publisher{
+		o: o, log: o.Logger.With("broker", t.addr),
+		dialer: dialer{target: t, config: config, clientID: o.ClientID, timeout: o.Timeout},
+	}, nil
+}
+
+// Stats tells what the publisher has done.
+func (p *Publisher) Stats() PublisherStats {
+	return PublisherStats{
+		Connected: p.connected.Load(), MQTT5: p.mqtt5.Load(), Pending: int(p.pending.Load()), Published: p.published.Load(),
+		Refused: p.refused.Load(), Connects: p.connects.Load(), Failures: p.failures.Load(),
+	}
+}
+
+// errDeposed ends a session because another agent leads, errTakenOver because
+// another agent has connected as the leader.
+var (
+	errDeposed   = errors.New("this agent does not lead any more")
+	errTakenOver = errors.New("another leader is connected to the broker now")
+)
+
+// Run publishes while this agent leads, until ctx ends.
+func (p *Publisher) Run(ctx context.Context) {
+	attempts := 0
+	for ctx.Err() == nil {
+		leading, changed := p.o.Leading()
+		if !leading {
+			p.feed, attempts = nil, 0 // somebody else may make an epoch meanwhile
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		settled, err := p.lead(ctx)
+		if ctx.Err() != nil || errors.Is(err, errDeposed) {
+			continue
+		}
+		p.failures.Add(1)
+		if settled {
+			attempts = 0
+		}
+		attempts++
+		delay := p.backoff(attempts)
+		if errors.Is(err, errTakenOver) {
+			delay = max(delay, time.Second) // by then this agent knows that it is deposed
+		}
+		p.report(err, delay)
+		p.pause(ctx, delay)
+	}
+}
+
+// backoff doubles with each attempt. The jitter keeps two agents that both
+// believe to lead from meeting again and again.
+func (p *Publisher) backoff(attempts int) time.Duration {
+	d := p.o.MaxBackoff
+	if attempts < 16 {
+		d = min(d, p.o.MinBackoff<<(attempts-1))
+	}
+	return d/2 + rand.N(d/2+1)
+}
+
+// pause waits, but not past the end of this agent's leadership.
+func (p *Publisher) pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		leading, changed := p.o.Leading()
+		if !leading {
+			return
+		}
+		select {
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// report warns of the first failure after a success, and then once a minute.
+func (p *Publisher) report(err error, delay time.Duration) {
+	level := slog.LevelDebug
+	if now := time.Now(); now.Sub(p.warned) > time.Minute {
+		level, p.warned = slog.LevelWarn, now
+	}
+	p.log.Log(context.Background(), level, "not connected to the outside MQTT broker", "err", err, "hint", conf.HintOf(err), "retry_in", delay)
+}
+
+// whileLeading is ctx, ended also when this agent's leadership ends: a CONNECT of a
+// deposed leader would cut the new one off.
+func (p *Publisher) whileLeading(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for {
+			leading, changed := p.o.Leading()
+			if !leading {
+				cancel(errDeposed)
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return ctx, func() {
+		cancel(nil)
+		watch.Wait()
+	}
+}
+
+// lead connects and publishes until the connection ends. settled says that the
+// broker had acknowledged the newest of everything meanwhile.
+func (p *Publisher) lead(ctx context.Context) (settled bool, err error) {
+	if p.feed == nil {
+		p.feed = &feed{source: p.o.Source}
+	}
+	will, err := p.will()
+	if err != nil {
+		return false, err
+	}
+	v5 := !p.once311
+	p.once311 = false
+	leading, done := p.whileLeading(ctx)
+	u, err := p.dialer.connect(leading, v5, will)
+	done()
+	switch {
+	case err != nil && errors.Is(context.Cause(leading), errDeposed):
+		err = errDeposed
+	case errors.Is(err, errProtocol) && v5:
+		p.once311 = true
+	case errors.Is(err, errNoAnswer) && v5:
+		// A broker that is being restarted does so too: only one that keeps doing it
+		// may be too old to answer.
+		if p.unheard++; p.unheard >= 3 {
+			p.unheard, p.once311 = 0, true
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	p.unheard, p.warned = 0, time.Time{}
+	p.connects.Add(1)
+	p.mqtt5.Store(v5)
+	p.connected.Store(true)
+	defer p.connected.Store(false)
+	p.log.Info("publishing to the outside MQTT broker", "mqtt5", v5)
+	s := newSession(p, u)
+	defer func() { p.pending.Store(0) }()
+	err = s.run(ctx)
+	return s.settled, err
+}
+
+// will is what the broker tells when this leader dies.
+func (p *Publisher) will() (*message, error) {
+	h, _ := p.o.Source.Health()
+	return healthMessage(lastWords(h, EventLeaderLost))
+}
+
+func lastWords(h conf.Health, event string) conf.Health {
+	h.OK, h.Event, h.Err = false, &event, nil
+	return h
+}

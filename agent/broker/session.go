@@ -1,0 +1,250 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+)
+
+const farewell = 2 * time.Second // for the acknowledgement of the last health
+
+// session is one connection of a Publisher: which messages the broker still has
+// to get, and which are on their way. At most one message a topic waits, the
+// newest.
+type session struct {
+	p *Publisher
+	u *uplink
+
+	waiting  map[string]*message
+	order    []string
+	inflight map[uint16]flight
+	refused  map[string]*message // tried again with the next health
+	health   *message
+	lastID   uint16
+	settled  bool
+}
+
+type flight struct {
+	m  *message
+	at time.Time
+}
+
+func newSession(p *Publisher, u *uplink) *session {
+	return &session{
+		p: p, u: u, waiting: make(map[string]*message), inflight: make(map[uint16]flight), refused: make(map[string]*message),
+	}
+}
+
+func (s *session) put(m *message) {
+	if _, ok := s.waiting[m.topic]; !ok {
+		s.order = append(s.order, m.topic)
+	}
+	s.waiting[m.topic] = m
+	delete(s.refused, m.topic)
+}
+
+// run publishes until the connection, the leadership or ctx ends.
+func (s *session) run(ctx context.Context) error {
+	tick := time.NewTicker(s.p.o.HealthEvery)
+	defer tick.Stop()
+	pulse := time.NewTicker(min(time.Second, s.p.o.Timeout/4))
+	defer pulse.Stop()
+	repeat := false
+	s.syncHealth(true)
+	for _, m := range s.p.feed.held { // all of it: this may be another broker, or the same without its memory
+		s.put(m)
+	}
+	for {
+		leading, deposed := s.p.o.Leading()
+		if !leading {
+			s.u.disconnect()
+			return errDeposed
+		}
+		services := s.syncServices()
+		health := s.syncHealth(repeat)
+		repeat = false
+		if err := s.send(); err != nil {
+			s.u.close()
+			return err
+		}
+		s.p.pending.Store(int64(len(s.waiting) + len(s.inflight)))
+		if len(s.waiting)+len(s.inflight) == 0 {
+			s.settled = true
+		}
+		var err error
+		select {
+		case <-ctx.Done():
+			s.goodbye()
+			return ctx.Err()
+		case <-deposed:
+		case <-services:
+		case <-health:
+		case a := <-s.u.acks:
+			s.acked(a)
+		case <-s.u.ended:
+			err = s.u.err
+		case <-tick.C:
+			repeat = true
+			s.again()
+		case now := <-pulse.C:
+			if err = s.overdue(now); err == nil {
+				err = s.u.tend(now)
+			}
+		}
+		if err != nil {
+			s.u.close()
+			return err
+		}
+	}
+}
+
+func (s *session) syncServices() <-chan struct{} {
+	d := s.p.feed.sync()
+	if d.err != nil {
+		s.p.log.Error("a service cannot be published over MQTT", "err", d.err)
+	}
+	for _, m := range d.changed {
+		s.put(m)
+	}
+	for _, topic := range d.gone {
+		// An empty message makes the broker forget what an older epoch left there.
+		s.put(newMessage(topic, nil, nil))
+	}
+	return d.next
+}
+
+func (s *session) syncHealth(repeat bool) <-chan struct{} {
+	h, next := s.p.o.Source.Health()
+	m, err := healthMessage(h)
+	if err != nil {
+		s.p.log.Error("health cannot be published over MQTT", "err", err)
+		return next
+	}
+	if repeat || s.health == nil || string(s.health.payload) != string(m.payload) {
+		s.health = m
+		s.put(m)
+	}
+	return next
+}
+
+// send writes what the broker's window allows.
+func (s *session) send() error {
+	var bufs net.Buffers
+	size := 0
+	for len(s.order) > 0 && len(s.inflight) < s.u.window {
+		m := s.waiting[s.order[0]]
+		delete(s.waiting, s.order[0])
+		s.order = s.order[1:]
+		h := header{v5: s.u.v5, qos: s.u.qos, retain: true}
+		if h.qos > 0 {
+			h.id = s.nextID()
+		}
+		head := publishHeader(nil, m, h)
+		if !s.u.fits(m, head) {
+			s.p.refused.Add(1)
+			s.p.log.Error("a message is too large for the outside MQTT broker", "topic", m.topic, "bytes", len(head)+len(m.payload))
+			continue
+		}
+		if h.qos > 0 {
+			s.inflight[h.id] = flight{m, time.Now()}
+		} else {
+			s.p.published.Add(1)
+		}
+		bufs = append(bufs, head, m.payload)
+		if size += len(head) + len(m.payload); size >= batchBytes {
+			if err := s.u.write(bufs); err != nil {
+				return err
+			}
+			bufs, size = nil, 0
+			// Each write may have taken long: a deposed leader stops here.
+			if leading, _ := s.p.o.Leading(); !leading {
+				return nil
+			}
+		}
+	}
+	if len(bufs) == 0 {
+		return nil
+	}
+	return s.u.write(bufs)
+}
+
+func (s *session) nextID() uint16 {
+	for {
+		s.lastID++
+		if _, used := s.inflight[s.lastID]; s.lastID != 0 && !used {
+			return s.lastID
+		}
+	}
+}
+
+// acked takes a PUBACK. A refused message waits for the next health: the cause is
+// a rule of the broker, which somebody has to change first.
+func (s *session) acked(a ack) {
+	f, ok := s.inflight[a.id]
+	if !ok {
+		return
+	}
+	delete(s.inflight, a.id)
+	if a.code < 0x80 {
+		s.p.published.Add(1)
+		return
+	}
+	s.p.refused.Add(1)
+	s.p.log.Warn("the outside MQTT broker refuses a message", "topic", f.m.topic, "reason", fmt.Sprintf("%#02x", a.code))
+	if _, newer := s.waiting[f.m.topic]; !newer {
+		s.refused[f.m.topic] = f.m
+	}
+}
+
+// again gives refused messages another try, unless newer ones went out since.
+func (s *session) again() {
+	refused := s.refused
+	s.refused = make(map[string]*message)
+	for topic, m := range refused {
+		if held := s.p.feed.held[topic]; held == m {
+			s.put(m)
+		}
+	}
+}
+
+// overdue fails when the broker has not acknowledged something for too long.
+func (s *session) overdue(now time.Time) error {
+	for _, f := range s.inflight {
+		if now.Sub(f.at) > s.p.o.Timeout {
+			return fmt.Errorf("the broker has not acknowledged %s within %s", f.m.topic, s.p.o.Timeout)
+		}
+	}
+	return nil
+}
+
+// goodbye publishes that this leader stops, waits a moment for the broker to have
+// it, and disconnects, so that the Will is not sent.
+func (s *session) goodbye() {
+	defer s.u.disconnect()
+	h, _ := s.p.o.Source.Health()
+	m, err := healthMessage(lastWords(h, EventLeaderStopped))
+	if err != nil {
+		return
+	}
+	id := s.nextID()
+	head := publishHeader(nil, m, header{v5: s.u.v5, qos: s.u.qos, retain: true, id: id})
+	s.u.timeout = min(s.u.timeout, farewell)
+	if s.u.write(net.Buffers{head, m.payload}) != nil || s.u.qos == 0 {
+		return
+	}
+	timer := time.NewTimer(farewell)
+	defer timer.Stop()
+	for {
+		select {
+		case a := <-s.u.acks:
+			if a.id == id {
+				return
+			}
+		case <-s.u.ended:
+			return
+		case <-timer.C:
+			return
+		}
+	}
+}

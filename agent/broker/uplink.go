@@ -1,0 +1,280 @@
+package broker
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+const (
+	uplinkPacket    = 64 << 10 // largest packet that is taken from an outside broker
+	uplinkWindow    = 64       // publishes on their way
+	uplinkKeepAlive = 10 * time.Second
+)
+
+// errProtocol says that the broker does not speak the version that was asked for.
+var errProtocol = errors.New("the broker does not speak this version of MQTT")
+
+// errNoAnswer says that the broker closed the connection instead of a CONNACK.
+var errNoAnswer = errors.New("the broker closed the connection before it answered CONNECT")
+
+// ack is one PUBACK.
+type ack struct {
+	id   uint16
+	code byte
+}
+
+// uplink is one connection to an outside broker that only publishes. One goroutine
+// writes, its own goroutine reads. MQTT 5, because 3.1.1 has no user properties;
+// 3.1.1 when the broker knows nothing else.
+type uplink struct {
+	nc        net.Conn
+	r         *bufio.Reader
+	v5        bool
+	qos       byte
+	window    int
+	maxSize   int
+	keepAlive time.Duration
+	timeout   time.Duration
+
+	acks  chan ack
+	ended chan struct{} // closed when reading has ended; then err is set
+	err   error
+	heard atomic.Int64 // when something was read, Unix nanoseconds
+	sent  time.Time    // of the writer
+}
+
+// dialer is what is the same for all connections of a Publisher.
+type dialer struct {
+	target
+	config   *tls.Config
+	clientID string
+	timeout  time.Duration
+}
+
+// connect makes one. will is the message that the broker publishes when this
+// connection ends without a DISCONNECT.
+func (d *dialer) connect(ctx context.Context, v5 bool, will *message) (*uplink, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", d.addr)
+	if err != nil {
+		return nil, err
+	}
+	if d.tls {
+		nc = tls.Client(nc, d.config)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
+	u := &uplink{
+		nc: nc, r: bufio.NewReader(nc), v5: v5, qos: 1, window: uplinkWindow, keepAlive: uplinkKeepAlive,
+		timeout: d.timeout, acks: make(chan ack, uplinkWindow), ended: make(chan struct{}),
+	}
+	err = u.greet(d, will)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		_ = nc.Close()
+		return nil, err
+	}
+	_ = nc.SetDeadline(time.Time{})
+	u.heard.Store(time.Now().UnixNano())
+	go u.read()
+	return u, nil
+}
+
+// greet is CONNECT and its answer.
+func (u *uplink) greet(d *dialer, will *message) error {
+	version := byte(4)
+	if u.v5 {
+		version = 5
+	}
+	pk := packets.Packet{
+		ProtocolVersion: version, FixedHeader: packets.FixedHeader{Type: packets.Connect},
+		Connect: packets.ConnectParams{
+			ProtocolName: []byte("MQTT"), Clean: true, Keepalive: uint16(u.keepAlive / time.Second), ClientIdentifier: d.clientID,
+			WillFlag: true, WillQos: 1, WillRetain: true, WillTopic: will.topic, WillPayload: will.payload,
+		},
+		Properties: packets.Properties{MaximumPacketSize: uplinkPacket},
+	}
+	if d.user != nil {
+		pk.Connect.UsernameFlag, pk.Connect.Username = true, []byte(*d.user)
+	}
+	if d.password != nil {
+		pk.Connect.PasswordFlag, pk.Connect.Password = true, []byte(*d.password)
+	}
+	var buf bytes.Buffer
+	if err := pk.ConnectEncode(&buf); err != nil {
+		return err
+	}
+	if _, err := u.nc.Write(buf.Bytes()); err != nil {
+		return err
+	}
+	answer, err := u.packet()
+	if errors.Is(err, io.EOF) {
+		return errNoAnswer
+	}
+	if err != nil {
+		return err
+	}
+	if answer.FixedHeader.Type != packets.Connack {
+		return errors.New("the broker's first packet is not a CONNACK")
+	}
+	return u.agree(&answer)
+}
+
+// agree takes the broker's terms.
+func (u *uplink) agree(answer *packets.Packet) error {
+	unsupported, credentials := byte(1), []byte{4, 5}
+	if u.v5 {
+		unsupported, credentials = packets.ErrUnsupportedProtocolVersion.Code,
+			[]byte{packets.ErrBadUsernameOrPassword.Code, packets.ErrNotAuthorized.Code}
+	}
+	switch code := answer.ReasonCode; {
+	case code == 0:
+	case code == unsupported, code == 1: // a 3.1.1 broker answers 1 to a version 5
+		return errProtocol
+	case bytes.IndexByte(credentials, code) >= 0:
+		return conf.Errorf(conf.CodeUnauthenticated, "the broker refuses this user or password").
+			WithHint("check the user and the password of MQTT_URL")
+	default:
+		return fmt.Errorf("the broker refuses the connection with reason %#02x", code)
+	}
+	if !u.v5 {
+		return nil
+	}
+	p := answer.Properties
+	if p.RetainAvailableFlag && p.RetainAvailable == 0 {
+		return conf.Errorf(conf.CodeUnsupported, "the broker retains no messages").WithHint("allow retained messages there")
+	}
+	if p.MaximumQosFlag {
+		u.qos = min(u.qos, p.MaximumQos)
+	}
+	if n := int(p.ReceiveMaximum); n > 0 {
+		u.window = min(u.window, n)
+	}
+	if p.ServerKeepAliveFlag && p.ServerKeepAlive > 0 {
+		u.keepAlive = time.Duration(p.ServerKeepAlive) * time.Second
+	}
+	u.maxSize = int(p.MaximumPacketSize)
+	return nil
+}
+
+// read takes what the broker sends until the connection ends.
+func (u *uplink) read() {
+	defer close(u.ended)
+	for {
+		pk, err := u.packet()
+		if err != nil {
+			u.err = err
+			return
+		}
+		u.heard.Store(time.Now().UnixNano())
+		switch pk.FixedHeader.Type {
+		case packets.Puback:
+			// There are never more than window on their way, and acks has room for them;
+			// a broker that acknowledges more than that is not waited for.
+			select {
+			case u.acks <- ack{pk.PacketID, pk.ReasonCode}:
+			default:
+			}
+		case packets.Disconnect:
+			u.err = fmt.Errorf("the broker disconnects with reason %#02x", pk.ReasonCode)
+			if pk.ReasonCode == packets.ErrSessionTakenOver.Code {
+				u.err = errTakenOver
+			}
+			return
+		}
+	}
+}
+
+// packet reads one packet. The decoders of mochi panic on some malformed ones.
+func (u *uplink) packet() (pk packets.Packet, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("malformed packet: %v", r)
+		}
+	}()
+	first, err := u.r.ReadByte()
+	if err != nil {
+		return pk, err
+	}
+	if err := pk.FixedHeader.Decode(first); err != nil {
+		return pk, err
+	}
+	n, _, err := packets.DecodeLength(u.r)
+	if err != nil {
+		return pk, err
+	}
+	if n > uplinkPacket {
+		return pk, fmt.Errorf("packet of %d bytes", n)
+	}
+	pk.FixedHeader.Remaining = n
+	body := make([]byte, n)
+	if _, err := io.ReadFull(u.r, body); err != nil {
+		return pk, err
+	}
+	if u.v5 {
+		pk.ProtocolVersion = 5
+	}
+	switch pk.FixedHeader.Type {
+	case packets.Connack:
+		if u.v5 && n == 2 { // a 3.1.1 broker's refusal has no properties
+			pk.ReasonCode = body[1]
+			return pk, nil
+		}
+		err = pk.ConnackDecode(body)
+	case packets.Puback:
+		err = pk.PubackDecode(body)
+	case packets.Disconnect:
+		err = pk.DisconnectDecode(body)
+	}
+	return pk, err
+}
+
+// write sends whole packets.
+func (u *uplink) write(bufs net.Buffers) error {
+	u.sent = time.Now()
+	_ = u.nc.SetWriteDeadline(u.sent.Add(u.timeout))
+	_, err := bufs.WriteTo(u.nc)
+	return err
+}
+
+// fits says whether the broker takes m.
+func (u *uplink) fits(m *message, head []byte) bool {
+	return u.maxSize == 0 || len(head)+len(m.payload) <= u.maxSize
+}
+
+// tend keeps the connection alive, and fails when the broker is silent.
+func (u *uplink) tend(now time.Time) error {
+	if silent := now.Sub(time.Unix(0, u.heard.Load())); silent > u.keepAlive*3/2 {
+		return fmt.Errorf("the broker has been silent for %s", silent.Round(time.Second))
+	}
+	// Also while publishes go out: only an answer proves that somebody is there.
+	if now.Sub(time.Unix(0, u.heard.Load())) >= u.keepAlive/2 || now.Sub(u.sent) >= u.keepAlive/2 {
+		return u.write(net.Buffers{{packets.Pingreq << 4, 0}})
+	}
+	return nil
+}
+
+// disconnect ends the connection without the Will.
+func (u *uplink) disconnect() {
+	_ = u.write(net.Buffers{{packets.Disconnect << 4, 0}})
+	u.close()
+}
+
+func (u *uplink) close() {
+	_ = u.nc.Close()
+	<-u.ended
+}
