@@ -8,7 +8,7 @@
 # service beside it: --network host, or --network container:NAME.
 FROM scratch
 COPY bin/holdfast /holdfast
-ENV CONFIG_DATA_DIR=/data
+ENV CONFIG_DATA_DIR=/data PATH=/
 VOLUME /data
 ENTRYPOINT ["/holdfast"]
 CMD ["agent"]
