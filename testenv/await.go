@@ -7,7 +7,7 @@ import (
 
 // Patience is how long Await waits. It is far beyond what a healthy machine
 // needs, so that reaching it means that something is broken, not slow.
-const Patience = 60 * time.Second
+const Patience = 2 * time.Minute
 
 // pollEvery is how often a condition is looked at.
 const pollEvery = 5 * time.Millisecond
