@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"os"
 	"strings"
 
@@ -275,7 +276,11 @@ func checkPages(ctx context.Context, q querier, full bool) (derived bool, err er
 	// Rows are found through the indexes of these tables when a change is applied.
 	checks := []string{"PRAGMA integrity_check(meta)", "PRAGMA integrity_check(schema_version)"}
 	var has int // verifyRows proves it
-	if err := q.QueryRowContext(ctx, "SELECT format FROM meta").Scan(&has); err != nil {
+	err = q.QueryRowContext(ctx, "SELECT format FROM meta").Scan(&has)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, corrupt("the row of meta is missing")
+	}
+	if err != nil {
 		return false, err
 	}
 	for _, t := range tablesOf(has) {
