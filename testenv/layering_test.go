@@ -75,6 +75,7 @@ var owners = map[string][]string{
 	"github.com/spf13/cobra":                {"cmd/holdfast"},
 	"github.com/spf13/pflag":                {"cmd/holdfast"},
 	"github.com/pmezard/go-difflib":         {"cmd/holdfast"},
+	"github.com/anishathalye/porcupine":     {"testenv"},
 	"github.com/google/uuid":                nil,
 	"golang.org/x":                          nil,
 }
