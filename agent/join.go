@@ -156,9 +156,12 @@ func (c *cluster) admit(ctx context.Context, r transport.JoinRequest) (transport
 	if err != nil && conf.CodeOf(err) != conf.CodeNotFound {
 		return transport.JoinGrant{}, err
 	}
-	if reason := refusal(stored, info, r, conf.FormatTime(now), err == nil); reason != "" {
+	refuse := func(reason transport.TokenReason) (transport.JoinGrant, error) {
 		c.s.auditRow(conf.Access{UserID: "join:" + r.NodeID, Action: "unauthorized", Reason: "join token " + string(reason), Timestamp: conf.FormatTime(now)})
 		return transport.JoinGrant{}, &transport.TokenError{Reason: reason}
+	}
+	if reason := refusal(stored, info, r, conf.FormatTime(now), err == nil); reason != "" {
+		return refuse(reason)
 	}
 	role, err := transport.ParseRole(info.Role)
 	if err != nil {
@@ -175,7 +178,7 @@ func (c *cluster) admit(ctx context.Context, r transport.JoinRequest) (transport
 	case err != nil:
 		return transport.JoinGrant{}, err
 	case res.Err != nil && res.Err.Code == conf.CodeDenied:
-		return transport.JoinGrant{}, &transport.TokenError{Reason: transport.TokenUsed}
+		return refuse(transport.TokenUsed)
 	case res.Err != nil:
 		return transport.JoinGrant{}, res.Err
 	}
