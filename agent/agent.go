@@ -174,6 +174,7 @@ func (a *Agent) servers(set keys.Set, token string) error {
 		Rebuilder: a.sup, Cluster: a.cluster, Logger: a.log,
 	}
 	// What members send here is answered here: only the port for callers forwards.
+	ao.Consistent = a.cluster.confirm
 	inner, err := admin.New(ao)
 	if err != nil {
 		return err

@@ -162,6 +162,17 @@ func (c *cluster) call(ctx context.Context, node, path string, in, out any) erro
 	return json.Unmarshal(data, out)
 }
 
+// confirm is Consistent for a read that another member sent here: this agent has
+// to lead, whatever the other one believes.
+func (c *cluster) confirm(ctx context.Context) error {
+	ss, err := c.own()
+	if err != nil {
+		return err
+	}
+	_, err = ss.member.ReadIndex(ctx)
+	return err
+}
+
 // Consistent makes the next read of this agent's memory linearizable: it waits
 // until it has applied all that was acknowledged before the call.
 func (c *cluster) Consistent(ctx context.Context) error {
