@@ -21,17 +21,26 @@ const devSchemas = "testenv/schemas"
 func newDev(a *app) *cobra.Command {
 	o := agent.Defaults()
 	o.LogLevel = "WARNING" // the terminal belongs to the person who tries things out
+	o.ClusterAddr = "127.0.0.1:2771"
+	n := 1
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run an agent to try things out, and show how to use it",
 		Long: `Run an agent with everything in it, keep its data in ./holdfast-data, and print how
 to reach it: addresses, tokens, and commands that work as they stand. It is the
-same agent as "holdfast agent", with less log and more help.`,
+same agent as "holdfast agent", with less log and more help.
+
+With --agents N it runs a cluster of N agents in this one process, each with its own
+directory and its own ports: those of the settings for the first one, 10 higher for
+the second one, and so on. A data directory that holds a cluster is started with all
+of its agents.`,
 		Example: `  holdfast dev
+  holdfast dev --agents 3
   holdfast dev --schema-dir ./schemas --manager-port 9081`,
 		Args: needs(),
 	}
 	flags := addSettings(cmd, &o)
+	cmd.Flags().IntVar(&n, "agents", 1, "how many agents to run, as one cluster")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := flags.resolve(cmd, a, &o); err != nil {
 			return err
@@ -41,43 +50,13 @@ same agent as "holdfast agent", with less log and more help.`,
 				o.SchemaDir = devSchemas
 			}
 		}
-		return a.dev(cmd.Context(), o)
+		all, err := devAgents(cmd, o, n)
+		if err != nil {
+			return err
+		}
+		return a.dev(cmd.Context(), all)
 	}
 	return cmd
-}
-
-func (a *app) dev(ctx context.Context, o agent.Options) error {
-	if err := clusterPortFree(ctx, o); err != nil {
-		return err
-	}
-	ag, err := a.newAgent(ctx, o)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- ag.Run(ctx) }()
-	ready := make(chan error, 1)
-	go func() { ready <- ag.AwaitReady(ctx) }()
-	slow := time.NewTicker(5 * time.Second)
-	defer slow.Stop()
-	for {
-		select {
-		case err := <-ended:
-			return a.finish(err)
-		case <-slow.C:
-			h := ag.Health()
-			a.note("not ready yet: database %s, mode %s%s", h.DatabaseStatus, h.OperationalMode, because(h))
-		case err := <-ready:
-			if err == nil {
-				a.welcome(ctx, ag.Info(), o)
-			}
-			err = <-ended
-			a.note("stopped; the data stays in %s", o.DataDir)
-			return a.finish(err)
-		}
-	}
 }
 
 func because(h conf.Health) string {
@@ -113,7 +92,8 @@ func clusterPortFree(ctx context.Context, o agent.Options) error {
 }
 
 // welcome prints what a person needs next.
-func (a *app) welcome(ctx context.Context, info agent.Info, o agent.Options) {
+func (a *app) welcome(ctx context.Context, infos []agent.Info, o agent.Options) {
+	info := infos[0]
 	read, write := "", ""
 	for _, t := range info.Tokens {
 		if t.Principal.Role == conf.RoleWrite && write == "" {
@@ -127,13 +107,22 @@ func (a *app) welcome(ctx context.Context, info agent.Info, o agent.Options) {
 		read = write
 	}
 	p := func(format string, args ...any) { fmt.Fprintf(a.out, format+"\n", args...) }
-	p("Holdfast is ready.\n")
-	p("  local API  %-25s  what services read, without a token", info.LocalURL)
-	p("  admin API  %-25s  reads and changes everything, with a token", info.AdminURL)
-	if info.Socket != "" {
-		p("  socket     %-25s  the local API again", info.Socket)
+	if len(infos) == 1 {
+		p("Holdfast is ready.\n")
+		p("  local API  %-25s  what services read, without a token", info.LocalURL)
+		p("  admin API  %-25s  reads and changes everything, with a token", info.AdminURL)
+		if info.Socket != "" {
+			p("  socket     %-25s  the local API again", info.Socket)
+		}
+		p("  data       %s", o.DataDir)
+	} else {
+		p("Holdfast is ready: %d agents in one cluster.\n", len(infos))
+		p("  agent  %-24s %-24s %-18s data", "local API", "admin API", "cluster, mTLS")
+		for i, in := range infos {
+			p("  %-6d %-24s %-24s %-18s %s", i+1, in.LocalURL, in.AdminURL, in.Cluster, in.DataDir)
+		}
+		p("")
 	}
-	p("  data       %s", o.DataDir)
 	services := waitForServices(ctx, info, o, read)
 	switch {
 	case o.SchemaDir != "":
@@ -144,7 +133,12 @@ func (a *app) welcome(ctx context.Context, info agent.Info, o agent.Options) {
 	p("\nTokens, %s:", tokensFrom(info, o))
 	p("  read   %s", orNone(read))
 	p("  write  %s", orNone(write))
-	a.examples(info, services, read, write)
+	a.examples(infos, services, read, write)
+	if len(infos) > 1 {
+		p("\nWho leads, and who lags: holdfast cluster status, in this directory.")
+		p("Ctrl-C stops all of them; the data stays. To begin anew, remove %s.", o.DataDir)
+		return
+	}
 	p("\nOr with this program, in this directory: holdfast get, set, watch, history; see holdfast --help.")
 	p("Ctrl-C stops the agent; the data stays. To begin anew, remove %s.", o.DataDir)
 }
@@ -207,8 +201,10 @@ func waitForServices(ctx context.Context, info agent.Info, o agent.Options, toke
 	}
 }
 
-// examples prints three commands that work as printed, in this order.
-func (a *app) examples(info agent.Info, services []string, read, write string) {
+// examples prints three commands that work as printed, in this order: all at the
+// one agent there is, or the write at another one than the reads.
+func (a *app) examples(infos []agent.Info, services []string, read, write string) {
+	info := infos[0]
 	line := func(why, command string) { fmt.Fprintf(a.out, "\n  # %s\n  %s\n", why, command) }
 	header := func(token string) string { return "-H " + shellQuote("X-API-Token: "+token) }
 	const body = "-H 'Content-Type: application/json' -d "
@@ -230,6 +226,13 @@ func (a *app) examples(info agent.Info, services []string, read, write string) {
 		return
 	}
 	fmt.Fprintf(a.out, "\nTry, in another terminal:\n")
+	if n := len(infos); n > 1 {
+		last := infos[n-1]
+		line(fmt.Sprintf("what the service beside agent %d reads", n), fmt.Sprintf("curl %s/v1/config/%s", last.LocalURL, name))
+		line("change it, at another agent: it forwards to the one that leads", fmt.Sprintf("curl -X PATCH %s %s%s %s/api/config/services/%s", header(write), body, shellQuote(patch), infos[1].AdminURL, name))
+		line("and it is everywhere", fmt.Sprintf("curl %s/v1/config/%s", last.LocalURL, name))
+		return
+	}
 	line("what the service reads", fmt.Sprintf("curl %s/v1/config/%s", info.LocalURL, name))
 	line("the same with who changed it and when", fmt.Sprintf("curl %s %s/api/config/services/%s", header(read), info.AdminURL, name))
 	line("change it", fmt.Sprintf("curl -X PATCH %s %s%s %s/api/config/services/%s", header(write), body, shellQuote(patch), info.AdminURL, name))

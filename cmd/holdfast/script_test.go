@@ -108,6 +108,8 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
+// freePorts are n ports with nothing on them, nor 10 and 20 above: dev --agents 3
+// counts up.
 func freePorts(n int) ([]string, error) {
 	var out []string
 	var open []net.Listener
@@ -116,13 +118,22 @@ func freePorts(n int) ([]string, error) {
 			_ = l.Close()
 		}
 	}()
-	for range n {
+next:
+	for len(out) < n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
 		open = append(open, l)
-		out = append(out, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+		port := l.Addr().(*net.TCPAddr).Port
+		for _, p := range []int{port + 10, port + 20} {
+			l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(p))
+			if err != nil {
+				continue next
+			}
+			open = append(open, l)
+		}
+		out = append(out, strconv.Itoa(port))
 	}
 	return out, nil
 }
