@@ -1,0 +1,249 @@
+package testenv
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// Kinds of operations on a register, which is one service with one value.
+const (
+	opPut    = "put"    // sets the value if the version is the expected one
+	opPatch  = "patch"  // sets the value whatever the version is
+	opDelete = "delete" // if the version is the expected one
+	opGet    = "get"    // consistent=1
+)
+
+type input struct {
+	op, service, value string
+	expect             uint64
+}
+
+// output is what a client was told. Nothing is known of an operation whose answer
+// was lost: it may have been carried out, at any later time, or never.
+type output struct {
+	unknown bool
+	ok      bool   // carried out; of a get: there is a value
+	value   string // of a get
+	version uint64 // that it made, or read; of a conflict: the present one, of a missing one 0
+}
+
+// register is the state of one service. It begins as its schema makes it.
+type register struct {
+	version uint64
+	exists  bool
+	value   string
+}
+
+// registers says what a service is to its clients, whatever happens to the agents:
+// one place that holds one value and counts its changes.
+var registers = porcupine.Model{
+	Init: func() any { return register{version: 1, exists: true} },
+	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
+		parts := map[string][]porcupine.Operation{}
+		for _, op := range history {
+			s := op.Input.(input).service
+			parts[s] = append(parts[s], op)
+		}
+		var out [][]porcupine.Operation
+		for _, p := range parts {
+			out = append(out, p)
+		}
+		return out
+	},
+	Step: func(state, in, out any) (bool, any) { return step(state.(register), in.(input), out.(output)) },
+	DescribeOperation: func(in, out any) string {
+		return fmt.Sprintf("%+v -> %+v", in, out)
+	},
+}
+
+// step is the next state, and whether the answer is one that the state allows.
+func step(s register, in input, out output) (bool, register) {
+	if in.op == opGet {
+		if out.unknown {
+			return true, s
+		}
+		if !out.ok {
+			return !s.exists, s
+		}
+		return s.exists && out.version == s.version && out.value == s.value, s
+	}
+	next := register{version: s.version + 1, exists: in.op != opDelete, value: in.value}
+	applies := in.op == opPatch || in.expect == s.version
+	if in.op == opDelete {
+		applies = applies && s.exists
+		next.value = ""
+	}
+	switch {
+	case out.unknown && applies:
+		return true, next
+	case out.unknown:
+		return true, s
+	case out.ok:
+		return applies && out.version == next.version, next
+	case out.version != 0: // a conflict
+		return in.op != opPatch && in.expect != s.version && out.version == s.version, s
+	default: // there is nothing to delete
+		return in.op == opDelete && !s.exists, s
+	}
+}
+
+// History is what clients asked and were told, and what readers saw.
+type History struct {
+	start time.Time
+
+	mu       sync.Mutex
+	ops      []porcupine.Operation
+	unknown  int
+	problems []string
+	written  map[string]string // service/version -> value: all have to see the same
+	seen     map[string]uint64 // stream of observations -> highest version
+	acked    map[string]uint64 // service -> highest acknowledged version
+	counts   map[string]int
+}
+
+// NewHistory begins one.
+func NewHistory() *History {
+	return &History{
+		start: time.Now(), written: map[string]string{}, seen: map[string]uint64{}, acked: map[string]uint64{}, counts: map[string]int{},
+	}
+}
+
+// now is the time inside the history.
+func (h *History) now() int64 { return int64(time.Since(h.start)) }
+
+// add notes an operation that ended.
+func (h *History) add(client int, in input, call int64, out output) {
+	ret := h.now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.counts[in.op]++
+	if out.unknown {
+		h.unknown++
+		if in.op == opGet {
+			return
+		}
+		ret = 1 << 62
+	}
+	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out, Return: ret})
+	if out.ok && in.op != opGet {
+		h.acked[in.service] = max(h.acked[in.service], out.version)
+	}
+	if out.ok {
+		value := in.value
+		switch in.op {
+		case opGet:
+			value = out.value
+		case opDelete:
+			value = deletedValue
+		}
+		h.same(in.service, out.version, value, "an answer to "+in.op)
+	}
+}
+
+const deletedValue = "(deleted)"
+
+// same holds that a version of a service has one value, wherever it is seen. The
+// caller holds mu.
+func (h *History) same(service string, version uint64, value, where string) {
+	key := fmt.Sprintf("%s/%d", service, version)
+	if old, ok := h.written[key]; ok && old != value {
+		h.problem("%s has two values in version %d: %q, and %q in %s", service, version, old, value, where)
+	}
+	h.written[key] = value
+}
+
+func (h *History) problem(format string, args ...any) {
+	if len(h.problems) < 20 {
+		h.problems = append(h.problems, fmt.Sprintf("%v ", time.Since(h.start).Round(time.Millisecond))+fmt.Sprintf(format, args...))
+	}
+}
+
+// Problem notes something that must not be.
+func (h *History) Problem(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.problem(format, args...)
+}
+
+// count counts something by name.
+func (h *History) count(what string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.counts[what]++
+}
+
+// Count is how often something was done.
+func (h *History) Count(what string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.counts[what]
+}
+
+// Counts is all of them, for a report.
+func (h *History) Counts() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return fmt.Sprintf("%v, unknown outcomes: %d", h.counts, h.unknown)
+}
+
+// observe notes that a stream of observations, such as one process's local reads
+// of a service in one epoch, saw a version. It never goes back; strictly: it does
+// not stay either.
+func (h *History) observe(stream, service string, version uint64, value string, strictly bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	last, ok := h.seen[stream]
+	if ok && (version < last || strictly && version == last) {
+		h.problem("%s saw version %d of %s after version %d", stream, version, service, last)
+	}
+	h.seen[stream] = max(last, version)
+	h.same(service, version, value, stream)
+}
+
+// Check holds the history against the model.
+func (h *History) Check(t testing.TB) {
+	t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.problems) > 0 {
+		t.Errorf("seen by the clients:\n%s", strings.Join(h.problems, "\n"))
+	}
+	result, info := porcupine.CheckOperationsVerbose(registers, h.ops, 2*time.Minute)
+	if result == porcupine.Ok {
+		return
+	}
+	path := t.TempDir() + "/history.html"
+	if err := porcupine.VisualizePath(registers, info, path); err != nil {
+		t.Log(err)
+	}
+	t.Errorf("the history of %d operations is %s: not that of one place", len(h.ops), result)
+	h.explain(t)
+}
+
+// explain shows the operations of the services that break the model, as far as
+// a person reads.
+func (h *History) explain(t testing.TB) {
+	for _, part := range registers.Partition(h.ops) {
+		if porcupine.CheckOperationsTimeout(registers, part, 30*time.Second) == porcupine.Ok {
+			continue
+		}
+		// The shortest beginning of the history that is already wrong.
+		lo, hi := 0, len(part)
+		for lo < hi {
+			mid := (lo + hi) / 2
+			if porcupine.CheckOperationsTimeout(registers, part[:mid], 10*time.Second) == porcupine.Illegal {
+				hi = mid
+			} else {
+				lo = mid + 1
+			}
+		}
+		for _, op := range part[max(0, hi-12):min(len(part), hi+1)] {
+			t.Logf("%10.3f .. %10.3f client %d: %s", float64(op.Call)/1e9, float64(op.Return)/1e9, op.ClientId, registers.DescribeOperation(op.Input, op.Output))
+		}
+	}
+}
