@@ -76,7 +76,6 @@ var owners = map[string][]string{
 	"github.com/spf13/pflag":                {"cmd/holdfast"},
 	"github.com/pmezard/go-difflib":         {"cmd/holdfast"},
 	"github.com/anishathalye/porcupine":     {"testenv"},
-	"github.com/anishathalye/porcupine":     {"testenv"},
 	"github.com/google/uuid":                nil,
 	"golang.org/x":                          nil,
 }
