@@ -224,7 +224,11 @@ func (c *cluster) addrOf(node string) (string, bool) {
 
 // refused is told of connections that the cluster port turned away.
 func (c *cluster) refused(r transport.Refused) {
-	c.log.Warn("cluster port: refused", "reason", r.Reason, "source", r.Source, "node", r.Peer.NodeID)
+	level := slog.LevelWarn
+	if r.Reason == transport.ReasonNotServing {
+		level = slog.LevelDebug // a member asks while the replica here is being opened
+	}
+	c.log.Log(context.Background(), level, "cluster port: refused", "reason", r.Reason, "source", r.Source, "node", r.Peer.NodeID)
 }
 
 // leader names the leader that this agent follows; ok is false when it knows of

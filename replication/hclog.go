@@ -19,6 +19,14 @@ func newHCLog(l *slog.Logger) hclog.Logger {
 	return hl
 }
 
+// chatter is what raft says at each try while a follower starts or catches up. A
+// follower that stays away is told of by "failed to heartbeat to".
+var chatter = map[string]bool{
+	"failed to appendEntries to":                 true,
+	"appendEntries rejected, sending older logs": true,
+	"failed to get previous log":                 true,
+}
+
 type sink struct{ l *slog.Logger }
 
 func (s sink) Accept(name string, level hclog.Level, msg string, args ...any) {
@@ -31,7 +39,7 @@ func (s sink) Accept(name string, level hclog.Level, msg string, args ...any) {
 	case hclog.Trace:
 		return
 	}
-	if closedHere(args) {
+	if chatter[msg] || closedHere(args) {
 		to = slog.LevelDebug
 	}
 	ctx := context.Background()

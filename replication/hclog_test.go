@@ -26,6 +26,8 @@ func TestLevelsOfRaftsLog(t *testing.T) {
 		"connection closed":   {func(l hclog.Logger) { l.Error(decode, "error", cut) }, "DEBUG"},
 		"closed, and wrapped": {func(l hclog.Logger) { l.Error("failed to flush response", "error", fmt.Errorf("x: %w", cut)) }, "DEBUG"},
 		"pipe closed":         {func(l hclog.Logger) { l.Error(decode, "error", io.ErrClosedPipe) }, "DEBUG"},
+		"a follower starts":   {func(l hclog.Logger) { l.Error("failed to appendEntries to", "error", errors.New("refused")) }, "DEBUG"},
+		"a follower is away":  {func(l hclog.Logger) { l.Error("failed to heartbeat to", "error", errors.New("refused")) }, "ERROR"},
 		"warning":             {func(l hclog.Logger) { l.Warn("heartbeat timeout reached") }, "WARN"},
 		"information":         {func(l hclog.Logger) { l.Info("entering follower state") }, "DEBUG"},
 		"trace":               {func(l hclog.Logger) { l.Trace("x") }, ""},
