@@ -2,6 +2,7 @@ package transport_test
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"io"
 	"net"
@@ -135,6 +136,33 @@ func TestDialChecksWhoAnswers(t *testing.T) {
 		if st := p.Stats(); len(st.Accepted) != 0 {
 			t.Errorf("%s was spoken to: %+v", p.Identity().NodeID, st)
 		}
+	}
+}
+
+// An older TLS shows certificates to whoever listens: it is not spoken, whoever
+// answers.
+func TestDialDemandsTLS13(t *testing.T) {
+	c := newCluster(t, "blue")
+	a := start(t, c.server("a"), nil)
+	cfg := &tls.Config{Certificates: []tls.Certificate{*certOf(c.server("b"))}, NextProtos: []string{transport.ProtoRaft}}
+	for _, version := range []uint16{tls.VersionTLS13, tls.VersionTLS12} {
+		cfg.MaxVersion = version
+		l := must(tls.Listen("tcp", "127.0.0.1:0", cfg))(t)
+		go func() {
+			if conn, err := l.Accept(); err == nil {
+				_, _ = conn.Write([]byte{1})
+				_, _ = io.Copy(io.Discard, conn)
+				conn.Close()
+			}
+		}()
+		conn, err := a.layer.Dial(l.Addr().String(), patience)
+		if (err == nil) != (version == tls.VersionTLS13) {
+			t.Errorf("%s: %v", tls.VersionName(version), err)
+		}
+		if err == nil {
+			conn.Close()
+		}
+		l.Close()
 	}
 }
 
