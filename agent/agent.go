@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sys/unix"
 
+	"github.com/holdfast-config/holdfast/agent/broker"
 	"github.com/holdfast-config/holdfast/agent/edit"
 	"github.com/holdfast-config/holdfast/agent/keys"
 	"github.com/holdfast-config/holdfast/agent/lkg"
@@ -35,11 +36,13 @@ type Agent struct {
 	info Info
 	lock *os.File // held while the agent uses its directory
 
-	sup     *supervisor
-	cluster *cluster
-	source  *source
-	writer  *lkg.Writer
-	audit   *auditor
+	sup       *supervisor
+	cluster   *cluster
+	source    *source
+	writer    *lkg.Writer
+	broker    *broker.Broker    // nil when it is off
+	publisher *broker.Publisher // nil without an outside broker
+	audit     *auditor
 
 	local   *localapi.Server
 	admin   *http.Server
@@ -111,6 +114,9 @@ func New(ctx context.Context, o Options, log *slog.Logger) (_ *Agent, err error)
 		return nil, err
 	}
 	if err := a.servers(set, token); err != nil {
+		return nil, err
+	}
+	if err := a.brokers(); err != nil {
 		return nil, err
 	}
 	a.info = Info{
@@ -287,7 +293,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.closeFiles()
 	stop, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	var servers, state, audit, replica sync.WaitGroup
 
 	state.Go(func() { a.source.run(stop) })
@@ -311,6 +317,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	writerCtx, stopWriter := context.WithCancel(stop)
 	defer stopWriter()
 	state.Go(func() { a.writer.Run(writerCtx) })
+	brokerCtx, stopBrokers := context.WithCancel(stop)
+	defer stopBrokers()
+	waitBrokers := a.runBrokers(brokerCtx, failed)
 	auditCtx, stopAudit := context.WithCancel(stop)
 	defer stopAudit()
 	audit.Go(func() { a.audit.run(auditCtx) })
@@ -327,6 +336,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	_ = a.admin.Shutdown(graceful)
 	_ = a.local.Stop(graceful)
 	servers.Wait()
+	stopBrokers()
+	waitBrokers()
 	stopAudit()
 	audit.Wait()
 	stopWriter()

@@ -29,9 +29,10 @@ type cluster struct {
 	port *transport.Transport
 	mux  *http.ServeMux
 
-	mu    sync.Mutex
-	known clusterFile
-	gone  map[string]bool // members that were removed: their certificates open nothing
+	mu     sync.Mutex
+	known  clusterFile
+	turned chan struct{}   // closed and replaced when leadership may have changed
+	gone   map[string]bool // members that were removed: their certificates open nothing
 }
 
 // clusterFile is cluster.json: what an agent has to know of its cluster before
@@ -48,7 +49,7 @@ func (o *Options) clusterFile() string { return filepath.Join(o.DataDir, "cluste
 // openCluster loads or makes this agent's identity, joins when it is told to,
 // and binds the cluster port. Nothing is accepted before start.
 func openCluster(ctx context.Context, o Options, log *slog.Logger) (*cluster, error) {
-	c := &cluster{o: o, log: log, mux: http.NewServeMux(), gone: map[string]bool{}}
+	c := &cluster{o: o, log: log, mux: http.NewServeMux(), gone: map[string]bool{}, turned: make(chan struct{})}
 	if err := c.readFile(); err != nil {
 		return nil, err
 	}

@@ -24,7 +24,9 @@ func (ss *session) reconcile(ctx context.Context) {
 	for {
 		switch {
 		case !ss.member.Leading():
-			ss.ledTerm.Store(0)
+			if ss.ledTerm.Swap(0) != 0 {
+				ss.s.cluster.turn()
+			}
 			d.end()
 		case ss.ledTerm.Load() != ss.member.Term():
 			d.end()
@@ -75,6 +77,7 @@ func (ss *session) take(ctx context.Context) bool {
 		return false
 	}
 	ss.ledTerm.Store(term)
+	ss.s.cluster.turn()
 	return true
 }
 

@@ -98,6 +98,7 @@ func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool,
 		return false, err
 	}
 	if ss.leads() {
+		s.setUnlessBlocked(conf.DatabaseHealthy, conf.ModeReadOnly, "loading the schema directory", nil)
 		s.loadSchemas(ctx)
 		if s.cluster.alone() {
 			ss.keepJoinTokens(ctx)

@@ -26,11 +26,14 @@ type Options struct {
 	NodeID      string
 	ServiceName string // the service beside this agent: GET /v1/config
 
-	LocalAddr   string
-	ManagerHost string
-	ManagerPort string
-	ClusterAddr string
-	MQTTAddr    string // used by the embedded broker
+	LocalAddr    string
+	ManagerHost  string
+	ManagerPort  string
+	ClusterAddr  string
+	MQTTAddr     string // embedded MQTT broker; "" or none = off
+	MQTTUser     string // what its clients must show, both or none
+	MQTTPassword string
+	MQTTURL      string // outside broker that the leader keeps up to date
 
 	Join          string // cluster port of a member to join at, on an empty directory
 	JoinToken     string // what lets this agent in
@@ -75,7 +78,7 @@ type Setting struct {
 
 // Groups are the headings of Settings, in the order to show them.
 func Groups() []string {
-	return []string{"This agent", "Listeners", "Cluster", "Files", "Recovery", "Logging"}
+	return []string{"This agent", "Listeners", "MQTT", "Cluster", "Files", "Recovery", "Logging"}
 }
 
 // Settings binds every member of o. It is the one list from which flags, help,
@@ -109,7 +112,10 @@ func Settings(o *Options) []Setting {
 		text("Listeners", "manager-host", "CONFIG_MANAGER_HOST", "address of the admin REST API", &o.ManagerHost),
 		text("Listeners", "manager-port", "CONFIG_MANAGER_PORT", "port of the admin REST API", &o.ManagerPort),
 		text("Listeners", "cluster-addr", "CONFIG_CLUSTER_ADDR", "address of the cluster port, which is mTLS only", &o.ClusterAddr),
-		text("Listeners", "mqtt-addr", "CONFIG_MQTT_ADDR", "address of the embedded MQTT broker; none = off", &o.MQTTAddr),
+		text("MQTT", "mqtt-addr", "CONFIG_MQTT_ADDR", "address of the embedded MQTT broker; none = off", &o.MQTTAddr),
+		text("MQTT", "mqtt-user", "CONFIG_MQTT_USER", "user that clients of the embedded broker must name", &o.MQTTUser),
+		text("MQTT", "mqtt-password", "CONFIG_MQTT_PASSWORD", "and their password; better in the .env file than as a flag", &o.MQTTPassword),
+		text("MQTT", "mqtt-url", "MQTT_URL", "outside broker that the leader keeps up to date: mqtt://user:password@host:1883 or mqtts://", &o.MQTTURL),
 		text("Cluster", "join", "CONFIG_JOIN", "cluster port of a member to join at, when the data directory is empty", &o.Join),
 		text("Cluster", "token", "CONFIG_JOIN_TOKEN", "the join token; holdfast token create prints one", &o.JoinToken),
 		text("Cluster", "token-file", "CONFIG_JOIN_TOKEN_FILE", "a file that holds the join token", &o.JoinTokenFile),

@@ -43,7 +43,7 @@ var layers = map[string][]string{
 	"localapi/client":    {"replication/conf"},
 	"agent/keys":         {"replication/conf", "replication/seal"},
 	"agent/edit":         {"replication/conf", "replication/seal", "replication/schema", "replication/command", "localapi/client"},
-	"agent/broker":       {"replication/conf"},
+	"agent/broker":       {"replication/conf", "replication/seal"},
 	"agent/lkg":          {"replication/conf", "replication/seal"},
 	"agent":              {"replication/...", "localapi/...", "agent/..."},
 	"cmd/holdfast":       {"agent", "localapi/client", "replication/conf"},
