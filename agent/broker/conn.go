@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 	"os"
@@ -34,7 +35,8 @@ type conn struct {
 	up        bool // CONNECT was accepted
 	codes     []byte
 	publishes int
-	refused   atomic.Bool // the reason that it ended is counted
+	keepAlive time.Duration // one and a half times what the client promised
+	refused   atomic.Bool   // the reason that it ended is counted
 }
 
 func newConn(b *Broker, nc net.Conn, ip string) *conn {
@@ -87,12 +89,30 @@ func (c *conn) written(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) && !c.closing.Load() {
 		c.refuse(ReasonSlow)
 	}
+	c.abandon()
 	_ = c.Close()
 	return err
 }
 
-// SetDeadline is mochi's keep alive. It must not touch the deadline of a write.
-func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+// abandon makes Close drop what the kernel holds for a peer that does not read.
+func (c *conn) abandon() {
+	nc := c.Conn
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
+	if t, ok := nc.(*net.TCPConn); ok {
+		_ = t.SetLinger(0)
+	}
+}
+
+// SetDeadline is mochi's keep alive, before each packet that it reads. It must not
+// touch the deadline of a write, and mochi rounds one and a half seconds to one.
+func (c *conn) SetDeadline(t time.Time) error {
+	if !t.IsZero() {
+		t = time.Now().Add(c.keepAlive)
+	}
+	return c.SetReadDeadline(t)
+}
 
 // SetWriteDeadline does nothing: Write has its own.
 func (c *conn) SetWriteDeadline(time.Time) error { return nil }

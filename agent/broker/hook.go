@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"slices"
 	"strconv"
+	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -76,6 +77,7 @@ func (p *policy) connecting(c *conn, pk *packets.Packet) {
 	} else if c.v5 {
 		pk.Connect.Clean = true // without it, 3.1.1 must refuse an empty id, and mochi does
 	}
+	c.keepAlive = time.Duration(pk.Connect.Keepalive) * time.Second * 3 / 2
 	pk.Properties.User = nil
 	pk.Properties.TopicAliasMaximum = 0
 	pk.Properties.ReceiveMaximum = 0
@@ -115,6 +117,9 @@ func (p *policy) OnConnect(cl *mochi.Client, pk packets.Packet) error {
 	}
 	if code != packets.CodeSuccess {
 		cl.Properties.Will = mochi.Will{}
+		if !c.v5 {
+			code = packets.Err3NotAuthorized
+		}
 		_ = p.b.server.SendConnack(cl, code, false, nil)
 		return code
 	}
