@@ -240,6 +240,7 @@ func (p *Publisher) lead(ctx context.Context) (settled bool, err error) {
 	p.unheard, p.warned = 0, time.Time{}
 	p.connects.Add(1)
 	p.mqtt5.Store(v5)
+	p.pending.Store(int64(len(p.feed.held)) + 1)
 	p.connected.Store(true)
 	defer p.connected.Store(false)
 	p.log.Info("publishing to the outside MQTT broker", "mqtt5", v5)

@@ -1,0 +1,506 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// lead is who leads, as a test sets it.
+type lead struct {
+	mu      sync.Mutex
+	yes     bool
+	changed chan struct{}
+}
+
+func leads(yes bool) *lead { return &lead{yes: yes, changed: make(chan struct{})} }
+
+func (l *lead) get() (bool, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.yes, l.changed
+}
+
+func (l *lead) set(yes bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.yes = yes
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// publish runs a publisher until the test ends or stop is called.
+func publish(t testing.TB, o PublisherOptions) (p *Publisher, stop func()) {
+	t.Helper()
+	def(&o.MinBackoff, 10*time.Millisecond)
+	def(&o.MaxBackoff, 100*time.Millisecond)
+	def(&o.Timeout, 5*time.Second)
+	if o.Leading == nil {
+		o.Leading = leads(true).get
+	}
+	p, err := NewPublisher(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var run sync.WaitGroup
+	run.Go(func() { p.Run(ctx) })
+	stop = func() {
+		cancel()
+		run.Wait()
+	}
+	t.Cleanup(stop)
+	return p, stop
+}
+
+// settled waits until the outside broker has acknowledged everything.
+func settled(t testing.TB, p *Publisher, published uint64) {
+	t.Helper()
+	await(t, fmt.Sprintf("all is acknowledged, at least %d", published), func() bool {
+		s := p.Stats()
+		return s.Connected && s.Pending == 0 && s.Published >= published
+	})
+}
+
+// outside waits until a broker retains exactly the newest of src.
+func outside(t testing.TB, addr net.Addr, src *fakeSource) {
+	t.Helper()
+	var wrong string
+	defer func() {
+		if t.Failed() {
+			t.Log(wrong)
+		}
+	}()
+	await(t, "the newest of everything is retained", func() bool {
+		want, got := src.newest(t), retainedNow(t, addr, "system/config/#")
+		wrong = fmt.Sprintf("%d topics, want %d", len(got), len(want))
+		for topic, payload := range want {
+			if got[topic] != payload {
+				wrong = fmt.Sprintf("%s is %s, want %s", topic, got[topic], payload)
+				return false
+			}
+		}
+		return len(got) == len(want)
+	})
+}
+
+// retainedNow reads what Mosquitto retains: it answers a ping after that.
+func retainedNow(t testing.TB, addr net.Addr, filter string) map[string]string {
+	t.Helper()
+	c := dial(t, addr, 5)
+	c.connect("")
+	c.subscribe(1, filter)
+	c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})
+	out := map[string]string{}
+	for {
+		pk, err := c.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch pk.FixedHeader.Type {
+		case packets.Publish:
+			if pk.FixedHeader.Retain {
+				out[pk.TopicName] = string(pk.Payload)
+			}
+		case packets.Pingresp:
+			_ = c.nc.Close()
+			return out
+		}
+	}
+}
+
+func eventOf(t testing.TB, pk packets.Packet) string {
+	t.Helper()
+	var h conf.Health
+	if err := json.Unmarshal(pk.Payload, &h); err != nil {
+		t.Fatalf("health %s: %v", pk.Payload, err)
+	}
+	if h.Event == nil {
+		return ""
+	}
+	if strings.HasPrefix(*h.Event, "leader ") && h.OK {
+		t.Fatalf("health says ok: %s", pk.Payload)
+	}
+	return *h.Event
+}
+
+func TestPublishesToMosquitto(t *testing.T) {
+	m := newMosquitto(t)
+	src := newSource(record("a", testEpoch, 1, false), record("gone", testEpoch, 4, true), &conf.Record{Service: "unset"})
+	delete(src.records, "unset")
+	p, stop := publish(t, PublisherOptions{URL: m.url(), Source: src})
+	settled(t, p, 3)
+	outside(t, m.addr(), src)
+	if !p.Stats().MQTT5 {
+		t.Fatal("not MQTT 5")
+	}
+	pk := retained(t, m.addr(), 5, "system/config/a", 1)["system/config/a"]
+	if len(pk.Properties.User) != 3 || pk.Properties.User[0] != (packets.UserProperty{Key: "config-version", Val: "1"}) {
+		t.Fatalf("user properties %v", pk.Properties.User)
+	}
+	src.set(record("a", testEpoch, 2, false), record("b", testEpoch, 1, false))
+	settled(t, p, 5)
+	outside(t, m.addr(), src)
+
+	// Another epoch: what is not in it any more is taken away.
+	src.restart("6ba7b810-9dad-11d1-80b4-00c04fd430c8", record("a", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", 1, false))
+	settled(t, p, 8)
+	outside(t, m.addr(), src)
+
+	stop()
+	if event := eventOf(t, retained(t, m.addr(), 4, HealthTopic, 1)[HealthTopic]); event != EventLeaderStopped {
+		t.Fatalf("after an orderly stop: %q", event)
+	}
+	outside(t, m.addr(), src)
+}
+
+// TestMosquittoKilledAndRestarted kills the broker again and again while services
+// change. It forgets everything each time, and has the newest of everything in the end.
+func TestMosquittoKilledAndRestarted(t *testing.T) {
+	m := newMosquitto(t)
+	const services = 200
+	src := newSource()
+	for i := range services {
+		src.set(record(fmt.Sprintf("s%d", i), testEpoch, 1, false))
+	}
+	p, _ := publish(t, PublisherOptions{URL: m.url(), Source: src})
+	settled(t, p, services)
+	ctx, cancel := context.WithCancel(t.Context())
+	var edits sync.WaitGroup
+	changes := 0
+	edits.Go(func() {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for v := uint64(2); ; v++ {
+			src.set(record(fmt.Sprintf("s%d", int(v)%services), testEpoch, v, false))
+			changes++
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	const kills = 8
+	for i := range kills {
+		before := p.Stats()
+		m.kill()
+		await(t, "the publisher notices", func() bool { return p.Stats().Failures > before.Failures })
+		m.start()
+		if i%2 == 0 { // every other time it is killed while everything is being published again
+			settled(t, p, before.Published+services)
+		} else {
+			await(t, "the publisher is back", func() bool { return p.Stats().Connects > before.Connects })
+		}
+	}
+	cancel()
+	edits.Wait()
+	settled(t, p, 0)
+	await(t, "the last change is out", func() bool { s := p.Stats(); return s.Connected && s.Pending == 0 })
+	src.set(record("last", testEpoch, 1, false))
+	settled(t, p, p.Stats().Published+1)
+	outside(t, m.addr(), src)
+	s := p.Stats()
+	t.Logf("%d kills, %d changes, %+v", kills, changes, s)
+	if s.Connects < kills || changes < 100 {
+		t.Fatalf("too little happened: %+v, %d changes", s, changes)
+	}
+}
+
+// TestLeaderChange moves the leadership between two agents while services change
+// and the broker is killed: no gap, and nobody publishes who does not lead.
+func TestLeaderChange(t *testing.T) {
+	m := newMosquitto(t)
+	src := newSource(record("a", testEpoch, 1, false))
+	l := [2]*lead{leads(false), leads(false)}
+	var p [2]*Publisher
+	for i := range p {
+		p[i], _ = publish(t, PublisherOptions{URL: m.url(), Source: src, Leading: l[i].get})
+	}
+	version := uint64(1)
+	change := func() {
+		version++
+		src.set(record("a", testEpoch, version, false), record(fmt.Sprintf("s%d", version), testEpoch, version, false))
+	}
+	for round := range 6 {
+		now, other := round%2, 1-round%2
+		change() // nobody leads
+		l[now].set(true)
+		change()
+		await(t, "the leader has published everything", func() bool {
+			s := p[now].Stats()
+			return s.Connected && s.Pending == 0
+		})
+		if p[other].Stats().Connected {
+			t.Fatal("a follower is connected")
+		}
+		if round == 3 {
+			failures := p[now].Stats().Failures
+			m.kill()
+			await(t, "the leader notices", func() bool { return p[now].Stats().Failures > failures })
+			m.start()
+		}
+		settled(t, p[now], 1)
+		outside(t, m.addr(), src)
+		l[now].set(false)
+		change()
+		await(t, "the old leader has gone", func() bool { return !p[now].Stats().Connected })
+		if event := eventOf(t, retained(t, m.addr(), 5, HealthTopic, 1)[HealthTopic]); event != "" {
+			t.Fatalf("an orderly change of leaders says %q", event)
+		}
+	}
+	l[0].set(true)
+	await(t, "all is out", func() bool { s := p[0].Stats(); return s.Connected && s.Pending == 0 && s.Published > uint64(version) })
+	outside(t, m.addr(), src)
+}
+
+// TestDeposedLeaderIsCutOff has two agents that both believe to lead: the one
+// that connects last wins, and the broker ends with its state.
+func TestDeposedLeaderIsCutOff(t *testing.T) {
+	m := newMosquitto(t)
+	old, fresh := newSource(record("a", testEpoch, 1, false)), newSource(record("a", testEpoch, 2, false))
+	lo, lf := leads(true), leads(false)
+	po, _ := publish(t, PublisherOptions{URL: m.url(), Source: old, Leading: lo.get})
+	settled(t, po, 2)
+	pf, _ := publish(t, PublisherOptions{URL: m.url(), Source: fresh, Leading: lf.get})
+	lf.set(true)
+	await(t, "the old leader is thrown out", func() bool { return po.Stats().Failures > 0 })
+	lo.set(false)
+	await(t, "the new leader is settled", func() bool {
+		s := pf.Stats()
+		return s.Connected && s.Pending == 0 && !po.Stats().Connected
+	})
+	outside(t, m.addr(), fresh)
+	await(t, "health is that of the new leader", func() bool {
+		return eventOf(t, retained(t, m.addr(), 5, HealthTopic, 1)[HealthTopic]) == ""
+	})
+}
+
+// TestWillTellsOfADeadLeader cuts the line, as the death of the machine does.
+func TestWillTellsOfADeadLeader(t *testing.T) {
+	m := newMosquitto(t)
+	line := newProxy(t, m.addr())
+	src := newSource(record("a", testEpoch, 1, false))
+	p, _ := publish(t, PublisherOptions{URL: "mqtt://" + line.addr().String(), Source: src})
+	settled(t, p, 2)
+	watcher := dial(t, m.addr(), 5)
+	watcher.connect("watcher")
+	watcher.subscribe(1, HealthTopic)
+	if event := eventOf(t, watcher.message()); event != "" {
+		t.Fatalf("while it lives: %q", event)
+	}
+	line.cut()
+	if event := eventOf(t, watcher.message()); event != EventLeaderLost {
+		t.Fatalf("the Will says %q", event)
+	}
+	line.mend()
+	if event := eventOf(t, watcher.message()); event != "" {
+		t.Fatalf("back again it says %q", event)
+	}
+}
+
+func TestHealthGoesOutside(t *testing.T) {
+	s := newStub(t, nil)
+	src := newSource()
+	publish(t, PublisherOptions{URL: s.url("mqtt"), Source: src, HealthEvery: 20 * time.Millisecond})
+	s.awaitPublish(func(pk packets.Packet) bool { return pk.TopicName == HealthTopic })
+	n := s.count(HealthTopic)
+	await(t, "health is repeated", func() bool { return s.count(HealthTopic) > n+2 })
+	src.setHealth("s3 is gone")
+	s.awaitPublish(func(pk packets.Packet) bool { return bytes.Contains(pk.Payload, []byte("s3 is gone")) })
+}
+
+func TestFallsBackTo311(t *testing.T) {
+	for name, answer := range map[string][]byte{
+		"refused as 3.1.1 does": {0x20, 2, 0, 1},
+		"refused as 5 does":     {0x20, 3, 0, packets.ErrUnsupportedProtocolVersion.Code, 0},
+		"closed":                nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStub(t, func(s *stub) { s.only311, s.answer5 = true, answer })
+			src := newSource(record("a", testEpoch, 1, false))
+			p, _ := publish(t, PublisherOptions{URL: s.url("mqtt"), Source: src})
+			settled(t, p, 2)
+			if p.Stats().MQTT5 {
+				t.Fatal("claims MQTT 5")
+			}
+			pk := s.awaitPublish(func(pk packets.Packet) bool { return pk.TopicName == "system/config/a" })
+			if string(pk.Payload) != src.newest(t)["system/config/a"] || !pk.FixedHeader.Retain || pk.FixedHeader.Qos != 1 {
+				t.Fatalf("got %+v", pk)
+			}
+		})
+	}
+}
+
+func TestWindowOfTheBroker(t *testing.T) {
+	s := newStub(t, func(s *stub) { s.receiveMaximum = 3 })
+	src := newSource()
+	for i := range 300 {
+		src.set(record(fmt.Sprintf("s%d", i), testEpoch, 1, false))
+	}
+	p, _ := publish(t, PublisherOptions{URL: s.url("mqtt"), Source: src})
+	settled(t, p, 301)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mostOpen > 3 || s.mostOpen < 2 {
+		t.Fatalf("%d publishes were on their way", s.mostOpen)
+	}
+}
+
+func TestRefusedMessageIsTriedAgain(t *testing.T) {
+	s := newStub(t, func(s *stub) { s.refuse = 2 })
+	p, _ := publish(t, PublisherOptions{
+		URL: s.url("mqtt"), Source: newSource(record("a", testEpoch, 1, false)), HealthEvery: 20 * time.Millisecond,
+	})
+	await(t, "published in the end", func() bool { return p.Stats().Refused >= 2 && s.accepted("system/config/a") })
+	if n := p.Stats().Connects; n != 1 {
+		t.Fatalf("%d connections", n)
+	}
+}
+
+func TestMessageTooLargeForTheBroker(t *testing.T) {
+	s := newStub(t, func(s *stub) { s.maxPacket = 2000 })
+	big := signed("big", testEpoch, 1, []byte(`{"x":"`+strings.Repeat("y", 4000)+`"}`), false)
+	p, _ := publish(t, PublisherOptions{URL: s.url("mqtt"), Source: newSource(big, record("a", testEpoch, 1, false))})
+	settled(t, p, 2)
+	if s := p.Stats(); s.Refused != 1 || s.Connects != 1 {
+		t.Fatalf("%+v", s)
+	}
+}
+
+func TestSilentBrokerIsLeft(t *testing.T) {
+	t.Run("no PUBACK", func(t *testing.T) {
+		s := newStub(t, func(s *stub) { s.mute = true })
+		p, _ := publish(t, PublisherOptions{URL: s.url("mqtt"), Source: newSource(), Timeout: 100 * time.Millisecond})
+		await(t, "it tries again", func() bool { return p.Stats().Connects > 2 })
+	})
+	t.Run("no CONNACK", func(t *testing.T) {
+		s := newStub(t, func(s *stub) { s.deaf = true })
+		p, stop := publish(t, PublisherOptions{URL: s.url("mqtt"), Source: newSource(), Timeout: 50 * time.Millisecond})
+		await(t, "it tries again", func() bool { return p.Stats().Failures > 2 })
+		stop()
+		if p.Stats().Connects != 0 {
+			t.Fatal("counted as connected")
+		}
+	})
+}
+
+func TestMalformedAnswers(t *testing.T) {
+	for _, answer := range [][]byte{
+		{0x20}, {0x20, 0}, {0x20, 1, 0}, {0x20, 4, 0, 0, 9, 0x26}, {0x20, 0xff, 0xff, 0xff, 0x7f}, {0x30, 2, 0, 0}, {0xff, 0xff}, {0x20, 3, 0, 0x97, 0},
+	} {
+		s := newStub(t, func(s *stub) { s.raw = answer })
+		p, stop := publish(t, PublisherOptions{URL: s.url("mqtt"), Source: newSource(), Timeout: 100 * time.Millisecond})
+		await(t, "it fails", func() bool { return p.Stats().Failures > 0 })
+		stop()
+		if p.Stats().Connects != 0 {
+			t.Fatalf("%x counts as a connection", answer)
+		}
+	}
+}
+
+func TestPublisherCredentials(t *testing.T) {
+	s := newStub(t, func(s *stub) { s.user, s.password = "leader", "p@ss:w/rd" })
+	var log lines
+	src := newSource(record("a", testEpoch, 1, false))
+	p, _ := publish(t, PublisherOptions{URL: "mqtt://leader:p%40ss%3Aw%2Frd@" + s.addr().String(), Source: src, Logger: log.logger()})
+	settled(t, p, 2)
+	bad, _ := publish(t, PublisherOptions{URL: "mqtt://leader:wr0ng-one@" + s.addr().String(), Source: src, Logger: log.logger()})
+	await(t, "refused", func() bool { return bad.Stats().Failures > 1 })
+	if text := log.String(); strings.Contains(text, "wr0ng") || strings.Contains(text, "p@ss") || strings.Contains(text, "p%40") ||
+		!strings.Contains(text, "refuses this user or password") {
+		t.Fatalf("log:\n%s", text)
+	}
+}
+
+func TestPublisherTLS(t *testing.T) {
+	cert, pool := selfSigned(t)
+	s := newStub(t, func(s *stub) { s.config = &tls.Config{Certificates: []tls.Certificate{cert}} })
+	src := newSource(record("a", testEpoch, 1, false))
+	p, _ := publish(t, PublisherOptions{URL: s.url("mqtts"), Source: src, TLS: &tls.Config{RootCAs: pool}})
+	settled(t, p, 2)
+	strange, _ := publish(t, PublisherOptions{URL: s.url("mqtts"), Source: src})
+	await(t, "a certificate that nobody vouches for is refused", func() bool { return strange.Stats().Failures > 1 })
+	if strange.Stats().Connects != 0 {
+		t.Fatal("connected")
+	}
+}
+
+func TestDoesNotConnectUnlessLeading(t *testing.T) {
+	s := newStub(t, nil)
+	l := leads(false)
+	p, _ := publish(t, PublisherOptions{URL: s.url("mqtt"), Source: newSource(), Leading: l.get})
+	for range 10 {
+		l.set(false)
+	}
+	l.set(true)
+	settled(t, p, 1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.connects != 1 {
+		t.Fatalf("%d connections", s.connects)
+	}
+}
+
+func TestParseURL(t *testing.T) {
+	for raw, want := range map[string]string{
+		"mqtt://user:password@localhost:1883": "localhost:1883 false user password",
+		"mqtt://localhost":                    "localhost:1883 false",
+		"mqtts://u@example.org":               "example.org:8883 true u",
+		"mqtt://u:p%40s@[::1]:77/":            "[::1]:77 false u p@s",
+	} {
+		x, err := parseURL(raw)
+		if err != nil {
+			t.Errorf("%s: %v", raw, err)
+			continue
+		}
+		got := fmt.Sprintf("%s %v", x.addr, x.tls)
+		for _, s := range []*string{x.user, x.password} {
+			if s != nil {
+				got += " " + *s
+			}
+		}
+		if got != want {
+			t.Errorf("%s: %s", raw, got)
+		}
+	}
+	for _, raw := range []string{
+		"", "localhost:1883", "http://u:s3cret@h", "mqtt://u:s3cret@", "mqtt://u:s3cret@h/path", "mqtt://u:s3cret@h?x=1",
+		"mqtt://u:s3/cret@h", "mqtt://u:s3cret%zz@h", "mqtt://u:s3cret@h:port", "mqtt://u:s3#cret@h:1", "://s3cret",
+	} {
+		_, err := NewPublisher(PublisherOptions{URL: raw, Source: newSource(), Leading: leads(true).get})
+		if conf.CodeOf(err) != conf.CodeUsage {
+			t.Errorf("%q: %v", raw, err)
+		} else if strings.Contains(err.Error()+conf.HintOf(err), "s3") {
+			t.Errorf("the error shows the password: %v", err)
+		}
+	}
+	if _, err := NewPublisher(PublisherOptions{URL: "mqtt://h"}); conf.CodeOf(err) != conf.CodeUsage {
+		t.Errorf("no source: %v", err)
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	p := &Publisher{o: PublisherOptions{MinBackoff: 200 * time.Millisecond, MaxBackoff: 10 * time.Second}}
+	for attempts, want := range map[int]time.Duration{1: 200 * time.Millisecond, 2: 400 * time.Millisecond, 6: 6400 * time.Millisecond, 7: 10 * time.Second, 500: 10 * time.Second} {
+		low, high := want, time.Duration(0)
+		for range 2000 {
+			d := p.backoff(attempts)
+			low, high = min(low, d), max(high, d)
+		}
+		if low < want/2 || high > want || high-low < want/4 {
+			t.Errorf("attempt %d: %s to %s", attempts, low, high)
+		}
+	}
+}
