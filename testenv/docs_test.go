@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -109,9 +110,17 @@ func runBlocks(t *testing.T, blocks []string) {
 	if err := os.Symlink(bin, filepath.Join(dir, "bin", "holdfast")); err != nil {
 		t.Fatal(err)
 	}
-	ports := FreePorts(t, 4)
+	// Those of the first agent, and of the others that a page of the cluster starts.
+	numbers := []string{
+		"2770", "8081", "2771", "1883", "2780", "8091", "2781", "2790", "8101", "2791", "2800", "8111", "2801", "2810", "8121", "2811",
+	}
+	ports := FreePorts(t, len(numbers))
 	text := func(i int) string { return strconv.Itoa(ports[i]) }
-	renumber := strings.NewReplacer("2770", text(0), "8081", text(1), "2771", text(2), "1883", text(3))
+	var pairs []string
+	for i, n := range numbers {
+		pairs = append(pairs, n, text(i))
+	}
+	renumber := strings.NewReplacer(pairs...)
 	env := []string{
 		"PATH=" + filepath.Join(dir, "bin") + ":" + os.Getenv("PATH"),
 		"no_proxy=*",
@@ -130,9 +139,15 @@ func runBlocks(t *testing.T, blocks []string) {
 	Await(t, "holdfast dev to work normally", health)
 	for i, block := range blocks {
 		p := Spawn(t, dir, env, "sh", "-e", "-c", preamble+renumber.Replace(block))
+		t.Cleanup(func() { _ = syscall.Kill(-p.Pid(), syscall.SIGKILL) }) // what it left in the background
 		if code := p.Wait(t, "block "+strconv.Itoa(i+1)); code != 0 {
 			t.Errorf("block %d ended with code %d:\n%s\nIt printed:\n%s\nThe agent printed:\n%s",
 				i+1, code, block, p.Output(), dev.Transcript().Tail(15))
+			logs, _ := filepath.Glob(filepath.Join(dir, "*.log")) // of the agents that the blocks started
+			for _, path := range logs {
+				out, _ := os.ReadFile(path)
+				t.Logf("%s:\n%s", filepath.Base(path), out)
+			}
 		}
 	}
 }
