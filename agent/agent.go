@@ -264,7 +264,11 @@ func removeStaleSocket(path string) error {
 }
 
 // Info tells where a running agent is found.
-func (a *Agent) Info() Info { return a.info }
+func (a *Agent) Info() Info {
+	i := a.info
+	i.NodeID = a.cluster.self()
+	return i
+}
 
 // Health is this agent's health, from memory.
 func (a *Agent) Health() conf.Health { return a.sup.Health() }

@@ -29,10 +29,11 @@ type cluster struct {
 	port *transport.Transport
 	mux  *http.ServeMux
 
-	mu     sync.Mutex
-	known  clusterFile
-	turned chan struct{}   // closed and replaced when leadership may have changed
-	gone   map[string]bool // members that were removed: their certificates open nothing
+	mu      sync.Mutex
+	known   clusterFile
+	unknown bool            // cluster.json was lost: whether there are other members is not known
+	turned  chan struct{}   // closed and replaced when leadership may have changed
+	gone    map[string]bool // members that were removed: their certificates open nothing
 }
 
 // clusterFile is cluster.json: what an agent has to know of its cluster before
@@ -41,6 +42,7 @@ type clusterFile struct {
 	ClusterID string        `json:"cluster_id"`
 	Joined    bool          `json:"joined"` // it came in by a token, and never starts a cluster of its own
 	Members   []conf.Member `json:"members"`
+	LogOf     string        `json:"log_of,omitempty"` // the node id under which a log was begun: an empty one is damage
 }
 
 func (o *Options) tlsDir() string      { return filepath.Join(o.DataDir, "tls") }
@@ -73,7 +75,12 @@ func (c *cluster) identity(ctx context.Context) (*transport.Identity, error) {
 	switch {
 	case err == nil:
 		if c.known.ClusterID == "" {
-			c.known.ClusterID = id.ClusterID
+			c.known.ClusterID, c.unknown = id.ClusterID, true
+		}
+		// The certificate is the truth: it was kept last when this agent was
+		// admitted anew under another id.
+		if succeeds(c.o.NodeID, id.NodeID) {
+			c.o.NodeID = id.NodeID
 		}
 		if id.Role == transport.RoleServer && id.Expired(time.Now()) && id.CA != nil {
 			if id, err = id.Reissue(transport.DefaultTTL, time.Now()); err != nil {
@@ -86,6 +93,9 @@ func (c *cluster) identity(ctx context.Context) (*transport.Identity, error) {
 		return id, id.Expect(c.known.ClusterID, c.o.NodeID)
 	case conf.CodeOf(err) != conf.CodeNotFound:
 		return nil, err
+	case c.known.LogOf != "" && !c.alone():
+		return nil, conf.Errorf(conf.CodeCorrupt, "the identity of this agent in %s is gone, and its cluster has other members", c.o.tlsDir()).
+			WithHint("put the directory back; or join anew: an empty data directory, --join and a new token, and holdfast cluster remove %s on a member", c.o.NodeID)
 	case c.o.Join != "":
 		return c.join(ctx)
 	}
@@ -93,11 +103,12 @@ func (c *cluster) identity(ctx context.Context) (*transport.Identity, error) {
 	if id, err = transport.Bootstrap(clusterID, c.o.NodeID, transport.DefaultTTL, time.Now()); err != nil {
 		return nil, err
 	}
-	if err := id.Save(c.o.tlsDir()); err != nil {
+	// The file first: an identity without it stands for a member that lost it.
+	c.known = clusterFile{ClusterID: clusterID}
+	if err := c.writeFile(); err != nil {
 		return nil, err
 	}
-	c.known.ClusterID = clusterID
-	return id, c.writeFile()
+	return id, id.Save(c.o.tlsDir())
 }
 
 func (c *cluster) readFile() error {
@@ -131,10 +142,10 @@ func (c *cluster) learn(members []conf.Member) {
 		same = same && m == c.known.Members[i]
 	}
 	c.gone = gone
-	if same {
+	if same && !c.unknown {
 		return
 	}
-	c.known.Members = members
+	c.known.Members, c.unknown = members, false
 	if err := c.writeFile(); err != nil {
 		c.log.Warn("cluster.json was not written", "err", err)
 	}
@@ -145,15 +156,46 @@ func (c *cluster) learn(members []conf.Member) {
 func (c *cluster) alone() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.known.Joined {
+	if c.known.Joined || c.unknown {
 		return false
 	}
 	for _, m := range c.known.Members {
-		if m.NodeID != c.o.NodeID && m.RemovedAt == "" {
+		if m.NodeID != c.self() && m.RemovedAt == "" {
 			return false
 		}
 	}
 	return true
+}
+
+// self is the id of this agent. It changes when the agent had to be admitted anew.
+func (c *cluster) self() string {
+	if c.port == nil {
+		return c.o.NodeID
+	}
+	return c.port.Identity().NodeID
+}
+
+// begun says whether this node ever had entries in its log.
+func (c *cluster) begun() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.known.LogOf == c.self()
+}
+
+// begin notes that this node has a log from now on (or, with "", has none).
+func (c *cluster) begin(node string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known.LogOf == node {
+		return nil
+	}
+	was := c.known.LogOf
+	c.known.LogOf = node
+	if err := c.writeFile(); err != nil {
+		c.known.LogOf = was
+		return err
+	}
+	return nil
 }
 
 // joined says whether this agent came in by a token: its keys are the cluster's.
@@ -240,7 +282,7 @@ func (c *cluster) leader() (node string, ok bool) {
 		return "", false
 	}
 	node, _ = ss.member.Leader()
-	return node, node != "" && node != c.o.NodeID
+	return node, node != "" && node != c.self()
 }
 
 // leading says whether this agent takes changes: it leads, and has applied all

@@ -80,6 +80,10 @@ func TestAgentsFormACluster(t *testing.T) {
 	if string(n2.sup.keys.Private) != string(n1.sup.keys.Private) {
 		t.Fatal("a server did not get the signing key")
 	}
+	// A server lets others in when the first one is gone: it has the CA.
+	if n2.cluster.port.Identity().CA == nil || side.cluster.port.Identity().CA != nil {
+		t.Fatal("the CA key is where it does not belong, or is not where it does")
+	}
 	// A token that is used up lets nobody else in, in words that say no more.
 	_, err := New(t.Context(), joining(t, n1, "n9", used.Token), n1.log)
 	if conf.CodeOf(err) != conf.CodeDenied || !strings.Contains(err.Error(), "the join token was refused") {

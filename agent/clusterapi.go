@@ -88,7 +88,7 @@ func (c *cluster) Status(ctx context.Context) (conf.ClusterStatus, error) {
 func (c *cluster) node(ctx context.Context, m conf.Member) (conf.NodeStatus, nodeReport) {
 	n := conf.NodeStatus{NodeID: m.NodeID, Role: m.Role, Service: m.Service, Addr: m.Addr, Version: m.Version}
 	var r nodeReport
-	if m.NodeID == c.o.NodeID {
+	if m.NodeID == c.self() {
 		r = c.report()
 	} else {
 		ctx, cancel := context.WithTimeout(ctx, statusTimeout)
@@ -160,7 +160,7 @@ func (c *cluster) Change(ctx context.Context, who conf.Principal, change, node s
 		}
 		err = ss.member.Promote(ctx, node)
 	case conf.ChangeDemote:
-		if node == c.o.NodeID {
+		if node == c.self() {
 			return conf.Errorf(conf.CodeConflict, "%s leads", node).WithHint("give the leadership away first: holdfast cluster transfer")
 		}
 		err = ss.member.Demote(ctx, node)
@@ -194,7 +194,7 @@ func (c *cluster) leave(ctx context.Context, who conf.Principal) error {
 		if err != nil {
 			return err
 		}
-		if leader != c.o.NodeID {
+		if leader != c.self() {
 			return c.call(ctx, leader, "/leave", struct{}{}, nil)
 		}
 	}

@@ -34,7 +34,7 @@ func (c *cluster) Forward(ctx context.Context, r *http.Request, body []byte) (st
 	if err != nil {
 		return 0, nil, nil, false, err
 	}
-	if leader == c.o.NodeID {
+	if leader == c.self() {
 		return 0, nil, nil, false, nil
 	}
 	req, err := http.NewRequestWithContext(ctx, r.Method, "https://leader"+r.URL.RequestURI(), bytes.NewReader(body))
@@ -94,7 +94,7 @@ func (c *cluster) awaitLeader(ctx context.Context) (string, error) {
 	defer tick.Stop()
 	for {
 		if c.leading() {
-			return c.o.NodeID, nil
+			return c.self(), nil
 		}
 		if leader, ok := c.leader(); ok {
 			return leader, nil

@@ -129,7 +129,7 @@ func (l letIn) Join(ctx context.Context, r transport.JoinRequest) (transport.Joi
 	if err != nil {
 		return transport.JoinGrant{}, err
 	}
-	if leader != l.c.o.NodeID {
+	if leader != l.c.self() {
 		var g transport.JoinGrant
 		err := l.c.call(ctx, leader, "/join", r, &g)
 		return g, joinError(err)
@@ -227,6 +227,12 @@ func (c *cluster) grant(ss *session, r transport.JoinRequest, role transport.Rol
 		return transport.JoinGrant{}, err
 	}
 	g := transport.JoinGrant{Certificate: cert.Raw, ClusterID: id.ClusterID, Epoch: ss.store.Epoch(), Keys: material}
+	if role == transport.RoleServer {
+		// Any server lets others in, also when the first one is gone for ever.
+		if g.CAKey, err = id.CA.KeyPEM(); err != nil {
+			return transport.JoinGrant{}, err
+		}
+	}
 	for _, ca := range id.CAs {
 		g.CAs = append(g.CAs, ca.Raw)
 	}

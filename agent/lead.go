@@ -123,6 +123,12 @@ func (ss *session) announce(ctx context.Context) {
 	}
 	c.learn(members)
 	id := c.port.Identity()
+	if last, _ := ss.member.Indexes(); last > 0 {
+		if err := c.begin(id.NodeID); err != nil {
+			ss.s.log.Warn("cluster.json was not written", "err", err)
+		}
+	}
+	ss.retire(ctx, members)
 	self := command.Member{NodeID: id.NodeID, Role: string(id.Role), Service: ss.s.o.ServiceName, Addr: c.port.Addr(), Version: ss.s.o.Version}
 	for _, m := range members {
 		if m.NodeID == self.NodeID && m.RemovedAt == "" && m.Addr == self.Addr && m.Version == self.Version && m.Service == self.Service {
@@ -143,7 +149,7 @@ func (ss *session) announce(ctx context.Context) {
 
 // enroll records a member, and its address for Raft. Only the leader can.
 func (ss *session) enroll(ctx context.Context, m command.Member) error {
-	if m.NodeID != ss.s.o.NodeID {
+	if m.NodeID != ss.s.cluster.self() {
 		if err := ss.member.AddNonvoter(ctx, m.NodeID, m.Addr); err != nil {
 			return err
 		}
@@ -184,11 +190,17 @@ func (ss *session) catchUp(ctx context.Context) error {
 		case <-tick.C:
 		case <-patience.C:
 			if ss.store.Epoch() != "" {
-				ss.s.log.Warn("no leader answers: going on with what this replica has")
-				return nil
+				err := ss.checkNewest(ctx)
+				if err == nil {
+					ss.s.log.Warn("no leader answers: going on with what this replica has")
+					return nil
+				}
+				ss.s.log.Warn("no leader answers, and this replica is older than what was served already: waiting for a leader", "err", err)
 			}
 			ss.s.setUnlessBlocked(conf.DatabaseHealthy, conf.ModeReadOnly, "waiting for a leader", nil)
 		case err := <-ss.member.Fault():
+			return err
+		case err := <-ss.lost:
 			return err
 		case <-ctx.Done():
 			return ctx.Err()
@@ -198,7 +210,7 @@ func (ss *session) catchUp(ctx context.Context) error {
 
 func (ss *session) leaderOf() (string, bool) {
 	node, _ := ss.member.Leader()
-	return node, node != "" && node != ss.s.o.NodeID
+	return node, node != "" && node != ss.s.cluster.self()
 }
 
 // keepJoinTokens writes a reusable token of each role to a file that only this

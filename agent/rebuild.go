@@ -42,7 +42,7 @@ type RebuildInfo struct {
 	ConfigEpoch string   `json:"config_epoch"`
 	OldEpoch    string   `json:"old_epoch"`
 	RebuiltAt   string   `json:"rebuilt_at"`
-	Source      string   `json:"source"` // memory, lkg, defaults
+	Source      string   `json:"source"` // memory, lkg, defaults, cluster
 	Reason      string   `json:"reason"`
 	Services    []string `json:"services"`
 	Dropped     []string `json:"dropped"` // services whose values were refused: they are at their defaults
@@ -159,6 +159,9 @@ func (s *supervisor) Rebuild(ctx context.Context, token string) error {
 	want := s.keys.RebuildToken
 	if want == "" || subtle.ConstantTimeCompare([]byte(token), []byte(want)) != 1 {
 		return conf.Errorf(conf.CodeDenied, "wrong rebuild token").WithHint("send the value of REBUILD_TOKEN in the .env file of this agent")
+	}
+	if !s.cluster.alone() {
+		return oneOfSeveral()
 	}
 	p := newPlan("by hand")
 	select {

@@ -63,6 +63,21 @@ func (c *cluster) routes(api http.Handler) {
 			return c.remove(ctx, ss, "leave:"+p.NodeID, p.NodeID)
 		}))
 	})
+	c.mux.HandleFunc("POST /rejoin", func(w http.ResponseWriter, r *http.Request) {
+		var req rejoinRequest
+		var g rejoinGrant
+		err := c.leaderOnly(w, r, &req, func(ctx context.Context, ss *session, p transport.Peer) (err error) {
+			g, err = c.readmit(ctx, ss, p, req)
+			return err
+		})
+		answer(w, g, err)
+	})
+	c.mux.HandleFunc("POST /retire", func(w http.ResponseWriter, r *http.Request) {
+		var req retireRequest
+		answer(w, struct{}{}, c.leaderOnly(w, r, &req, func(ctx context.Context, ss *session, p transport.Peer) error {
+			return ss.dismiss(ctx, p.NodeID, req.NodeID)
+		}))
+	})
 	c.mux.HandleFunc("POST /join", func(w http.ResponseWriter, r *http.Request) {
 		var req transport.JoinRequest
 		var g transport.JoinGrant
@@ -153,7 +168,7 @@ func (c *cluster) nodeStats(ctx context.Context, id, _ string) (replication.Node
 // remove takes a member out: first of Raft, then its row, which closes the port
 // to its certificate.
 func (c *cluster) remove(ctx context.Context, ss *session, by, node string) error {
-	if node == c.o.NodeID {
+	if node == c.self() {
 		if err := ss.member.Transfer(ctx, ""); err != nil {
 			return conf.Errorf(conf.CodeConflict, "the leader cannot leave before another voter leads: %w", err).
 				WithHint("wait until another server is a voter: holdfast cluster status")

@@ -31,6 +31,7 @@ type session struct {
 	once   sync.Once  // close
 
 	mu      sync.Mutex
+	opened  bool           // the member runs
 	live    bool           // the view follows the log
 	pending []*conf.Record // applied while the view was being filled
 	index   uint64
@@ -59,8 +60,12 @@ func nonEmpty(dir string) bool {
 // whether the replica was up, and the fault that ended it or ctx's error.
 // A non-nil plan makes it a rebuild: the old files are set aside first.
 func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool, err error) {
-	if plan == nil {
+	member := !s.cluster.alone()
+	if plan == nil && !member {
 		plan = s.unfinished()
+	}
+	if plan != nil && member {
+		return false, oneOfSeveral()
 	}
 	if plan != nil {
 		if err := s.begin(ctx, plan); err != nil {
@@ -72,7 +77,10 @@ func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool,
 		}
 	}
 	t := s.traces()
-	if plan == nil && !t.db && !t.raft && t.other {
+	if member && !t.raft && s.cluster.begun() {
+		return false, conf.Errorf(conf.CodeCorrupt, "the log of this agent is gone")
+	}
+	if plan == nil && !member && !t.db && !t.raft && t.other {
 		return false, conf.Errorf(conf.CodeCorrupt, "the database and the log are gone, but other files of this agent are there").
 			WithHint("put config.db or raft/ back, or rebuild: start with ALLOW_AUTO_REBUILD=1, or POST /api/config/rebuild with REBUILD_TOKEN; to begin anew use an empty directory")
 	}
@@ -103,6 +111,9 @@ func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool,
 		if s.cluster.alone() {
 			ss.keepJoinTokens(ctx)
 		}
+	}
+	if s.healed != nil {
+		s.keepHealed(ss)
 	}
 	s.writeEpochFile(ss)
 	if !s.lkg.Status().Valid {
@@ -143,8 +154,9 @@ func (ss *session) open(ctx context.Context, t traces) error {
 	if err != nil {
 		return err
 	}
+	ss.s.cluster.recognise(ctx, ss.store)
 	err = ss.openMember(ctx)
-	if conf.CodeOf(err) == conf.CodeCorrupt && t.db {
+	if conf.CodeOf(err) == conf.CodeCorrupt && t.db && ss.s.cluster.alone() {
 		if index, _ := ss.store.Applied(); index > 0 {
 			ss.s.log.Error("the Raft log is damaged: making it anew from the database", "err", err)
 			if err := ss.s.setAside(err.Error(), ss.s.o.raftDir()); err != nil {
@@ -179,15 +191,22 @@ func (ss *session) openStore(ctx context.Context) error {
 }
 
 func (ss *session) openMember(ctx context.Context) error {
+	var seen uint64
+	if snap := ss.s.view.Load(); snap.Epoch != "" && (snap.Epoch == ss.store.Epoch() || ss.store.Epoch() == "") && ss.s.cluster.begun() {
+		seen = snap.Index
+	}
 	m, err := replication.Open(ctx, replication.Options{
-		Dir: ss.s.o.raftDir(), NodeID: ss.s.o.NodeID, Logger: ss.s.log, Join: !ss.s.cluster.alone(),
+		Dir: ss.s.o.raftDir(), NodeID: ss.s.cluster.self(), Logger: ss.s.log, Join: !ss.s.cluster.alone(),
+		Begun: ss.s.cluster.begun(), Seen: seen,
 		Machine: ss.store, OnApplied: ss.applied, OnRestored: ss.restored, OnBlocked: ss.blocked,
 		Transport: replication.NewTransport(ss.s.cluster.port.RaftLayer(), ss.s.log),
 	})
 	if err != nil {
 		return err
 	}
-	ss.member = m
+	ss.mu.Lock()
+	ss.member, ss.opened = m, true
+	ss.mu.Unlock()
 	return nil
 }
 
@@ -195,10 +214,6 @@ func (ss *session) openMember(ctx context.Context) error {
 // there is none.
 func (ss *session) lead(ctx context.Context, plan *rebuildPlan, t traces) error {
 	if !ss.s.cluster.alone() {
-		if plan != nil {
-			return conf.Errorf(conf.CodeUnsupported, "this agent is one of several: its replica comes from the others").
-				WithHint("holdfast cluster status says who leads")
-		}
 		return ss.catchUp(ctx)
 	}
 	for !ss.leads() {
@@ -222,7 +237,7 @@ func (ss *session) lead(ctx context.Context, plan *rebuildPlan, t traces) error 
 	if plan != nil {
 		reason = plan.reason
 	}
-	g := &command.Genesis{Epoch: uuid.NewString(), At: conf.FormatTime(time.Now()), NodeID: ss.s.o.NodeID, Reason: reason}
+	g := &command.Genesis{Epoch: uuid.NewString(), At: conf.FormatTime(time.Now()), NodeID: ss.s.cluster.self(), Reason: reason}
 	res, err := ss.member.Propose(ctx, g)
 	if err == nil && res.Err != nil {
 		err = res.Err
@@ -306,10 +321,16 @@ func (ss *session) applied(index uint64, recs []*conf.Record) {
 // store. The session starts over: the way in is the same as after a restart.
 func (ss *session) restored() {
 	ss.mu.Lock()
-	live := ss.live
+	live, sent := ss.live, ss.opened
 	ss.pending = nil
 	ss.mu.Unlock()
-	if live {
+	if !sent { // it was this agent's own
+		return
+	}
+	switch index, _ := ss.store.Applied(); {
+	case ss.s.installs.loops(index, time.Now()):
+		ss.fail(&mustRejoin{conf.Errorf(conf.CodeCorrupt, "the snapshot of index %d was installed %d times within %s, and the log never went on from it", index, sameSnapshot, sameSnapshotIn)})
+	case live:
 		ss.fail(errRestart)
 	}
 }

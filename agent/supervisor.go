@@ -47,6 +47,8 @@ type supervisor struct {
 	rebuilds chan *rebuildPlan // asked for by hand; received by the running session or between two
 	rebuilt  time.Time         // the last automatic rebuild; supervisor goroutine only
 	repaired string            // what the next normal status tells; supervisor goroutine only
+	healed   *RebuildInfo      // what the next live session writes to rebuild.info; supervisor goroutine only
+	installs installs          // of snapshots, by the log's goroutine of one session after the other
 	epoch    conf.EpochFile    // as last written; supervisor goroutine only
 
 	editor     *edit.Editor // for callers: refuses while the agent is not in normal mode
@@ -74,6 +76,10 @@ func (s *supervisor) run(ctx context.Context) {
 			continue
 		}
 		if errors.Is(err, errRestart) {
+			continue
+		}
+		if s.mustHeal(err, live) {
+			s.heal(ctx, err)
 			continue
 		}
 		plan = s.between(ctx, err, live)

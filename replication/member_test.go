@@ -189,7 +189,7 @@ func TestJoinWithData(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := tryStart(t, dir, func(o *Options) { o.Join = true })
-	wantCode(t, err, conf.CodeInvalid)
+	wantCode(t, err, conf.CodeCorrupt)
 }
 
 func TestFilesArePrivate(t *testing.T) {
@@ -317,4 +317,26 @@ func TestThreeNodes(t *testing.T) {
 	nodes[0] = start(t, dirs[0], options(0))
 	wantVersion(t, nodes[0], "router", 40)
 	eventually(t, "all three are the same again", same)
+}
+
+// One of several never starts from an empty log that was not empty before, nor
+// from one that ends below what it has served.
+func TestMemberWithLessThanItPromised(t *testing.T) {
+	for name, change := range map[string]func(*Options){
+		"begun": func(o *Options) { o.Begun = true },
+		"seen":  func(o *Options) { o.Seen = 1 },
+	} {
+		_, err := tryStart(t, t.TempDir(), func(o *Options) { o.Join = true; change(o) })
+		if conf.CodeOf(err) != conf.CodeCorrupt {
+			t.Errorf("%s: an empty log: %v", name, err)
+		}
+	}
+	dir := t.TempDir()
+	n := fresh(t, dir, nil)
+	n.write(t, "router", 1, 3)
+	last, _ := n.Indexes()
+	n.close(t)
+	_, err := tryStart(t, dir, func(o *Options) { o.Join, o.Begun, o.Seen = true, true, last+1 })
+	wantCode(t, err, conf.CodeCorrupt)
+	start(t, dir, func(o *Options) { o.Join, o.Begun, o.Seen = true, true, last }).close(t)
 }

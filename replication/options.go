@@ -42,6 +42,12 @@ type Options struct {
 	// it, instead of starting a group of one when it has no state.
 	Join bool
 
+	// Begun says that this node had a log before, and Seen is the highest index
+	// that it has served. With Join a log without entries, or one that ends below,
+	// has lost what the node has promised to others: it is damaged.
+	Begun bool
+	Seen  uint64
+
 	OnApplied  func(index uint64, recs []*conf.Record) // a batch is durable in the machine
 	OnRestored func()                                  // a snapshot replaced the machine's state
 	OnBlocked  func(err error)                         // the machine is locked and retried; nil: not any more

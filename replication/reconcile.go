@@ -122,7 +122,7 @@ func (h *history) readLog() (err error) {
 			if h.badErr == nil {
 				h.badErr = err
 			}
-			if l.Type == raft.LogConfiguration || l.Index != i {
+			if l.Type == raft.LogConfiguration || l.Index != i || (h.opts.Join && l.Type != raft.LogCommand) {
 				return err // who is in the group may stand in it
 			}
 			continue
@@ -207,9 +207,10 @@ func (h *history) start(ctx context.Context) error {
 		Suffrage: raft.Voter, ID: raft.ServerID(h.opts.NodeID), Address: raft.ServerAddress(h.opts.Advertise),
 	}}}
 	switch {
+	case h.opts.Join && (h.opts.Begun || h.opts.Seen > 0):
+		return corrupt("this node had a log, and it is empty now")
 	case h.opts.Join && h.applied > 0:
-		return conf.Errorf(conf.CodeInvalid, "this node has data of its own and cannot join a cluster").
-			WithHint("join with an empty data directory")
+		return corrupt("this node is one of several and has data, but no log that belongs to it")
 	case h.opts.Join:
 		return nil
 	case h.applied > 0:
@@ -273,6 +274,9 @@ func (h *history) checkTerms() error {
 	highest := max(h.lastTerm, h.appliedTerm)
 	if h.snap != nil {
 		highest = max(highest, h.snap.Term)
+	}
+	if end := max(h.last, h.base()); h.opts.Join && end < h.opts.Seen {
+		return corrupt("the log ends at %d, but this node has served index %d: the end of the log is lost", end, h.opts.Seen)
 	}
 	if h.term < highest {
 		return corrupt("the log's file says term %d, but term %d has been", h.term, highest)

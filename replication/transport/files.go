@@ -90,6 +90,11 @@ func (id *Identity) loadCA(dir string) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
+	return id.WithCAKey(data)
+}
+
+// WithCAKey is id with the key of one of its CAs, in PEM form.
+func (id *Identity) WithCAKey(data []byte) (*Identity, error) {
 	keys, err := decodeKeys(data)
 	if err != nil {
 		return nil, err
@@ -105,7 +110,7 @@ func (id *Identity) loadCA(dir string) (*Identity, error) {
 			}
 		}
 	}
-	return nil, conf.Errorf(conf.CodeCorrupt, "%s is of none of the CAs in %s", fileCAKey, fileCA)
+	return nil, conf.Errorf(conf.CodeCorrupt, "the CA key is of none of the CAs that this agent knows")
 }
 
 // NodeKey is the private key to join with: the one that is kept in dir, else a new

@@ -93,7 +93,8 @@ type JoinGrant struct {
 	ClusterID   string   `json:"cluster_id"`
 	Epoch       string   `json:"epoch"`
 	Members     []Member `json:"members"`
-	Keys        []byte   `json:"keys,omitempty"` // key material, opaque here
+	Keys        []byte   `json:"keys,omitempty"`   // key material, opaque here
+	CAKey       []byte   `json:"ca_key,omitempty"` // PEM; for a server, which lets others in when this one is gone
 }
 
 // Member is where a member is reached.

@@ -189,6 +189,11 @@ func checkGrant(g JoinGrant, p pin, o JoinOptions) (*Grant, error) {
 	if err := goodNow(id, o.Now()); err != nil {
 		return nil, err
 	}
+	if len(g.CAKey) > 0 {
+		if id, err = id.WithCAKey(g.CAKey); err != nil {
+			return nil, err
+		}
+	}
 	return &Grant{JoinGrant: g, Identity: id}, nil
 }
 

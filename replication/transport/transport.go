@@ -171,6 +171,28 @@ func (t *Transport) SetIdentity(id *Identity) error {
 	return nil
 }
 
+// Rename makes this agent another node of the same cluster, as it has to after it
+// lost what the old one had promised. All connections are closed: their other ends
+// know it by the old name.
+func (t *Transport) Rename(id *Identity) error {
+	was := t.Identity()
+	if id.ClusterID != was.ClusterID || id.Role != was.Role {
+		return conf.Errorf(conf.CodeInvalid, "an identity of a %s of cluster %s cannot replace that of a %s of cluster %s",
+			id.Role, id.ClusterID, was.Role, was.ClusterID)
+	}
+	tr, err := newTrust(id)
+	if err != nil {
+		return err
+	}
+	t.trust.Store(tr)
+	t.byNode.CloseIdleConnections()
+	t.byAddr.CloseIdleConnections()
+	for _, c := range t.list(func(c *Conn) bool { return c.leaf != nil }) {
+		c.abort()
+	}
+	return nil
+}
+
 // Recheck closes connections whose member is no longer allowed, or whose
 // certificate has ended. Call it when the membership changes.
 func (t *Transport) Recheck() { t.recheck(nil) }
