@@ -187,7 +187,7 @@ func (a *Agent) servers(set keys.Set, token string) error {
 	}
 	a.cluster.routes(inner)
 	ao.Forward, ao.Consistent = a.cluster, a.cluster.Consistent
-	ao.Self = func() string { return a.o.NodeID }
+	ao.Self = a.cluster.self
 	ao.Age = func() (string, time.Duration) { return a.sup.view.Load().Source, a.sup.age() }
 	ao.Relay = a.cluster.port.Identity().Role == transport.RoleSidecar
 	h, err := admin.New(ao)
