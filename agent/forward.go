@@ -18,6 +18,9 @@ import (
 // maxAnswer bounds what another member may answer.
 const maxAnswer = 64 << 20
 
+// forwardTimeout is how long a leader may take to answer.
+const forwardTimeout = 10 * time.Second
+
 // forwarded are the headers of a request that reach the leader: the caller's own
 // credential, and what the request means. Nothing says who forwarded it; the
 // certificate does.
@@ -37,6 +40,8 @@ func (c *cluster) Forward(ctx context.Context, r *http.Request, body []byte) (st
 	if leader == c.self() {
 		return 0, nil, nil, false, nil
 	}
+	ctx, cancel := c.whileLeads(ctx, leader)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, r.Method, "https://leader"+r.URL.RequestURI(), bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, nil, false, err
@@ -109,6 +114,35 @@ func (c *cluster) awaitLeader(ctx context.Context) (string, error) {
 				WithHint("reads go on; try again in a moment, or see: holdfast cluster status")
 		}
 	}
+}
+
+// whileLeads is ctx until it is plain that leader will not answer any more: this
+// agent follows another one, or none for a second. A leader that is cut off or
+// stopped breaks no connection, and a caller must not wait for it.
+func (c *cluster) whileLeads(ctx context.Context, leader string) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
+	go func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for none := 0; none < 10; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			now, _ := c.leader()
+			switch now {
+			case leader:
+				none = 0
+			case "":
+				none++
+			default:
+				none = 10
+			}
+		}
+		cancel()
+	}()
+	return ctx, cancel
 }
 
 // lost maps the failure of a forwarded request: what never left is no_quorum,
