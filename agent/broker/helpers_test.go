@@ -10,9 +10,6 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -411,84 +408,6 @@ func (l *lines) String() string {
 
 func (l *lines) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
-
-// need finds a program; without it the test is skipped for a person, and fails in CI.
-func need(t testing.TB, name, pkg string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		path = filepath.Join("/usr/sbin", name)
-		if _, err := os.Stat(path); err != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatalf("%s is missing: install the package %s", name, pkg)
-			}
-			t.Skipf("SKIPPED: %s is missing: install the package %s", name, pkg)
-		}
-	}
-	return path
-}
-
-// mosquitto is a real broker that a test kills and starts again on one port. It
-// keeps nothing on disk: killed, it forgets all that was retained.
-type mosquitto struct {
-	t    testing.TB
-	bin  string
-	conf string
-	port int
-	cmd  *exec.Cmd
-}
-
-func newMosquitto(t testing.TB, more ...string) *mosquitto {
-	t.Helper()
-	bin := need(t, "mosquitto", "mosquitto")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &mosquitto{t: t, bin: bin, port: l.Addr().(*net.TCPAddr).Port, conf: filepath.Join(t.TempDir(), "mosquitto.conf")}
-	_ = l.Close()
-	text := append([]string{
-		"listener " + strconv.Itoa(m.port) + " 127.0.0.1", "persistence false", "max_queued_messages 0", "max_inflight_messages 0",
-		"set_tcp_nodelay true",
-	}, more...)
-	if !slices.ContainsFunc(more, func(l string) bool { return strings.HasPrefix(l, "allow_anonymous") }) {
-		text = append(text, "allow_anonymous true")
-	}
-	if err := os.WriteFile(m.conf, []byte(strings.Join(text, "\n")+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(m.kill)
-	m.start()
-	return m
-}
-
-func (m *mosquitto) addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: m.port} }
-
-func (m *mosquitto) url() string { return "mqtt://" + m.addr().String() }
-
-func (m *mosquitto) start() {
-	m.t.Helper()
-	m.cmd = exec.Command(m.bin, "-c", m.conf)
-	if err := m.cmd.Start(); err != nil {
-		m.t.Fatal(err)
-	}
-	await(m.t, "mosquitto listens", func() bool {
-		c, err := net.Dial("tcp", m.addr().String())
-		if err == nil {
-			_ = c.Close()
-		}
-		return err == nil
-	})
-}
-
-// kill is SIGKILL: no DISCONNECT, no last word.
-func (m *mosquitto) kill() {
-	if m.cmd != nil {
-		_ = m.cmd.Process.Kill()
-		_ = m.cmd.Wait()
-		m.cmd = nil
-	}
 }
 
 // retained reads what addr retains below a filter, until it is want messages.
