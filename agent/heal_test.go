@@ -15,12 +15,17 @@ import (
 )
 
 // three starts three servers that all vote, and answers them with their options.
-func three(t *testing.T) (r [3]*running, o [3]Options) {
+func three(t *testing.T, env ...string) (r [3]*running, o [3]Options) {
 	t.Helper()
-	o[0] = options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})
+	all := map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)}
+	for i := 0; i < len(env); i += 2 {
+		all[env[i]] = env[i+1]
+	}
+	o[0] = options(t, all)
 	r[0] = start(t, o[0]).ready()
 	for i := 1; i < 3; i++ {
 		o[i] = joining(t, r[0], "n"+strconv.Itoa(i+1), r[0].joinToken(conf.MemberServer).Token)
+		o[i].DigestEvery = o[0].DigestEvery
 		r[i] = start(t, o[i]).ready()
 	}
 	r[0].await("three voters", func() bool { return r[0].status().Voters == 3 })

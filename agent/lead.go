@@ -31,7 +31,7 @@ func (ss *session) reconcile(ctx context.Context) {
 		case ss.ledTerm.Load() != ss.member.Term():
 			d.end()
 			if ss.take(ctx) {
-				d.begin(ctx, func(ctx context.Context) { ss.member.Autopilot(ctx, ss.autopilot()) })
+				d.begin(ctx, func(ctx context.Context) { ss.member.Autopilot(ctx, ss.autopilot()) }, ss.compareOften)
 			}
 		}
 		ss.announce(ctx)
@@ -54,9 +54,11 @@ type duties struct {
 	done sync.WaitGroup
 }
 
-func (d *duties) begin(ctx context.Context, run func(context.Context)) {
+func (d *duties) begin(ctx context.Context, run ...func(context.Context)) {
 	ctx, d.stop = context.WithCancel(ctx)
-	d.done.Go(func() { run(ctx) })
+	for _, f := range run {
+		d.done.Go(func() { f(ctx) })
+	}
 }
 
 func (d *duties) end() {

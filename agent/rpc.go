@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication"
@@ -62,6 +63,18 @@ func (c *cluster) routes(api http.Handler) {
 		answer(w, none, c.leaderOnly(w, r, &none, func(ctx context.Context, ss *session, p transport.Peer) error {
 			return c.remove(ctx, ss, "leave:"+p.NodeID, p.NodeID)
 		}))
+	})
+	c.mux.HandleFunc("GET /digest", func(w http.ResponseWriter, r *http.Request) {
+		index, err := strconv.ParseUint(r.URL.Query().Get("index"), 10, 64)
+		if err != nil {
+			answer(w, nil, conf.Errorf(conf.CodeMalformed, "which index?"))
+			return
+		}
+		var d digestReport
+		if ss := c.s.cur.Load(); ss != nil {
+			d.Digest, d.Known = ss.store.DigestAt(index)
+		}
+		answer(w, d, nil)
 	})
 	c.mux.HandleFunc("POST /rejoin", func(w http.ResponseWriter, r *http.Request) {
 		var req rejoinRequest

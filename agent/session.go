@@ -27,8 +27,9 @@ type session struct {
 	s      *supervisor
 	store  *store.Store
 	member *replication.Member
-	lost   chan error // what the session itself finds wrong, capacity 1
-	once   sync.Once  // close
+	differ chan uint64 // the index of a digest that differs, capacity 1
+	lost   chan error  // what the session itself finds wrong, capacity 1
+	once   sync.Once   // close
 
 	mu      sync.Mutex
 	opened  bool           // the member runs
@@ -84,7 +85,7 @@ func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool,
 		return false, conf.Errorf(conf.CodeCorrupt, "the database and the log are gone, but other files of this agent are there").
 			WithHint("put config.db or raft/ back, or rebuild: start with ALLOW_AUTO_REBUILD=1, or POST /api/config/rebuild with REBUILD_TOKEN; to begin anew use an empty directory")
 	}
-	ss := &session{s: s, lost: make(chan error, 1)}
+	ss := &session{s: s, lost: make(chan error, 1), differ: make(chan uint64, 1)}
 	defer ss.close()
 	if err := ss.open(ctx, t); err != nil {
 		return false, err
@@ -92,6 +93,7 @@ func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool,
 	rctx, stop := context.WithCancel(ctx)
 	var leading sync.WaitGroup
 	leading.Go(func() { ss.reconcile(rctx) })
+	leading.Go(func() { ss.judge(rctx) })
 	defer leading.Wait() // before close: it uses the member and the store
 	defer stop()
 	if err := ss.lead(ctx, plan, t); err != nil {
@@ -198,7 +200,7 @@ func (ss *session) openMember(ctx context.Context) error {
 	m, err := replication.Open(ctx, replication.Options{
 		Dir: ss.s.o.raftDir(), NodeID: ss.s.cluster.self(), Logger: ss.s.log, Join: !ss.s.cluster.alone(),
 		Begun: ss.s.cluster.begun(), Seen: seen,
-		Machine: ss.store, OnApplied: ss.applied, OnRestored: ss.restored, OnBlocked: ss.blocked,
+		Machine: ss.store, OnApplied: ss.applied, OnDigest: ss.compare, OnRestored: ss.restored, OnBlocked: ss.blocked,
 		Transport: replication.NewTransport(ss.s.cluster.port.RaftLayer(), ss.s.log),
 	})
 	if err != nil {

@@ -50,6 +50,7 @@ type Options struct {
 	LogFormat        string
 	AllowAutoRebuild bool
 	VerifyEvery      time.Duration // how often the database is checked while it runs; 0 = only at start
+	DigestEvery      time.Duration // how often the members compare their states; 0 = never
 
 	// Env reads the environment of the process; nil means os.LookupEnv.
 	Env func(string) (string, bool)
@@ -62,7 +63,7 @@ type Options struct {
 func Defaults() Options {
 	return Options{
 		DataDir: "holdfast-data", LocalAddr: "127.0.0.1:2770", ManagerHost: "127.0.0.1", ManagerPort: "8081",
-		ClusterAddr: ":2771", MQTTAddr: "127.0.0.1:1883", LogLevel: "INFO", LogFormat: "text", VerifyEvery: 10 * time.Minute,
+		ClusterAddr: ":2771", MQTTAddr: "127.0.0.1:1883", LogLevel: "INFO", LogFormat: "text", VerifyEvery: 10 * time.Minute, DigestEvery: time.Minute,
 		Voters: 3, DeadAfter: 72 * time.Hour,
 	}
 }
@@ -151,6 +152,7 @@ func Settings(o *Options) []Setting {
 			},
 		},
 		duration("Recovery", "verify-every", "CONFIG_VERIFY_EVERY", "how often the whole database is checked while the agent runs; 0 = only at start", &o.VerifyEvery),
+		duration("Recovery", "digest-every", "CONFIG_DIGEST_EVERY", "how often the members compare their states through the log; 0 = never", &o.DigestEvery),
 		text("Logging", "log-level", "CONFIG_MANAGER_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", &o.LogLevel),
 		text("Logging", "log-format", "CONFIG_LOG_FORMAT", "text or json", &o.LogFormat),
 	}

@@ -26,6 +26,7 @@ type fsm struct {
 	ctx        context.Context // of the Member: ends calls into the machine when Stop runs out of time
 	stop       chan struct{}   // closed when the Member stops: ends the wait for a locked machine
 	onApplied  func(uint64, []*conf.Record)
+	onDigest   func(*command.Digest)
 	onRestored func()
 	onBlocked  func(error)
 
@@ -85,6 +86,11 @@ func (f *fsm) apply(logs []*raft.Log, out []any) error {
 			out[places[i]] = r
 		}
 		f.onApplied(entries[len(entries)-1].Index, recs)
+		for _, e := range entries {
+			if d, ok := e.Command.(*command.Digest); ok {
+				f.onDigest(d)
+			}
+		}
 	}
 	f.seen = logs[len(logs)-1].Index
 	return nil

@@ -76,7 +76,7 @@ func run(o *Options, logs *checkedStore, snaps *snapshotStore, trans slowHeartbe
 		lead: make(chan bool, 1), watched: make(chan struct{}),
 		fsm: &fsm{
 			machine: o.Machine, fault: fault, log: o.Logger, ctx: ctx, stop: make(chan struct{}),
-			onApplied: o.OnApplied, onRestored: o.OnRestored, onBlocked: o.OnBlocked,
+			onApplied: o.OnApplied, onDigest: o.OnDigest, onRestored: o.OnRestored, onBlocked: o.OnBlocked,
 		},
 	}
 	halting := &haltingStore{logs, fault}

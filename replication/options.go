@@ -49,6 +49,7 @@ type Options struct {
 	Seen  uint64
 
 	OnApplied  func(index uint64, recs []*conf.Record) // a batch is durable in the machine
+	OnDigest   func(*command.Digest)                   // one was applied; the log's goroutine waits
 	OnRestored func()                                  // a snapshot replaced the machine's state
 	OnBlocked  func(err error)                         // the machine is locked and retried; nil: not any more
 
@@ -93,6 +94,9 @@ func (o *Options) setDefaults() error {
 	}
 	if o.OnApplied == nil {
 		o.OnApplied = func(uint64, []*conf.Record) {}
+	}
+	if o.OnDigest == nil {
+		o.OnDigest = func(*command.Digest) {}
 	}
 	if o.OnRestored == nil {
 		o.OnRestored = func() {}

@@ -70,6 +70,8 @@ func Decode(data []byte) (Command, error) {
 		c = new(Audit)
 	case KindCluster:
 		c = new(Cluster)
+	case KindDigest:
+		c = new(Digest)
 	default:
 		return nil, unknown("kind %d", data[1])
 	}
@@ -103,6 +105,11 @@ func check(c Command) error {
 		return checkEdit(c)
 	case *Cluster:
 		return checkCluster(c)
+	case *Digest:
+		if err := checkTime("at", c.At); err != nil {
+			return err
+		}
+		return checkHash("digest of the state", c.Digest)
 	default:
 		return conf.Errorf(conf.CodeInternal, "encode a command of type %T", c)
 	}

@@ -16,6 +16,7 @@ const (
 	KindEdit    Kind = 2
 	KindAudit   Kind = 3
 	KindCluster Kind = 4
+	KindDigest  Kind = 5
 )
 
 func (k Kind) String() string {
@@ -28,12 +29,14 @@ func (k Kind) String() string {
 		return "audit"
 	case KindCluster:
 		return "cluster"
+	case KindDigest:
+		return "digest"
 	default:
 		return "unknown"
 	}
 }
 
-// Command is one of *Genesis, *Edit, *Audit and *Cluster.
+// Command is one of *Genesis, *Edit, *Audit, *Cluster and *Digest.
 type Command interface {
 	Kind() Kind
 }
@@ -111,6 +114,17 @@ type Profile struct {
 type Audit struct {
 	Rows []conf.Access `json:"rows"`
 }
+
+// Digest tells what the state was, at its proposer, when the entry with that
+// index was applied. It changes nothing: each node compares it with its own.
+type Digest struct {
+	At     string `json:"at"` // conf.FormatTime's form
+	Index  uint64 `json:"index"`
+	Digest string `json:"digest"` // hex
+}
+
+// Kind is KindDigest.
+func (*Digest) Kind() Kind { return KindDigest }
 
 // Kind is KindGenesis.
 func (*Genesis) Kind() Kind { return KindGenesis }

@@ -59,6 +59,7 @@ func samples() map[string]Command {
 			Audit:         []conf.Access{{UserID: "node-2", Action: "join", Success: true, Timestamp: at}},
 		},
 		"cluster-min": &Cluster{At: at},
+		"digest":      &Digest{At: at, Index: 4711, Digest: hashA},
 	}
 }
 
@@ -128,7 +129,7 @@ func TestDecodeTakesDocumentsAsDeepAsTheEdgeDoes(t *testing.T) {
 }
 
 func TestDecodeUnknownVersion(t *testing.T) {
-	for _, data := range [][]byte{{0, 1, '{', '}'}, {2, 1, '{', '}'}, {255, 2}, {1, 0, '{', '}'}, {1, 5, '{', '}'}, {1, 255}} {
+	for _, data := range [][]byte{{0, 1, '{', '}'}, {2, 1, '{', '}'}, {255, 2}, {1, 0, '{', '}'}, {1, 6, '{', '}'}, {1, 255}} {
 		c, err := Decode(data)
 		if c != nil || !errors.Is(err, ErrUnknownVersion) || conf.CodeOf(err) != conf.CodeUnsupported || conf.HintOf(err) == "" {
 			t.Errorf("Decode(%v) = %v, %v, want ErrUnknownVersion with a hint", data, c, err)

@@ -33,11 +33,11 @@ func (s *Store) Apply(ctx context.Context, entries []Entry) ([]command.Result, [
 		return nil, nil, conf.Errorf(conf.CodeInternal, "apply: the store is closed")
 	}
 	ctx = context.WithoutCancel(ctx) // a batch is short; half of one helps nobody
-	results, recs, st, err := s.applyBatch(ctx, entries)
+	results, recs, st, passed, err := s.applyBatch(ctx, entries)
 	if isIndexDamage(err) {
 		s.log.Warn("the full-text index is damaged, making it again", "err", err)
 		if err = s.repairItems(ctx); err == nil {
-			results, recs, st, err = s.applyBatch(ctx, entries)
+			results, recs, st, passed, err = s.applyBatch(ctx, entries)
 		}
 	}
 	if err != nil {
@@ -48,14 +48,16 @@ func (s *Store) Apply(ctx context.Context, entries []Entry) ([]command.Result, [
 		return nil, nil, err
 	}
 	s.state.Store(st)
+	s.past.keep(passed)
 	return results, recs, nil
 }
 
-func (s *Store) applyBatch(ctx context.Context, entries []Entry) ([]command.Result, []*conf.Record, *state, error) {
+func (s *Store) applyBatch(ctx context.Context, entries []Entry) ([]command.Result, []*conf.Record, *state, []stateAt, error) {
 	old := s.state.Load()
 	tx := &tx{ctx: ctx, s: s, w: s.w, dig: s.dig, st: *old, touched: map[string]bool{}}
 	results := make([]command.Result, len(entries))
 	var recs []*conf.Record
+	passed := []stateAt{{old.index, old.digest}} // after a start or a restore nobody else noted it
 	err := s.w.transact(ctx, func() error {
 		for i, e := range entries {
 			if e.Index <= tx.st.index {
@@ -68,6 +70,7 @@ func (s *Store) applyBatch(ctx context.Context, entries []Entry) ([]command.Resu
 			}
 			results[i] = r
 			tx.st.index, tx.st.term = e.Index, e.Term
+			passed = append(passed, stateAt{e.Index, tx.st.digest})
 		}
 		if tx.schemas {
 			if err := tx.modelHash(); err != nil {
@@ -84,9 +87,9 @@ func (s *Store) applyBatch(ctx context.Context, entries []Entry) ([]command.Resu
 		return s.w.writeMeta(ctx, s.dig, &tx.st, old)
 	})
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, nil, nil, err
 	}
-	return results, recs, &tx.st, nil
+	return results, recs, &tx.st, passed, nil
 }
 
 // tx applies the entries of one batch.
@@ -128,6 +131,7 @@ func (t *tx) entry(e Entry) (command.Result, error) {
 		err = t.audit(c.Rows)
 	case *command.Cluster:
 		err = t.cluster(c)
+	case *command.Digest: // for whoever compares; it changes nothing
 	case *command.Edit:
 		res, touched, err = t.edit(e.Index, c)
 	default:

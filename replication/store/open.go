@@ -42,6 +42,7 @@ type Store struct {
 	w      *writer
 	dig    *digester
 	broken error // corruption met while applying; final
+	past   past
 
 	reads     *sql.DB
 	verifying sync.Mutex

@@ -1,0 +1,78 @@
+package agent
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/command"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store"
+)
+
+// diverge makes the state of a running member another one than the log makes it:
+// an entry that nobody else has takes the place of the next one.
+func diverge(t *testing.T, r *running) {
+	t.Helper()
+	ss := r.sup.cur.Load()
+	index, term := ss.store.Applied()
+	_, _, err := ss.store.Apply(t.Context(), []store.Entry{{Index: index + 1, Term: term, Command: &command.Audit{
+		Rows: []conf.Access{{UserID: "nobody", Action: "write", Timestamp: conf.FormatTime(time.Now())}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestMemberThatDiffersIsRebuilt(t *testing.T) {
+	for _, which := range []string{"follower", "leader"} {
+		t.Run(which, func(t *testing.T) {
+			r, _ := three(t, "CONFIG_DIGEST_EVERY", "200ms")
+			r[0].await("a leader", func() bool { return r[0].cluster.leading() || r[1].cluster.leading() || r[2].cluster.leading() })
+			var bad *running
+			for _, a := range r {
+				if a.cluster.leading() == (which == "leader") {
+					bad = a
+				}
+			}
+			was := bad.Info().NodeID
+			diverge(t, bad)
+			bad.await("a new id", func() bool { return bad.Info().NodeID == was+"-r2" })
+			bad.ready()
+			for _, a := range r {
+				if a != bad && a.Info().NodeID != map[*running]string{r[0]: "n1", r[1]: "n2", r[2]: "n3"}[a] {
+					t.Fatalf("a good member gave its data up: %s", a.Info().NodeID)
+				}
+			}
+			bad.await("one state", func() bool { return sameDigests(bad.status(), 3) })
+			if code, body := bad.set("11"); code != http.StatusOK {
+				t.Fatal(body)
+			}
+		})
+	}
+}
+
+func TestOutvoted(t *testing.T) {
+	for _, c := range []struct {
+		others string // one digest a voter
+		voters int
+		want   bool
+	}{
+		{"bb", 3, true},
+		{"bc", 3, false},
+		{"ab", 3, false},
+		{"b", 2, false}, // one against one: nobody knows who is wrong
+		{"b", 1, true},  // a non-voter against the only voter
+		{"b", 3, false}, // the third does not answer
+		{"bbcc", 5, false},
+		{"bbbc", 5, true},
+	} {
+		others := map[string]string{}
+		for i, d := range c.others {
+			others[string(rune('0'+i))] = string(d)
+		}
+		if got := outvoted("a", others, c.voters); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
