@@ -40,7 +40,7 @@ var layers = map[string][]string{
 	"localapi":           {"replication/conf"},
 	"localapi/admin":     {"replication/conf"},
 	"localapi/ui":        {},
-	"localapi/client":    {"replication/conf"},
+	"localapi/client":    {"replication/conf", "replication/seal"},
 	"agent/keys":         {"replication/conf", "replication/seal"},
 	"agent/edit":         {"replication/conf", "replication/seal", "replication/schema", "replication/command", "localapi/client"},
 	"agent/broker":       {"replication/conf", "replication/seal"},

@@ -59,7 +59,7 @@ it is gone.`,
 	add(groupChange, newSet(a), newUnset(a), newEdit(a), newValidate(a), newDiff(a), newRollback(a), newDelete(a))
 	add(groupModel, newSchema(a), newProfile(a))
 	add(groupAgents, newCluster(a), newToken(a))
-	add(groupOps, newHistory(a), newHealth(a), newReady(a), newRebuild(a), newVersion(a))
+	add(groupOps, newHistory(a), newHealth(a), newReady(a), newVerify(a), newRebuild(a), newVersion(a))
 	root.SetCompletionCommandGroupID(groupOps)
 	root.SetHelpCommandGroupID(groupOps)
 
