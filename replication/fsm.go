@@ -29,6 +29,7 @@ type fsm struct {
 	onDigest   func(*command.Digest)
 	onRestored func()
 	onBlocked  func(error)
+	committed  func(index, term uint64) // a batch up to there is applied
 
 	blocked atomic.Pointer[error]
 	seen    uint64 // index up to which raft has handed entries over in this run
@@ -92,7 +93,11 @@ func (f *fsm) apply(logs []*raft.Log, out []any) error {
 			}
 		}
 	}
-	f.seen = logs[len(logs)-1].Index
+	last := logs[len(logs)-1]
+	f.seen = last.Index
+	if f.committed != nil {
+		f.committed(last.Index, last.Term)
+	}
 	return nil
 }
 

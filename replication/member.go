@@ -17,15 +17,16 @@ const defaultTimeout = 10 * time.Second
 
 // Member is this node in the group.
 type Member struct {
-	log   *slog.Logger
-	id    raft.ServerID
-	addr  raft.ServerAddress
-	trans slowHeartbeats
-	logs  *checkedStore
-	fault *fault
-	fsm   *fsm
-	raft  *raft.Raft
-	lease time.Duration
+	log    *slog.Logger
+	id     raft.ServerID
+	addr   raft.ServerAddress
+	trans  slowHeartbeats
+	logs   *checkedStore
+	fault  *fault
+	fsm    *fsm
+	raft   *raft.Raft
+	lease  time.Duration
+	nudges *nudger
 
 	cancel context.CancelFunc // of the machine's context
 	lead   chan bool
@@ -332,6 +333,7 @@ func (m *Member) Stop(ctx context.Context) error {
 		go func() {
 			defer close(m.stopped)
 			_ = m.raft.Shutdown().Error()
+			m.nudges.close()
 			<-m.watched
 			m.cancel()
 			if err := guard("close", m.logs.inner.Close); err != nil {

@@ -70,13 +70,15 @@ func Open(ctx context.Context, o Options) (_ *Member, err error) {
 func run(o *Options, logs *checkedStore, snaps *snapshotStore, trans slowHeartbeats) (*Member, error) {
 	fault := newFault()
 	ctx, cancel := context.WithCancel(context.Background())
+	nudges := newNudger(raft.ServerID(o.NodeID), trans)
 	m := &Member{
 		log: o.Logger, id: raft.ServerID(o.NodeID), addr: trans.LocalAddr(), trans: trans, logs: logs, fault: fault, lease: o.Lease,
 		cancel: cancel, stopping: make(chan struct{}), stopped: make(chan struct{}),
-		lead: make(chan bool, 1), watched: make(chan struct{}),
+		lead: make(chan bool, 1), watched: make(chan struct{}), nudges: nudges,
 		fsm: &fsm{
 			machine: o.Machine, fault: fault, log: o.Logger, ctx: ctx, stop: make(chan struct{}),
 			onApplied: o.OnApplied, onDigest: o.OnDigest, onRestored: o.OnRestored, onBlocked: o.OnBlocked,
+			committed: nudges.committed,
 		},
 	}
 	halting := &haltingStore{logs, fault}
@@ -107,6 +109,7 @@ func run(o *Options, logs *checkedStore, snaps *snapshotStore, trans slowHeartbe
 		}
 		return nil, err
 	}
+	nudges.follow(m.raft)
 	go m.watch()
 	return m, nil
 }
