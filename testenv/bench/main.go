@@ -30,7 +30,7 @@ func main() {
 	bare := flag.String("bare", "", "be the bare server on this address (used by the program itself)")
 	spec := flag.String("spec", "", "file with what the bare server answers")
 	flag.StringVar(&o.agent, "agent", "bin/holdfast", "the binary to measure")
-	flag.StringVar(&o.parts, "parts", "doc,304,cold,scale,write,size", "what to measure")
+	flag.StringVar(&o.parts, "parts", "doc,304,cold,scale,write,size,cluster", "what to measure")
 	flag.IntVar(&o.rounds, "rounds", 7, "turns that each side takes")
 	flag.DurationVar(&o.slice, "slice", 500*time.Millisecond, "length of a turn")
 	flag.IntVar(&o.services, "services", 10_000, "services of the large agent")
@@ -77,6 +77,7 @@ func run(ctx context.Context, o options) error {
 		{"size", b.sizes},
 		{"scale", b.scale},
 		{"write", b.writeCost},
+		{"cluster", b.cluster},
 	} {
 		if !slices.Contains(parts, p.name) {
 			continue

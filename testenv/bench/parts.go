@@ -244,20 +244,26 @@ func (b *bench) sizes() error {
 	case <-b.ctx.Done():
 		return b.ctx.Err()
 	}
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.cmd.Process.Pid))
+	mb, err := rssOf(a.cmd.Process.Pid)
 	if err != nil {
 		return err
+	}
+	b.add(aim("memory of an idle agent, 10 services (RSS)", mb, 35))
+	return nil
+}
+
+// rssOf is the memory of a process in MB.
+func rssOf(pid int) (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
 	}
 	m := rss.FindSubmatch(text)
 	if m == nil {
-		return fmt.Errorf("no VmRSS for the agent")
+		return 0, fmt.Errorf("no VmRSS for process %d", pid)
 	}
 	kb, err := strconv.ParseFloat(string(m[1]), 64)
-	if err != nil {
-		return err
-	}
-	b.add(aim("memory of an idle agent, 10 services (RSS)", kb/1024, 35))
-	return nil
+	return kb / 1024, err
 }
 
 func aim(what string, mb, most float64) row {

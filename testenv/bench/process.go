@@ -143,8 +143,10 @@ func (a *agent) settle() error {
 }
 
 // cpu is the processor time that the agent has used, in seconds.
-func (a *agent) cpu() (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", a.cmd.Process.Pid))
+func (a *agent) cpu() (float64, error) { return cpuOf(a.cmd.Process.Pid) }
+
+func cpuOf(pid int) (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
