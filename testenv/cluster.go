@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -23,6 +24,9 @@ type Cluster struct {
 	Nodes []*Node
 	Net   *Network
 	env   []string
+
+	mu  sync.Mutex
+	all []*Node // Nodes, for other goroutines
 }
 
 // Node is one agent of a Cluster.
@@ -59,7 +63,9 @@ func NewCluster(t testing.TB, env ...string) *Cluster {
 	c := &Cluster{t: t, env: env}
 	c.Net = NewNetwork(t, func() map[int]string {
 		pids := map[int]string{}
-		for _, n := range c.Nodes {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, n := range c.all {
 			if pid := int(n.pid.Load()); pid != 0 {
 				pids[pid] = n.ID
 				for _, child := range children(pid) {
@@ -95,8 +101,10 @@ func (c *Cluster) NewNode(role string, env ...string) *Node {
 	n.Addr = c.Net.End(id, n.Listen)
 	n.Set("CONFIG_ADVERTISE_ADDR", n.Addr)
 	n.life.Store(1)
-	// The map of processes is read while nodes are added: it gets a new list.
-	c.Nodes = append(c.Nodes[:len(c.Nodes):len(c.Nodes)], n)
+	c.Nodes = append(c.Nodes, n)
+	c.mu.Lock()
+	c.all = append(c.all, n)
+	c.mu.Unlock()
 	return n
 }
 

@@ -169,7 +169,10 @@ func (n *Network) End(node, target string) (addr string) {
 
 func (n *Network) carry(c net.Conn, to, target string) {
 	defer c.Close()
-	from := n.dialer(c.RemoteAddr())
+	from, ok := n.dialer(c.RemoteAddr())
+	if !ok {
+		return // gone already; or nobody's, whose faults would not be known
+	}
 	there, back := n.Link(from, to), n.Link(to, from)
 	if _, cut, _, _, _ := there.state(); cut {
 		return
@@ -267,28 +270,41 @@ func (n *Network) deliver(l *Link, p piece, out net.Conn) bool {
 }
 
 // dialer finds out which node a connection comes from, by the process that has
-// its other end open. "" is somebody else, such as the test itself.
-func (n *Network) dialer(remote net.Addr) string {
-	inode := socketInode(remote.(*net.TCPAddr).Port)
-	if inode == "" {
-		return ""
-	}
-	want := "socket:[" + inode + "]"
-	for pid, node := range n.pids() {
-		dir := fmt.Sprintf("/proc/%d/fd", pid)
-		d, err := os.Open(dir)
-		if err != nil {
-			continue
+// its other end open. "" is this process; ok is false for a stranger. The kernel's
+// lists are not read in one piece, so a miss is looked at again.
+func (n *Network) dialer(remote net.Addr) (node string, ok bool) {
+	found := poll(2*time.Second, func() bool {
+		inode := socketInode(remote.(*net.TCPAddr).Port)
+		if inode == "" {
+			return false
 		}
-		names, _ := d.Readdirnames(-1)
-		_ = d.Close()
-		for _, name := range names {
-			if to, err := os.Readlink(dir + "/" + name); err == nil && to == want {
-				return node
+		pids := n.pids()
+		pids[os.Getpid()] = ""
+		for pid, name := range pids {
+			if holds(pid, "socket:["+inode+"]") {
+				node, ok = name, true
 			}
 		}
+		return ok
+	})
+	return node, found
+}
+
+// holds says whether a process has this file open.
+func holds(pid int, want string) bool {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	d, err := os.Open(dir)
+	if err != nil {
+		return false
 	}
-	return ""
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	for _, name := range names {
+		if to, err := os.Readlink(dir + "/" + name); err == nil && to == want {
+			return true
+		}
+	}
+	return false
 }
 
 // socketInode is the inode of the socket on this host whose own port is given and
