@@ -145,7 +145,9 @@ func (a *Agent) build(set keys.Set) error {
 		Proposer: s, Records: records{v}, Archive: s, Schemas: cache,
 		Signer: func() *seal.Signer { return seal.NewSigner(set.Private) }, Ready: s.writable,
 	}
+	eo.Confirm = a.cluster.confirm
 	s.editor = edit.New(eo)
+	eo.Confirm = nil
 	eo.Ready = func() error { return nil } // the agent's own edits are what makes it ready
 	s.system = edit.New(eo)
 	loaded := a.loadLKG(set.HMAC)

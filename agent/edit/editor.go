@@ -44,6 +44,12 @@ type Options struct {
 	Signer   func() *seal.Signer
 	Ready    func() error // nil while this agent may take writes; the refusal otherwise
 	Now      func() time.Time
+
+	// Confirm returns nil when Records has all that was acknowledged before the
+	// call. What is answered without the log, such as a conflict, waits for it: an
+	// agent that was stopped for a while does not know yet that another one leads.
+	// nil: nobody else ever leads.
+	Confirm func(context.Context) error
 }
 
 // Editor takes drafts in. Make one with New.
@@ -56,6 +62,9 @@ type Editor struct {
 func New(o Options) *Editor {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Confirm == nil {
+		o.Confirm = func(context.Context) error { return nil }
 	}
 	return &Editor{o: o, locks: newLocks()}
 }
@@ -92,8 +101,14 @@ func (e *Editor) Do(ctx context.Context, who conf.Principal, d conf.Draft) (conf
 		}
 	}
 	cur := e.o.Records.Record(d.Service)
-	if err := expect(cur, d); err != nil {
-		return conf.Outcome{}, err
+	if expect(cur, d) != nil {
+		if err := e.o.Confirm(ctx); err != nil {
+			return conf.Outcome{}, err
+		}
+		cur = e.o.Records.Record(d.Service)
+		if err := expect(cur, d); err != nil {
+			return conf.Outcome{}, err
+		}
 	}
 	now := e.o.Now()
 	u, err := e.change(ctx, cur, d, doc, now)
@@ -102,6 +117,12 @@ func (e *Editor) Do(ctx context.Context, who conf.Principal, d conf.Draft) (conf
 	}
 	out := conf.Outcome{Service: d.Service, Version: u.Version, Changed: true, Config: u.Config}
 	if (d.Op == conf.OpPatch || d.Op == conf.OpRestore) && cur.Exists() && string(u.Values) == string(cur.Values) && string(u.Config) == string(cur.Config) {
+		if err := e.o.Confirm(ctx); err != nil {
+			return conf.Outcome{}, err
+		}
+		if err := expect(e.o.Records.Record(d.Service), conf.Draft{Service: d.Service, Expect: &cur.Version}); err != nil {
+			return conf.Outcome{}, err
+		}
 		out.Version, out.Changed = cur.Version, false
 		return out, nil
 	}
