@@ -9,7 +9,10 @@ SHELL := /bin/bash
 BIN       := bin/holdfast
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # Commands that the tests run, each with the Debian package that has it.
-TEST_TOOLS := python3=python3 node=nodejs curl=curl sqlite3=sqlite3 gcc=gcc,libc6-dev git=git
+TEST_TOOLS := python3=python3 node=nodejs curl=curl sqlite3=sqlite3 gcc=gcc,libc6-dev git=git openssl=openssl \
+	mosquitto=mosquitto mosquitto_sub=mosquitto-clients
+# Debian packages that they need and that have no command.
+TEST_PACKAGES := python3-paho-mqtt python3-cryptography node-mqtt
 
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -37,9 +40,12 @@ build: ## build bin/holdfast, one static binary
 test: test-tools lint vuln test-go ## everything that has to hold
 
 test-tools: ## install what the tests need
-	@packages=; \
+	@packages=; PATH=$$PATH:/usr/sbin; \
 	for tool in $(TEST_TOOLS); do \
 		command -v "$${tool%%=*}" >/dev/null || packages="$$packages $${tool#*=}"; \
+	done; \
+	for package in $(TEST_PACKAGES); do \
+		dpkg -s "$$package" 2>/dev/null | grep -q '^Status: .* installed$$' || packages="$$packages $$package"; \
 	done; packages=$${packages//,/ }; \
 	if [ -z "$$packages" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -51,7 +51,8 @@ var layers = map[string][]string{
 	"testenv/schemas":    {"replication/conf"},
 	"testenv/bench":      {},
 	// The sample services show that a service needs nothing of ours.
-	"testenv/services/go": {},
+	"testenv/services/go":              {},
+	"testenv/services/mqtt/subscriber": {},
 }
 
 // owners says which packages may import a library from outside. The standard
@@ -69,7 +70,7 @@ var owners = map[string][]string{
 	"github.com/julienschmidt/httprouter":   {"localapi", "localapi/admin"},
 	"github.com/evanphx/json-patch":         {"agent/edit"},
 	"github.com/mochi-mqtt/server":          {"agent/broker"},
-	"github.com/eclipse/paho.mqtt.golang":   {"agent/broker"},
+	"github.com/eclipse/paho.mqtt.golang":   {"agent/broker", "testenv/services/mqtt/subscriber"},
 	"github.com/joho/godotenv":              {"agent", "agent/keys"},
 	"github.com/prometheus/client_golang":   {"localapi", "agent"},
 	"github.com/spf13/cobra":                {"cmd/holdfast"},

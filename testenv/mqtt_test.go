@@ -1,0 +1,340 @@
+package testenv
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/holdfast-config/holdfast/replication/seal"
+)
+
+// subscribers are the samples of testenv/services/mqtt, by language, as commands.
+func subscribers(t *testing.T) map[string][]string {
+	t.Helper()
+	Need(t, "node", "sh", "mosquitto_sub", "openssl")
+	dir := filepath.Join(Root(), "testenv", "services", "mqtt")
+	// apt puts the modules where Debian's interpreters look; there may be others.
+	const python = "/usr/bin/python3"
+	for what, check := range map[string]*exec.Cmd{
+		"python3-paho-mqtt and python3-cryptography": exec.Command(python, "-c", "import paho.mqtt.client, cryptography"),
+		"node-mqtt": nodeCommand("-e", "require('mqtt')"),
+	} {
+		if out, err := check.CombinedOutput(); err != nil {
+			if os.Getenv("CI") == "" {
+				t.Skipf("%s is not installed; make test installs it when run as root", what)
+			}
+			t.Fatalf("%s is not installed, and under CI nothing may be left out: %v\n%s", what, err, out)
+		}
+	}
+	return map[string][]string{
+		"python": {python, filepath.Join(dir, "subscriber.py")},
+		"node":   {"node", filepath.Join(dir, "subscriber.js")},
+		"shell":  {"sh", filepath.Join(dir, "subscriber.sh")},
+		"go":     {Binary(t, "./testenv/services/mqtt/subscriber")},
+	}
+}
+
+// nodePath is where Debian puts modules; a Node from elsewhere does not look there.
+const nodePath = "NODE_PATH=/usr/share/nodejs"
+
+func nodeCommand(args ...string) *exec.Cmd {
+	cmd := exec.Command("node", args...)
+	cmd.Env = append(os.Environ(), nodePath)
+	return cmd
+}
+
+// following is one running sample for each language, and what all of them must
+// have said by now.
+type following struct {
+	t       *testing.T
+	dir     string
+	env     []string
+	samples map[string][]string
+	running map[string]*Process
+	want    []string
+}
+
+func follow(t *testing.T, broker, trust string) *following {
+	t.Helper()
+	f := &following{t: t, dir: t.TempDir(), samples: subscribers(t)}
+	f.env = []string{"MQTT_URL=mqtt://" + broker, "CONFIG_SERVICE_NAME=stt-worker", "TRUST_FILE=" + trust, "TMPDIR=" + t.TempDir(), nodePath}
+	f.start()
+	return f
+}
+
+func (f *following) start() {
+	f.t.Helper()
+	f.running, f.want = map[string]*Process{}, nil
+	for name, command := range f.samples {
+		env := append([]string{"STATE_FILE=" + filepath.Join(f.dir, name)}, f.env...)
+		f.running[name] = Spawn(f.t, f.dir, env, command[0], command[1:]...)
+	}
+}
+
+func (f *following) kill() {
+	for _, p := range f.running {
+		p.Kill()
+	}
+}
+
+// said are the verdicts of a sample; what it tells of its connection is not one.
+func said(p *Process) string {
+	var out strings.Builder
+	for line := range strings.Lines(p.Output()) {
+		if strings.HasPrefix(line, "accepted ") || strings.HasPrefix(line, "refused: ") {
+			out.WriteString(line)
+		}
+	}
+	return out.String()
+}
+
+// says waits until every sample has said line, after exactly what it said before.
+func (f *following) says(line string) {
+	f.t.Helper()
+	f.want = append(f.want, line)
+	want := strings.Join(f.want, "\n") + "\n"
+	for name, p := range f.running {
+		if !poll(Patience, func() bool { return !strings.HasPrefix(want, said(p)) || said(p) == want }) || said(p) != want {
+			f.t.Fatalf("the %s subscriber should have said:\n%s\nIt printed:\n%s", name, want, p.Output())
+		}
+	}
+}
+
+// TestMQTTSubscribers runs the subscribers of every language against the broker of
+// a real agent: they accept what it publishes, through its death too, and so does
+// holdfast verify.
+func TestMQTTSubscribers(t *testing.T) {
+	t.Parallel()
+	broker := "127.0.0.1:" + strconv.Itoa(FreePorts(t, 1)[0])
+	subscribers(t) // before an agent is started for nothing
+	a := StartAgent(t, "CONFIG_MQTT_ADDR="+broker)
+	var keys struct {
+		Keys []struct {
+			PEM string `json:"public_key_pem"`
+		} `json:"keys"`
+	}
+	a.Local("/v1/keys").Into(t, &keys)
+	trust := filepath.Join(t.TempDir(), "trust.pem")
+	if err := os.WriteFile(trust, []byte(keys.Keys[0].PEM), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.Patch("stt-worker", `{"whisper_model":"größe|\u2028\" ,\"checksum\":\""}`)
+	f := follow(t, broker, trust)
+	accepts := func() {
+		t.Helper()
+		d := a.Document("stt-worker")
+		canonical, err := seal.CanonicalJSON(d.Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.says(fmt.Sprintf("accepted stt-worker %s %s", d.Metadata.IssuedAt, canonical))
+	}
+	accepts()
+	a.Patch("stt-worker", `{"vad_threshold":0.25}`)
+	accepts()
+
+	// The retained message that comes with each connection is no news.
+	a.Restart()
+	a.Patch("stt-worker", `{"whisper_model":"medium.en"}`)
+	accepts()
+
+	// After their own restart they have a configuration again.
+	f.kill()
+	f.start()
+	accepts()
+
+	host, port, _ := net.SplitHostPort(broker)
+	verify := exec.Command("sh", "-c", `mosquitto_sub -h "$1" -p "$2" -t 'system/config/#' -C 2 | "$3" verify`,
+		"sh", host, port, Binary(t, "./cmd/holdfast"))
+	verify.Env = append(cleanEnv(), a.Env()...)
+	out, err := verify.CombinedOutput()
+	if err != nil || strings.Count(string(out), " good\n") != 2 {
+		t.Errorf("holdfast verify: %v\n%s", err, out)
+	}
+}
+
+// mosquitto is a broker where anyone may publish anything.
+type mosquitto struct {
+	t          *testing.T
+	bin        string
+	conf, addr string
+	proc       *Process
+}
+
+func startMosquitto(t *testing.T) *mosquitto {
+	t.Helper()
+	m := &mosquitto{t: t, bin: "/usr/sbin/mosquitto", conf: filepath.Join(t.TempDir(), "mosquitto.conf")}
+	if _, err := os.Stat(m.bin); err != nil {
+		Need(t, "mosquitto")
+		m.bin = "mosquitto"
+	}
+	port := strconv.Itoa(FreePorts(t, 1)[0])
+	m.addr = "127.0.0.1:" + port
+	if err := os.WriteFile(m.conf, []byte("listener "+port+" 127.0.0.1\nallow_anonymous true\npersistence false\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.start()
+	return m
+}
+
+func (m *mosquitto) start() {
+	m.t.Helper()
+	m.proc = Spawn(m.t, filepath.Dir(m.conf), nil, m.bin, "-c", m.conf)
+	Await(m.t, "mosquitto to listen", func() bool {
+		c, err := net.Dial("tcp", m.addr)
+		if err != nil {
+			return false
+		}
+		_ = c.Close()
+		return true
+	})
+}
+
+// publish sends one message to the topic of stt-worker, as anybody can.
+func (m *mosquitto) publish(payload string, retain bool) {
+	m.t.Helper()
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + m.addr).SetAutoReconnect(false))
+	defer c.Disconnect(0)
+	for _, step := range []func() mqtt.Token{
+		c.Connect,
+		func() mqtt.Token { return c.Publish("system/config/stt-worker", 1, retain, payload) },
+	} {
+		if token := step(); !token.WaitTimeout(Patience) || token.Error() != nil {
+			m.t.Fatalf("publishing to mosquitto: %v", token.Error())
+		}
+	}
+}
+
+// TestMQTTForgeries plays a broker that shows its subscribers everything but the
+// truth: none of the samples believes any of it.
+func TestMQTTForgeries(t *testing.T) {
+	t.Parallel()
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, foreign, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust := filepath.Join(t.TempDir(), "trust.pem")
+	if err := os.WriteFile(trust, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	const epoch, otherEpoch = "550e8400-e29b-41d4-a716-446655440000", "650e8400-e29b-41d4-a716-446655440000"
+	begin := time.Now().Add(-time.Hour).Truncate(time.Second)
+	// sign makes the message of second n.
+	sign := func(key ed25519.PrivateKey, service, config, epoch string, n time.Duration) (message, issued string) {
+		u := seal.NewSigner(key).Sign(service, []byte(config), epoch, begin.Add(n*time.Second))
+		data, err := seal.EncodeUpdate(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data), u.IssuedAt
+	}
+	const (
+		config1 = `{"a":1,"b":0.5,"tiny":1e-7,"ü":"größe|\"}"}`
+		config2 = `{"a":2,"b":0.5,"config":{"x":["\\","😀"]}}`
+		config3 = `{}`
+	)
+	old, issued1 := sign(private, "stt-worker", config1, epoch, 0)
+	now, issued2 := sign(private, "stt-worker", config2, epoch, 2)
+	next, issued3 := sign(private, "stt-worker", config3, epoch, 3)
+	forged, _ := sign(foreign, "stt-worker", config2, epoch, 5)
+	service, _ := sign(private, "router", config2, epoch, 5)
+	rebuilt, _ := sign(private, "stt-worker", config2, otherEpoch, 5)
+	future, _ := sign(private, "stt-worker", config2, epoch, 7200)
+	// good is newer than all that is accepted until the end: what is made of it can be
+	// refused for nothing but the forgery.
+	good, _ := sign(private, "stt-worker", config2, epoch, 6)
+	sum := func(s string) string {
+		h := sha256.Sum256([]byte(s))
+		return hex.EncodeToString(h[:])
+	}
+	changed := func(from string, pairs ...string) string {
+		t.Helper()
+		out := strings.NewReplacer(pairs...).Replace(from)
+		if out == from {
+			t.Fatalf("%q changes nothing in %s", pairs, from)
+		}
+		return out
+	}
+	const signature = `,"signature":"`
+	head, _, _ := strings.Cut(good, signature)
+	_, oldTail, _ := strings.Cut(old, signature)
+	forgeries := []struct{ what, message, reason string }{
+		{"signed by another key", forged, "signature"},
+		{"with the signature of another message", head + signature + oldTail, "signature"},
+		{"with another value", changed(good, `"a":2`, `"a":3`), "checksum"},
+		{"with another value and its checksum", changed(good, `"a":2`, `"a":3`, sum(config2), sum(changed(config2, `"a":2`, `"a":3`))), "signature"},
+		{"of another service", service, "service"},
+		{"of another service, renamed", changed(service, `"router"`, `"stt-worker"`), "signature"},
+		{"of another epoch", rebuilt, "epoch"},
+		{"of another epoch, renamed", changed(rebuilt, otherEpoch, epoch), "signature"},
+		{"older", old, "older"},
+		{"older, dated anew", changed(old, issued1, issued3), "signature"},
+		{"from the future", future, "future"},
+		{"in another format", changed(good, `"version":1`, `"version":2`), "malformed"},
+		{"re-serialised with spaces", changed(good, `":`, `": `), "malformed"},
+		{"re-serialised with spaces within", changed(good, `"a":2,`, `"a":2, `), "checksum"},
+		{"re-serialised in another order", changed(good, `"a":2,"b":0.5`, `"b":0.5,"a":2`), "checksum"},
+		{"re-serialised with another number", changed(good, `0.5`, `0.50`), "checksum"},
+		{"re-serialised with escapes", changed(good, "😀", `\ud83d\ude00`, sum(config2), sum(changed(config2, "😀", `\ud83d\ude00`))), "signature"},
+		{"with the members in another order", changed(good, `"version":1,"service":"stt-worker"`, `"service":"stt-worker","version":1`), "malformed"},
+		{"truncated", good[:len(good)-30], "malformed"},
+		{"truncated by a byte", good[:len(good)-1], "malformed"},
+		{"with more behind it", good + "}", "malformed"},
+		{"unsigned", head + "}", "malformed"},
+		{"with an empty signature", head + signature + `"}`, "malformed"},
+		{"with a config before the config", changed(good, `"config":{"a"`, `"config":{"evil":true},"config":{"a"`), "checksum"},
+		{"no text", "\xff\xfe{\x01", "malformed"},
+	}
+
+	m := startMosquitto(t)
+	m.publish(old, true)
+	f := follow(t, m.addr, trust)
+	f.says(fmt.Sprintf("accepted stt-worker %s %s", issued1, config1))
+	m.publish(now, true)
+	f.says(fmt.Sprintf("accepted stt-worker %s %s", issued2, config2))
+	for _, c := range forgeries {
+		t.Logf("an update %s", c.what)
+		m.publish(c.message, false)
+		f.says("refused: " + c.reason)
+	}
+	m.publish(now, false) // the same once more is no news
+
+	// The broker dies, and comes back with what an attacker wants retained.
+	m.proc.Kill()
+	m.start()
+	m.publish(old, true)
+	f.says("refused: older")
+
+	// The subscribers die: they still know what they have had.
+	f.kill()
+	f.start()
+	f.says("refused: older")
+	m.publish(rebuilt, false)
+	f.says("refused: epoch")
+	m.publish(next, true)
+	f.says(fmt.Sprintf("accepted stt-worker %s %s", issued3, config3))
+	m.publish(now, false)
+	f.says("refused: older")
+}

@@ -1,0 +1,86 @@
+#!/usr/bin/env node
+// A service that takes its configuration from MQTT and trusts nobody on the way.
+// Needs node-mqtt; a Node that is not Debian's finds Debian's packages with
+// NODE_PATH=/usr/share/nodejs. It accepts an update only when a leader of the
+// cluster signed exactly these bytes, for this service, and when it is not older
+// than what it has had. Settings: MQTT_URL, CONFIG_SERVICE_NAME, TRUST_FILE (the
+// public key, PEM), STATE_FILE (remembers epoch and time of the newest update
+// across restarts; remove it when the store was restored).
+'use strict';
+
+const crypto = require('node:crypto');
+const fs = require('node:fs');
+const mqtt = require('mqtt');
+
+// The one form of a message, byte for byte. "config" is in RFC 8785 form already;
+// parsing and printing it again would make other bytes, so it is taken as it stands.
+const FORM = new RegExp('^\\{"version":1,"service":"([a-z][a-z0-9-]*)","config":(\\{.*\\}),"checksum":"([0-9a-f]{64})"' +
+  ',"config_epoch":"([A-Za-z0-9-]+)","issued_at":"([0-9T:.+-]+)","signature":"([A-Za-z0-9+/]{85}[AQgw]==)"\\}$', 's');
+
+class Refused extends Error {}
+
+// A Receiver verifies updates of one service and remembers the newest of them.
+class Receiver {
+  constructor(service, key, stateFile) {
+    Object.assign(this, { service, key, stateFile, epoch: '', issuedAt: '' });
+    this.started = false; // whether there is a configuration since the start
+    if (fs.existsSync(stateFile)) [this.epoch, this.issuedAt] = fs.readFileSync(stateFile, 'ascii').split(/\s/);
+  }
+
+  remember() {
+    const file = fs.openSync(`${this.stateFile}.tmp`, 'w');
+    fs.writeSync(file, `${this.epoch} ${this.issuedAt}\n`);
+    fs.fsyncSync(file);
+    fs.closeSync(file);
+    fs.renameSync(`${this.stateFile}.tmp`, this.stateFile);
+  }
+
+  // The text of the new configuration, or null when it is the present one.
+  receive(message) {
+    // latin1 maps each byte to one character and back: nothing is repaired.
+    const parts = FORM.exec(message.toString('latin1'));
+    if (!parts) throw new Refused('malformed');
+    const [service, config, checksum, epoch, issuedAt, signature] = parts.slice(1);
+    if (service !== this.service) throw new Refused('service');
+    const bytes = Buffer.from(config, 'latin1');
+    if (crypto.createHash('sha256').update(bytes).digest('hex') !== checksum) throw new Refused('checksum');
+    const signed = Buffer.from(['1', service, config, checksum, epoch, issuedAt].join('|'), 'latin1');
+    if (!crypto.verify(null, signed, this.key, Buffer.from(signature, 'base64'))) throw new Refused('signature');
+
+    // From here on a leader said it. Is it also for now? Times of this form order
+    // as text. Only signed words count: config-version, the MQTT 5 property, is
+    // whatever the broker makes of it.
+    if (this.epoch && epoch !== this.epoch) throw new Refused('epoch');
+    const soon = new Date(Date.now() + 5 * 60_000).toISOString().slice(0, 19) + '+00:00';
+    if (issuedAt > soon) throw new Refused('future');
+    if (issuedAt < this.issuedAt) throw new Refused('older');
+    if (issuedAt === this.issuedAt && this.started) return null;
+    Object.assign(this, { epoch, issuedAt, started: true });
+    this.remember();
+    return bytes.toString('utf8');
+  }
+}
+
+const {
+  MQTT_URL: url = 'mqtt://127.0.0.1:1883',
+  CONFIG_SERVICE_NAME: service = 'stt-worker',
+  TRUST_FILE: trust,
+  STATE_FILE: stateFile,
+} = process.env;
+const receiver = new Receiver(service, crypto.createPublicKey(fs.readFileSync(trust)), stateFile);
+
+const client = mqtt.connect(url, { resubscribe: false }); // the next line does
+client.on('connect', () => client.subscribe(`system/config/${service}`, { qos: 1 }));
+client.on('error', (err) => console.log(`broker: ${err.message}`));
+client.on('message', (_topic, message) => {
+  try {
+    const config = receiver.receive(message);
+    if (config !== null) {
+      // JSON.parse(config) is what a service goes on with.
+      console.log(`accepted ${service} ${receiver.issuedAt} ${config}`);
+    }
+  } catch (err) {
+    if (!(err instanceof Refused)) throw err;
+    console.log(`refused: ${err.message}`);
+  }
+});

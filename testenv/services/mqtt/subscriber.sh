@@ -1,0 +1,77 @@
+#!/bin/sh
+# A service that takes its configuration from MQTT and trusts nobody on the way,
+# with mosquitto_sub and openssl (3.0 or later). It accepts an update only when a
+# leader of the cluster signed exactly these bytes, for this service, and when it
+# is not older than what it has had. Settings: MQTT_URL, CONFIG_SERVICE_NAME,
+# TRUST_FILE (the public key, PEM), STATE_FILE (remembers epoch and time of the
+# newest update across restarts; remove it when the store was restored).
+set -u
+LC_ALL=C && export LC_ALL # sed and expr see bytes, not characters
+
+url=${MQTT_URL:-mqtt://127.0.0.1:1883}
+service=${CONFIG_SERVICE_NAME:-stt-worker}
+trust=${TRUST_FILE:?set it to the file with the public key}
+state=${STATE_FILE:?set it to a file to remember the newest update in}
+tmp=$(mktemp -d) && trap 'rm -rf "$tmp"' EXIT && trap 'exit 1' INT TERM
+
+# The one form of a message, byte for byte. "config" is in RFC 8785 form already;
+# jq would print other bytes, so it is taken as it stands.
+form='^\{"version":1,"service":"([a-z][a-z0-9-]*)","config":(\{.*\}),"checksum":"([0-9a-f]{64})"'
+form=$form',"config_epoch":"([A-Za-z0-9-]+)","issued_at":"([0-9T:.+-]+)","signature":"([A-Za-z0-9+/]{85}[AQgw]==)"\}$'
+
+part() { # one part of the message: its number in form, or several with words between
+	printf '%s\n' "$message" | sed -En "s~$form~$1~p"
+}
+
+newer() { # times of this form order as text
+	expr "x$1" \> "x$2" >/dev/null
+}
+
+# refusal sets reason, which is empty for an update to accept.
+refusal() {
+	checksum=$(part '\3') epoch=$(part '\4') issued=$(part '\5')
+	config=$(part '\2') && printf '%s' "$config" >"$tmp/config"
+	signed=$(part '1|\1|\2|\3|\4|\5') && printf '%s' "$signed" >"$tmp/signed"
+	reason=
+	if [ -z "$signed" ]; then
+		reason=malformed
+	elif [ "$(part '\1')" != "$service" ]; then
+		reason=service
+	elif [ "$(openssl dgst -sha256 -r "$tmp/config" | cut -d ' ' -f 1)" != "$checksum" ]; then
+		reason=checksum
+	elif ! part '\6' | openssl base64 -d -A >"$tmp/signature" ||
+		! openssl pkeyutl -verify -pubin -inkey "$trust" -rawin -in "$tmp/signed" -sigfile "$tmp/signature" >/dev/null 2>&1; then
+		reason=signature
+	# From here on a leader said it. Is it also for now? Only signed words count.
+	elif [ -n "$now_epoch" ] && [ "$epoch" != "$now_epoch" ]; then
+		reason=epoch
+	elif newer "$issued" "$(date -u -d "@$(($(date +%s) + 300))" +%Y-%m-%dT%H:%M:%S+00:00)"; then
+		reason=future
+	elif newer "$now_issued" "$issued"; then
+		reason=older
+	elif [ "$issued" = "$now_issued" ] && [ -n "$started" ]; then
+		reason=same
+	fi
+}
+
+now_epoch='' now_issued='' started='' # started: there is a configuration since the start
+if [ -e "$state" ]; then
+	read -r now_epoch now_issued <"$state"
+fi
+# mosquitto_sub connects again by itself, but not the first time.
+while :; do
+	mosquitto_sub -L "$url/system/config/$service" -q 1
+	sleep 1
+done | while IFS= read -r message; do
+	refusal
+	case $reason in
+	same) continue ;;
+	?*)
+		echo "refused: $reason"
+		continue
+		;;
+	esac
+	now_epoch=$epoch now_issued=$issued started=yes
+	echo "$epoch $issued" >"$state.tmp" && sync "$state.tmp" && mv "$state.tmp" "$state" || exit 1
+	printf 'accepted %s %s %s\n' "$service" "$issued" "$config"
+done
