@@ -1,6 +1,7 @@
 # make demo   build, and run one agent with everything embedded
 # make test   install what the tests need, check the code, run all tests
 # make bench  measure, and print a table of ratios
+# make chaos  break a cluster at random for DURATION, and say whether it stayed consistent
 # make help   all targets
 
 SHELL := /bin/bash
@@ -26,7 +27,7 @@ TEST_FLAGS ?= -timeout 20m
 # for a person it is said aloud.
 missing = { if [ "$$CI" = true ]; then echo "FAIL: $(1)" >&2; exit 1; else echo "SKIPPED: $(1)" >&2; fi; }
 
-.PHONY: help demo build test test-tools test-go test-short lint vuln bench image fmt clean
+.PHONY: help demo build test test-tools test-go test-short lint vuln bench chaos image fmt clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -76,6 +77,11 @@ test-short: ## the tests with shorter loops, without the race detector
 
 bench: build ## measure; a few minutes on an idle machine
 	go run ./testenv/bench -agent ./$(BIN) $(BENCH_FLAGS)
+
+DURATION ?= 10m
+SEED     ?= 0
+chaos: ## break a cluster at random (DURATION=10m SEED=7), and say whether it stayed consistent
+	go test ./testenv/chaos -run TestChaos -count=1 -v -timeout 0 -args -duration=$(DURATION) -seed=$(SEED) $(CHAOS_FLAGS)
 
 image: build ## a container image with nothing but the binary
 	docker build -t holdfast .

@@ -215,6 +215,14 @@ func (n *Node) Kill() {
 	n.pid.Store(0)
 }
 
+// Stop ends the process in an orderly way.
+func (n *Node) Stop() {
+	n.t.Helper()
+	n.down()
+	n.Agent.Stop()
+	n.pid.Store(0)
+}
+
 // Restart starts the process again, after killing it if it runs, and waits until
 // it works.
 func (n *Node) Restart() {

@@ -131,6 +131,7 @@ func (h *History) add(client int, in input, call int64, out output) {
 	}
 	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out, Return: ret})
 	if out.ok && in.op != opGet {
+		h.counts["acknowledged"]++
 		h.acked[in.service] = max(h.acked[in.service], out.version)
 	}
 	if out.ok {

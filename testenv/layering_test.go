@@ -50,6 +50,7 @@ var layers = map[string][]string{
 	"testenv":            {"agent", "localapi/client", "replication/conf", "replication/seal"},
 	"testenv/schemas":    {"replication/conf"},
 	"testenv/bench":      {},
+	"testenv/chaos":      {"testenv", "replication/conf"},
 	// The sample services show that a service needs nothing of ours.
 	"testenv/services/go":              {},
 	"testenv/services/mqtt/subscriber": {},

@@ -316,17 +316,19 @@ func (l *Load) follow(body io.Reader, stream, service string) {
 	}
 }
 
+// Acknowledged is how many writes were acknowledged.
+func (l *Load) Acknowledged() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.counts["acknowledged"]
+}
+
 // AwaitWrites waits until count more writes were acknowledged: the cluster works.
 func (l *Load) AwaitWrites(count int) {
 	l.t.Helper()
-	acked := func() (n uint64) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		for _, v := range l.acked {
-			n += v
-		}
-		return n
-	}
-	before := acked()
-	Await(l.t, fmt.Sprintf("%d more acknowledged writes", count), func() bool { return acked() >= before+uint64(count) })
+	before := l.Acknowledged()
+	Await(l.t, fmt.Sprintf("%d more acknowledged writes", count), func() bool { return l.Acknowledged() >= before+count })
 }
+
+// Linger lets the clients work for a while.
+func (l *Load) Linger(d time.Duration) { l.wait(d) }
