@@ -25,7 +25,7 @@ func oneOfSeveral() error {
 // has to come from the others. What opening repairs was tried before: a session
 // that was live is opened again first.
 func (s *supervisor) mustHeal(err error, wasLive bool) bool {
-	if err == nil || s.cluster.alone() {
+	if err == nil || s.cluster.alone() || s.reviving.Load() {
 		return false
 	}
 	if _, ok := errors.AsType[*mustRejoin](err); ok {

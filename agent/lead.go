@@ -119,6 +119,9 @@ func (ss *session) forget(id string) {
 // others ask it to write theirs when their address or build changed.
 func (ss *session) announce(ctx context.Context) {
 	c := ss.s.cluster
+	if ss.s.reviving.Load() {
+		return
+	}
 	members, err := ss.store.Members(ctx)
 	if err != nil {
 		return

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -251,4 +252,48 @@ func (c *cluster) askRejoin(ctx context.Context, req rejoinRequest) (g rejoinGra
 		}
 	}
 	return g, err
+}
+
+// askAround finds out, when no leader is heard of, whether the others do not take
+// this agent for a member any more: nobody tells one that was removed. Health says
+// it then, with the way back.
+func (ss *session) askAround(ctx context.Context) {
+	tick := time.NewTicker(3 * time.Second)
+	defer tick.Stop()
+	quiet := false
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		leader, _ := ss.member.Leader()
+		was := quiet
+		quiet = leader == "" && ss.s.cur.Load() == ss && !ss.s.cluster.alone()
+		switch {
+		case quiet && was: // an election takes less
+			if err := ss.s.cluster.refusedBy(ctx); err != nil {
+				ss.s.shunned.Store(true)
+				ss.s.setUnlessBlocked(conf.DatabaseHealthy, conf.ModeReadOnly, "the others refuse this agent", err)
+			}
+		case leader != "" && ss.s.shunned.Swap(false):
+			ss.s.setUnlessBlocked(conf.DatabaseHealthy, conf.ModeNormal, "the others take this agent for a member again", nil)
+		}
+	}
+}
+
+// refusedBy is what another server says to this agent when it does not let it in.
+func (c *cluster) refusedBy(ctx context.Context) error {
+	for _, m := range c.members() {
+		if m.NodeID == c.self() || m.Role != string(transport.RoleServer) {
+			continue
+		}
+		cctx, cancel := context.WithTimeout(ctx, statusTimeout)
+		err := c.call(cctx, m.NodeID, "/status", nil, nil)
+		cancel()
+		if e, ok := errors.AsType[*conf.Error](err); ok && e.Code == conf.CodeDenied {
+			return e
+		}
+	}
+	return nil
 }

@@ -61,7 +61,14 @@ func nonEmpty(dir string) bool {
 // whether the replica was up, and the fault that ended it or ctx's error.
 // A non-nil plan makes it a rebuild: the old files are set aside first.
 func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool, err error) {
+	pending, err := readRevival(s.o)
+	if err != nil {
+		return false, err
+	}
 	member := !s.cluster.alone()
+	if s.reviving.Store(pending != nil); pending != nil && member {
+		return false, conf.Errorf(conf.CodeReadOnly, "the recovery of the cluster was cut short").WithHint("stop this agent and run holdfast cluster recover again")
+	}
 	if plan == nil && !member {
 		plan = s.unfinished()
 	}
@@ -71,6 +78,13 @@ func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool,
 	if plan != nil {
 		if err := s.begin(ctx, plan); err != nil {
 			return false, err
+		}
+		if pending != nil { // it starts a new epoch too
+			if err := os.Remove(s.o.recoverPending()); err != nil {
+				return false, err
+			}
+			pending = nil
+			s.reviving.Store(false)
 		}
 		s.st.set(conf.DatabaseCorrupted, conf.ModeRebuilding, "rebuilding: "+plan.reason, nil)
 		if err := s.setAside(plan.reason, s.o.DBPath, s.o.DBPath+"-wal", s.o.DBPath+"-shm", s.o.raftDir()); err != nil {
@@ -94,9 +108,10 @@ func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool,
 	var leading sync.WaitGroup
 	leading.Go(func() { ss.reconcile(rctx) })
 	leading.Go(func() { ss.judge(rctx) })
+	leading.Go(func() { ss.askAround(rctx) })
 	defer leading.Wait() // before close: it uses the member and the store
 	defer stop()
-	if err := ss.lead(ctx, plan, t); err != nil {
+	if err := ss.lead(ctx, plan, t, pending); err != nil {
 		return false, err
 	}
 	if err := os.Remove(s.o.rebuildPending()); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -214,7 +229,7 @@ func (ss *session) openMember(ctx context.Context) error {
 
 // lead brings the replica to where it can serve, and starts the epoch where
 // there is none.
-func (ss *session) lead(ctx context.Context, plan *rebuildPlan, t traces) error {
+func (ss *session) lead(ctx context.Context, plan *rebuildPlan, t traces, pending *revival) error {
 	if !ss.s.cluster.alone() {
 		return ss.catchUp(ctx)
 	}
@@ -227,6 +242,13 @@ func (ss *session) lead(ctx context.Context, plan *rebuildPlan, t traces) error 
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+	if pending != nil && plan == nil {
+		if err := ss.revive(ctx, pending); err != nil {
+			return err
+		}
+		ss.s.reviving.Store(false)
+		return nil
 	}
 	if ss.store.Epoch() != "" {
 		return ss.checkNewest(ctx)

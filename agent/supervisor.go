@@ -48,6 +48,8 @@ type supervisor struct {
 	rebuilt  time.Time         // the last automatic rebuild; supervisor goroutine only
 	repaired string            // what the next normal status tells; supervisor goroutine only
 	healed   *RebuildInfo      // what the next live session writes to rebuild.info; supervisor goroutine only
+	reviving atomic.Bool       // a recovery is not finished: who the members are is not what the log says
+	shunned  atomic.Bool       // the others refuse this agent
 	installs installs          // of snapshots, by the log's goroutine of one session after the other
 	epoch    conf.EpochFile    // as last written; supervisor goroutine only
 

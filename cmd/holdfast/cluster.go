@@ -22,7 +22,7 @@ healthy servers and replaces dead ones.`,
 		newClusterChange(a, "promote NODE", "Make a server a voter", "votes now", (*client.Client).Promote),
 		newClusterChange(a, "demote NODE", "Make a voter a non-voter", "does not vote any more", (*client.Client).Demote),
 		newClusterChange(a, "remove NODE", "Take an agent out of the cluster, for good", "removed", (*client.Client).Remove),
-		newClusterTransfer(a), newClusterLeave(a),
+		newClusterTransfer(a), newClusterLeave(a), newClusterRecover(a),
 	)
 	return cmd
 }

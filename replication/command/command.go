@@ -42,13 +42,14 @@ type Command interface {
 }
 
 // Genesis starts an epoch. On a store that holds services it is refused unless
-// it names the epoch that the store has.
+// it names the epoch that the store has, or keeps them.
 type Genesis struct {
 	Epoch         string `json:"epoch"`
 	At            string `json:"at"` // conf.FormatTime's form
 	NodeID        string `json:"node_id,omitempty"`
 	Reason        string `json:"reason,omitempty"`
 	SchemaVersion int    `json:"schema_version,omitempty"` // version to start from, 0 = 1
+	Keep          bool   `json:"keep,omitempty"`           // the services stay, and are signed anew next
 }
 
 // Actions of an Edit, as config_history keeps them.

@@ -22,8 +22,9 @@ const awkward = `{"html":"<b>&amp;</b>","sep":"` + "\u2028\u2029" + `","esc":"\n
 func samples() map[string]Command {
 	at := "2026-01-02T03:04:05.000006+00:00"
 	return map[string]Command{
-		"genesis":     &Genesis{Epoch: "5a0c3f1e-6ff1-4a5e-9a0e-0d6f0a5f6a01", At: at, NodeID: "node-1", Reason: "first start"},
-		"genesis-min": &Genesis{Epoch: "e", At: at},
+		"genesis":      &Genesis{Epoch: "5a0c3f1e-6ff1-4a5e-9a0e-0d6f0a5f6a01", At: at, NodeID: "node-1", Reason: "first start"},
+		"genesis-keep": &Genesis{Epoch: "e2", At: at, NodeID: "node-1", Reason: "recovered", Keep: true},
+		"genesis-min":  &Genesis{Epoch: "e", At: at},
 		"edit": &Edit{
 			ID: "req-1", Epoch: "5a0c3f1e", At: at, By: "token:01234567", Reason: "a <reason> & more", Action: ActionPut,
 			Updates: []Update{

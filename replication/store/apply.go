@@ -160,14 +160,15 @@ func (t *tx) entry(e Entry) (command.Result, error) {
 	return res, nil
 }
 
-// genesis starts the epoch of an empty store.
+// genesis starts the epoch of an empty store, or the next one of a store that is
+// kept.
 func (t *tx) genesis(c *command.Genesis) error {
 	switch {
 	case c.Epoch == "":
 		return refuse(conf.CodeInvalid, "an epoch needs a name")
 	case c.Epoch == t.st.epoch:
 		return nil
-	case t.st.services > 0:
+	case t.st.services > 0 && !c.Keep:
 		return refusal{conf.Errorf(conf.CodeConflict, "the store holds services of the epoch %s", t.st.epoch).
 			WithHint("start the epoch %s on an empty database", c.Epoch)}
 	}

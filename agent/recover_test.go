@@ -1,0 +1,147 @@
+package agent
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/holdfast-config/holdfast/agent/lkg"
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+func TestClusterLivesOnInOneServer(t *testing.T) {
+	r, o := three(t)
+	oldEpoch := r[1].Health().ConfigEpoch
+	before := r[1].records().Record("demo")
+	_, err := Recover(t.Context(), o[1], r[1].log)
+	if conf.CodeOf(err) != conf.CodeUsage {
+		t.Fatalf("while the agent runs: %v", err)
+	}
+	for _, a := range r {
+		a.halt()
+	}
+	rec, err := Recover(t.Context(), o[1], r[1].log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rec.NodeID != "n2" || rec.OldEpoch != oldEpoch || rec.Source != "log" || strings.Join(rec.Lost, ",") != "n1,n3" {
+		t.Fatalf("%+v", rec)
+	}
+	// Cut short: the agent does not start a half recovered cluster, and doing it
+	// again comes to the same epoch.
+	c := &cluster{o: o[1]}
+	if err := c.readFile(); err != nil {
+		t.Fatal(err)
+	}
+	c.known.Joined = true
+	if err := c.writeFile(); err != nil {
+		t.Fatal(err)
+	}
+	n2 := start(t, o[1])
+	n2.await("a refusal", func() bool {
+		h := n2.Health()
+		return h.Err != nil && strings.Contains(*h.Err, "cut short")
+	})
+	if v, _ := n2.level(); v != "7" {
+		t.Fatal(v)
+	}
+	n2.halt()
+	again, err := Recover(t.Context(), o[1], n2.log)
+	if err != nil || again.NewEpoch != rec.NewEpoch || again.OldEpoch != oldEpoch {
+		t.Fatalf("%+v, %v", again, err)
+	}
+
+	n2 = start(t, o[1]).ready()
+	h := n2.Health()
+	if h.ConfigEpoch != rec.NewEpoch || !strings.Contains(*h.Event, "recovered") {
+		t.Fatalf("%+v", h)
+	}
+	after := n2.records().Record("demo")
+	if after.Version != before.Version+1 || after.Epoch != rec.NewEpoch || string(after.Values) != string(before.Values) || after.Signature == before.Signature {
+		t.Fatalf("before %+v, after %+v", before, after)
+	}
+	if code, body := n2.set("12"); code != http.StatusOK {
+		t.Fatal(body)
+	}
+	// The whole past is there.
+	if _, err := n2.sup.VersionValues(t.Context(), "demo", before.Version); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(o[1].recoverPending()); err == nil {
+		t.Fatal("recover.pending stays")
+	}
+	// An old member with the old data is not let back, and serves what it has.
+	n3 := start(t, o[2])
+	n3.await("it hears that it is out", func() bool {
+		h := n3.Health()
+		return h.Err != nil && strings.Contains(*h.Err, "no longer a member")
+	})
+	if v, _ := n3.level(); v != "7" {
+		t.Fatal(v)
+	}
+	if n2.cluster.alone() == false || len(n2.cluster.servers()) != 1 {
+		t.Fatalf("%+v", n2.cluster.servers())
+	}
+	n3.halt()
+	// It joins anew, under its old name.
+	n3 = start(t, joining(t, n2, "n3", n2.joinToken(conf.MemberServer).Token)).ready()
+	n3.await("the value", func() bool { v, _ := n3.level(); return v == "12" })
+	n2.await("one state", func() bool { return sameDigests(n2.status(), 2) })
+	// The recovered server starts again like any other.
+	n2.halt()
+	n2 = start(t, o[1]).ready()
+	if n2.Health().ConfigEpoch != rec.NewEpoch {
+		t.Fatal(n2.Health().ConfigEpoch)
+	}
+}
+
+func TestRecoverFromTheDatabaseAlone(t *testing.T) {
+	r, o := three(t)
+	for _, a := range r {
+		a.halt()
+	}
+	flip(t, filepath.Join(o[2].raftDir(), "raft.db"))
+	rec, err := Recover(t.Context(), o[2], r[2].log)
+	if err != nil || rec.Source != "database" {
+		t.Fatalf("%+v, %v", rec, err)
+	}
+	n3 := start(t, o[2]).ready()
+	if v, src := n3.level(); v != "7" || src != "replica" || n3.Health().ConfigEpoch != rec.NewEpoch {
+		t.Fatalf("%s from %s", v, src)
+	}
+	if code, body := n3.set("8"); code != http.StatusOK {
+		t.Fatal(body)
+	}
+}
+
+func TestRecoverRefuses(t *testing.T) {
+	o := options(t, nil)
+	if _, err := Recover(t.Context(), o, nil); conf.CodeOf(err) != conf.CodeUsage {
+		t.Fatalf("no directory: %v", err)
+	}
+	n1 := start(t, options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
+	side := joining(t, n1, "side", n1.joinToken(conf.MemberSidecar).Token)
+	s := start(t, side).ready()
+	s.halt()
+	if _, err := Recover(t.Context(), side, s.log); conf.CodeOf(err) != conf.CodeUnsupported {
+		t.Fatalf("a sidecar: %v", err)
+	}
+	alone := start(t, options(t, nil)).ready()
+	alone.halt()
+	if _, err := Recover(t.Context(), alone.o, alone.log); conf.CodeOf(err) != conf.CodeConflict {
+		t.Fatalf("a lone agent: %v", err)
+	}
+	// What cannot be read is not taken for nothing.
+	if err := lkg.WriteJSON(alone.o.recoverPending(), map[string]string{"config_epoch": ""}, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	alone = start(t, alone.o)
+	alone.await("a refusal", func() bool {
+		h := alone.Health()
+		return h.Err != nil && strings.Contains(*h.Err, "recover.pending")
+	})
+}
+
+func (r *running) records() records { return records{r.sup.view} }
