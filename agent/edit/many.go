@@ -69,7 +69,7 @@ func (e *Editor) PutSchemas(ctx context.Context, who conf.Principal, schemas map
 		outs = append(outs, out)
 	}
 	if len(ed.Schemas) == 0 {
-		return outs, nil
+		return outs, e.o.Confirm(ctx)
 	}
 	ed.Audit = e.audit(ed, touched...)
 	return outs, e.propose(ctx, ed)
@@ -209,7 +209,7 @@ func (e *Editor) ActivateProfile(ctx context.Context, who conf.Principal, name, 
 		outs = append(outs, out)
 	}
 	if len(ed.Updates) == 0 {
-		return outs, nil
+		return outs, e.o.Confirm(ctx)
 	}
 	ed.Audit = e.audit(ed, touched...)
 	return outs, e.propose(ctx, ed)
