@@ -137,17 +137,20 @@ func runBlocks(t *testing.T, blocks []string) {
 		return strings.Contains(string(Do("GET", "http://127.0.0.1:"+text(1)+"/api/config/health", "").Body), `"normal"`)
 	}
 	Await(t, "holdfast dev to work normally", health)
+	t.Cleanup(func() {
+		logs, _ := filepath.Glob(filepath.Join(dir, "*.log")) // of the agents that the blocks started
+		for _, path := range logs {
+			if out, err := os.ReadFile(path); err == nil && t.Failed() {
+				t.Logf("%s:\n%s", filepath.Base(path), out)
+			}
+		}
+	})
 	for i, block := range blocks {
 		p := Spawn(t, dir, env, "sh", "-e", "-c", preamble+renumber.Replace(block))
 		t.Cleanup(func() { _ = syscall.Kill(-p.Pid(), syscall.SIGKILL) }) // what it left in the background
 		if code := p.Wait(t, "block "+strconv.Itoa(i+1)); code != 0 {
 			t.Errorf("block %d ended with code %d:\n%s\nIt printed:\n%s\nThe agent printed:\n%s",
 				i+1, code, block, p.Output(), dev.Transcript().Tail(15))
-			logs, _ := filepath.Glob(filepath.Join(dir, "*.log")) // of the agents that the blocks started
-			for _, path := range logs {
-				out, _ := os.ReadFile(path)
-				t.Logf("%s:\n%s", filepath.Base(path), out)
-			}
 		}
 	}
 }

@@ -72,9 +72,8 @@ func because(h conf.Health) string {
 	return " (" + strings.Join(why, "; ") + ")"
 }
 
-// clusterPortFree fails early when the one port is taken that the agent opens
-// only when it runs already. An agent beside a service must not do this: it has
-// to serve, whatever its cluster port does.
+// clusterPortFree fails before anything starts when a cluster port is taken: of
+// several agents, the first ones would be up by the time that one is opened.
 func clusterPortFree(ctx context.Context, o agent.Options) error {
 	host, port, err := net.SplitHostPort(o.ClusterAddr)
 	if err != nil || port == "0" {
