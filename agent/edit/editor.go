@@ -192,6 +192,11 @@ func (e *Editor) prepare(cur *conf.Record, rawSchema json.RawMessage, values map
 
 func (e *Editor) sign(cur *conf.Record, values, config []byte, deleted bool, now time.Time) command.Update {
 	s := e.o.Signer()
+	// Receivers order by issued_at. It grows even when this leader's clock is
+	// behind that of the one before.
+	if was, err := conf.ParseTime(cur.IssuedAt); err == nil && !now.After(was) {
+		now = was.Add(time.Microsecond)
+	}
 	m := s.Sign(cur.Service, config, e.o.Records.Epoch(), now)
 	return command.Update{
 		Service: cur.Service, Prev: cur.Version, Version: cur.Version + 1, Values: values, Config: config,

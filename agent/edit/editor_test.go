@@ -193,7 +193,7 @@ func TestPutMakesASignedVersion(t *testing.T) {
 	if err := seal.Verify(f.pub, r.Update()); err != nil {
 		t.Fatalf("signature: %v", err)
 	}
-	if r.IssuedAt != "2026-01-02T03:04:05.000006+00:00" {
+	if r.IssuedAt != "2026-01-02T03:04:05.000007+00:00" { // a microsecond after version 1
 		t.Fatalf("issued_at %q", r.IssuedAt)
 	}
 	e := f.c.edits[len(f.c.edits)-1]
@@ -206,6 +206,22 @@ func TestPutMakesASignedVersion(t *testing.T) {
 	}
 	if got := string(f.c.Record("demo").Config); got != `{"limits":{"rate":10},"model":"small","threshold":0.5}` {
 		t.Fatal(got)
+	}
+}
+
+// The fixture's clock stands still, as one that is set back would look.
+func TestIssuedAtGrowsWhateverTheClockSays(t *testing.T) {
+	f := setup(t, "demo")
+	last := f.c.Record("demo").IssuedAt
+	for range 3 {
+		if _, err := f.Do(t.Context(), alice, draft(conf.OpPut, `{}`)); err != nil {
+			t.Fatal(err)
+		}
+		if now := f.c.Record("demo").IssuedAt; now <= last {
+			t.Fatalf("%s after %s", now, last)
+		} else {
+			last = now
+		}
 	}
 }
 
