@@ -35,6 +35,7 @@ type Limits struct {
 	Window      int           // QoS 1 messages on their way to one client, default 64
 	Connect     time.Duration // until CONNECT is complete, TLS included, default 5s
 	Write       time.Duration // until a client has taken what is written to it, default 20s
+	Ack         time.Duration // until a client whose window is full acknowledges something, default 60s
 }
 
 func (l *Limits) complete() {
@@ -45,6 +46,7 @@ func (l *Limits) complete() {
 	def(&l.Window, 64)
 	def(&l.Connect, 5*time.Second)
 	def(&l.Write, 20*time.Second)
+	def(&l.Ack, time.Minute)
 }
 
 func def[T int | time.Duration](v *T, d T) {

@@ -139,16 +139,29 @@ func (c *conn) goodbye() {
 	_ = c.Close()
 }
 
-// pump writes what is in the outbox until the connection ends.
+// pump writes what is in the outbox until the connection ends. A client that
+// reads and acknowledges nothing would never get anything new and not know it:
+// it is disconnected, so that it starts again.
 func (c *conn) pump() {
+	var unacknowledged <-chan time.Time
 	for {
 		select {
 		case <-c.box.wake:
+		case <-unacknowledged:
+			c.refuse(ReasonSlow)
+			_ = c.Close()
+			return
 		case <-c.done:
 			return
 		}
 		for {
-			bufs, n := c.box.batch()
+			bufs, n, blocked := c.box.batch()
+			if n > 0 || !blocked {
+				unacknowledged = nil
+			}
+			if blocked && unacknowledged == nil {
+				unacknowledged = time.After(c.b.o.Limits.Ack)
+			}
 			if n == 0 {
 				break
 			}

@@ -29,7 +29,7 @@ func fanout(b *testing.B, addr net.Addr, n int, send func(v uint64)) (lap func(v
 		clients[i] = c
 		readers.Go(func() {
 			for {
-				_ = c.nc.SetReadDeadline(time.Time{})
+				_ = c.nc.SetDeadline(time.Time{})
 				pk, err := readFrom(c.r, 4)
 				if err != nil {
 					return
@@ -87,6 +87,11 @@ func BenchmarkFanout(b *testing.B) {
 	b.Run("holdfast", func(b *testing.B) {
 		src := newSource(record("fan", testEpoch, 1, false))
 		broker := start(b, Options{Source: src})
+		b.Cleanup(func() {
+			if b.Failed() {
+				b.Logf("%+v", broker.Stats())
+			}
+		})
 		report(b, fanout(b, broker.Addr(), n, func(v uint64) { src.set(record("fan", testEpoch, v, false)) }))
 	})
 	b.Run("mosquitto", func(b *testing.B) {

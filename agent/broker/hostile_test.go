@@ -294,6 +294,30 @@ func TestStuckSubscriber(t *testing.T) {
 	w.served()
 }
 
+// TestNoAcknowledgement holds that a client which reads everything and acknowledges
+// nothing is disconnected, and one that acknowledges slowly is not.
+func TestNoAcknowledgement(t *testing.T) {
+	src := newSource(record("a", testEpoch, 1, false), record("b", testEpoch, 1, false), record("c", testEpoch, 1, false))
+	b := start(t, Options{Source: src, Limits: Limits{Window: 1, Ack: 300 * time.Millisecond}})
+	mute, slow := subscriber(t, b, 5, 1, "system/config/+"), subscriber(t, b, 5, 1, "system/config/+")
+	idle := subscriber(t, b, 4, 1, "system/config/a")
+	idle.expect(packets.Publish) // the window is full, but nothing waits
+	for range 3 {
+		m := slow.expect(packets.Publish)
+		pause := time.NewTimer(200 * time.Millisecond)
+		<-pause.C
+		slow.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, PacketID: m.PacketID})
+	}
+	mute.closed()
+	if n := b.Stats().Refused[ReasonSlow]; n != 1 {
+		t.Fatalf("%d counted", n)
+	}
+	for _, c := range []*raw{slow, idle} {
+		c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})
+		c.expect(packets.Pingresp)
+	}
+}
+
 // TestStopBesideStuckSubscriber holds that an agent can be stopped at any time.
 func TestStopBesideStuckSubscriber(t *testing.T) {
 	src := newSource(signed("large", testEpoch, 1, fmt.Appendf(nil, `{"x":"%s"}`, bytes.Repeat([]byte("y"), 1<<20)), false))

@@ -149,8 +149,9 @@ func (o *outbox) ack(id uint16) {
 	}
 }
 
-// batch takes what can be written now, and says how many messages that is.
-func (o *outbox) batch() (bufs net.Buffers, n int) {
+// batch takes what can be written now, and says how many messages that is, and
+// whether more waits only for the client's acknowledgements.
+func (o *outbox) batch() (bufs net.Buffers, n int, blocked bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	size := 0
@@ -159,6 +160,7 @@ func (o *outbox) batch() (bufs net.Buffers, n int) {
 		w := o.pending[topic]
 		h, ok := o.headerFor(w)
 		if ok && h.qos > 0 && len(o.inflight) >= o.window {
+			blocked = true
 			break
 		}
 		o.head++
@@ -184,7 +186,7 @@ func (o *outbox) batch() (bufs net.Buffers, n int) {
 	} else if o.head > 1024 {
 		o.order, o.head = append(o.order[:0], o.order[o.head:]...), 0
 	}
-	return bufs, n
+	return bufs, n, blocked
 }
 
 // headerFor merges all subscriptions that cover a message: it goes out once, with

@@ -345,7 +345,8 @@ func TestPasswordIsNotLogged(t *testing.T) {
 		c.closed()
 	}
 	await(t, "both are gone", func() bool { return b.Stats().Connections == 0 })
-	if strings.Contains(log.String(), "secret") || !strings.Contains(log.String(), "credentials") {
+	digits := strings.Trim(fmt.Sprint([]byte("secret")), "[]") // how mochi prints it
+	if strings.Contains(log.String(), "secret") || strings.Contains(log.String(), digits) || !strings.Contains(log.String(), "credentials") {
 		t.Fatalf("log:\n%s", log.String())
 	}
 }

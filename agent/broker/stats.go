@@ -18,7 +18,7 @@ const (
 	ReasonPublish     Reason = "publish"     // a publish by a client
 	ReasonFilter      Reason = "filter"      // a subscription outside of system/
 	ReasonQuota       Reason = "quota"       // too many filters
-	ReasonSlow        Reason = "slow"        // did not take what was written in time
+	ReasonSlow        Reason = "slow"        // did not take or acknowledge in time what was sent
 	ReasonSilent      Reason = "silent"      // keep alive ran out
 	ReasonPanic       Reason = "panic"       // the code that serves a connection failed
 )
