@@ -105,6 +105,11 @@ func (e *Editor) Do(ctx context.Context, who conf.Principal, d conf.Draft) (conf
 		if err := e.o.Confirm(ctx); err != nil {
 			return conf.Outcome{}, err
 		}
+		if d.RequestID != "" { // it may be among what was not known here a moment ago
+			if out, done, err := e.replay(ctx, id, d.Service); done || err != nil {
+				return out, err
+			}
+		}
 		cur = e.o.Records.Record(d.Service)
 		if err := expect(cur, d); err != nil {
 			return conf.Outcome{}, err
