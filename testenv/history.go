@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"fmt"
+	"sort"
 	"strings"
 	"sync"
 	"testing"
@@ -226,25 +227,42 @@ func (h *History) Check(t testing.TB) {
 	h.explain(t)
 }
 
-// explain shows the operations of the services that break the model, as far as
-// a person reads.
+// explain shows the end of the shortest beginning of each history that breaks the
+// model.
 func (h *History) explain(t testing.TB) {
 	for _, part := range registers.Partition(h.ops) {
 		if porcupine.CheckOperationsTimeout(registers, part, 30*time.Second) == porcupine.Ok {
 			continue
 		}
-		// The shortest beginning of the history that is already wrong.
-		lo, hi := 0, len(part)
-		for lo < hi {
-			mid := (lo + hi) / 2
-			if porcupine.CheckOperationsTimeout(registers, part[:mid], 10*time.Second) == porcupine.Illegal {
-				hi = mid
-			} else {
-				lo = mid + 1
+		at := sort.Search(len(part), func(i int) bool {
+			return porcupine.CheckOperationsTimeout(registers, until(part, part[i].Return), 10*time.Second) == porcupine.Illegal
+		})
+		if at == len(part) {
+			t.Logf("undecided: %d operations of %s", len(part), part[0].Input.(input).service)
+			continue
+		}
+		end := part[at].Return
+		for _, op := range part {
+			if op.Return >= end-int64(500*time.Millisecond) && op.Call <= end {
+				t.Logf("%10.3f .. %10.3f client %d: %s", float64(op.Call)/1e9, float64(op.Return)/1e9, op.ClientId, registers.DescribeOperation(op.Input, op.Output))
 			}
 		}
-		for _, op := range part[max(0, hi-12):min(len(part), hi+1)] {
-			t.Logf("%10.3f .. %10.3f client %d: %s", float64(op.Call)/1e9, float64(op.Return)/1e9, op.ClientId, registers.DescribeOperation(op.Input, op.Output))
-		}
 	}
+}
+
+// until is what was known at a time: what had not returned by then is of unknown
+// outcome.
+func until(part []porcupine.Operation, end int64) (out []porcupine.Operation) {
+	for _, op := range part {
+		switch {
+		case op.Call > end:
+			continue
+		case op.Return > end && op.Input.(input).op == opGet:
+			continue
+		case op.Return > end:
+			op.Return, op.Output = 1<<62, output{unknown: true}
+		}
+		out = append(out, op)
+	}
+	return out
 }
