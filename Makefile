@@ -10,7 +10,7 @@ SHELL := /bin/bash
 BIN       := bin/holdfast
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # Commands that the tests run, each with the Debian package that has it.
-TEST_TOOLS := python3=python3 node=nodejs curl=curl sqlite3=sqlite3 gcc=gcc,libc6-dev git=git openssl=openssl \
+TEST_TOOLS := python3=python3 node=nodejs curl=curl sqlite3=sqlite3 gcc=gcc,libc6-dev git=git openssl=openssl flock=util-linux \
 	mosquitto=mosquitto mosquitto_sub=mosquitto-clients
 # Debian packages that they need and that have no command.
 TEST_PACKAGES := python3-paho-mqtt python3-cryptography node-mqtt

@@ -60,7 +60,7 @@ func TestConsoleBlocks(t *testing.T) {
 // where the repository seems to be. A command that fails, fails the test.
 func TestDocs(t *testing.T) {
 	t.Parallel()
-	Need(t, "sh", "curl", "python3", "node", "sqlite3")
+	Need(t, "sh", "curl", "python3", "node", "sqlite3", "flock")
 	pages, err := filepath.Glob(filepath.Join(Root(), "docs", "*.md"))
 	if err != nil {
 		t.Fatal(err)
