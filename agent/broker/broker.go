@@ -217,18 +217,17 @@ func (b *Broker) shutdown() {
 func (b *Broker) publishLoop(ctx context.Context) {
 	tick := time.NewTicker(b.o.HealthEvery)
 	defer tick.Stop()
-	repeat := false
+	services, health := b.syncServices(), b.syncHealth(false)
 	for {
-		services := b.syncServices()
-		health := b.syncHealth(repeat)
-		repeat = false
 		select {
 		case <-ctx.Done():
 			return
 		case <-services:
+			services = b.syncServices()
 		case <-health:
+			health = b.syncHealth(false)
 		case <-tick.C:
-			repeat = true
+			health = b.syncHealth(true)
 		}
 	}
 }

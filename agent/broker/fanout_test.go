@@ -1,10 +1,16 @@
 package broker
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"net"
+	"os"
+	"os/exec"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -70,6 +76,63 @@ func fanout(b *testing.B, addr net.Addr, n int, send func(v uint64)) (lap func(v
 	}
 }
 
+// TestBrokerProcess is not a test: it is the broker that brokerProcess starts.
+func TestBrokerProcess(t *testing.T) {
+	if os.Getenv("HOLDFAST_BROKER_PROCESS") == "" {
+		return
+	}
+	src := newSource(record("fan", testEpoch, 1, false))
+	b := start(t, Options{Source: src})
+	fmt.Println(b.Addr())
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		v, err := strconv.ParseUint(in.Text(), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		src.set(record("fan", testEpoch, v, false))
+	}
+}
+
+// brokerProcess is a broker in a process of its own, as Mosquitto is one: else it
+// would share its processors with the subscribers.
+func brokerProcess(b *testing.B) (addr net.Addr, send func(v uint64), rss func() int) {
+	b.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestBrokerProcess$")
+	cmd.Env = append(os.Environ(), "HOLDFAST_BROKER_PROCESS=1")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = in.Close()
+		_, _ = io.Copy(io.Discard, out)
+		_ = cmd.Wait()
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	addr, err = net.ResolveTCPAddr("tcp", strings.TrimSpace(line))
+	if err != nil {
+		b.Fatal(err)
+	}
+	rss = func() int { // KiB
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+		_, rest, _ := strings.Cut(string(status), "VmRSS:")
+		fields := append(strings.Fields(rest), "0")
+		n, _ := strconv.Atoi(fields[0])
+		return n
+	}
+	return addr, func(v uint64) { fmt.Fprintln(in, v) }, rss
+}
+
 // BenchmarkFanout measures one update to 1,000 subscribers: the last delivery of
 // this broker, and of Mosquitto with the same subscribers.
 func BenchmarkFanout(b *testing.B) {
@@ -85,14 +148,11 @@ func BenchmarkFanout(b *testing.B) {
 		b.ReportMetric(float64(laps[len(laps)*99/100].Microseconds()), "µs/last-p99")
 	}
 	b.Run("holdfast", func(b *testing.B) {
-		src := newSource(record("fan", testEpoch, 1, false))
-		broker := start(b, Options{Source: src})
-		b.Cleanup(func() {
-			if b.Failed() {
-				b.Logf("%+v", broker.Stats())
-			}
-		})
-		report(b, fanout(b, broker.Addr(), n, func(v uint64) { src.set(record("fan", testEpoch, v, false)) }))
+		addr, send, rss := brokerProcess(b)
+		before := rss()
+		lap := fanout(b, addr, n, send)
+		report(b, lap)
+		b.ReportMetric(float64(rss()-before)/n, "KiB/subscriber")
 	})
 	b.Run("mosquitto", func(b *testing.B) {
 		m := newMosquitto(b)

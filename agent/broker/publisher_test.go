@@ -135,6 +135,26 @@ func TestWindowOfTheBroker(t *testing.T) {
 	}
 }
 
+// TestLoadsOnlyWhatChanged holds that acknowledgements cost no look at the source:
+// with many services that would be the square of their number.
+func TestLoadsOnlyWhatChanged(t *testing.T) {
+	s := newStub(t, nil)
+	src := newSource()
+	for i := range 500 {
+		src.set(record(fmt.Sprintf("s%d", i), testEpoch, 1, false))
+	}
+	src.mu.Lock()
+	before := src.loads
+	src.mu.Unlock()
+	p, _ := publish(t, PublisherOptions{URL: s.url("mqtt"), Source: src})
+	settled(t, p, 501)
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	if n := src.loads - before; n > 3 {
+		t.Fatalf("the source was read %d times", n)
+	}
+}
+
 func TestRefusedMessageIsTriedAgain(t *testing.T) {
 	s := newStub(t, func(s *stub) { s.refuse = 2 })
 	p, _ := publish(t, PublisherOptions{

@@ -50,20 +50,17 @@ func (s *session) run(ctx context.Context) error {
 	defer tick.Stop()
 	pulse := time.NewTicker(min(time.Second, s.p.o.Timeout/4))
 	defer pulse.Stop()
-	repeat := false
-	s.syncHealth(true)
+	health := s.syncHealth(true)
 	for _, m := range s.p.feed.held { // all of it: this may be another broker, or the same without its memory
 		s.put(m)
 	}
+	services := s.syncServices()
 	for {
 		leading, deposed := s.p.o.Leading()
 		if !leading {
 			s.u.disconnect()
 			return errDeposed
 		}
-		services := s.syncServices()
-		health := s.syncHealth(repeat)
-		repeat = false
 		if err := s.send(); err != nil {
 			s.u.close()
 			return err
@@ -79,13 +76,15 @@ func (s *session) run(ctx context.Context) error {
 			return ctx.Err()
 		case <-deposed:
 		case <-services:
+			services = s.syncServices()
 		case <-health:
+			health = s.syncHealth(false)
 		case a := <-s.u.acks:
 			s.acked(a)
 		case <-s.u.ended:
 			err = s.u.err
 		case <-tick.C:
-			repeat = true
+			health = s.syncHealth(true)
 			s.again()
 		case now := <-pulse.C:
 			if err = s.overdue(now); err == nil {
