@@ -263,7 +263,7 @@ func scratchImage(t *testing.T) string {
 		t.Fatalf("building the image: %v\n%s", err, out)
 	}
 	t.Cleanup(func() {
-		if out, err := docker(t, "rmi", "-f", image); err != nil {
+		if out, err := docker(t, "rmi", image); err != nil {
 			t.Errorf("removing the image: %v\n%s", err, out)
 		}
 	})
