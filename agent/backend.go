@@ -95,7 +95,11 @@ func (s *supervisor) Health() conf.Health {
 		h.SchemaVersion = int(s.lastSchema.Load())
 	}
 	h.OK = db == conf.DatabaseHealthy && mode == conf.ModeNormal && h.LKGCacheValid
-	for _, e := range []error{err, lkgErr} {
+	var full error
+	if p := s.full.Load(); p != nil {
+		full, h.OK = *p, false
+	}
+	for _, e := range []error{err, lkgErr, full} {
 		if e != nil && h.Err == nil {
 			text := e.Error()
 			if c := publicCause(e); c != nil {

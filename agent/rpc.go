@@ -28,6 +28,7 @@ type nodeReport struct {
 	Digest      string            `json:"digest"`
 	CertExpires string            `json:"certificate_expires"`
 	Services    map[string]uint64 `json:"services"`
+	Full        bool              `json:"full"` // too little space to lead
 	Health      conf.Health       `json:"health"`
 }
 
@@ -150,6 +151,7 @@ func (c *cluster) report() nodeReport {
 		Version: c.o.Version, Health: c.s.Health(), Services: map[string]uint64{},
 		CertExpires: conf.FormatTime(c.port.Identity().Cert.NotAfter),
 	}
+	r.Full = c.s.full.Load() != nil
 	snap := c.s.view.Load()
 	r.Epoch = snap.Epoch
 	snap.Range(func(e *entry) bool {

@@ -108,6 +108,7 @@ func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool,
 	var leading sync.WaitGroup
 	leading.Go(func() { ss.reconcile(rctx) })
 	leading.Go(func() { ss.judge(rctx) })
+	leading.Go(func() { ss.guardSpace(rctx) })
 	leading.Go(func() { ss.askAround(rctx) })
 	defer leading.Wait() // before close: it uses the member and the store
 	defer stop()

@@ -50,6 +50,7 @@ type Options struct {
 	LogFormat        string
 	AllowAutoRebuild bool
 	VerifyEvery      time.Duration // how often the database is checked while it runs; 0 = only at start
+	MinFreeMB        int           // a leader with less space takes no changes; 0 = does not look
 	DigestEvery      time.Duration // how often the members compare their states; 0 = never
 
 	// Env reads the environment of the process; nil means os.LookupEnv.
@@ -63,7 +64,7 @@ type Options struct {
 func Defaults() Options {
 	return Options{
 		DataDir: "holdfast-data", LocalAddr: "127.0.0.1:2770", ManagerHost: "127.0.0.1", ManagerPort: "8081",
-		ClusterAddr: ":2771", MQTTAddr: "127.0.0.1:1883", LogLevel: "INFO", LogFormat: "text", VerifyEvery: 10 * time.Minute, DigestEvery: time.Minute,
+		ClusterAddr: ":2771", MQTTAddr: "127.0.0.1:1883", LogLevel: "INFO", LogFormat: "text", VerifyEvery: 10 * time.Minute, DigestEvery: time.Minute, MinFreeMB: 64,
 		Voters: 3, DeadAfter: 72 * time.Hour,
 	}
 }
@@ -153,6 +154,21 @@ func Settings(o *Options) []Setting {
 		},
 		duration("Recovery", "verify-every", "CONFIG_VERIFY_EVERY", "how often the whole database is checked while the agent runs; 0 = only at start", &o.VerifyEvery),
 		duration("Recovery", "digest-every", "CONFIG_DIGEST_EVERY", "how often the members compare their states through the log; 0 = never", &o.DigestEvery),
+		{
+			Group: "Recovery", Flag: "min-free-mb", Env: "CONFIG_MIN_FREE_MB",
+			Usage: "with less free space on its disk, in MiB, an agent does not lead and takes no changes; 0 = does not look",
+			Get:   func() string { return strconv.Itoa(o.MinFreeMB) },
+			Set: func(s string) error {
+				n, err := strconv.Atoi(s)
+				if err == nil && n < 0 {
+					err = strconv.ErrRange
+				}
+				if err == nil {
+					o.MinFreeMB = n
+				}
+				return err
+			},
+		},
 		text("Logging", "log-level", "CONFIG_MANAGER_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", &o.LogLevel),
 		text("Logging", "log-format", "CONFIG_LOG_FORMAT", "text or json", &o.LogFormat),
 	}

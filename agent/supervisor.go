@@ -44,14 +44,15 @@ type supervisor struct {
 	schemas *schema.Cache
 	cur     atomic.Pointer[session]
 
-	rebuilds chan *rebuildPlan // asked for by hand; received by the running session or between two
-	rebuilt  time.Time         // the last automatic rebuild; supervisor goroutine only
-	repaired string            // what the next normal status tells; supervisor goroutine only
-	healed   *RebuildInfo      // what the next live session writes to rebuild.info; supervisor goroutine only
-	reviving atomic.Bool       // a recovery is not finished: who the members are is not what the log says
-	shunned  atomic.Bool       // the others refuse this agent
-	installs installs          // of snapshots, by the log's goroutine of one session after the other
-	epoch    conf.EpochFile    // as last written; supervisor goroutine only
+	rebuilds chan *rebuildPlan     // asked for by hand; received by the running session or between two
+	rebuilt  time.Time             // the last automatic rebuild; supervisor goroutine only
+	repaired string                // what the next normal status tells; supervisor goroutine only
+	healed   *RebuildInfo          // what the next live session writes to rebuild.info; supervisor goroutine only
+	reviving atomic.Bool           // a recovery is not finished: who the members are is not what the log says
+	shunned  atomic.Bool           // the others refuse this agent
+	full     atomic.Pointer[error] // why there is too little space to take changes, nil when there is enough
+	installs installs              // of snapshots, by the log's goroutine of one session after the other
+	epoch    conf.EpochFile        // as last written; supervisor goroutine only
 
 	editor     *edit.Editor // for callers: refuses while the agent is not in normal mode
 	system     *edit.Editor // for the agent itself
@@ -251,6 +252,9 @@ func (s *supervisor) proposeRows(ctx context.Context, c command.Command) error {
 func (s *supervisor) writable() error {
 	if err := s.st.ready(); err != nil {
 		return err
+	}
+	if err := s.full.Load(); err != nil {
+		return *err
 	}
 	if !s.cluster.leading() {
 		return conf.Errorf(conf.CodeNoQuorum, "this agent does not lead, and knows of no leader").

@@ -244,7 +244,7 @@ func TestHaltEndsTheCaller(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := &failing{bolt: inner}
 			c.arm(f)
-			s := &haltingStore{&checkedStore{f}, newFault()}
+			s := &haltingStore{&checkedStore{f}, newFault(), new(pace)}
 			done := make(chan bool, 1)
 			go func() {
 				returned := false
@@ -260,7 +260,7 @@ func TestHaltEndsTheCaller(t *testing.T) {
 			}
 		})
 	}
-	s := &haltingStore{checked, newFault()}
+	s := &haltingStore{checked, newFault(), new(pace)}
 	if err := s.GetLog(9, &raft.Log{}); !errors.Is(err, raft.ErrLogNotFound) || s.fault.Err() != nil {
 		t.Fatalf("an entry behind the end: %v, fault %v", err, s.fault.Err())
 	}

@@ -180,6 +180,7 @@ func (s *checkedStore) IsMonotonic() bool { return true }
 type haltingStore struct {
 	*checkedStore
 	fault *fault
+	pace  *pace
 }
 
 func (s *haltingStore) halt(err error) {
@@ -213,7 +214,10 @@ func (s *haltingStore) within(index uint64) bool {
 func (s *haltingStore) StoreLogs(logs []*raft.Log) error {
 	err := s.fault.Err()
 	if err == nil {
-		if err = s.checkedStore.StoreLogs(logs); err != nil {
+		done := s.pace.begin()
+		err = s.checkedStore.StoreLogs(logs)
+		done()
+		if err != nil {
 			s.fault.trip(err)
 		}
 	}

@@ -28,6 +28,9 @@ type Member struct {
 	lease  time.Duration
 	nudges *nudger
 
+	slow, hung time.Duration
+	pace       pace
+
 	cancel context.CancelFunc // of the machine's context
 	lead   chan bool
 
@@ -257,8 +260,12 @@ func (m *Member) watch() {
 	defer close(m.lead)
 	m.hurry()
 	leaderCh, fault := m.raft.LeaderCh(), m.fault.tripped
+	disk := time.NewTicker(min(m.slow, m.hung) / 4)
+	defer disk.Stop()
 	for {
 		select {
+		case <-disk.C:
+			m.checkDisk()
 		case leading := <-leaderCh:
 			m.log.Info("leadership changed", "leading", leading, "term", m.Term())
 			m.tell(leading && m.fault.Err() == nil)

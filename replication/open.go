@@ -41,6 +41,9 @@ func Open(ctx context.Context, o Options) (_ *Member, err error) {
 		return nil, err
 	}
 	logs := &checkedStore{inner}
+	if o.wrapLog != nil {
+		logs.inner = o.wrapLog(inner)
+	}
 	defer func() {
 		if err != nil {
 			_ = guard("close", inner.Close)
@@ -72,7 +75,7 @@ func run(o *Options, logs *checkedStore, snaps *snapshotStore, trans slowHeartbe
 	ctx, cancel := context.WithCancel(context.Background())
 	nudges := newNudger(raft.ServerID(o.NodeID), trans)
 	m := &Member{
-		log: o.Logger, id: raft.ServerID(o.NodeID), addr: trans.LocalAddr(), trans: trans, logs: logs, fault: fault, lease: o.Lease,
+		log: o.Logger, id: raft.ServerID(o.NodeID), addr: trans.LocalAddr(), trans: trans, logs: logs, fault: fault, lease: o.Lease, slow: o.SlowDisk, hung: o.HungDisk,
 		cancel: cancel, stopping: make(chan struct{}), stopped: make(chan struct{}),
 		lead: make(chan bool, 1), watched: make(chan struct{}), nudges: nudges,
 		fsm: &fsm{
@@ -81,7 +84,7 @@ func run(o *Options, logs *checkedStore, snaps *snapshotStore, trans slowHeartbe
 			committed: nudges.committed,
 		},
 	}
-	halting := &haltingStore{logs, fault}
+	halting := &haltingStore{checkedStore: logs, fault: fault, pace: &m.pace}
 	cache, err := raft.NewLogCache(logCacheSize, halting)
 	if err != nil {
 		cancel()

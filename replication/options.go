@@ -56,7 +56,10 @@ type Options struct {
 	Heartbeat, Election, Lease, Commit time.Duration // default 300 ms, 300 ms, 5/6 of Heartbeat, 50 ms
 	SnapshotInterval                   time.Duration // how often to look whether to take one; default 30 s
 	SnapshotThreshold, TrailingLogs    uint64        // default 1024, 2048
+	SlowDisk, HungDisk                 time.Duration // an append that takes longer ends leading, or this member; default 2 s, 10 s
 	LockTimeout                        time.Duration // wait for another process that has Dir open; default 1 s
+
+	wrapLog func(bolt) bolt // stands between the log and its file; tests slow it down
 
 	// Transport replaces the TCP transport on Addr. The Member owns it: it is
 	// closed with the Member, and when Open fails.
@@ -92,6 +95,8 @@ func (o *Options) setDefaults() error {
 	def(&o.Commit, 50*time.Millisecond)
 	def(&o.SnapshotInterval, 30*time.Second)
 	def(&o.LockTimeout, time.Second)
+	def(&o.SlowDisk, 2*time.Second)
+	def(&o.HungDisk, 10*time.Second)
 	if o.SnapshotThreshold == 0 {
 		o.SnapshotThreshold = 1024
 	}

@@ -1,0 +1,56 @@
+package agent
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+const noDiskHasThis = 1 << 40 // MiB
+
+func TestChangesAreRefusedBeforeTheDiskIsFull(t *testing.T) {
+	o := options(t, nil)
+	r := start(t, o).ready()
+	if code, body := r.set("5"); code != http.StatusOK {
+		t.Fatal(body)
+	}
+	r.halt()
+	full := o
+	full.MinFreeMB = noDiskHasThis
+	r = start(t, full).ready()
+	r.await("it is noticed", func() bool { return r.sup.full.Load() != nil })
+	code, body := r.set("6")
+	if code != http.StatusInsufficientStorage || !strings.Contains(body, `"code":"storage_full"`) {
+		t.Fatalf("%d %s", code, body)
+	}
+	if v, _ := r.level(); v != "5" {
+		t.Fatal(v)
+	}
+	if h := r.Health(); h.OK || h.Err == nil || !strings.Contains(*h.Err, "almost full") {
+		t.Fatalf("%+v", h)
+	}
+	r.halt()
+	r = start(t, o).ready()
+	if code, body := r.set("6"); code != http.StatusOK {
+		t.Fatal(body)
+	}
+}
+
+func TestLeaderWithoutSpaceHandsOver(t *testing.T) {
+	r, o := three(t)
+	r[0].halt()
+	o[0].MinFreeMB = noDiskHasThis
+	r[0] = start(t, o[0]).ready()
+	r[0].await("a change through it", func() bool { code, _ := r[0].set("9"); return code == http.StatusOK })
+	for _, a := range r[1:] {
+		if a.cluster.leading() {
+			if err := a.sup.cur.Load().member.Transfer(t.Context(), "n1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r[0].await("a change although it was made to lead", func() bool {
+		code, _ := r[0].set("10")
+		return code == http.StatusOK && !r[0].cluster.leading()
+	})
+}

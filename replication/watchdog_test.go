@@ -1,0 +1,94 @@
+package replication
+
+import (
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/holdfast-config/holdfast/replication/command"
+)
+
+// slowBolt is a log whose disk can be slow, or hang until it is let go.
+type slowBolt struct {
+	bolt
+	delay atomic.Int64 // nanoseconds
+	mu    *sync.Mutex  // held: appends hang
+}
+
+func (s *slowBolt) StoreLogs(logs []*raft.Log) error {
+	s.mu.Lock()
+	s.mu.Unlock() //nolint:staticcheck // only the wait counts
+	<-time.After(time.Duration(s.delay.Load()))
+	return s.bolt.StoreLogs(logs)
+}
+
+// pair is a leader on a disk that a test slows down, and another voter.
+func pair(t *testing.T) (nodes []*node, disk *slowBolt) {
+	t.Helper()
+	disk = &slowBolt{mu: &sync.Mutex{}}
+	var drop atomic.Bool
+	var dropped atomic.Int64
+	nodes = make([]*node, 3)
+	for i := range nodes {
+		nodes[i] = start(t, t.TempDir(), func(o *Options) {
+			o.NodeID, o.Join = fmt.Sprintf("n%d", i+1), i > 0
+			o.Heartbeat, o.Lease = 300*time.Millisecond, 250*time.Millisecond
+			o.SlowDisk, o.HungDisk = 200*time.Millisecond, 2*time.Second
+			if i == 0 {
+				o.wrapLog = func(b bolt) bolt { disk.bolt = b; return disk }
+			}
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Transport = tcpWire(l, &drop, &dropped)
+		})
+	}
+	leader := nodes[0].lead(t)
+	leader.must(t, &command.Genesis{Epoch: testEpoch, At: testTime, NodeID: "n1", Reason: "test"})
+	for _, n := range nodes[1:] {
+		if err := leader.AddNonvoter(t.Context(), string(n.id), n.Addr()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a replica", func() bool { _, a := n.Indexes(); return a > 1 })
+		if err := leader.Promote(t.Context(), string(n.id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leader.write(t, "router", 1, 1)
+	return nodes, disk
+}
+
+func otherLeads(nodes []*node) func() bool {
+	return func() bool { return nodes[1].Leading() || nodes[2].Leading() }
+}
+
+func TestSlowDiskDoesNotLead(t *testing.T) {
+	nodes, disk := pair(t)
+	disk.delay.Store(int64(400 * time.Millisecond))
+	_, _ = nodes[0].Propose(t.Context(), edit("router", 2))
+	eventually(t, "another leader", otherLeads(nodes))
+	disk.delay.Store(0)
+	if err := nodes[0].Err(); err != nil {
+		t.Fatalf("a slow disk is no fault: %v", err)
+	}
+}
+
+func TestHungDiskDoesNotLead(t *testing.T) {
+	nodes, disk := pair(t)
+	disk.mu.Lock()
+	done := make(chan error, 1)
+	go func() { _, err := nodes[0].Propose(t.Context(), edit("router", 2)); done <- err }()
+	eventually(t, "another leader", otherLeads(nodes))
+	if err := <-done; err == nil {
+		t.Fatal("acknowledged by a disk that hangs")
+	}
+	if nodes[0].Err() == nil || nodes[0].Leading() {
+		t.Fatal("the member with the hung disk goes on")
+	}
+	disk.mu.Unlock()
+}
