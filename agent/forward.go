@@ -46,6 +46,10 @@ func (c *cluster) Forward(ctx context.Context, r *http.Request, body []byte) (st
 	if err != nil {
 		return 0, nil, nil, false, err
 	}
+	// net/http sends a request with an Idempotency-Key again by itself when its
+	// connection breaks, and then tells only of the second attempt. A body that
+	// cannot be had twice keeps it from that.
+	req.Body, req.GetBody = io.NopCloser(bytes.NewReader(body)), nil
 	for _, h := range forwarded {
 		if v := r.Header.Values(h); len(v) > 0 {
 			req.Header[h] = v
