@@ -271,6 +271,17 @@ func (n *Node) Status() (st conf.ClusterStatus, ok bool) {
 	return st, true
 }
 
+// In is the node's row in a status. It is known by its address: a server that lost
+// its log comes back under another id.
+func (n *Node) In(st conf.ClusterStatus) (row conf.NodeStatus, ok bool) {
+	for _, r := range st.Nodes {
+		if r.Addr == n.Addr && (!ok || r.Reachable) {
+			row, ok = r, true
+		}
+	}
+	return row, ok
+}
+
 // Voters are the nodes that vote, as far as this agent knows; those that do not
 // answer are not among them.
 func Voters(st conf.ClusterStatus) (out []string) {
@@ -328,8 +339,10 @@ next:
 // none does at this moment.
 func (c *Cluster) TryLeader() *Node {
 	for _, n := range c.Live() {
-		if st, ok := n.Status(); ok && st.Leader == n.ID && st.Quorum {
-			return n
+		if st, ok := n.Status(); ok && st.Quorum {
+			if row, ok := n.In(st); ok && row.NodeID == st.Leader {
+				return n
+			}
 		}
 	}
 	return nil

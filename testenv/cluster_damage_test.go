@@ -93,7 +93,11 @@ func (c *Cluster) replace(t *testing.T, dead *Node) {
 	t.Helper()
 	Await(t, "the dead member to be removed", func() bool {
 		leader := c.Leader()
-		r := leader.Admin("POST", "/api/config/cluster/members/"+dead.ID+"/remove", "", "Content-Type: application/json")
+		row, ok := dead.In(status(t, leader))
+		if !ok {
+			return true
+		}
+		r := leader.Admin("POST", "/api/config/cluster/members/"+row.NodeID+"/remove", "", "Content-Type: application/json")
 		return r.Status == http.StatusOK || r.Status == http.StatusNotFound
 	})
 	n := c.NewNode(conf.MemberServer)

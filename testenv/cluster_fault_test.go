@@ -235,7 +235,8 @@ func TestPausedLeader(t *testing.T) {
 		leader.Resume()
 		Await(t, "the old leader to follow", func() bool {
 			st, ok := leader.Status()
-			return ok && st.Quorum && st.Leader != leader.ID
+			row, in := leader.In(st)
+			return ok && in && st.Quorum && st.Leader != row.NodeID
 		})
 		c.AwaitVoters(3)
 	}

@@ -105,12 +105,13 @@ type History struct {
 	seen     map[string]uint64 // stream of observations -> highest version
 	acked    map[string]uint64 // service -> highest acknowledged version
 	counts   map[string]int
+	refused  map[string]string // value that was refused for certain -> how
 }
 
 // NewHistory begins one.
 func NewHistory() *History {
 	return &History{
-		start: time.Now(), written: map[string]string{}, seen: map[string]uint64{}, acked: map[string]uint64{}, counts: map[string]int{},
+		start: time.Now(), written: map[string]string{}, seen: map[string]uint64{}, acked: map[string]uint64{}, counts: map[string]int{}, refused: map[string]string{},
 	}
 }
 
@@ -152,6 +153,10 @@ const deletedValue = "(deleted)"
 // same holds that a version of a service has one value, wherever it is seen. The
 // caller holds mu.
 func (h *History) same(service string, version uint64, value, where string) {
+	if how, ok := h.refused[value]; ok {
+		h.problem("%s has %q in version %d, which was refused: %s", service, value, version, how)
+		delete(h.refused, value)
+	}
 	key := fmt.Sprintf("%s/%d", service, version)
 	if old, ok := h.written[key]; ok && old != value {
 		h.problem("%s has two values in version %d: %q, and %q in %s", service, version, old, value, where)
@@ -170,6 +175,14 @@ func (h *History) Problem(format string, args ...any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.problem(format, args...)
+}
+
+// refuse notes that a value was refused for certain.
+func (h *History) refuse(value, how string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.counts["refused"]++
+	h.refused[value] = how
 }
 
 // count counts something by name.
@@ -243,7 +256,7 @@ func (h *History) explain(t testing.TB) {
 		}
 		end := part[at].Return
 		for _, op := range part {
-			if op.Return >= end-int64(500*time.Millisecond) && op.Call <= end {
+			if op.Return >= end-int64(2*time.Second) && op.Call <= end+int64(time.Second) {
 				t.Logf("%10.3f .. %10.3f client %d: %s", float64(op.Call)/1e9, float64(op.Return)/1e9, op.ClientId, registers.DescribeOperation(op.Input, op.Output))
 			}
 		}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"testing"
-
-	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
 // CheckInvariants is what holds after everything that a test did to a cluster:
@@ -65,13 +63,9 @@ func (c *Cluster) converged() error {
 	if !ok {
 		return fmt.Errorf("%s tells no status", live[0].ID)
 	}
-	digest := map[string]conf.NodeStatus{}
-	for _, n := range st.Nodes {
-		digest[n.NodeID] = n
-	}
-	first := digest[live[0].ID]
+	first, _ := live[0].In(st)
 	for _, n := range live {
-		d, ok := digest[n.ID]
+		d, ok := n.In(st)
 		switch {
 		case !ok || !d.Reachable:
 			return fmt.Errorf("%s does not reach %s: %s", live[0].ID, n.ID, d.Err)

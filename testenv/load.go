@@ -144,7 +144,9 @@ func (l *Load) Do(id int, n *Node, in input) uint64 {
 		}
 	}
 	if !definite && !out.unknown {
-		l.count("refused")
+		if in.op != opGet {
+			l.refuse(in.value, fmt.Sprintf("%s at %s in version %d: %s", in.op, n.ID, in.expect, out.value))
+		}
 		return in.expect // nothing happened, and it said so
 	}
 	l.add(id, in, call, out)
@@ -175,7 +177,7 @@ func (l *Load) try(n *Node, in input, key string) (out output, definite bool) {
 		if now, up := n.Alive(); up && now == life && l.ctx.Err() == nil && !refusedConn(r.Err) {
 			l.count("lost answers of live agents")
 		}
-		return output{unknown: !refusedConn(r.Err)}, false
+		return output{unknown: !refusedConn(r.Err), value: r.Err.Error()}, false
 	}
 	switch f := r.Failure(); {
 	case r.Status == http.StatusOK && in.op == opGet:
@@ -201,7 +203,7 @@ func (l *Load) try(n *Node, in input, key string) (out output, definite bool) {
 	case r.Status == http.StatusGatewayTimeout && f.Code == conf.CodeOutcomeUnknown:
 		return output{unknown: true}, false
 	case r.Status == http.StatusServiceUnavailable && (f.Code == conf.CodeNoQuorum || f.Code == conf.CodeReadOnly || f.Code == conf.CodeStale):
-		return output{}, false
+		return output{value: fmt.Sprintf("%s: %s", f.Code, f.Error)}, false
 	default:
 		l.Problem("%s %s at %s: an answer that says nothing: %s", method, path, n.ID, r)
 		return output{unknown: true}, false
@@ -216,6 +218,11 @@ func (l *Load) request(method, url, body string, headers ...string) Reply {
 	req, err := http.NewRequestWithContext(l.ctx, method, url, rd)
 	if err != nil {
 		return Reply{Err: err}
+	}
+	if method != http.MethodGet {
+		// With an Idempotency-Key net/http would send it again by itself, and tell of
+		// the second attempt only.
+		req.Body, req.GetBody = io.NopCloser(strings.NewReader(body)), nil
 	}
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
