@@ -219,7 +219,11 @@ func (n *Node) Kill() {
 func (n *Node) Stop() {
 	n.t.Helper()
 	n.down()
-	n.Agent.Stop()
+	// The agent may be the child of the shell that its command was pasted into.
+	if err := syscall.Kill(-n.proc.Pid(), syscall.SIGTERM); err != nil {
+		n.t.Fatal(err)
+	}
+	n.proc.Wait(n.t, n.ID+" to stop after SIGTERM")
 	n.pid.Store(0)
 }
 

@@ -43,7 +43,7 @@ func TestBadInputOnTheClusterPort(t *testing.T) {
 			}
 			d := &net.Dialer{Timeout: 5 * time.Second}
 			if conn, err := tls.DialWithDialer(d, "tcp", n.Listen, conf); err == nil {
-				_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
+				_ = conn.SetDeadline(time.Now().Add(time.Second))
 				_, _ = conn.Write([]byte("GET /status HTTP/1.1\r\nHost: x\r\n\r\n"))
 				buf := make([]byte, 512)
 				k, _ := conn.Read(buf)
@@ -98,7 +98,7 @@ func send(t *testing.T, addr string, data []byte) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(200 * time.Millisecond))
+	_ = conn.SetDeadline(time.Now().Add(40 * time.Millisecond))
 	_, _ = conn.Write(data)
 	_, _ = conn.Read(make([]byte, 256))
 }

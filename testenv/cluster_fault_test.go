@@ -19,7 +19,7 @@ import (
 func TestLeaderKills(t *testing.T) {
 	c := StartCluster(t, 3, 1)
 	l := StartLoad(t, c, LoadOptions{Seed: 1, Retry: true})
-	kills := 4
+	kills := 3
 	if testing.Short() {
 		kills = 2
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	duration = flag.Duration("duration", 20*time.Second, "how long to break the cluster")
+	duration = flag.Duration("duration", 15*time.Second, "how long to break the cluster")
 	seed     = flag.Uint64("seed", 0, "of the faults; 0 makes one")
 	only     = flag.String("faults", "", "only these kinds of faults, comma separated")
 )
