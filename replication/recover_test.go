@@ -1,0 +1,86 @@
+package replication
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/holdfast-config/holdfast/replication/command"
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// A member of three that is left has entries that nobody acknowledged. They
+// count after a recovery; until the next Open its own store is as it was.
+func TestRecoverTakesWhatWasNotAcknowledged(t *testing.T) {
+	dir := t.TempDir()
+	n := fresh(t, dir, nil)
+	n.write(t, "router", 1, 3)
+	last, _ := n.Indexes()
+	term := n.Term()
+	n.close(t)
+
+	inner, err := openBolt(t.Context(), filepath.Join(dir, "raft", "raft.db"), time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := command.Encode(edit("router", 4))
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := raft.Configuration{Servers: []raft.Server{
+		{Suffrage: raft.Voter, ID: "n1", Address: "127.0.0.1:1"}, {Suffrage: raft.Voter, ID: "n2", Address: "127.0.0.1:2"}, {Suffrage: raft.Voter, ID: "n3", Address: "127.0.0.1:3"},
+	}}
+	logs := &checkedStore{inner}
+	err = logs.StoreLogs([]*raft.Log{
+		{Index: last + 1, Term: term, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(group)},
+		{Index: last + 2, Term: term, Type: raft.LogCommand, Data: data},
+	})
+	if err == nil {
+		err = inner.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	// One of three is no majority.
+	n, err = tryStart(t, dir, func(o *Options) { o.Join = true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(500 * time.Millisecond)
+	if n.Leading() {
+		t.Fatal("it leads alone")
+	}
+	wantVersion(t, n, "router", 3)
+	n.close(t)
+
+	st, scratch := openStore(t, dir), openStore(t, t.TempDir())
+	if err := Recover(t.Context(), Options{Dir: filepath.Join(dir, "raft"), NodeID: "n1", Advertise: "127.0.0.1:1", Machine: st}, scratch); err != nil {
+		t.Fatal(err)
+	}
+	if v := version(t, st, "router"); v != 3 {
+		t.Fatalf("the store was changed: version %d", v)
+	}
+	if v := version(t, scratch, "router"); v != 4 {
+		t.Fatalf("version %d after all of the log", v)
+	}
+	for _, s := range []interface{ Close() error }{st, scratch} {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n = start(t, dir, func(o *Options) { o.Join = true }).lead(t)
+	wantVersion(t, n, "router", 4)
+	n.write(t, "router", 5, 6)
+	if servers, _, err := n.Servers(); err != nil || len(servers) != 1 || servers[0].ID != "n1" || !servers[0].Voter {
+		t.Fatalf("%+v, %v", servers, err)
+	}
+}
+
+func TestRecoverWithoutALog(t *testing.T) {
+	st := openStore(t, t.TempDir())
+	defer st.Close()
+	err := Recover(t.Context(), Options{Dir: filepath.Join(t.TempDir(), "raft"), NodeID: "n1", Machine: st}, st)
+	wantCode(t, err, conf.CodeCorrupt)
+}
