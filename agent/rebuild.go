@@ -42,7 +42,7 @@ type RebuildInfo struct {
 	ConfigEpoch string   `json:"config_epoch"`
 	OldEpoch    string   `json:"old_epoch"`
 	RebuiltAt   string   `json:"rebuilt_at"`
-	Source      string   `json:"source"` // memory, lkg, defaults, cluster
+	Source      string   `json:"source"` // memory, lkg, defaults, cluster; log or database after a recovery
 	Reason      string   `json:"reason"`
 	Services    []string `json:"services"`
 	Dropped     []string `json:"dropped"` // services whose values were refused: they are at their defaults
