@@ -32,6 +32,14 @@ func ParseJSONDepth(data []byte, max, depth int) (any, error) {
 	if !utf8.Valid(data) {
 		return nil, Errorf(CodeMalformed, "document is not valid UTF-8").WithHint("encode it as UTF-8 without a byte order mark")
 	}
+	if v, ok := fastJSON(string(data), depth); ok {
+		return v, nil
+	}
+	return parseCarefully(data, depth)
+}
+
+// parseCarefully decides what JSON is, and says what is wrong with what is not.
+func parseCarefully(data []byte, depth int) (any, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	p := parser{dec: dec, limit: depth}

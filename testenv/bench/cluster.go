@@ -128,18 +128,21 @@ func (b *bench) writeTurn(g group, clients, round int) (turn, error) {
 		return turn{}, err
 	}
 	took, errs := make([][]time.Duration, clients), make([]error, clients)
+	var failed atomic.Int64
 	var wg sync.WaitGroup
 	start := time.Now()
 	for i := range clients {
 		wg.Go(func() {
 			w := g.writer(leader, i)
 			defer w.close()
-			for n := 0; ; n++ {
+			for n := 0; b.ctx.Err() == nil; n++ {
 				before := time.Now()
-				if errs[i] = w.write(b.ctx, 1_000_000*(round+1)+n); errs[i] != nil {
-					return
-				}
-				if n > 0 { // the first one opens the connection
+				err := w.write(b.ctx, 1_000_000*(round+1)+n)
+				switch {
+				case err != nil:
+					failed.Add(1)
+					errs[i] = err
+				case n > 0: // the first one opens the connection
 					took[i] = append(took[i], time.Since(before))
 				}
 				if time.Since(start) > clusterTurn {
@@ -154,7 +157,14 @@ func (b *bench) writeTurn(g group, clients, round int) (turn, error) {
 	for _, t := range took {
 		all = append(all, t...)
 	}
-	return turn{float64(len(all)) / elapsed.Seconds(), quantile(all, 0.5), quantile(all, 0.99)}, errors.Join(errs...)
+	if n := failed.Load(); n > 0 { // its leadership moved, which a healthy group on a free machine never does
+		b.add(row{what: fmt.Sprintf("%s: writes that failed in a turn of %d clients", g.name(), clients), ours: fmt.Sprint(n), target: "0  NOT met"})
+		fmt.Fprintf(os.Stderr, "cluster: %s: %d writes failed, such as: %v\n", g.name(), n, errors.Join(errs...))
+	}
+	if len(all) == 0 {
+		return turn{}, errors.Join(errs...)
+	}
+	return turn{float64(len(all)) / elapsed.Seconds(), quantile(all, 0.5), quantile(all, 0.99)}, b.ctx.Err()
 }
 
 // clusterSeen writes at the leader, and takes the time from the acknowledgement
