@@ -300,14 +300,7 @@ func (m *Member) hurry() {
 	if len(servers) != 1 || servers[0].ID != m.id || servers[0].Suffrage != raft.Voter {
 		return
 	}
-	req := raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
-		ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(m.id), Addr: m.trans.EncodePeer(m.id, m.addr),
-	}}
-	m.spawn(func() {
-		if err := m.trans.TimeoutNow(m.id, m.addr, &req, &raft.TimeoutNowResponse{}); err != nil {
-			m.log.Debug("no early election", "error", err)
-		}
-	})
+	m.stand()
 }
 
 // updateAddress corrects this node's address in the group's membership when it

@@ -114,5 +114,6 @@ func run(o *Options, logs *checkedStore, snaps *snapshotStore, trans slowHeartbe
 	}
 	nudges.follow(m.raft)
 	go m.watch()
+	m.spawn(func() { m.vigil(o.refused) })
 	return m, nil
 }

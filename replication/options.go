@@ -53,7 +53,7 @@ type Options struct {
 	OnRestored func()                                  // a snapshot replaced the machine's state
 	OnBlocked  func(err error)                         // the machine is locked and retried; nil: not any more
 
-	Heartbeat, Election, Lease, Commit time.Duration // default 300 ms, 300 ms, 5/6 of Heartbeat, 50 ms
+	Heartbeat, Election, Lease, Commit time.Duration // default 1 s, 1 s, 5/6 of Heartbeat, 50 ms
 	SnapshotInterval                   time.Duration // how often to look whether to take one; default 30 s
 	SnapshotThreshold, TrailingLogs    uint64        // default 1024, 2048
 	SlowDisk, HungDisk                 time.Duration // an append that takes longer ends leading, or this member; default 2 s, 10 s
@@ -64,6 +64,8 @@ type Options struct {
 	// Transport replaces the TCP transport on Addr. The Member owns it: it is
 	// closed with the Member, and when Open fails.
 	Transport raft.Transport
+
+	refused func(addr string) bool // whether nobody listens there; tests replace it
 }
 
 func (o *Options) setDefaults() error {
@@ -83,13 +85,13 @@ func (o *Options) setDefaults() error {
 			*d = v
 		}
 	}
-	// A third of raft's own defaults, for members that are near each other: a dead
-	// leader is replaced in about half a second. Pre-votes keep a follower that was
-	// only slow from unseating the leader. The lease ends before a follower can
-	// stand, and no read relies on it. Nudges tell commits at once, so that Commit
-	// is only for the nudge that was lost; each member costs the leader a message
-	// in that time even when nothing happens.
-	def(&o.Heartbeat, 300*time.Millisecond)
+	// Raft's own. A third of them replaced a dead leader sooner, but live ones, too,
+	// whenever the processors were saturated; vigil is for the dead ones. The lease
+	// may be long: it ends before a follower can stand, and no read relies on it.
+	// Nudges tell commits at once, so that Commit is only for the nudge that was
+	// lost; each member costs the leader a message in that time even when nothing
+	// happens.
+	def(&o.Heartbeat, time.Second)
 	def(&o.Election, o.Heartbeat)
 	def(&o.Lease, o.Heartbeat*5/6)
 	def(&o.Commit, 50*time.Millisecond)
@@ -97,6 +99,9 @@ func (o *Options) setDefaults() error {
 	def(&o.LockTimeout, time.Second)
 	def(&o.SlowDisk, 2*time.Second)
 	def(&o.HungDisk, 10*time.Second)
+	if o.refused == nil {
+		o.refused = connectionRefused
+	}
 	if o.SnapshotThreshold == 0 {
 		o.SnapshotThreshold = 1024
 	}
