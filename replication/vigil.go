@@ -21,7 +21,7 @@ import (
 // and is held without the pre-vote, like the one of a planned change of leader.
 const (
 	vigilLook    = 50 * time.Millisecond
-	vigilSilence = 200 * time.Millisecond // the leader says something every 100 ms
+	vigilSilence = 250 * time.Millisecond // the leader says something every 100 ms
 	vigilSpread  = 100 * time.Millisecond // so that two followers do not split the votes
 	vigilTries   = 3                      // for each leader: terms do not run away where no majority is left
 )
