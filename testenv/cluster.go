@@ -309,7 +309,9 @@ func (c *Cluster) Node(id string) *Node {
 
 // Live are the nodes that are to answer.
 func (c *Cluster) Live() (out []*Node) {
-	for _, n := range c.Nodes {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, n := range c.all {
 		if _, ok := n.Alive(); ok {
 			out = append(out, n)
 		}

@@ -87,7 +87,9 @@ func step(s register, in input, out output) (bool, register) {
 	case out.ok:
 		return applies && out.version == next.version, next
 	case out.version != 0: // a conflict
-		return in.op != opPatch && in.expect != s.version && out.version == s.version, s
+		// A patch names no version. It meets one all the same when a change of unknown
+		// outcome was still on its way through the log; nothing happened then.
+		return (in.op == opPatch || in.expect != s.version) && out.version == s.version, s
 	default: // there is nothing to delete
 		return in.op == opDelete && !s.exists, s
 	}
@@ -130,6 +132,9 @@ func (h *History) add(client int, in input, call int64, out output) {
 			return
 		}
 		ret = 1 << 62
+	}
+	if in.op == opPatch && !out.unknown && !out.ok {
+		h.counts["conflicts of patches"]++
 	}
 	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out, Return: ret})
 	if out.ok && in.op != opGet {
