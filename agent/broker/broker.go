@@ -282,9 +282,6 @@ func (b *Broker) publish(m *message) {
 
 // subscribe gives c what is retained, and from now on what is published.
 func (b *Broker) subscribe(c *conn, granted []packets.Subscription) {
-	if len(granted) == 0 {
-		return
-	}
 	b.mu.Lock()
 	if _, open := b.conns[c]; open {
 		b.subs[c] = struct{}{}

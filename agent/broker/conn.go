@@ -33,7 +33,6 @@ type conn struct {
 	client    *mochi.Client
 	v5        bool
 	up        bool // CONNECT was accepted
-	codes     []byte
 	publishes int
 	keepAlive time.Duration // one and a half times what the client promised
 	refused   atomic.Bool   // the reason that it ended is counted

@@ -28,7 +28,7 @@ func (*policy) ID() string { return "policy" }
 func (*policy) Provides(b byte) bool {
 	return slices.Contains([]byte{
 		mochi.OnPacketRead, mochi.OnConnect, mochi.OnConnectAuthenticate, mochi.OnSessionEstablished, mochi.OnACLCheck,
-		mochi.OnSubscribed, mochi.OnPacketProcessed, mochi.OnPacketEncode,
+		mochi.OnSubscribed, mochi.OnUnsubscribed, mochi.OnPacketProcessed, mochi.OnPacketEncode,
 	}, b)
 }
 
@@ -163,30 +163,28 @@ func (p *policy) OnACLCheck(_ *mochi.Client, topic string, write bool) bool {
 	return true
 }
 
-// OnSubscribed keeps what was granted until the SUBACK is written.
-func (p *policy) OnSubscribed(cl *mochi.Client, _ packets.Packet, codes []byte) {
-	connOf(cl).codes = codes
+// OnSubscribed takes what was granted. From here on nothing is missed, but nothing
+// goes out before the SUBACK, which mochi writes next.
+func (p *policy) OnSubscribed(cl *mochi.Client, pk packets.Packet, codes []byte) {
+	var granted []packets.Subscription
+	for i, s := range pk.Filters {
+		if codes[i] < packets.ErrUnspecifiedError.Code {
+			granted = append(granted, s)
+		}
+	}
+	p.b.subscribe(connOf(cl), granted)
 }
 
 // OnPacketProcessed runs after the answer to a packet.
 func (p *policy) OnPacketProcessed(cl *mochi.Client, pk packets.Packet, err error) {
-	c := connOf(cl)
-	if err != nil {
-		return
+	if err == nil && pk.FixedHeader.Type == packets.Subscribe {
+		connOf(cl).box.release()
 	}
-	switch pk.FixedHeader.Type {
-	case packets.Subscribe:
-		var granted []packets.Subscription
-		for i, s := range pk.Filters {
-			if i < len(c.codes) && c.codes[i] < packets.ErrUnspecifiedError.Code {
-				granted = append(granted, s)
-			}
-		}
-		c.codes = nil
-		p.b.subscribe(c, granted)
-	case packets.Unsubscribe:
-		c.box.unsubscribe(pk.Filters)
-	}
+}
+
+// OnUnsubscribed runs before the UNSUBACK, and once more when a connection ends.
+func (p *policy) OnUnsubscribed(cl *mochi.Client, pk packets.Packet) {
+	connOf(cl).box.unsubscribe(pk.Filters)
 }
 
 // OnPacketEncode tells MQTT 5 clients what they cannot do.

@@ -233,7 +233,7 @@ func TestMutatedPackets(t *testing.T) {
 	s := b.Stats()
 	t.Logf("%d packets: %v", total, s.Refused)
 	for _, reason := range []Reason{ReasonPanic, ReasonMalformed, ReasonPublish, ReasonWill, ReasonFilter} {
-		if s.Refused[reason] == 0 {
+		if s.Refused[reason] == 0 && !testing.Short() {
 			t.Errorf("no packet was refused as %q: the mutations do not reach that", reason)
 		}
 	}

@@ -23,6 +23,7 @@ type outbox struct {
 	maxSize  int // largest packet that the client takes, 0 = any
 
 	mu       sync.Mutex
+	held     bool // a SUBACK comes first
 	filters  []packets.Subscription
 	pending  map[string]waiting
 	order    []string // topics of pending, oldest first; the first `head` are sent
@@ -79,10 +80,11 @@ func (o *outbox) put(m *message, retained bool) {
 
 // subscribe adds or replaces filters, and leaves the retained messages that they
 // cover. retained is read under the lock of the broker's board, so that a message
-// that replaces one of these is offered after this.
+// that replaces one of these is offered after this. Nothing goes out until release.
 func (o *outbox) subscribe(subs []packets.Subscription, retained map[string]*message) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.held = true
 	for _, s := range subs {
 		existed := o.add(s)
 		if s.RetainHandling == 2 || s.RetainHandling == 1 && existed {
@@ -98,6 +100,13 @@ func (o *outbox) subscribe(subs []packets.Subscription, retained map[string]*mes
 			}
 		}
 	}
+}
+
+// release lets go out what subscribe has left.
+func (o *outbox) release() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.held = false
 	o.signal()
 }
 
@@ -154,6 +163,9 @@ func (o *outbox) ack(id uint16) {
 func (o *outbox) batch() (bufs net.Buffers, n int, blocked bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.held {
+		return nil, 0, false
+	}
 	size := 0
 	for o.head < len(o.order) && n < batchMessages && size < batchBytes {
 		topic := o.order[o.head]
