@@ -136,8 +136,9 @@ func (n *nudger) serve(id raft.ServerID, p *nudged) {
 		n.mu.Unlock()
 		self := n.trans.EncodePeer(n.id, n.trans.LocalAddr())
 		err := n.trans.AppendEntries(id, addr, &raft.AppendEntriesRequest{
-			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.id), Addr: self},
-			Term:      c.term, Leader: self,
+			RPCHeader:    raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.id), Addr: self},
+			Term:         c.term,
+			Leader:       self, //lint:ignore SA1019 raft 1.7.3 still sends it beside the header, for members that read it
 			PrevLogEntry: c.index, PrevLogTerm: c.term, LeaderCommitIndex: c.index,
 		}, &raft.AppendEntriesResponse{})
 		n.mu.Lock()

@@ -20,8 +20,8 @@ type slowBolt struct {
 }
 
 func (s *slowBolt) StoreLogs(logs []*raft.Log) error {
-	s.mu.Lock()
-	s.mu.Unlock() //nolint:staticcheck // only the wait counts
+	s.mu.Lock() // only the wait counts
+	defer s.mu.Unlock()
 	<-time.After(time.Duration(s.delay.Load()))
 	return s.bolt.StoreLogs(logs)
 }
