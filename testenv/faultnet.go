@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -8,7 +9,6 @@ import (
 	"net"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -307,19 +307,24 @@ func holds(pid int, want string) bool {
 	return false
 }
 
-// socketInode is the inode of the socket on this host whose own port is given and
-// that is connected.
+// socketInode is the inode of the connected socket on this host whose own end is
+// this loopback port. The list has thousands of lines under load, so only the one
+// line is taken apart.
 func socketInode(port int) string {
 	data, err := os.ReadFile("/proc/net/tcp")
 	if err != nil {
 		return ""
 	}
-	local := fmt.Sprintf(":%04X", port)
-	for line := range strings.Lines(string(data)) {
-		f := strings.Fields(line)
-		if len(f) > 9 && strings.HasSuffix(f[1], local) && f[9] != "0" {
-			return f[9]
+	local := []byte(fmt.Sprintf(": 0100007F:%04X ", port))
+	for {
+		at := bytes.Index(data, local)
+		if at < 0 {
+			return ""
+		}
+		data = data[at+2:]
+		line, _, _ := bytes.Cut(data, []byte("\n"))
+		if f := bytes.Fields(line); len(f) > 8 && string(f[8]) != "0" {
+			return string(f[8])
 		}
 	}
-	return ""
 }
