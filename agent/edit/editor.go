@@ -95,6 +95,25 @@ func (e *Editor) Do(ctx context.Context, who conf.Principal, d conf.Draft) (conf
 	defer unlock()
 
 	id := requestID(who, d.RequestID)
+	for try := 1; ; try++ {
+		out, err := e.once(ctx, who, d, doc, id)
+		if d.Expect != nil || conf.CodeOf(err) != conf.CodeConflict || try == tries {
+			return out, err
+		}
+		// A change whose outcome nobody waited for was still on its way. The caller
+		// named no version, so his change holds on top of it.
+		if err := e.o.Confirm(ctx); err != nil {
+			return conf.Outcome{}, err
+		}
+	}
+}
+
+// tries is how often a change without an expected version is made anew on top of
+// what came in between.
+const tries = 3
+
+// once is one attempt of Do. The caller holds the service's lock.
+func (e *Editor) once(ctx context.Context, who conf.Principal, d conf.Draft, doc map[string]any, id string) (conf.Outcome, error) {
 	if d.RequestID != "" {
 		if out, done, err := e.replay(ctx, id, d.Service); done || err != nil {
 			return out, err

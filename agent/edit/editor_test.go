@@ -374,6 +374,43 @@ func TestConcurrentPatchesLoseNothing(t *testing.T) {
 	}
 }
 
+// late shows the editor an older state until Confirm is asked, as a leader does
+// for a change that is still on its way through the log.
+type late struct {
+	*cluster
+	old map[string]*conf.Record
+}
+
+func (l *late) Record(s string) *conf.Record {
+	if r, ok := l.old[s]; ok {
+		return r
+	}
+	return l.cluster.Record(s)
+}
+
+func TestPatchHoldsOnTopOfWhatCameInBetween(t *testing.T) {
+	f := setup(t, "demo")
+	l := &late{cluster: f.c, old: map[string]*conf.Record{"demo": f.c.Record("demo")}}
+	if _, err := f.Do(t.Context(), alice, draft(conf.OpPatch, `{"model":"small"}`)); err != nil {
+		t.Fatal(err)
+	}
+	o := f.o
+	o.Records = l
+	o.Confirm = func(context.Context) error { l.old = nil; return nil }
+	stale := New(o)
+	if out, err := stale.Do(t.Context(), alice, draft(conf.OpPatch, `{"threshold":0.9}`)); err != nil || out.Version != 3 {
+		t.Fatalf("%+v %v", out, err)
+	}
+	if r := f.c.Record("demo"); string(r.Values) != `{"model":"small","threshold":0.9}` {
+		t.Fatal(string(r.Values))
+	}
+	// Who names a version gets the conflict.
+	l.old = map[string]*conf.Record{"demo": {Service: "demo", Version: 1, Schema: f.c.Record("demo").Schema}}
+	if _, err := stale.Do(t.Context(), alice, draft(conf.OpPut, `{}`, 1)); !errors.Is(err, conf.ErrConflict) {
+		t.Fatalf("%v", err)
+	}
+}
+
 // The answer was lost on the way; the same Idempotency-Key gets it again.
 func TestRetryAfterUnknownOutcome(t *testing.T) {
 	f := setup(t, "demo")
