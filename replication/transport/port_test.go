@@ -338,6 +338,7 @@ func TestStopClosesAll(t *testing.T) {
 	half := dialTCP(t, b.Addr())
 	answers := make(chan string, 1)
 	go func() {
+		defer close(answers) // get may end this goroutine
 		_, text := get(t, a.ClientAt(b.Addr()), "http://b/")
 		answers <- text
 	}()

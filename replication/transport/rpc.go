@@ -114,11 +114,19 @@ func (s *httpSide) drain(ctx context.Context) error {
 	s.mu.Unlock()
 	select {
 	case <-s.idle:
-		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	// The handlers are done; net/http may still be writing what they answered. A
+	// connection that never said a word is not waited for.
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	_ = s.server.Shutdown(ctx)
+	return nil
 }
+
+// flushTimeout is how long the last answers may take to be written.
+const flushTimeout = time.Second
 
 func (s *httpSide) close() {
 	_ = s.queue.Close()
