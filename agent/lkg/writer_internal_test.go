@@ -30,8 +30,9 @@ func (ready) Next(context.Context, uint64) (*Content, error) { return &Content{I
 
 // A disk that hangs in a write must not hang whoever stops the agent.
 func TestFlushGivesUpOnAHungDisk(t *testing.T) {
+	dir := t.TempDir() // removed after the bubble's goroutines have ended
 	synctest.Test(t, func(t *testing.T) {
-		w := NewWriter(filepath.Join(t.TempDir(), "f"), []byte("k"), ready{}, slog.New(slog.DiscardHandler), WriterOptions{})
+		w := NewWriter(filepath.Join(dir, "f"), []byte("k"), ready{}, slog.New(slog.DiscardHandler), WriterOptions{})
 		w.turn <- struct{}{} // the write that hangs
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

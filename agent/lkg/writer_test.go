@@ -134,8 +134,9 @@ func onlyFile(t *testing.T, path string) {
 }
 
 func TestWriterCoalesces(t *testing.T) {
+	dir := t.TempDir() // removed after the bubble's goroutines have ended
 	synctest.Test(t, func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "config.lkg.json")
+		path := filepath.Join(dir, "config.lkg.json")
 		stale := filepath.Join(filepath.Dir(path), ".config.lkg.json.tmp-1234")
 		if err := os.WriteFile(stale, []byte("torn"), 0o600); err != nil {
 			t.Fatal(err)
@@ -173,8 +174,9 @@ func TestWriterCoalesces(t *testing.T) {
 }
 
 func TestWriterRetries(t *testing.T) {
+	dir := t.TempDir() // removed after the bubble's goroutines have ended
 	synctest.Test(t, func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "config.lkg.json")
+		path := filepath.Join(dir, "config.lkg.json")
 		if err := os.MkdirAll(filepath.Join(path, "in the way"), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -229,8 +231,9 @@ func TestWriterNoticesALostFile(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir() // removed after the bubble's goroutines have ended
 			synctest.Test(t, func(t *testing.T) {
-				path := filepath.Join(t.TempDir(), "config.lkg.json")
+				path := filepath.Join(dir, "config.lkg.json")
 				src, out := newFeed(), &logs{}
 				w := lkg.NewWriter(path, macKey, src, out.logger(), lkg.WriterOptions{CheckEvery: time.Second})
 				defer running(t, w)()
@@ -296,8 +299,9 @@ func TestWriterGoesOnFromTheLoadedFile(t *testing.T) {
 }
 
 func TestFlush(t *testing.T) {
+	dir := t.TempDir() // removed after the bubble's goroutines have ended
 	synctest.Test(t, func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "config.lkg.json")
+		path := filepath.Join(dir, "config.lkg.json")
 		src := newFeed()
 		w := lkg.NewWriter(path, macKey, src, (&logs{}).logger(), lkg.WriterOptions{})
 		if err := w.Flush(t.Context()); err != nil || w.Status().Valid {
