@@ -6,15 +6,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/google/uuid"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
-
-var nodeRE = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$`)
 
 // nodeID is the name of this member: the setting, or the one made on first run.
 func nodeID(o Options) (string, error) {
@@ -25,7 +22,7 @@ func nodeID(o Options) (string, error) {
 			return "", err
 		}
 	}
-	if !nodeRE.MatchString(id) {
+	if conf.CheckNode(id) != nil {
 		return "", conf.Errorf(conf.CodeUsage, "bad node id %q", id).WithHint("CONFIG_NODE_ID takes 1 to 63 letters, digits, dots, hyphens and underscores")
 	}
 	return id, nil

@@ -272,7 +272,7 @@ func TestLineage(t *testing.T) {
 			t.Errorf("succeeds(%q, %q) = %v", c.of, c.id, got)
 		}
 	}
-	if id := descendant(long, 12); !nodeRE.MatchString(id) {
+	if id := descendant(long, 12); conf.CheckNode(id) != nil {
 		t.Error(id)
 	}
 }

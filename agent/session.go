@@ -57,8 +57,7 @@ func nonEmpty(dir string) bool {
 	return err == nil && len(d) > 0
 }
 
-// session is one life of the replica. It returns
-// whether the replica was up, and the fault that ended it or ctx's error.
+// session is one life of the replica. It returns whether the replica was up, and the fault that ended it or ctx's error.
 // A non-nil plan makes it a rebuild: the old files are set aside first.
 func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool, err error) {
 	pending, err := readRevival(s.o)
