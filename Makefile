@@ -10,8 +10,8 @@ SHELL := /bin/bash
 BIN       := bin/holdfast
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # Commands that the tests run, each with the Debian package that has it.
-TEST_TOOLS := python3=python3 node=nodejs curl=curl sqlite3=sqlite3 gcc=gcc,libc6-dev git=git openssl=openssl flock=util-linux \
-	mosquitto=mosquitto mosquitto_sub=mosquitto-clients
+TEST_TOOLS := python3=python3 node=nodejs curl=curl sqlite3=sqlite3 gcc=gcc,libc6-dev git=git openssl=openssl flock=util-linux ip=iproute2 \
+	mosquitto=mosquitto mosquitto_sub=mosquitto-clients chromium=chromium
 # Debian packages that they need and that have no command.
 TEST_PACKAGES := python3-paho-mqtt python3-cryptography node-mqtt
 
@@ -71,6 +71,7 @@ vuln: ## known vulnerabilities of what is linked; needs the database on the netw
 
 test-go:
 	go test $(RACE) $(TEST_FLAGS) ./...
+	go test -run 'TestSimulation' $(TEST_FLAGS) ./replication
 
 test-short: ## the tests with shorter loops, without the race detector
 	go test -short $(TEST_FLAGS) ./...

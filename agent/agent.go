@@ -24,7 +24,6 @@ import (
 	"github.com/holdfast-config/holdfast/localapi/admin"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/schema"
-	"github.com/holdfast-config/holdfast/replication/seal"
 	"github.com/holdfast-config/holdfast/replication/transport"
 	"github.com/holdfast-config/holdfast/replication/view"
 )
@@ -43,6 +42,8 @@ type Agent struct {
 	broker    *broker.Broker    // nil when it is off
 	publisher *broker.Publisher // nil without an outside broker
 	audit     *auditor
+	explain   *explainer
+	share     *admin.Share // of the admin API among its callers
 
 	local   *localapi.Server
 	admin   *http.Server
@@ -57,6 +58,7 @@ type Info struct {
 	LocalURL  string
 	Cluster   string // where other agents join
 	Socket    string // "" when it is off
+	MQTT      string // the embedded broker; "" when it is off
 	NodeID    string
 	DataDir   string
 	EnvFile   string
@@ -94,7 +96,7 @@ func New(ctx context.Context, o Options, log *slog.Logger) (_ *Agent, err error)
 		return nil, err
 	}
 	// First of all: a join brings the keys.
-	if a.cluster, err = openCluster(ctx, a.o, log); err != nil {
+	if a.cluster, err = openCluster(ctx, a.o, log, a.whileJoining); err != nil {
 		return nil, err
 	}
 	set, generated, err := keys.Load(o.Env, o.EnvFile, keys.Options{
@@ -133,63 +135,82 @@ func New(ctx context.Context, o Options, log *slog.Logger) (_ *Agent, err error)
 // last-known-good file.
 func (a *Agent) build(set keys.Set) error {
 	cache := schema.NewCache()
-	env := environment{lookup: a.o.LookupEnv, schemas: cache, warn: a.log.Warn}
-	render := &localapi.Renderer{Secrets: env.secrets}
+	ring := keys.NewRing(set)
+	vault := keys.NewVault(ring)
+	known := secrets{environment{lookup: a.o.LookupEnv, schemas: cache, warn: a.log.Warn}, vault, a.log, a.o.ServiceName}
+	render := &localapi.Renderer{Secrets: known.of}
 	v := view.New(render.Render)
 	s := &supervisor{
-		o: a.o, log: a.log, keys: set, st: newStatus(), view: v, schemas: cache, rebuilds: make(chan *rebuildPlan),
+		o: a.o, log: a.log, keys: ring, vault: vault, st: newStatus(), view: v, schemas: cache, rebuilds: make(chan *rebuildPlan),
+		keyTurn: make(chan struct{}, 1), rotateTurn: make(chan struct{}, 1),
 	}
 	a.sup = s
+	a.explain = newExplainer(known, v, s)
 	s.cluster, a.cluster.s = a.cluster, s
+	vault.Active = func() string { return s.inUse(conf.KeyMaster) }
 	eo := edit.Options{
-		Proposer: s, Records: records{v}, Archive: s, Schemas: cache,
-		Signer: func() *seal.Signer { return seal.NewSigner(set.Private) }, Ready: s.writable,
+		Proposer: s, Records: records{v}, Archive: s, Schemas: cache, Vault: vault,
+		Signer: s.signer, Ready: s.writable,
 	}
 	eo.Confirm = a.cluster.confirm
 	s.editor = edit.New(eo)
 	eo.Confirm = nil
 	eo.Ready = func() error { return nil } // the agent's own edits are what makes it ready
 	s.system = edit.New(eo)
-	loaded := a.loadLKG(set.HMAC)
-	a.source = &source{v: v, s: s}
+	hmacs := set.HMACKeys("")
+	loaded := a.loadLKG(hmacs...)
+	a.source = &source{v: v, age: s.age}
 	a.source.refresh()
-	a.writer = lkg.NewWriter(a.o.LKGPath, set.HMAC, &good{v: v, epoch: v.Load().Epoch}, a.log, lkg.WriterOptions{Loaded: loaded})
+	g := &good{v: v, epoch: v.Load().Epoch}
+	if loaded != nil {
+		g.past, s.past = loaded.Past, loaded.Past
+	}
+	hmac := hmacs[0]
+	if loaded != nil {
+		hmac = hmacs[loaded.By] // until the session says which one is in use
+	}
+	a.writer = lkg.NewWriter(a.o.LKGPath, hmac, g, a.log, lkg.WriterOptions{Loaded: loaded})
 	s.lkg = a.writer
-	a.audit = newAuditor(s.proposeRows, a.log)
+	a.audit = newAuditor(a.o.auditSpool(), s.proposeRows, a.log)
 	s.audit = a.audit
 	return nil
 }
 
 // servers makes the two APIs over it.
 func (a *Agent) servers(set keys.Set, token string) error {
-	key, err := localapi.NewKey(seal.KeyID(set.Public), set.Public)
-	if err != nil {
-		return err
-	}
+	var err error
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(newMetrics(a.sup, a.audit), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a.share = admin.NewShare()
+	registry.MustRegister(newMetrics(a.sup, a.audit, a.share), newBackupMetrics(a.sup), mqttMetrics{a}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a.local, err = localapi.New(localapi.Options{
-		Service: a.o.ServiceName, Source: a.source, Token: func() string { return token }, Keys: func() []localapi.Key { return []localapi.Key{key} },
-		Health: a.sup.Health, Ready: a.sup.serving, Logger: a.log, Metrics: registry,
+		Service: a.o.ServiceName, Source: a.source, Token: func() string { return token }, Keys: a.sup.verifying,
+		Health: a.sup.Health, Ready: a.sup.serving, Explain: a.explain.Explain, Logger: a.log, Metrics: registry,
 	})
 	if err != nil {
 		return err
 	}
 	b := &backend{records: records{a.sup.view}, s: a.sup, schemas: a.sup.schemas, editor: a.sup.editor}
 	ao := admin.Options{
-		Auth: keys.NewAuthenticator(set.Tokens), Audit: a.audit, Health: a.sup, Reader: reader{b}, Queries: a.sup, Versions: a.sup,
+		Auth: &authenticator{keys.NewAuthenticator(set.Tokens), a.sup, time.Now}, Audit: a.audit, Health: a.sup, Reader: reader{b}, Queries: a.sup, Versions: a.sup,
 		Schemas: schemaReader{b}, Profiles: a.sup, Editor: a.sup.editor, SchemaEditor: writer{b}, ProfileEditor: writer{b},
-		Rebuilder: a.sup, Cluster: a.cluster, Logger: a.log,
+		Rebuilder: a.sup, Cluster: a.cluster, Keys: a.cluster, APITokens: apiTokens{a.cluster}, Secrets: a.explain, Backups: a.sup, Logger: a.log,
+		Share:       a.share,
+		RequestKeys: func() [][]byte { return a.sup.keys.Get().RequestKeys(a.sup.inUse(conf.KeyMaster)) },
 	}
 	// What members send here is answered here: only the port for callers forwards.
 	ao.Consistent = a.cluster.confirm
+	// A member's address stands for all who asked it, and it slows each of them by
+	// itself: one that guesses must not lock out the others.
+	ao.FailRate, ao.FailBurst = 100, 1000
+	ao.Self, ao.Caller = a.cluster.self, forwardedBy
 	inner, err := admin.New(ao)
 	if err != nil {
 		return err
 	}
 	a.cluster.routes(inner)
+	ao.FailRate, ao.FailBurst = 0, 0
 	ao.Forward, ao.Consistent = a.cluster, a.cluster.Consistent
-	ao.Self = a.cluster.self
+	ao.Caller = nil
 	ao.Age = func() (string, time.Duration) { return a.sup.view.Load().Source, a.sup.age() }
 	ao.Relay = a.cluster.port.Identity().Role == transport.RoleSidecar
 	h, err := admin.New(ao)
@@ -200,13 +221,19 @@ func (a *Agent) servers(set keys.Set, token string) error {
 	return nil
 }
 
+// whileJoining answers on the agent's ports until leave is called.
+func (a *Agent) whileJoining() (leave func() error) {
+	return keepDoors(a.o.Join, a.localL, a.socketL, a.adminL).leave
+}
+
 // loadLKG fills the view from the last-known-good file, when it is good.
-func (a *Agent) loadLKG(key []byte) *lkg.Content {
-	c, err := lkg.Load(a.o.LKGPath, key)
+func (a *Agent) loadLKG(keys ...[]byte) *lkg.Content {
+	c, err := lkg.Load(a.o.LKGPath, keys...)
 	switch {
 	case err == nil:
 		a.sup.heard.Store(c.GeneratedAt.UnixNano())
 		a.sup.view.Reset(view.SourceLKG, c.Epoch, c.Index, c.Records)
+		a.sup.loaded.Store(true)
 		a.log.Info("serving the last known good values", "services", len(c.Records), "epoch", c.Epoch, "generated_at", conf.FormatTime(c.GeneratedAt))
 	case conf.CodeOf(err) == conf.CodeNotFound:
 	default:
@@ -223,27 +250,36 @@ func (a *Agent) listen() (err error) {
 	if a.adminL, err = bind("tcp", net.JoinHostPort(a.o.ManagerHost, a.o.ManagerPort), "CONFIG_MANAGER_HOST and CONFIG_MANAGER_PORT"); err != nil {
 		return err
 	}
-	if a.o.LocalSocket == "none" {
-		return nil
+	a.socketL, err = listenSocket(a.o.LocalSocket, a.log)
+	return err
+}
+
+// listenSocket opens the unix socket of the local API; nil when it is off.
+func listenSocket(path string, log *slog.Logger) (net.Listener, error) {
+	if path == "none" {
+		return nil, nil //nolint:nilnil // none is not an error
 	}
-	if err := removeStaleSocket(a.o.LocalSocket); err != nil {
-		return err
+	if err := removeStaleSocket(path); err != nil {
+		return nil, err
 	}
-	if a.socketL, err = bind("unix", a.o.LocalSocket, "CONFIG_LOCAL_SOCKET"); err != nil {
-		if len(a.o.LocalSocket) < 100 {
-			return err
+	l, err := bind("unix", path, "CONFIG_LOCAL_SOCKET")
+	if err != nil {
+		if len(path) < 100 {
+			return nil, err
 		}
 		// sun_path holds 108 bytes: a deep directory must not keep the agent down.
-		a.log.Warn("the unix socket is off: its path is too long; set CONFIG_LOCAL_SOCKET", "path", a.o.LocalSocket)
-		a.socketL = nil
-		return nil
+		log.Warn("the unix socket is off: its path is too long; set CONFIG_LOCAL_SOCKET", "path", path)
+		return nil, nil //nolint:nilnil // see above
 	}
-	return os.Chmod(a.o.LocalSocket, 0o666) //nolint:gosec // plain values need no proof; secrets ask for the peer's uid
+	return l, os.Chmod(path, 0o666) //nolint:gosec // plain values need no proof; secrets ask for the peer's uid
 }
 
 func bind(network, addr, setting string) (net.Listener, error) {
 	l, err := net.Listen(network, addr)
 	if err != nil {
+		if op, ok := errors.AsType[*net.OpError](err); ok {
+			err = op.Err // without the address, which is told already
+		}
 		return nil, conf.Errorf(conf.CodeUsage, "cannot listen on %s: %w", addr, err).WithHint("stop what uses it, or set %s", setting)
 	}
 	return l, nil
@@ -269,6 +305,12 @@ func removeStaleSocket(path string) error {
 func (a *Agent) Info() Info {
 	i := a.info
 	i.NodeID = a.cluster.self()
+	if a.broker != nil {
+		i.MQTT = "mqtt://" + a.broker.Addr().String()
+		if a.o.MQTTCert != "" {
+			i.MQTT = "mqtts://" + a.broker.Addr().String()
+		}
+	}
 	return i
 }
 
@@ -314,7 +356,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.socketL != nil {
 		serve(func() error { return a.local.Serve(a.socketL) })
 	}
-	serve(func() error { return a.admin.Serve(a.adminL) })
+	serve(func() error { return a.admin.Serve(admin.Limit(a.adminL, a.share)) })
 
 	a.cluster.port.Start()
 	replicaCtx, stopReplica := context.WithCancel(stop)

@@ -15,13 +15,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/view"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(testenv.NoLeaks(m)) }
 
 const (
 	testTokens = "reader-token:config.read,writer-token:config.write"
@@ -71,11 +71,7 @@ func start(t *testing.T, o Options) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{Agent: a, t: t, o: o, stop: cancel, done: make(chan error, 1)}
-	go func() { r.done <- a.Run(ctx) }()
-	t.Cleanup(r.halt)
-	return r
+	return run(t, o, a)
 }
 
 func (r *running) halt() {
@@ -92,7 +88,7 @@ func (r *running) halt() {
 
 func (r *running) ready() *running {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), testenv.Patience)
 	defer cancel()
 	if err := r.AwaitReady(ctx); err != nil {
 		r.t.Fatal(err)
@@ -103,7 +99,7 @@ func (r *running) ready() *running {
 // await polls until cond holds.
 func (r *running) await(what string, cond func() bool) {
 	r.t.Helper()
-	deadline := time.NewTimer(20 * time.Second)
+	deadline := time.NewTimer(testenv.Patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -190,6 +186,27 @@ func TestWriteReadRestart(t *testing.T) {
 	if err != nil || f.ConfigEpoch != epoch || f.LastRebuild != nil {
 		t.Fatalf("%+v %v", f, err)
 	}
+}
+
+// TestReadyStaysReady: an agent that was ready with its last-known-good file is
+// ready when the replica takes over, too, before that has looked for new schemas.
+func TestReadyStaysReady(t *testing.T) {
+	o := options(t, nil)
+	start(t, o).ready().halt()
+	a, err := New(t.Context(), o, slog.New(slog.NewTextHandler(testLog{t}, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, source := range []string{view.SourceLKG, view.SourceReplica} {
+		snap := a.sup.view.Load()
+		if source != snap.Source {
+			a.sup.view.Reset(source, snap.Epoch, snap.Index, nil)
+		}
+		if err := a.sup.serving(); err != nil {
+			t.Errorf("with the values of %s: %v", source, err)
+		}
+	}
+	run(t, o, a).ready()
 }
 
 func TestEnvSecretsStayInTheEnvironment(t *testing.T) {

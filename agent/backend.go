@@ -86,8 +86,10 @@ func (s *supervisor) Health() conf.Health {
 	}
 	h := conf.Health{
 		DatabaseStatus: db, OperationalMode: mode, ConfigEpoch: s.view.Load().Epoch,
-		LKGCacheValid: file.Valid, LitestreamStatus: "disabled", Event: &event,
+		LKGCacheValid: file.Valid, Event: &event,
 	}
+	b := s.knownBackup()
+	h.LitestreamStatus, h.LastBackup = b.LitestreamStatus(), b.LastBackup
 	if ss := s.cur.Load(); ss != nil {
 		h.SchemaVersion, _ = ss.store.SchemaVersion()
 		s.lastSchema.Store(int64(h.SchemaVersion))
@@ -99,7 +101,7 @@ func (s *supervisor) Health() conf.Health {
 	if p := s.full.Load(); p != nil {
 		full, h.OK = *p, false
 	}
-	for _, e := range []error{err, lkgErr, full} {
+	for _, e := range []error{err, lkgErr, full, s.sharedBackup()} {
 		if e != nil && h.Err == nil {
 			text := e.Error()
 			if c := publicCause(e); c != nil {

@@ -9,13 +9,17 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/replication"
+	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
@@ -28,6 +32,12 @@ type cluster struct {
 	s    *supervisor
 	port *transport.Transport
 	mux  *http.ServeMux
+
+	joining func() (done func() error) // called by join
+	knows   atomic.Uint64              // what this build can apply
+	builds  builds
+
+	refusals sparse
 
 	mu      sync.Mutex
 	known   clusterFile
@@ -49,9 +59,11 @@ func (o *Options) tlsDir() string      { return filepath.Join(o.DataDir, "tls") 
 func (o *Options) clusterFile() string { return filepath.Join(o.DataDir, "cluster.json") }
 
 // openCluster loads or makes this agent's identity, joins when it is told to,
-// and binds the cluster port. Nothing is accepted before start.
-func openCluster(ctx context.Context, o Options, log *slog.Logger) (*cluster, error) {
-	c := &cluster{o: o, log: log, mux: http.NewServeMux(), gone: map[string]bool{}, turned: make(chan struct{})}
+// and binds the cluster port. Nothing is accepted before start. joining is called
+// before it joins, and what it returns afterwards.
+func openCluster(ctx context.Context, o Options, log *slog.Logger, joining func() (done func() error)) (*cluster, error) {
+	c := &cluster{o: o, log: log, joining: joining, mux: http.NewServeMux(), gone: map[string]bool{}, turned: make(chan struct{})}
+	c.knows.Store(command.Known())
 	if err := c.readFile(); err != nil {
 		return nil, err
 	}
@@ -123,31 +135,51 @@ func (c *cluster) readFile() error {
 		c.log.Warn("cluster.json is not readable: it is written anew", "err", err)
 		c.known = clusterFile{}
 	}
+	c.gone = removed(c.known.Members) // the port opens long before the replica can tell
 	return nil
+}
+
+func removed(members []conf.Member) map[string]bool {
+	gone := map[string]bool{}
+	for _, m := range members {
+		if m.RemovedAt != "" {
+			gone[m.NodeID] = true
+		}
+	}
+	return gone
 }
 
 // writeFile keeps cluster.json. The caller holds mu, or is alone.
 func (c *cluster) writeFile() error { return lkg.WriteJSON(c.o.clusterFile(), c.known, 0o600) }
 
-// learn takes the members over from a replica that is up.
+// learn takes the members over from a replica that is up. Who was removed stays so
+// when the replica does not know of it: a store that was rebuilt has no members, and
+// the certificates that were given out are good all the same.
 func (c *cluster) learn(members []conf.Member) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	same := len(members) == len(c.known.Members)
-	gone := map[string]bool{}
-	for i, m := range members {
-		if m.RemovedAt != "" {
-			gone[m.NodeID] = true
+	out := slices.Clone(members)
+	for _, was := range c.known.Members {
+		if was.RemovedAt != "" && !slices.ContainsFunc(members, func(m conf.Member) bool { return m.NodeID == was.NodeID }) {
+			out = append(out, was)
 		}
-		same = same && m == c.known.Members[i]
+	}
+	slices.SortFunc(out, func(a, b conf.Member) int { return strings.Compare(a.NodeID, b.NodeID) })
+	gone := removed(out)
+	shut := false
+	for node := range gone {
+		shut = shut || !c.gone[node]
 	}
 	c.gone = gone
-	if same && !c.unknown {
-		return
+	c.builds.keep(out)
+	if !slices.Equal(out, c.known.Members) || c.unknown {
+		c.known.Members, c.unknown = out, false
+		if err := c.writeFile(); err != nil {
+			c.log.Warn("cluster.json was not written", "err", err)
+		}
 	}
-	c.known.Members, c.unknown = members, false
-	if err := c.writeFile(); err != nil {
-		c.log.Warn("cluster.json was not written", "err", err)
+	c.mu.Unlock()
+	if shut && c.port != nil {
+		c.port.Recheck() // connections that are open end too
 	}
 }
 
@@ -270,6 +302,13 @@ func (c *cluster) refused(r transport.Refused) {
 	level := slog.LevelWarn
 	if r.Reason == transport.ReasonNotServing {
 		level = slog.LevelDebug // a member asks while the replica here is being opened
+	}
+	who := r.Peer.NodeID
+	if who == "" {
+		who, _, _ = net.SplitHostPort(r.Source)
+	}
+	if !c.refusals.due(string(r.Reason)+" "+who, time.Now()) {
+		level = slog.LevelDebug // a removed agent that was not stopped asks again and again
 	}
 	c.log.Log(context.Background(), level, "cluster port: refused", "reason", r.Reason, "source", r.Source, "node", r.Peer.NodeID)
 }

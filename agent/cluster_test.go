@@ -2,24 +2,20 @@ package agent
 
 import (
 	"encoding/json"
-	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // freeAddr is a loopback address that nothing listens on: a joining agent has to
 // say its address before it may listen there.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return "127.0.0.1:" + strconv.Itoa(testenv.FreePorts(t, 1)[0])
 }
 
 func (r *running) joinToken(role string) conf.NewJoinToken {
@@ -74,10 +70,10 @@ func TestAgentsFormACluster(t *testing.T) {
 		}
 	}
 	// A sidecar has no key that signs, seals or opens the API.
-	if k := side.sup.keys; k.Private != nil || k.Master != nil || len(k.Tokens) > 2 || k.RebuildToken != "" {
+	if k := side.sup.keys.Get(); k.Private != nil || k.Master != nil || len(k.Tokens) > 2 || k.RebuildToken != "" {
 		t.Fatalf("the sidecar holds keys: %v", k)
 	}
-	if string(n2.sup.keys.Private) != string(n1.sup.keys.Private) {
+	if string(n2.sup.keys.Get().Private) != string(n1.sup.keys.Get().Private) {
 		t.Fatal("a server did not get the signing key")
 	}
 	// A server lets others in when the first one is gone: it has the CA.

@@ -58,16 +58,18 @@ func (c *cluster) Status(ctx context.Context) (conf.ClusterStatus, error) {
 		n := &out.Nodes[i]
 		switch {
 		case !n.Reachable:
-			n.State = "unreachable"
+			n.State = conf.NodeUnreachable
 			continue
+		case n.Mode == conf.ModeRebuilding:
+			n.State = conf.NodeRebuilding
 		case n.NodeID == out.Leader:
-			n.State = "leader"
+			n.State = conf.NodeLeader
 		case voter[n.NodeID]:
-			n.State = "voter"
+			n.State = conf.NodeVoter
 		default:
-			n.State = "non-voter"
+			n.State = conf.NodeNonVoter
 		}
-		if voter[n.NodeID] {
+		if voter[n.NodeID] && n.State != conf.NodeRebuilding {
 			alive++
 		}
 		if out.Index > reports[i].Applied {
@@ -100,6 +102,10 @@ func (c *cluster) node(ctx context.Context, m conf.Member) (conf.NodeStatus, nod
 	}
 	n.Reachable, n.ConfigEpoch, n.Digest, n.Services = true, r.Epoch, r.Digest, r.Services
 	n.CertificateExpires, n.Version = r.CertExpires, r.Version
+	n.Mode, n.Since = r.Health.OperationalMode, r.Since
+	if r.Health.Event != nil {
+		n.Event = *r.Health.Event
+	}
 	if r.Health.Err != nil {
 		n.Err = *r.Health.Err
 	}
@@ -178,11 +184,17 @@ func (c *cluster) Change(ctx context.Context, who conf.Principal, change, node s
 	return err
 }
 
+const leaveTimeout = 10 * time.Second
+
 // leave takes this agent out. It keeps serving what it has until it is stopped.
 func (c *cluster) leave(ctx context.Context, who conf.Principal) error {
 	if c.alone() {
 		return conf.Errorf(conf.CodeConflict, "this agent is the whole cluster").WithHint("stop it instead")
 	}
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
 	for {
 		if ss, err := c.own(); err == nil {
 			if err := ss.member.Transfer(ctx, ""); err != nil {
@@ -194,8 +206,24 @@ func (c *cluster) leave(ctx context.Context, who conf.Principal) error {
 		if err != nil {
 			return err
 		}
+		err = conf.Errorf(conf.CodeNoQuorum, "nobody took the leadership over").WithHint("send it again when there is a leader: holdfast cluster status")
 		if leader != c.self() {
-			return c.call(ctx, leader, "/leave", struct{}{}, nil)
+			err = c.call(ctx, leader, "/leave", struct{}{}, nil)
+			switch code := conf.CodeOf(err); {
+			case err == nil:
+				return nil
+			case code == conf.CodeInternal: // the answer was lost, or nobody is there
+				if c.out(ctx, leader) {
+					return nil
+				}
+			case code != conf.CodeNoQuorum: // who is the leader now may not know it yet
+				return err
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
 		}
 	}
 }

@@ -9,6 +9,9 @@
 //     view (source "replica"). The replica may fail and come back any number of
 //     times; each attempt is one session (replica.go). Readers never notice: the
 //     view outlives the sessions.
+//   - The keys follow the keyring, which the log carries and which names them only:
+//     tendKeys fetches, keeps and drops keys at every agent, rotateOften decides at the
+//     leader. Each looks at what is, and goes on from there.
 //   - When Run's context ends, all is undone in reverse.
 //
 // Goroutines: one supervisor runs the sessions; one LKG writer; one access log

@@ -8,11 +8,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/holdfast-config/holdfast/localapi/admin"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
 // maxAnswer bounds what another member may answer.
@@ -22,9 +26,26 @@ const maxAnswer = 64 << 20
 const forwardTimeout = 10 * time.Second
 
 // forwarded are the headers of a request that reach the leader: the caller's own
-// credential, and what the request means. Nothing says who forwarded it; the
-// certificate does.
+// credential, and what the request means. Nothing but the certificate says who
+// forwarded it.
 var forwarded = []string{"X-Api-Token", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Config-Reason", "User-Agent"}
+
+// callerHeader says for the access log from where a request came that is passed on.
+// It is looked at only in what members send.
+const callerHeader = "X-Holdfast-Caller"
+
+// forwardedBy is who made a request that another member passed on: the address is
+// that member's word.
+func forwardedBy(r *http.Request) string {
+	from := "an unknown address"
+	if addr, err := netip.ParseAddr(r.Header.Get(callerHeader)); err == nil {
+		from = addr.Unmap().WithZone("").String()
+	}
+	if p, ok := transport.PeerFrom(r.Context()); ok {
+		from += " through " + p.NodeID
+	}
+	return from
+}
 
 // Forward is admin.Forwarder: it sends a request to the leader, once. The leader
 // authorises it again, and answers as if it had been asked itself; its handler
@@ -55,8 +76,12 @@ func (c *cluster) Forward(ctx context.Context, r *http.Request, body []byte) (st
 			req.Header[h] = v
 		}
 	}
+	req.Header.Set(callerHeader, admin.CallerAddr(r))
 	resp, err := c.port.Client(leader).Do(req)
 	if err != nil {
+		if r.URL.Path == "/api/config/cluster/members/"+c.self()+"/remove" && c.out(ctx, leader) {
+			return http.StatusOK, http.Header{"Content-Type": {"application/json"}}, []byte(`{"success":true,"error":null}` + "\n"), true, nil
+		}
 		return 0, nil, nil, false, lost(r.Method, err)
 	}
 	defer resp.Body.Close()
@@ -70,9 +95,27 @@ func (c *cluster) Forward(ctx context.Context, r *http.Request, body []byte) (st
 	return resp.StatusCode, resp.Header, reply, true, nil
 }
 
+// out says whether the leader takes this agent for removed. It closes the connections
+// of who is removed, the one over which that was asked for too, before the answer.
+func (c *cluster) out(ctx context.Context, leader string) bool {
+	for range 8 { // there may be more connections that end only now
+		err := c.call(ctx, leader, "/status", nil, nil)
+		if err == nil || conf.CodeOf(err) == conf.CodeDenied {
+			return err != nil
+		}
+	}
+	return false
+}
+
 // awaitOwn holds the answer to a change back until this agent has it too, for a
 // moment at most: whoever writes here and then reads here expects what he wrote.
 func (c *cluster) awaitOwn(ctx context.Context, path, version string) {
+	if strings.HasPrefix(path, "/api/config/tokens") {
+		ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		defer cancel()
+		_ = c.Consistent(ctx) // a token that was made or revoked here is known or refused here
+		return
+	}
 	v, err := strconv.ParseUint(version, 10, 64)
 	service, ok := strings.CutPrefix(path, "/api/config/services/")
 	if err != nil || !ok {
@@ -176,6 +219,9 @@ func (c *cluster) call(ctx context.Context, node, path string, in, out any) erro
 	}
 	resp, err := c.port.Client(node).Do(req)
 	if err != nil {
+		if ue, ok := errors.AsType[*url.Error](err); ok {
+			err = ue.Err // without the URL, which says nothing to a person
+		}
 		return err
 	}
 	defer resp.Body.Close()

@@ -210,6 +210,18 @@ func TestDamagedMemberWaitsForALeader(t *testing.T) {
 	}
 	// One vote of three is no quorum, and the damaged one gives none.
 	n1 := start(t, o[0])
+	row := func(id string) (n conf.NodeStatus) {
+		for _, n := range n1.status().Nodes {
+			if n.NodeID == id {
+				return n
+			}
+		}
+		return n
+	}
+	n1.await("the status to tell what the damaged member waits for", func() bool {
+		n := row("n2")
+		return n.State == conf.NodeRebuilding && n.Mode == conf.ModeRebuilding && strings.Contains(n.Event, "waiting for the leader to take this agent back") && n.Since != ""
+	})
 	timer := time.NewTimer(3 * time.Second)
 	<-timer.C
 	if n1.cluster.leading() {
@@ -223,6 +235,10 @@ func TestDamagedMemberWaitsForALeader(t *testing.T) {
 	if v, src := n2.level(); v != "7" || src != "replica" {
 		t.Fatalf("%s from %s", v, src)
 	}
+	n1.await("the status to tell what it did", func() bool {
+		n := row("n2-r2")
+		return n.Mode == conf.ModeNormal && n.Event == "rebuilt from the cluster as n2-r2" && n.Since != ""
+	})
 }
 
 // A sidecar never votes: it keeps its name, and is fed again.

@@ -19,11 +19,19 @@ import (
 // join makes this agent a member of the cluster at CONFIG_JOIN. It is done
 // before anything else exists, and can be repeated: the key stays the same, so
 // that a retry is known for one.
-func (c *cluster) join(ctx context.Context) (*transport.Identity, error) {
+func (c *cluster) join(ctx context.Context) (_ *transport.Identity, err error) {
 	t := (&supervisor{o: c.o}).traces()
 	if t.db || t.raft || t.other {
 		return nil, conf.Errorf(conf.CodeConflict, "%s holds the data of another cluster", c.o.DataDir).
 			WithHint("join with an empty data directory; move %s away if its data is not needed", c.o.DataDir)
+	}
+	if c.joining != nil {
+		done := c.joining()
+		defer func() {
+			if e := done(); err == nil {
+				err = e
+			}
+		}()
 	}
 	token, err := c.joinToken(ctx)
 	if err != nil {
@@ -185,7 +193,7 @@ func (c *cluster) admit(ctx context.Context, r transport.JoinRequest) (transport
 	if err := ss.member.AddNonvoter(ctx, r.NodeID, r.Advertise); err != nil {
 		return transport.JoinGrant{}, err
 	}
-	return c.grant(ss, r, role, now)
+	return c.grant(ss, r, role, info.Service, now)
 }
 
 // refusal is why a token lets nobody in, "" when it does. It compares the secret
@@ -210,17 +218,18 @@ func refusal(stored command.JoinToken, info conf.JoinTokenInfo, r transport.Join
 	return "" // used up: the log knows whether it is the same joiner again
 }
 
-func (c *cluster) grant(ss *session, r transport.JoinRequest, role transport.Role, now time.Time) (transport.JoinGrant, error) {
+func (c *cluster) grant(ss *session, r transport.JoinRequest, role transport.Role, service string, now time.Time) (transport.JoinGrant, error) {
 	id := c.port.Identity()
 	cert, err := id.CA.Issue(r.CSR, r.NodeID, role, transport.DefaultTTL, now)
 	if err != nil {
 		return transport.JoinGrant{}, err
 	}
-	lines := c.s.keys.PublicLines()
+	lines, err := c.s.keys.Get().SidecarLines(service)
 	if role == transport.RoleServer {
-		if lines, err = c.s.keys.Export(); err != nil {
-			return transport.JoinGrant{}, err
-		}
+		lines, err = c.s.keys.Get().Export()
+	}
+	if err != nil {
+		return transport.JoinGrant{}, err
 	}
 	material, err := json.Marshal(lines)
 	if err != nil {

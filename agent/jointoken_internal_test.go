@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/transport"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // A joiner that is started before the agent that starts the cluster waits for the
@@ -53,7 +54,7 @@ func TestJoinTokenFileIsAwaited(t *testing.T) {
 		if r.token != "HF1token" || r.err != nil {
 			t.Errorf("got %q, %v", r.token, r.err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(testenv.Patience):
 		t.Fatal("the file was not noticed")
 	}
 }

@@ -2,8 +2,6 @@ package agent
 
 import (
 	"context"
-	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -31,7 +29,7 @@ func (ss *session) reconcile(ctx context.Context) {
 		case ss.ledTerm.Load() != ss.member.Term():
 			d.end()
 			if ss.take(ctx) {
-				d.begin(ctx, func(ctx context.Context) { ss.member.Autopilot(ctx, ss.autopilot()) }, ss.compareOften)
+				d.begin(ctx, func(ctx context.Context) { ss.member.Autopilot(ctx, ss.autopilot()) }, ss.compareOften, ss.rotateOften, ss.reissueOften, ss.pruneOften, ss.backUp)
 			}
 		}
 		ss.announce(ctx)
@@ -76,6 +74,9 @@ func (ss *session) take(ctx context.Context) bool {
 	bctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if err := ss.member.Barrier(bctx); err != nil || ss.member.Term() != term {
+		return false
+	}
+	if err := ss.loadRing(bctx); err != nil { // what it signs is by the key in use
 		return false
 	}
 	ss.ledTerm.Store(term)
@@ -224,7 +225,7 @@ func (ss *session) keepJoinTokens(ctx context.Context) {
 	for role, path := range map[transport.Role]string{
 		transport.RoleServer: ss.s.o.ServerTokenPath, transport.RoleSidecar: ss.s.o.SidecarTokenPath,
 	} {
-		if path == "none" || ss.s.cluster.ownToken(path) {
+		if path == "none" || ss.s.cluster.ownToken(path) && ss.knowsToken(ctx, path) {
 			continue
 		}
 		t, err := ss.s.cluster.newToken(ctx, ss, "bootstrap", conf.JoinTokenRequest{Role: string(role), TTL: 10 * 365 * 24 * time.Hour})
@@ -240,11 +241,18 @@ func (ss *session) keepJoinTokens(ctx context.Context) {
 // ownToken says whether the file holds a token of this cluster: one that an
 // earlier cluster left in a shared directory lets nobody in.
 func (c *cluster) ownToken(path string) bool {
-	data, err := os.ReadFile(path)
+	t, err := tokenIn(path)
+	id := c.port.Identity()
+	return err == nil && len(id.CAs) > 0 && t.CAHash == transport.HashCA(id.CAs[0])
+}
+
+// knowsToken says whether the store has the token of a file, revoked or not: one that
+// was rebuilt has none.
+func (ss *session) knowsToken(ctx context.Context, path string) bool {
+	t, err := tokenIn(path)
 	if err != nil {
 		return false
 	}
-	t, err := transport.ParseToken(strings.TrimSpace(string(data)))
-	id := c.port.Identity()
-	return err == nil && len(id.CAs) > 0 && t.CAHash == transport.HashCA(id.CAs[0])
+	_, _, err = ss.store.JoinToken(ctx, t.ID)
+	return conf.CodeOf(err) != conf.CodeNotFound
 }

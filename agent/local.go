@@ -3,10 +3,14 @@ package agent
 import (
 	"bytes"
 	"context"
+	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/holdfast-config/holdfast/agent/edit"
+	"github.com/holdfast-config/holdfast/agent/keys"
 	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/localapi"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -17,7 +21,7 @@ import (
 // source gives the local API its documents.
 type source struct {
 	v     *liveView
-	s     *supervisor
+	age   func() time.Duration // since a leader was heard from; negative: never
 	state atomic.Pointer[described]
 }
 
@@ -75,7 +79,7 @@ func (l *source) run(ctx context.Context) {
 
 func (l *source) refresh() *described {
 	snap := l.v.Load()
-	d := &described{snap, localapi.NewState(snap.Epoch, snap.Source, snap.Index, l.s.age())}
+	d := &described{snap, localapi.NewState(snap.Epoch, snap.Source, snap.Index, l.age())}
 	l.state.Store(d)
 	return d
 }
@@ -100,23 +104,29 @@ func (s *supervisor) age() time.Duration {
 // proved goes into it.
 type good struct {
 	v *liveView
+	// proven says whether all of a snapshot may be kept; nil: what comes from the replica.
+	proven func(*snapshot) bool
 
 	mu    sync.Mutex
-	epoch string // of the content that was given last: indexes of two epochs do not compare
+	epoch string   // of the content that was given last: indexes of two epochs do not compare
+	past  []string // epochs before it, the oldest first
 }
 
 func (g *good) Next(ctx context.Context, after uint64) (*lkg.Content, error) {
 	for {
 		snap := g.v.Load()
-		if snap.Source == view.SourceReplica {
+		if snap.Source == view.SourceReplica || g.proven != nil && g.proven(snap) {
 			g.mu.Lock()
 			newer := snap.Index > after || snap.Epoch != g.epoch
 			if newer {
-				g.epoch = snap.Epoch
+				g.enter(snap.Epoch)
 			}
+			past := g.past
 			g.mu.Unlock()
 			if newer {
-				return content(snap), nil
+				c := content(snap)
+				c.Past = past
+				return c, nil
 			}
 		}
 		select {
@@ -127,7 +137,16 @@ func (g *good) Next(ctx context.Context, after uint64) (*lkg.Content, error) {
 	}
 }
 
-func content(snap *view.Snapshot[*localapi.Document]) *lkg.Content {
+// enter notes the epoch of what is given now. One that was left is on the list for
+// ever: a store or a message that brings it back is older than what was served.
+func (g *good) enter(epoch string) {
+	if g.epoch != "" && g.epoch != epoch && !slices.Contains(g.past, g.epoch) {
+		g.past = append(slices.Clone(g.past), g.epoch)
+	}
+	g.epoch = epoch
+}
+
+func content(snap *snapshot) *lkg.Content {
 	c := &lkg.Content{Epoch: snap.Epoch, Index: snap.Index, GeneratedAt: time.Now()}
 	c.Records = make([]*conf.Record, 0, snap.Len())
 	snap.Range(func(e *entry) bool {
@@ -144,38 +163,97 @@ type environment struct {
 	warn    func(msg string, args ...any)
 }
 
-func (e environment) secrets(service string, rec *conf.Record) map[string]any {
-	// A secret of the environment names its source, so most schemas need not be
-	// compiled for this: compiling is nearly all of a start from the
-	// last-known-good file. (The stored form is canonical, its names are plain.)
-	if !bytes.Contains(rec.Schema, []byte(`"x-secret-source"`)) {
+// value is what the environment has for a field; not ok: nothing, or nothing that
+// fits the field.
+func (e environment) value(service string, f conf.Field) (v any, ok bool) {
+	if f.SecretSource == nil || *f.SecretSource != conf.SourceEnv {
+		return nil, false
+	}
+	text, ok := e.lookup(f.Env)
+	if !ok {
+		return nil, false
+	}
+	if ownSecret(f.Env) {
+		e.warn("a schema asks for a key of this agent as the secret of a service: it is not served", "service", service, "key", f.Key, "variable", f.Env)
+		return nil, false
+	}
+	v, err := schema.ParseText(f, text)
+	if err != nil { // the text is a secret: name the variable only
+		e.warn("an environment secret does not fit its field: it is not served", "service", service, "key", f.Key, "variable", f.Env)
+		return nil, false
+	}
+	return v, true
+}
+
+// ownSecret says whether a variable holds what is the agent's own. A schema is written
+// by whoever may change configuration, and must not get it out to a service.
+func ownSecret(name string) bool {
+	switch name {
+	case "CONFIG_API_TOKEN", "CONFIG_JOIN_TOKEN", "CONFIG_MQTT_PASSWORD", "LITESTREAM_SECRET_ACCESS_KEY":
+		return true
+	}
+	return keys.Own(name)
+}
+
+// secrets are the secret values that this agent can give to whoever proves itself.
+// They are opened once a revision, and stay in memory.
+type secrets struct {
+	environment
+	vault *keys.Vault
+	log   *slog.Logger
+	own   string // the service beside this agent
+}
+
+// of gives the values of a record's secret fields by dotted key: what the
+// environment has, else what the store has and this agent can open.
+func (s secrets) of(service string, rec *conf.Record) map[string]any {
+	// Most services have no secrets, and their schemas need not be compiled for
+	// this: compiling is nearly all of a start from the last-known-good file. (The
+	// stored form is canonical, its names are plain.)
+	if len(rec.Secrets) == 0 && !bytes.Contains(rec.Schema, []byte(`"x-secret-source"`)) {
 		return nil
 	}
-	s, err := e.schemas.Get(service, rec.Schema)
+	sch, err := s.schemas.Get(service, rec.Schema)
 	if err != nil {
-		e.warn("schema of a stored service does not compile: its secrets are not served", "service", service, "err", err)
+		s.warn("schema of a stored service does not compile: its secrets are not served", "service", service, "err", err)
 		return nil
 	}
-	var out map[string]any
-	for _, f := range s.Fields() {
-		if !f.IsSecret || f.SecretSource == nil || *f.SecretSource != conf.SourceEnv {
+	out := map[string]any{}
+	for _, sealed := range rec.Secrets {
+		f, ok := sch.Field(sealed.Key)
+		if !ok || !f.IsSecret {
+			continue // unused: the schema has changed since
+		}
+		v, err := s.open(rec, sealed)
+		if err != nil {
+			// A sidecar holds the key of one service; under the same id as all others.
+			if conf.CodeOf(err) != conf.CodeUnsupported && (service == s.own || !s.vault.Narrow()) {
+				s.log.Error("a stored secret is not served", "service", service, "key", sealed.Key, "err", err)
+			}
 			continue
 		}
-		text, ok := e.lookup(f.Env)
-		if !ok {
-			continue
+		out[sealed.Key] = v
+	}
+	for _, f := range sch.Fields() {
+		if f.IsSecret {
+			if v, ok := s.value(service, f); ok {
+				out[f.Key] = v
+			}
 		}
-		v, err := schema.ParseText(f, text)
-		if err != nil { // the text is a secret: name the variable only
-			e.warn("an environment secret does not fit its field: it is not served", "service", service, "key", f.Key, "variable", f.Env)
-			continue
-		}
-		if out == nil {
-			out = map[string]any{}
-		}
-		out[f.Key] = v
 	}
 	return out
+}
+
+func (s secrets) open(rec *conf.Record, sealed conf.SealedSecret) (any, error) {
+	plain, err := s.vault.Open(rec.Epoch, rec.Service, sealed)
+	if err != nil {
+		return nil, err
+	}
+	v, err := conf.ParseJSON(plain, edit.MaxSecret)
+	if err != nil { // its text may hold a piece of the value
+		return nil, conf.Errorf(conf.CodeCorrupt, "the secret %s of %s is no JSON", sealed.Key, rec.Service)
+	}
+	return v, nil
 }
 
 // defaults are documents of the schema directory alone: the last thing to serve

@@ -2,8 +2,11 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"iter"
 	"net/url"
+	"os"
 
 	"github.com/holdfast-config/holdfast/agent/broker"
 	"github.com/holdfast-config/holdfast/localapi"
@@ -20,22 +23,16 @@ type signed struct{ s *supervisor }
 func (g signed) Load(prev any) broker.State {
 	snap := g.s.view.Load()
 	old, _ := prev.(*view.Snapshot[*localapi.Document])
-	return broker.State{Epoch: snap.Epoch, Mark: snap, Changed: snap.Changed(), Records: g.records(snap, old)}
+	st := broker.State{Epoch: snap.Epoch, Mark: snap, Changed: snap.Changed(), Records: g.records(snap, old)}
+	if changes := g.s.epochs.Load(); changes != nil {
+		st.Changes = *changes
+	}
+	return st
 }
 
 func (g signed) records(snap, old *view.Snapshot[*localapi.Document]) iter.Seq[*conf.Record] {
 	return func(yield func(*conf.Record) bool) {
-		snap.Range(func(e *entry) bool {
-			if e.Record.Signature == "" {
-				return true
-			}
-			if old != nil {
-				if was, ok := old.Get(e.Record.Service); ok && was.Record == e.Record {
-					return true
-				}
-			}
-			return yield(e.Record)
-		})
+		snap.Since(old, func(e *entry) bool { return e.Record.Signature == "" || yield(e.Record) })
 	}
 }
 
@@ -68,8 +65,14 @@ func (c *cluster) turn() {
 func (a *Agent) brokers() (err error) {
 	src := signed{a.sup}
 	if a.o.MQTTAddr != "" && a.o.MQTTAddr != "none" {
-		a.broker, err = broker.New(broker.Options{Addr: a.o.MQTTAddr, User: a.o.MQTTUser, Password: a.o.MQTTPassword, Source: src, Logger: a.log})
-		if err != nil && a.o.MQTTAddr == Defaults().MQTTAddr {
+		bo := broker.Options{Addr: a.o.MQTTAddr, User: a.o.MQTTUser, Password: a.o.MQTTPassword, Source: src, Logger: a.log}
+		if a.o.MQTTCert != "" || a.o.MQTTKey != "" {
+			if bo.TLS, err = broker.ServerTLS(a.o.MQTTCert, a.o.MQTTKey, a.log); err != nil {
+				return err
+			}
+		}
+		a.broker, err = broker.New(bo)
+		if err != nil && a.o.MQTTAddr == Defaults().MQTTAddr && a.o.MQTTUser == "" && bo.TLS == nil {
 			// Nobody asked for it: a broker of the user's own on the usual port
 			// must not keep the agent down.
 			a.log.Warn("the embedded MQTT broker is off: its usual address is taken", "addr", a.o.MQTTAddr, "err", err)
@@ -85,10 +88,30 @@ func (a *Agent) brokers() (err error) {
 	if _, err := url.Parse(a.o.MQTTURL); err != nil {
 		return conf.Errorf(conf.CodeUsage, "MQTT_URL is not a URL").WithHint("write it as mqtt://user:password@host:1883 or mqtts://host:8883")
 	}
+	config, err := brokerTLS(a.o.MQTTCA)
+	if err != nil {
+		return err
+	}
 	a.publisher, err = broker.NewPublisher(broker.PublisherOptions{
-		URL: a.o.MQTTURL, Source: src, Leading: a.cluster.leadership, ClientID: "holdfast-" + a.cluster.port.Identity().ClusterID[:8], Logger: a.log,
+		URL: a.o.MQTTURL, TLS: config, Source: src, Leading: a.cluster.leadership, ClientID: "holdfast-" + a.cluster.port.Identity().ClusterID[:8], Logger: a.log,
 	})
 	return err
+}
+
+// brokerTLS trusts the CAs of a file for a mqtts:// broker; nil is what the system trusts.
+func brokerTLS(path string) (*tls.Config, error) {
+	if path == "" {
+		return nil, nil //nolint:nilnil // the default
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeUsage, "MQTT_CA_FILE: %w", err).WithHint("set it to a PEM file with the certificates of the broker's CA")
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(data) {
+		return nil, conf.Errorf(conf.CodeUsage, "MQTT_CA_FILE %s holds no certificate", path).WithHint("set it to a PEM file with the certificates of the broker's CA")
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}, nil
 }
 
 // runBrokers runs what brokers made until ctx ends.

@@ -11,7 +11,6 @@ import (
 	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/replication/seal"
 	"github.com/holdfast-config/holdfast/replication/view"
 )
 
@@ -42,7 +41,7 @@ type RebuildInfo struct {
 	ConfigEpoch string   `json:"config_epoch"`
 	OldEpoch    string   `json:"old_epoch"`
 	RebuiltAt   string   `json:"rebuilt_at"`
-	Source      string   `json:"source"` // memory, lkg, defaults, cluster; log or database after a recovery
+	Source      string   `json:"source"` // backup, memory, lkg, defaults, cluster; log or database after a recovery
 	Reason      string   `json:"reason"`
 	Services    []string `json:"services"`
 	Dropped     []string `json:"dropped"` // services whose values were refused: they are at their defaults
@@ -107,12 +106,15 @@ func (s *supervisor) unfinished() *rebuildPlan {
 func (ss *session) refill(ctx context.Context, p *rebuildPlan) error {
 	ed := edit.New(edit.Options{
 		Proposer: ss.member, Records: fixedEpoch(ss.store.Epoch()), Archive: ss.store, Schemas: ss.s.schemas,
-		Signer: func() *seal.Signer { return seal.NewSigner(ss.s.keys.Private) }, Ready: func() error { return nil },
+		Vault: ss.s.vault, Signer: ss.s.signer, Ready: func() error { return nil },
 	})
 	who := conf.Principal{Name: "rebuild", Role: conf.RoleWrite}
-	dropped, err := ed.Refill(ctx, who, p.recs, p.reason)
+	dropped, lost, err := ed.Refill(ctx, who, p.recs, p.reason)
 	if err != nil {
 		return err
+	}
+	if len(lost) > 0 {
+		ss.s.log.Warn("secrets did not open and have to be set again", "secrets", lost)
 	}
 	now := conf.FormatTime(time.Now())
 	row := conf.Access{UserID: who.Name, Action: "write", Success: true, Reason: "rebuild from " + p.source + ": " + p.reason, Timestamp: now}
@@ -129,6 +131,16 @@ func (ss *session) refill(ctx context.Context, p *rebuildPlan) error {
 		}
 	}
 	return lkg.WriteJSON(ss.s.o.rebuildInfo(), info, 0o600)
+}
+
+// signEpoch proves to who followed the epoch old that next follows on it; nil when
+// nothing was there to follow.
+func (s *supervisor) signEpoch(old, next string, at time.Time) *conf.EpochChange {
+	if old == "" || len(s.keys.Get().Private) == 0 {
+		return nil
+	}
+	c := s.signer().SignEpoch(old, next, at)
+	return &c
 }
 
 // fixedEpoch is the state of a store that was just begun.
@@ -156,7 +168,7 @@ func (s *supervisor) lastRebuild() *string {
 // serves. A healthy store is replaced too: whoever asks has the token for it,
 // and the old files stay under quarantine/.
 func (s *supervisor) Rebuild(ctx context.Context, token string) error {
-	want := s.keys.RebuildToken
+	want := s.keys.Get().RebuildToken
 	if want == "" || subtle.ConstantTimeCompare([]byte(token), []byte(want)) != 1 {
 		return conf.Errorf(conf.CodeDenied, "wrong rebuild token").WithHint("send the value of REBUILD_TOKEN in the .env file of this agent")
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -11,12 +12,12 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/holdfast-config/holdfast/agent/edit"
 	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/replication"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/schema"
-	"github.com/holdfast-config/holdfast/replication/seal"
 	"github.com/holdfast-config/holdfast/replication/store"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
@@ -37,6 +38,9 @@ type revival struct {
 	OldEpoch string `json:"old_epoch"`
 	NodeID   string `json:"node_id"`
 	Source   string `json:"source"`
+	Reason   string `json:"reason,omitempty"` // default: the recovery of a cluster
+
+	newer []*conf.Record // of the old epoch, that may be newer than what the database has
 }
 
 func (o *Options) recoverPending() string { return filepath.Join(o.DataDir, "recover.pending") }
@@ -184,6 +188,12 @@ func readRevival(o Options) (*revival, error) {
 	return &r, nil
 }
 
+// revive notes what recovery is not finished, nil for none.
+func (s *supervisor) revive(r *revival) {
+	s.unproven.Store(r != nil && r.Source == sourceBackup)
+	s.reviving.Store(r != nil)
+}
+
 // revive starts the new epoch of a recovered cluster with all that is there: every
 // service gets its next version, signed for the new epoch, and the old members go.
 // It can be cut short and done again.
@@ -197,15 +207,36 @@ func (ss *session) revive(ctx context.Context, r *revival) error {
 		}
 		return err
 	}
-	reason := "cluster recovered on " + r.NodeID
+	reason := cmp.Or(r.Reason, "cluster recovered on "+r.NodeID)
 	if ss.store.Epoch() != r.Epoch {
-		if err := propose(&command.Genesis{Epoch: r.Epoch, At: at, NodeID: r.NodeID, Reason: reason, Keep: true}); err != nil {
+		if err := propose(&command.Genesis{
+			Epoch: r.Epoch, At: at, NodeID: r.NodeID, Reason: reason, Keep: true, Signed: ss.s.signEpoch(r.OldEpoch, r.Epoch, now),
+		}); err != nil {
+			return err
+		}
+	}
+	if r.Source == sourceBackup {
+		if err := ss.endTokens(ctx, at); err != nil {
 			return err
 		}
 	}
 	var old []*conf.Record
 	services := []string{}
+	newer := map[string]*conf.Record{}
+	trusted := ss.s.publicKeys()
+	for _, rec := range r.newer {
+		if rec.Epoch == r.OldEpoch && proven(rec, trusted) == nil {
+			newer[rec.Service] = rec
+		}
+	}
 	err := ss.store.Records(ctx, func(rec *conf.Record) error {
+		if n := newer[rec.Service]; n != nil && rec.Epoch == n.Epoch && n.Version > rec.Version {
+			// Acknowledged after the backup was made. The number is that of the store.
+			up := *n
+			up.Version, up.Secrets = rec.Version, rec.Secrets
+			rec = &up
+		}
+		delete(newer, rec.Service)
 		if rec.Version > 0 && rec.Epoch != r.Epoch {
 			old = append(old, rec)
 		}
@@ -217,7 +248,15 @@ func (ss *session) revive(ctx context.Context, r *revival) error {
 	if err != nil {
 		return err
 	}
-	signer := seal.NewSigner(ss.s.keys.Private)
+	for _, rec := range newer { // services that the backup does not know
+		up := *rec
+		up.Version = 0
+		old = append(old, &up)
+		if rec.Exists() {
+			services = append(services, rec.Service)
+		}
+	}
+	signer := ss.s.signer()
 	for len(old) > 0 {
 		ed := &command.Edit{Epoch: r.Epoch, At: at, By: "recover", Reason: reason, Action: command.ActionRebuild}
 		for size := 0; len(old) > 0 && size < command.MaxSize/8; old = old[1:] {
@@ -228,7 +267,18 @@ func (ss *session) revive(ctx context.Context, r *revival) error {
 				Checksum: m.Checksum, IssuedAt: m.IssuedAt, Signature: m.Signature, KeyID: signer.KeyID(), Deleted: rec.Deleted,
 				UpdatedAt: rec.UpdatedAt, UpdatedBy: rec.UpdatedBy,
 			})
+			sealed, lost, err := edit.Reseal(ss.s.vault, rec, r.Epoch)
+			if err != nil {
+				return err
+			}
+			if len(lost) > 0 { // they stay as they are: nobody can enter again what is not known
+				ss.s.log.Warn("secrets did not open and have to be set again", "secrets", lost)
+			}
+			ed.Secrets = append(ed.Secrets, sealed...)
 			size += len(rec.Values) + len(rec.Config)
+			for _, s := range sealed {
+				size += len(s.EncryptedValue)
+			}
 		}
 		if err := propose(ed); err != nil {
 			return err
@@ -259,5 +309,8 @@ func (ss *session) revive(ctx context.Context, r *revival) error {
 	ss.s.cluster.learn(members)
 	ss.s.repaired = reason + ": the others have to join anew"
 	ss.s.log.Warn("the cluster lives on in this agent, with a new epoch", "epoch", r.Epoch, "old", r.OldEpoch, "services", len(services), "removed", out.MemberRemoves)
-	return os.Remove(ss.s.o.recoverPending())
+	if err := os.Remove(ss.s.o.recoverPending()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -14,6 +14,8 @@ import (
 func TestClusterLivesOnInOneServer(t *testing.T) {
 	r, o := three(t)
 	oldEpoch := r[1].Health().ConfigEpoch
+	r[0].keepSecret()
+	r[1].await("the secret", func() bool { v, _ := r[1].secret(passwordPath); return v == `"canary-secret-value"` })
 	before := r[1].records().Record("demo")
 	_, err := Recover(t.Context(), o[1], r[1].log)
 	if conf.CodeOf(err) != conf.CodeUsage {
@@ -61,6 +63,12 @@ func TestClusterLivesOnInOneServer(t *testing.T) {
 	after := n2.records().Record("demo")
 	if after.Version != before.Version+1 || after.Epoch != rec.NewEpoch || string(after.Values) != string(before.Values) || after.Signature == before.Signature {
 		t.Fatalf("before %+v, after %+v", before, after)
+	}
+	if v, _ := n2.secret(passwordPath); v != `"canary-secret-value"` {
+		t.Fatalf("the secret in the new epoch: %s", v)
+	}
+	if body := n2.must("POST", "services/vault/secrets/db.password/reveal", `{"reason":"r"}`); !strings.Contains(body, "canary-secret-value") {
+		t.Fatal(body)
 	}
 	if code, body := n2.set("12"); code != http.StatusOK {
 		t.Fatal(body)

@@ -30,6 +30,8 @@ type nodeReport struct {
 	Services    map[string]uint64 `json:"services"`
 	Full        bool              `json:"full"` // too little space to lead
 	Health      conf.Health       `json:"health"`
+	Since       string            `json:"since"` // of what the health tells
+	Knows       uint64            `json:"knows"` // command.Known of its build
 }
 
 // routes are what members may ask of each other. The certificate has said who
@@ -55,8 +57,12 @@ func (c *cluster) routes(api http.Handler) {
 	c.mux.HandleFunc("POST /access", func(w http.ResponseWriter, r *http.Request) {
 		var a command.Audit
 		answer(w, struct{}{}, c.leaderOnly(w, r, &a, func(ctx context.Context, ss *session, p transport.Peer) error {
-			_, err := ss.member.Propose(ctx, &a)
-			return err
+			if err := checkReported(&a); err != nil {
+				return err
+			}
+			notAhead(a.Rows, time.Now())
+			a.Source = queueOf(p.NodeID, p.Role == transport.RoleServer, a.Source)
+			return settled(ss.member.Propose(ctx, &a))
 		}))
 	})
 	c.mux.HandleFunc("POST /leave", func(w http.ResponseWriter, r *http.Request) {
@@ -65,6 +71,7 @@ func (c *cluster) routes(api http.Handler) {
 			return c.remove(ctx, ss, "leave:"+p.NodeID, p.NodeID)
 		}))
 	})
+	c.mux.HandleFunc("GET /backup", func(w http.ResponseWriter, r *http.Request) { answer(w, c.s.ownBackup(), nil) })
 	c.mux.HandleFunc("GET /digest", func(w http.ResponseWriter, r *http.Request) {
 		index, err := strconv.ParseUint(r.URL.Query().Get("index"), 10, 64)
 		if err != nil {
@@ -107,6 +114,7 @@ func (c *cluster) routes(api http.Handler) {
 		})
 		answer(w, g, err)
 	})
+	c.keyRoutes()
 	c.mux.Handle("/api/", api)
 }
 
@@ -124,8 +132,8 @@ func (c *cluster) leaderOnly(w http.ResponseWriter, r *http.Request, in any, do 
 	if !ok {
 		return conf.Errorf(conf.CodeDenied, "no certificate")
 	}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, conf.MaxDocument)).Decode(in); err != nil {
-		return conf.Errorf(conf.CodeMalformed, "the request does not decode: %w", err)
+	if err := decodeBody(w, r, in); err != nil {
+		return err
 	}
 	ss, err := c.own()
 	if err != nil {
@@ -134,6 +142,13 @@ func (c *cluster) leaderOnly(w http.ResponseWriter, r *http.Request, in any, do 
 	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()
 	return do(ctx, ss, p)
+}
+
+func decodeBody(w http.ResponseWriter, r *http.Request, in any) error {
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, conf.MaxDocument)).Decode(in); err != nil {
+		return conf.Errorf(conf.CodeMalformed, "the request does not decode: %w", err)
+	}
+	return nil
 }
 
 func answer(w http.ResponseWriter, v any, err error) {
@@ -148,7 +163,7 @@ func answer(w http.ResponseWriter, v any, err error) {
 // report is this agent's state. It answers without a session too.
 func (c *cluster) report() nodeReport {
 	r := nodeReport{
-		Version: c.o.Version, Health: c.s.Health(), Services: map[string]uint64{},
+		Version: c.o.Version, Knows: c.knows.Load(), Health: c.s.Health(), Since: conf.FormatTime(c.s.st.began()), Services: map[string]uint64{},
 		CertExpires: conf.FormatTime(c.port.Identity().Cert.NotAfter),
 	}
 	r.Full = c.s.full.Load() != nil
@@ -177,6 +192,7 @@ func (c *cluster) nodeStats(ctx context.Context, id, _ string) (replication.Node
 	if err := c.call(ctx, id, "/status", nil, &r); err != nil {
 		return replication.NodeStats{}, err
 	}
+	c.builds.told(id, r.Version, r.Knows)
 	return replication.NodeStats{LastTerm: r.LastTerm, LastIndex: r.LastIndex, LastContact: r.LastContact}, nil
 }
 
@@ -201,8 +217,11 @@ func (c *cluster) remove(ctx context.Context, ss *session, by, node string) erro
 	if err == nil && res.Err != nil {
 		err = res.Err
 	}
-	if err == nil {
-		c.port.Recheck()
+	if err != nil {
+		return err
 	}
-	return err
+	if members, merr := ss.store.Members(ctx); merr == nil {
+		c.learn(members) // now, and not with the next look: its certificate opens nothing any more
+	}
+	return nil
 }

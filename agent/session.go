@@ -2,11 +2,13 @@ package agent
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/holdfast-config/holdfast/replication"
+	"github.com/holdfast-config/holdfast/replication/backup"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
@@ -31,11 +34,15 @@ type session struct {
 	lost   chan error  // what the session itself finds wrong, capacity 1
 	once   sync.Once   // close
 
-	mu      sync.Mutex
-	opened  bool           // the member runs
-	live    bool           // the view follows the log
-	pending []*conf.Record // applied while the view was being filled
-	index   uint64
+	stepping sync.Mutex // one step of the rotations at a time
+	unsealed error      // a secret that does not open, as it was told last; under stepping
+	tokensOf string     // the CA that the token files were last looked at for; under stepping
+	tending  sync.Mutex // one look at the keys at a time
+	mu       sync.Mutex
+	opened   bool           // the member runs
+	live     bool           // the view follows the log
+	pending  []*conf.Record // applied while the view was being filled
+	index    uint64
 
 	ledTerm atomic.Uint64 // the term for which this session has passed its barrier; 0 = none
 }
@@ -65,7 +72,7 @@ func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool,
 		return false, err
 	}
 	member := !s.cluster.alone()
-	if s.reviving.Store(pending != nil); pending != nil && member {
+	if s.revive(pending); pending != nil && member {
 		return false, conf.Errorf(conf.CodeReadOnly, "the recovery of the cluster was cut short").WithHint("stop this agent and run holdfast cluster recover again")
 	}
 	if plan == nil && !member {
@@ -83,14 +90,21 @@ func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool,
 				return false, err
 			}
 			pending = nil
-			s.reviving.Store(false)
+			s.revive(nil)
 		}
 		s.st.set(conf.DatabaseCorrupted, conf.ModeRebuilding, "rebuilding: "+plan.reason, nil)
 		if err := s.setAside(plan.reason, s.o.DBPath, s.o.DBPath+"-wal", s.o.DBPath+"-shm", s.o.raftDir()); err != nil {
 			return false, err
 		}
+		if pending, err = s.fromBackup(ctx, plan); err != nil {
+			return false, err
+		}
+		s.revive(pending)
 	}
 	t := s.traces()
+	if pending != nil && pending.Source == sourceBackup && !t.db && !t.raft {
+		return false, conf.Errorf(conf.CodeCorrupt, "the restore from the backup was cut short").WithHint("run holdfast agent --restore again, or empty the data directory")
+	}
 	if member && !t.raft && s.cluster.begun() {
 		return false, conf.Errorf(conf.CodeCorrupt, "the log of this agent is gone")
 	}
@@ -107,8 +121,10 @@ func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool,
 	var leading sync.WaitGroup
 	leading.Go(func() { ss.reconcile(rctx) })
 	leading.Go(func() { ss.judge(rctx) })
+	leading.Go(func() { ss.tendKeys(rctx) })
 	leading.Go(func() { ss.guardSpace(rctx) })
 	leading.Go(func() { ss.askAround(rctx) })
+	leading.Go(func() { ss.watchBackup(rctx) })
 	defer leading.Wait() // before close: it uses the member and the store
 	defer stop()
 	if err := ss.lead(ctx, plan, t, pending); err != nil {
@@ -118,6 +134,8 @@ func (s *supervisor) session(ctx context.Context, plan *rebuildPlan) (live bool,
 		return false, err
 	}
 	s.cur.Store(ss)
+	s.cluster.turn() // it may lead already, and nobody could see that before
+	defer s.cluster.turn()
 	defer s.cur.CompareAndSwap(ss, nil)
 	if err := ss.goLive(ctx); err != nil {
 		return false, err
@@ -156,6 +174,9 @@ func (ss *session) open(ctx context.Context, t traces) error {
 		if t.raft {
 			ss.s.repaired = "database restored from the log"
 		}
+	}
+	if err := backup.Clean(ss.s.o.DBPath); err != nil { // of a life that ended in the middle of one
+		ss.s.log.Warn("what an earlier backup left could not be removed", "err", err)
 	}
 	err := ss.openStore(ctx)
 	if conf.CodeOf(err) == conf.CodeCorrupt && t.raft {
@@ -204,6 +225,7 @@ func (ss *session) openStore(ctx context.Context) error {
 		return err
 	}
 	ss.store = st
+	ss.s.newest.Store(st)
 	return nil
 }
 
@@ -215,6 +237,7 @@ func (ss *session) openMember(ctx context.Context) error {
 	m, err := replication.Open(ctx, replication.Options{
 		Dir: ss.s.o.raftDir(), NodeID: ss.s.cluster.self(), Logger: ss.s.log, Join: !ss.s.cluster.alone(),
 		Begun: ss.s.cluster.begun(), Seen: seen,
+		Gate:    ss.s.cluster.builds.gate,
 		Machine: ss.store, OnApplied: ss.applied, OnDigest: ss.compare, OnRestored: ss.restored, OnBlocked: ss.blocked,
 		Transport: replication.NewTransport(ss.s.cluster.port.RaftLayer(), ss.s.log),
 	})
@@ -243,11 +266,11 @@ func (ss *session) lead(ctx context.Context, plan *rebuildPlan, t traces, pendin
 			return ctx.Err()
 		}
 	}
-	if pending != nil && plan == nil {
+	if pending != nil {
 		if err := ss.revive(ctx, pending); err != nil {
 			return err
 		}
-		ss.s.reviving.Store(false)
+		ss.s.revive(nil)
 		return nil
 	}
 	if ss.store.Epoch() != "" {
@@ -261,7 +284,11 @@ func (ss *session) lead(ctx context.Context, plan *rebuildPlan, t traces, pendin
 	if plan != nil {
 		reason = plan.reason
 	}
-	g := &command.Genesis{Epoch: uuid.NewString(), At: conf.FormatTime(time.Now()), NodeID: ss.s.cluster.self(), Reason: reason}
+	now := time.Now()
+	g := &command.Genesis{Epoch: uuid.NewString(), At: conf.FormatTime(now), NodeID: ss.s.cluster.self(), Reason: reason}
+	if plan != nil {
+		g.Signed = ss.s.signEpoch(plan.oldEpoch, g.Epoch, now)
+	}
 	res, err := ss.member.Propose(ctx, g)
 	if err == nil && res.Err != nil {
 		err = res.Err
@@ -280,7 +307,10 @@ func (ss *session) lead(ctx context.Context, plan *rebuildPlan, t traces, pendin
 // served: an acknowledged write would disappear without a word.
 func (ss *session) checkNewest(ctx context.Context) error {
 	snap := ss.s.view.Load()
-	if snap.Epoch != ss.store.Epoch() {
+	if epoch := ss.store.Epoch(); slices.Contains(ss.s.past, epoch) {
+		return conf.Errorf(conf.CodeCorrupt, "the database is of the epoch %s, which this agent has left for %s", epoch, snap.Epoch).
+			WithHint("restore the newer config.db and raft/, or rebuild from the last-known-good file (ALLOW_AUTO_REBUILD=1, or POST /api/config/rebuild)")
+	} else if snap.Epoch != epoch {
 		return nil
 	}
 	stored := map[string]uint64{}
@@ -302,12 +332,18 @@ func (ss *session) checkNewest(ctx context.Context) error {
 
 // goLive fills the view from the store and lets it follow the log from there.
 func (ss *session) goLive(ctx context.Context) error {
-	pub := ss.s.keys.Public
-	id := seal.KeyID(pub)
+	if err := ss.catchUpKeys(ctx); err != nil {
+		return err
+	}
+	trusted := ss.s.publicKeys()
 	var recs []*conf.Record
+	foreign := map[string]string{} // key id -> a service that it signed
 	err := ss.store.Records(ctx, func(r *conf.Record) error {
 		if r.Exists() || r.Deleted {
-			if err := proven(r, pub, id); err != nil {
+			if trusted[r.KeyID] == nil {
+				foreign[r.KeyID] = r.Service
+			}
+			if err := proven(r, trusted); err != nil {
 				return err
 			}
 		}
@@ -317,6 +353,15 @@ func (ss *session) goLive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for id, service := range foreign {
+		ss.s.log.Error("services in the database are signed by a key that this agent does not know, and are held to their checksum only: if nobody changed the key by hand, somebody wrote to the database",
+			"key_id", id, "such_as", service)
+	}
+	changes, err := ss.store.Epochs(ctx)
+	if err != nil {
+		return err
+	}
+	ss.s.epochs.Store(&changes) // before the view tells of the epoch
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	index, _ := ss.store.Applied()
@@ -391,6 +436,7 @@ func (ss *session) watch(ctx context.Context) error {
 		defer t.Stop()
 		verify = t.C
 	}
+	rest := newRest()
 	for {
 		select {
 		case <-ctx.Done():
@@ -405,10 +451,11 @@ func (ss *session) watch(ctx context.Context) error {
 			if err := ss.store.Present(); err != nil {
 				return err
 			}
-			if err := ss.store.Checkpoint(ctx); err != nil && ctx.Err() == nil {
+			if err := ss.store.Tend(ctx); err != nil && ctx.Err() == nil {
 				ss.s.log.Warn("checkpoint", "err", err)
 			}
 			ss.s.writeEpochFile(ss)
+			rest.look(ss.store.Applied())
 		case <-verify:
 			if err := ss.store.Verify(ctx); err != nil && conf.CodeOf(err) == conf.CodeCorrupt {
 				return err
@@ -438,10 +485,12 @@ func (ss *session) close() {
 }
 
 // proven checks the leader's signature on a record that was read from disk. A
-// record signed by another key (the operator changed keys) is still held to its
-// checksum.
-func proven(r *conf.Record, pub []byte, id string) error {
-	if r.KeyID == id {
+// record signed by another key (the operator changed it by hand, or lost the .env
+// file) is still held to its checksum: whoever can write the database of an agent
+// that is alone is not kept from changing it; see docs/threat-model.md. Others
+// notice by the digest of the state.
+func proven(r *conf.Record, trusted map[string]ed25519.PublicKey) error {
+	if pub := trusted[r.KeyID]; pub != nil {
 		return seal.VerifyRecord(pub, r)
 	}
 	if seal.Checksum(r.Config) != r.Checksum {

@@ -10,7 +10,14 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/agent/keys"
+	"github.com/holdfast-config/holdfast/replication/backup"
 	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Roles of a process.
+const (
+	RoleMember   = "member"   // of the cluster: a server or a sidecar
+	RoleObserver = "observer" // follows the signed updates of a broker, without Raft
 )
 
 // Options is how one agent process is set up. The zero value is not usable:
@@ -33,7 +40,17 @@ type Options struct {
 	MQTTAddr     string // embedded MQTT broker; "" or none = off
 	MQTTUser     string // what its clients must show, both or none
 	MQTTPassword string
-	MQTTURL      string // outside broker that the leader keeps up to date
+	MQTTCert     string // PEM files: the embedded broker speaks TLS; both or none
+	MQTTKey      string
+	MQTTURL      string        // outside broker that the leader keeps up to date
+	MQTTReissue  time.Duration // the leader signs everything anew when a signature is so old; 0 = never
+	MQTTCA       string        // file with the CA certificates that vouch for a mqtts:// broker; "" = those of the system
+
+	Role        string // RoleMember or RoleObserver
+	Observe     string // of an observer: the broker that it follows, "" = MQTTURL
+	Trust       string // public keys, or files with them, comma separated
+	MemberURL   string // admin APIs of members to ask, comma separated
+	AcceptEpoch string // an epoch that the operator vouches for
 
 	Join          string // cluster port of a member to join at, on an empty directory
 	JoinToken     string // what lets this agent in
@@ -46,11 +63,18 @@ type Options struct {
 	DeadAfter time.Duration // a member that is gone for so long is removed; 0 = never
 	Version   string        // of this build, as the others are told
 
+	KeyGrace    time.Duration // how long an old key is taken after a rotation
+	Backup      backup.Target // where the leader copies the database to; the zero value is nowhere
+	BackupHours int           // how long its restore points are kept
+	BackupDrill time.Duration // how often it is proved by restoring it; 0 = only when it begins
+
 	LogLevel         string
 	LogFormat        string
 	AllowAutoRebuild bool
 	VerifyEvery      time.Duration // how often the database is checked while it runs; 0 = only at start
 	MinFreeMB        int           // a leader with less space takes no changes; 0 = does not look
+	AuditRetention   time.Duration // how long the access log is kept; 0 = for ever
+	HistoryRetention time.Duration // how long the history is kept; 0 = for ever
 	DigestEvery      time.Duration // how often the members compare their states; 0 = never
 
 	// Env reads the environment of the process; nil means os.LookupEnv.
@@ -64,8 +88,9 @@ type Options struct {
 func Defaults() Options {
 	return Options{
 		DataDir: "holdfast-data", LocalAddr: "127.0.0.1:2770", ManagerHost: "127.0.0.1", ManagerPort: "8081",
-		ClusterAddr: ":2771", MQTTAddr: "127.0.0.1:1883", LogLevel: "INFO", LogFormat: "text", VerifyEvery: 10 * time.Minute, DigestEvery: time.Minute, MinFreeMB: 64,
-		Voters: 3, DeadAfter: 72 * time.Hour,
+		Role: RoleMember, ClusterAddr: ":2771", MQTTAddr: "127.0.0.1:1883", MQTTReissue: 4 * time.Minute, LogLevel: "INFO", LogFormat: "text", VerifyEvery: 10 * time.Minute, DigestEvery: time.Minute, MinFreeMB: 64,
+		Voters: 3, DeadAfter: 72 * time.Hour, KeyGrace: time.Hour, BackupHours: 168, BackupDrill: time.Hour,
+		AuditRetention: 90 * 24 * time.Hour, HistoryRetention: 366 * 24 * time.Hour,
 	}
 }
 
@@ -80,7 +105,7 @@ type Setting struct {
 
 // Groups are the headings of Settings, in the order to show them.
 func Groups() []string {
-	return []string{"This agent", "Listeners", "MQTT", "Cluster", "Files", "Recovery", "Logging"}
+	return []string{"This agent", "Listeners", "MQTT", "Observer", "Cluster", "Files", "Backup", "Recovery", "Keys", "Retention", "Logging"}
 }
 
 // Settings binds every member of o. It is the one list from which flags, help,
@@ -106,7 +131,8 @@ func Settings(o *Options) []Setting {
 	}
 	return []Setting{
 		text("This agent", "data-dir", "CONFIG_DATA_DIR", "directory of this agent's files", &o.DataDir),
-		text("This agent", "service", "CONFIG_SERVICE_NAME", "service beside this agent, served at /v1/config", &o.ServiceName),
+		text("This agent", "service", "CONFIG_SERVICE_NAME", "service beside this agent, served at /v1/config; an observer takes several, comma separated", &o.ServiceName),
+		text("This agent", "role", "CONFIG_ROLE", "member of the cluster, or observer: follows a broker and needs no cluster port", &o.Role),
 		text("This agent", "node-id", "CONFIG_NODE_ID", "name of this member (default: made on first run and kept)", &o.NodeID),
 		text("This agent", "schema-dir", "CONFIG_SCHEMA_DIR", "directory of <service>.json schemas to load at start", &o.SchemaDir),
 		text("Listeners", "local-addr", "CONFIG_LOCAL_ADDR", "local HTTP for the service beside this agent; loopback", &o.LocalAddr),
@@ -117,7 +143,15 @@ func Settings(o *Options) []Setting {
 		text("MQTT", "mqtt-addr", "CONFIG_MQTT_ADDR", "address of the embedded MQTT broker; none = off", &o.MQTTAddr),
 		text("MQTT", "mqtt-user", "CONFIG_MQTT_USER", "user that clients of the embedded broker must name", &o.MQTTUser),
 		text("MQTT", "mqtt-password", "CONFIG_MQTT_PASSWORD", "and their password; better in the .env file than as a flag", &o.MQTTPassword),
+		text("MQTT", "mqtt-tls-cert", "CONFIG_MQTT_TLS_CERT", "PEM file with the certificate of the embedded broker, which then speaks TLS only; read again when it changes", &o.MQTTCert),
+		text("MQTT", "mqtt-tls-key", "CONFIG_MQTT_TLS_KEY", "PEM file with its key", &o.MQTTKey),
 		text("MQTT", "mqtt-url", "MQTT_URL", "outside broker that the leader keeps up to date: mqtt://user:password@host:1883 or mqtts://", &o.MQTTURL),
+		duration("MQTT", "mqtt-reissue", "CONFIG_MQTT_REISSUE", "the leader signs everything anew when a signature is so old, so that a message's age tells its freshness; 0 = never", &o.MQTTReissue),
+		text("MQTT", "mqtt-ca", "MQTT_CA_FILE", "file with the CA certificates that vouch for a mqtts:// broker (default: those of the system)", &o.MQTTCA),
+		text("Observer", "mqtt", "CONFIG_OBSERVE_URL", "broker to follow, the embedded one of an agent or an outside one (default: MQTT_URL)", &o.Observe),
+		text("Observer", "trust", "CONFIG_TRUST", "public key of the cluster: PEM, base64, or a file with keys; several comma separated, while keys are rotated (default: CONFIG_SIGNATURE_PUBLIC_KEY)", &o.Trust),
+		text("Observer", "member", "CONFIG_MEMBER_URL", "admin API of a member, or several comma separated, to ask when the broker has nothing; with the token in CONFIG_API_TOKEN", &o.MemberURL),
+		text("Observer", "accept-epoch", "CONFIG_ACCEPT_EPOCH", "epoch to accept without a proof, after a restore that left none", &o.AcceptEpoch),
 		text("Cluster", "join", "CONFIG_JOIN", "cluster port of a member to join at, when the data directory is empty", &o.Join),
 		text("Cluster", "token", "CONFIG_JOIN_TOKEN", "the join token; holdfast token create prints one", &o.JoinToken),
 		text("Cluster", "token-file", "CONFIG_JOIN_TOKEN_FILE", "a file that holds the join token", &o.JoinTokenFile),
@@ -143,6 +177,26 @@ func Settings(o *Options) []Setting {
 		text("Files", "db-path", "CONFIG_DB_PATH", "SQLite database (default: DATA-DIR/config.db)", &o.DBPath),
 		text("Files", "lkg-cache-path", "CONFIG_LKG_CACHE_PATH", "last-known-good file (default: DATA-DIR/config.lkg.json)", &o.LKGPath),
 		text("Files", "epoch-path", "CONFIG_EPOCH_PATH", "epoch file (default: DATA-DIR/health+epoch.json)", &o.EpochPath),
+		text("Backup", "backup-endpoint", "LITESTREAM_S3_ENDPOINT", "where the leader copies the database to: https://..., http://... or file:///dir (default: nowhere)", &o.Backup.Endpoint),
+		text("Backup", "backup-bucket", "LITESTREAM_S3_BUCKET", "the bucket, which has to exist", &o.Backup.Bucket),
+		text("Backup", "backup-path", "LITESTREAM_S3_PATH", "path in the bucket or below the directory; of this cluster alone", &o.Backup.Path),
+		text("Backup", "backup-access-key", "LITESTREAM_ACCESS_KEY_ID", "key id for the S3 service (default: that of the machine)", &o.Backup.AccessKey),
+		text("Backup", "backup-secret-key", "LITESTREAM_SECRET_ACCESS_KEY", "and its secret; better in the .env file than as a flag", &o.Backup.SecretKey),
+		{
+			Group: "Backup", Flag: "backup-retention-hours", Env: "LITESTREAM_RETENTION_HOURS", Usage: "how long restore points are kept, in hours",
+			Get: func() string { return strconv.Itoa(o.BackupHours) },
+			Set: func(s string) error {
+				n, err := strconv.Atoi(s)
+				if err == nil && (n < 1 || n > 24*3660) {
+					err = strconv.ErrRange
+				}
+				if err == nil {
+					o.BackupHours = n
+				}
+				return err
+			},
+		},
+		duration("Backup", "backup-drill", "CONFIG_BACKUP_DRILL", "how often the leader proves the backup by restoring it; 0 = only when it begins one", &o.BackupDrill),
 		{
 			Group: "Recovery", Flag: "allow-auto-rebuild", Env: "ALLOW_AUTO_REBUILD", Bool: true,
 			Usage: "rebuild a lost database with a new epoch from the last-known-good file (0 or 1)",
@@ -169,6 +223,23 @@ func Settings(o *Options) []Setting {
 				return err
 			},
 		},
+		{
+			Group: "Keys", Flag: "key-rotation-grace-minutes", Env: "CONFIG_KEY_ROTATION_GRACE_MINUTES",
+			Usage: "how long the old key is taken after a rotation, in minutes",
+			Get:   func() string { return strconv.FormatFloat(o.KeyGrace.Minutes(), 'f', -1, 64) },
+			Set: func(s string) error {
+				m, err := strconv.ParseFloat(s, 64)
+				if err == nil && !(m >= 0 && m <= 60*24*365) {
+					err = strconv.ErrRange
+				}
+				if err == nil {
+					o.KeyGrace = time.Duration(m * float64(time.Minute))
+				}
+				return err
+			},
+		},
+		duration("Retention", "audit-retention", "CONFIG_AUDIT_RETENTION", "how long rows of the access log are kept; the leader's setting counts; 0 = for ever", &o.AuditRetention),
+		duration("Retention", "history-retention", "CONFIG_HISTORY_RETENTION", "how long rows of the history are kept; the leader's setting counts; 0 = for ever", &o.HistoryRetention),
 		text("Logging", "log-level", "CONFIG_MANAGER_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", &o.LogLevel),
 		text("Logging", "log-format", "CONFIG_LOG_FORMAT", "text or json", &o.LogFormat),
 	}
@@ -250,10 +321,17 @@ func (o *Options) Complete() error {
 	if o.LookupEnv == nil {
 		o.LookupEnv = o.Env
 	}
-	if o.ServiceName != "" {
+	switch o.Role {
+	case RoleObserver:
+	case RoleMember, "":
+		if o.ServiceName == "" {
+			break
+		}
 		if err := conf.CheckService(o.ServiceName); err != nil {
 			return err
 		}
+	default:
+		return conf.Errorf(conf.CodeUsage, "CONFIG_ROLE %q is neither %s nor %s", o.Role, RoleMember, RoleObserver)
 	}
 	if host, _, err := net.SplitHostPort(o.LocalAddr); err != nil || !loopback(host) {
 		return conf.Errorf(conf.CodeUsage, "CONFIG_LOCAL_ADDR %q is not a loopback address with a port", o.LocalAddr).
@@ -271,7 +349,7 @@ func (o *Options) Complete() error {
 	if _, err := o.level(); err != nil {
 		return err
 	}
-	return nil
+	return o.Backup.Validate()
 }
 
 // AdminURL is where the admin REST API of an agent with these settings answers.
@@ -288,6 +366,7 @@ func (o *Options) LocalURL() string { return "http://" + o.LocalAddr }
 
 // raftDir, quarantineDir and the other fixed names below DataDir.
 func (o *Options) raftDir() string        { return filepath.Join(o.DataDir, "raft") }
+func (o *Options) auditSpool() string     { return filepath.Join(o.DataDir, "audit.spool") }
 func (o *Options) rebuildInfo() string    { return filepath.Join(o.DataDir, "rebuild.info") }
 func (o *Options) rebuildPending() string { return filepath.Join(o.DataDir, "rebuild.pending") }
 func (o *Options) localTokenFile() string { return filepath.Join(o.DataDir, "local-token") }

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/view"
@@ -16,13 +17,14 @@ type status struct {
 	mode     conf.Mode
 	event    string
 	err      error
-	lkgErr   error // why the file that was found at start is not used; cleared by the next good write
+	since    time.Time // of database and mode, in normal mode of the event
+	lkgErr   error     // why the file that was found at start is not used; cleared by the next good write
 
 	notify chan struct{} // closed and replaced at each transition
 }
 
 func newStatus() *status {
-	return &status{database: conf.DatabaseHealthy, mode: conf.ModeReadOnly, event: "starting", notify: make(chan struct{})}
+	return &status{database: conf.DatabaseHealthy, mode: conf.ModeReadOnly, event: "starting", since: time.Now(), notify: make(chan struct{})}
 }
 
 // set is one transition.
@@ -31,6 +33,9 @@ func (s *status) set(db conf.DatabaseStatus, mode conf.Mode, event string, err e
 	defer s.mu.Unlock()
 	if s.database == db && s.mode == mode && s.event == event && errors.Is(err, s.err) {
 		return
+	}
+	if s.database != db || s.mode != mode || mode == conf.ModeNormal {
+		s.since = time.Now()
 	}
 	s.database, s.mode, s.event, s.err = db, mode, event, err
 	close(s.notify)
@@ -47,6 +52,13 @@ func (s *status) get() (conf.DatabaseStatus, conf.Mode, string, error, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.database, s.mode, s.event, s.err, s.lkgErr
+}
+
+// began is when the present state did.
+func (s *status) began() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.since
 }
 
 // ready is nil in normal mode, and otherwise the refusal that a writer gets.

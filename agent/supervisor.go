@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,15 +15,18 @@ import (
 	"github.com/holdfast-config/holdfast/agent/keys"
 	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/localapi"
+	"github.com/holdfast-config/holdfast/replication/backup"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/schema"
+	"github.com/holdfast-config/holdfast/replication/store"
 	"github.com/holdfast-config/holdfast/replication/view"
 )
 
 type (
 	entry    = view.Entry[*localapi.Document]
 	liveView = view.View[*localapi.Document]
+	snapshot = view.Snapshot[*localapi.Document]
 )
 
 // rebuildPause is the least time between two automatic rebuilds.
@@ -36,30 +40,49 @@ var errRestart = errors.New("the replica was replaced by a snapshot")
 type supervisor struct {
 	o       Options
 	log     *slog.Logger
-	keys    keys.Set
+	keys    *keys.Ring
+	vault   *keys.Vault
+	ring    atomic.Pointer[conf.Keyring] // as the replica has it; nil before one was up
 	st      *status
 	cluster *cluster
 	audit   *auditor
 	view    *liveView
 	schemas *schema.Cache
 	cur     atomic.Pointer[session]
+	newest  atomic.Pointer[store.Store] // opened last; its memory is read after it was closed, too
+
+	cas parsedCAs
+
+	keyTurn    chan struct{} // wakes tendKeys; capacity 1
+	rotateTurn chan struct{} // wakes rotateOften; capacity 1
+	rotating   sync.Mutex    // one change of the keys at a time
+	keyMu      sync.Mutex
+	keyErrs    map[string]error  // why this agent lacks a key, by kind; under keyMu
+	offers     map[string]*offer // what the leader handed out and did not announce yet, by kind; under keyMu
 
 	rebuilds chan *rebuildPlan     // asked for by hand; received by the running session or between two
 	rebuilt  time.Time             // the last automatic rebuild; supervisor goroutine only
 	repaired string                // what the next normal status tells; supervisor goroutine only
 	healed   *RebuildInfo          // what the next live session writes to rebuild.info; supervisor goroutine only
+	unproven atomic.Bool           // the store is from a backup, and its tokens are not revoked yet
 	reviving atomic.Bool           // a recovery is not finished: who the members are is not what the log says
 	shunned  atomic.Bool           // the others refuse this agent
 	full     atomic.Pointer[error] // why there is too little space to take changes, nil when there is enough
 	installs installs              // of snapshots, by the log's goroutine of one session after the other
 	epoch    conf.EpochFile        // as last written; supervisor goroutine only
 
-	editor     *edit.Editor // for callers: refuses while the agent is not in normal mode
-	system     *edit.Editor // for the agent itself
-	loaded     atomic.Bool  // a session was up with all its schemas, once
+	editor     *edit.Editor                      // for callers: refuses while the agent is not in normal mode
+	system     *edit.Editor                      // for the agent itself
+	backup     atomic.Pointer[backup.Runner]     // while this agent leads and copies
+	backupSeen atomic.Pointer[conf.BackupStatus] // what the leader last told of it
+	loaded     atomic.Bool                       // there was all to read, once: from a last-known-good file, or from a session with all its schemas
 	lkg        *lkg.Writer
-	lastSchema atomic.Int64 // schema version of the last running session
-	heard      atomic.Int64 // unix nanoseconds: when a leader was last heard from, 0 = never
+	epochs     atomic.Pointer[[]conf.EpochChange] // the signed changes of the epoch, as the store has them
+	past       []string                           // epochs that this agent had left when it started
+	lastSchema atomic.Int64                       // schema version of the last running session
+	heard      atomic.Int64                       // unix nanoseconds: when a leader was last heard from, 0 = never
+
+	reissued, reissueFailures atomic.Uint64 // signatures renewed by this agent, and attempts that failed
 }
 
 // run returns when ctx ends and the last session is closed.
@@ -233,18 +256,17 @@ func sameEpochFile(a, b conf.EpochFile) bool {
 func (s *supervisor) auditRow(row conf.Access) { s.audit.Record(row) }
 
 // proposeRows writes rows of the access log, through the leader when that is
-// another member.
-func (s *supervisor) proposeRows(ctx context.Context, c command.Command) error {
+// another member. The queue has the name of this node before its own, as the
+// leader sees it in the certificate.
+func (s *supervisor) proposeRows(ctx context.Context, b *command.Audit) error {
 	if !s.cluster.leading() {
 		if leader, ok := s.cluster.leader(); ok {
-			return s.cluster.call(ctx, leader, "/access", c, nil)
+			return s.cluster.call(ctx, leader, "/access", b, nil)
 		}
 	}
-	res, err := s.Propose(ctx, c)
-	if err == nil && res.Err != nil {
-		return res.Err
-	}
-	return err
+	own := *b
+	own.Source = queueOf(s.cluster.self(), true, b.Source) // only servers lead
+	return settled(s.Propose(ctx, &own))
 }
 
 // writable is nil while this agent itself may take a change: it is in normal
@@ -255,6 +277,9 @@ func (s *supervisor) writable() error {
 	}
 	if err := s.full.Load(); err != nil {
 		return *err
+	}
+	if err := s.lacking(); err != nil {
+		return err
 	}
 	if !s.cluster.leading() {
 		return conf.Errorf(conf.CodeNoQuorum, "this agent does not lead, and knows of no leader").

@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
 // still is a Source that does not change; its Get costs what a view's does.
@@ -215,4 +217,46 @@ func ask(b *testing.B, c net.Conn, request string, buf []byte, size int) int {
 		b.Errorf("%v: %.100s", err, buf[:n])
 	}
 	return n
+}
+
+// BenchmarkSecrets reads a document with ten secrets, with proof, and the same
+// document where they are plain, without any.
+func BenchmarkSecrets(b *testing.B) {
+	var plain strings.Builder
+	secrets := map[string]any{}
+	for i := range 34 {
+		fmt.Fprintf(&plain, `,"setting_%02d":"value of setting %d"`, i, i)
+		if i >= 24 {
+			secrets[fmt.Sprintf("setting_%02d", i)] = fmt.Sprintf("value of setting %d", i)
+		}
+	}
+	render := &Renderer{Secrets: func(service string, _ *conf.Record) map[string]any {
+		if service == "with" {
+			return secrets
+		}
+		return nil
+	}}
+	docs := map[string]*Document{
+		"with": render.Render(record("with", 7, typical())), "without": render.Render(record("without", 7, "{"+plain.String()[1:]+"}")),
+	}
+	s := newServer(b, &still{docs: docs, state: NewState(testEpoch, "replica", 1, 0)}, withToken)
+	for _, name := range []string{"with", "without"} {
+		b.Run(name, func(b *testing.B) {
+			r := benchRequest(docs[name], true)
+			r.URL.Path = "/v1/config/" + name
+			if name == "with" {
+				r.Header.Set(tokenHeader, "right-token")
+			}
+			w := &discard{h: http.Header{}}
+			b.ReportAllocs()
+			for b.Loop() {
+				w.reset()
+				s.ServeHTTP(w, r)
+			}
+			if w.status != http.StatusOK || name == "with" && w.h.Get("Cache-Control") != "no-store" {
+				b.Fatalf("%d %v", w.status, w.h)
+			}
+			b.SetBytes(int64(w.bytes))
+		})
+	}
 }

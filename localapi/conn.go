@@ -49,7 +49,7 @@ const (
 	tellTimeout = 500 * time.Millisecond
 	tooMany     = `{"success":false,"error":"too many open connections","code":"rate_limited",` +
 		`"hint":"reuse connections, or close those that are idle"}`
-	tooManyResponse = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n" +
+	tooManyResponse = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\n" +
 		"Retry-After: 1\r\nConnection: close\r\n\r\n" + tooMany
 )
 

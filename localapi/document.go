@@ -58,6 +58,7 @@ var (
 	typeText    = []string{"text/plain; charset=utf-8"}
 	typeEvents  = []string{"text/event-stream"}
 	cacheAsk    = []string{"no-cache"}
+	retrySoon   = []string{"1"}
 	cacheNever  = []string{"no-store"}
 	noSniff     = []string{"nosniff"}
 	allowReads  = []string{"GET, HEAD"}

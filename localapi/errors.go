@@ -57,6 +57,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, route route, err *
 
 func (s *Server) failStatus(w http.ResponseWriter, r *http.Request, route route, status int, err *conf.Error) {
 	s.stateHeaders(w.Header())
+	if status == http.StatusServiceUnavailable {
+		w.Header()["Retry-After"] = retrySoon
+	}
 	s.writeJSON(w, r, route, status, failure{Error: err.Error(), Code: err.Code, Hint: err.Hint})
 }
 
@@ -101,6 +104,11 @@ func (s *Server) explain(t target, doc *Document) *conf.Error {
 	}
 	if err := conf.CheckService(t.service); err != nil {
 		return conf.Errorf(conf.CodeNotFound, "no such service: %w", err).WithHint("%s", conf.HintOf(err))
+	}
+	if st := s.source.State(); st == nil || st.source == nil {
+		// Nothing is known yet of any service: that is not the same as that there is none.
+		return conf.Errorf(conf.CodeReadOnly, "this agent has no values yet: its first copy is on the way").
+			WithHint("ask again in a moment, or with ?wait=30s; /readyz says when, /healthz what keeps it")
 	}
 	return conf.Errorf(conf.CodeNotFound, "no service %q", t.service).
 		WithHint("%s", suggest(t.service, s.source.Names(), "services"))

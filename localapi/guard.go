@@ -34,7 +34,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // guard refuses what no service beside the agent sends.
 func (s *Server) guard(w http.ResponseWriter, r *http.Request) *conf.Error {
-	if r.Header["X-Forwarded-For"] != nil || r.Header["X-Forwarded-Host"] != nil || r.Header["Forwarded"] != nil {
+	if r.ContentLength != 0 {
+		// Nobody reads it, but the server waits for it before it lets the connection go.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+	}
+	if proxied(r.Header) {
 		s.refuse(r, refusedProxy)
 		return conf.Errorf(conf.CodeDenied, "requests through a proxy are refused").
 			WithHint("ask the agent on this machine directly; other machines use the admin API")
@@ -43,6 +47,11 @@ func (s *Server) guard(w http.ResponseWriter, r *http.Request) *conf.Error {
 		s.refuse(r, refusedHost)
 		return conf.Errorf(conf.CodeDenied, "the Host header does not name this agent").
 			WithHint("ask by localhost or a loopback address")
+	}
+	if !ownPage(r) {
+		s.refuse(r, refusedOrigin)
+		return conf.Errorf(conf.CodeDenied, "pages of other origins are refused").
+			WithHint("let the page ask its own server, and that one ask the agent")
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header()["Allow"] = allowReads
@@ -55,6 +64,31 @@ func (s *Server) guard(w http.ResponseWriter, r *http.Request) *conf.Error {
 		return conf.Errorf(conf.CodeMalformed, "a read takes no body").WithHint("send the request without one")
 	}
 	return nil
+}
+
+// proxied says whether a request has the marks of a proxy.
+func proxied(h http.Header) bool {
+	for name := range h {
+		switch {
+		case len(name) > 12 && name[:12] == "X-Forwarded-", name == "Forwarded", name == "Via", name == "X-Real-Ip":
+			return true
+		}
+	}
+	return false
+}
+
+// ownPage says whether no browser tells that a page of another origin asks. Such
+// a page cannot read an answer, but it must not even begin a request.
+func ownPage(r *http.Request) bool {
+	if site := r.Header["Sec-Fetch-Site"]; site != nil && (len(site) != 1 || site[0] != "same-origin" && site[0] != "none") {
+		return false
+	}
+	origin := r.Header["Origin"]
+	if origin == nil {
+		return true
+	}
+	_, host, ok := strings.Cut(origin[0], "://")
+	return ok && len(origin) == 1 && host == r.Host
 }
 
 // hostAllowed holds off web pages that reach a loopback address through a name of

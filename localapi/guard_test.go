@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // raw sends bytes and returns the answer that comes back.
@@ -25,7 +26,7 @@ func raw(t *testing.T, addr, request string) (int, string) {
 		t.Fatal(err)
 	}
 	defer c.Close() //nolint:errcheck // done with it
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(testenv.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(c, request); err != nil {
@@ -96,7 +97,7 @@ func TestTheAddressThatItListensOnIsItsName(t *testing.T) {
 func TestProxiesOverRawTCP(t *testing.T) {
 	s := newServer(t, newMemory(record("stt-worker", 7, sttConfig)))
 	addr := listen(t, s)
-	for _, h := range []string{"X-Forwarded-For: 10.0.0.1", "x-forwarded-for: 127.0.0.1", "X-Forwarded-Host: localhost", "Forwarded: for=127.0.0.1", "X-Forwarded-For:"} {
+	for _, h := range []string{"X-Forwarded-For: 10.0.0.1", "x-forwarded-for: 127.0.0.1", "X-Forwarded-Host: localhost", "Forwarded: for=127.0.0.1", "X-Forwarded-For:", "X-Forwarded-Proto: https", "X-Forwarded-Anything: 1", "X-Real-IP: 10.0.0.1", "Via: 1.1 x"} {
 		for _, path := range []string{"/v1/config/stt-worker", "/healthz", "/v1/config/stt-worker/vad"} {
 			status, body := raw(t, addr, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\n"+h+"\r\n\r\n")
 			if status != 403 || !strings.Contains(body, "proxy") {
@@ -104,7 +105,7 @@ func TestProxiesOverRawTCP(t *testing.T) {
 			}
 		}
 	}
-	if n := s.metrics.refused[refusedProxy].Load(); n != 15 {
+	if n := s.metrics.refused[refusedProxy].Load(); n != 27 {
 		t.Errorf("counted %d", n)
 	}
 }
@@ -257,7 +258,7 @@ func TestTooManyConnections(t *testing.T) {
 	const request = "GET /v1/config/stt-worker HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	status, body := raw(t, addr, request)
 	var f failure
-	if err := conf.DecodeStrict([]byte(body), 1<<20, &f); err != nil || status != 503 || f.Code != conf.CodeRateLimited {
+	if err := conf.DecodeStrict([]byte(body), 1<<20, &f); err != nil || status != 429 || f.Code != conf.CodeRateLimited {
 		t.Fatalf("%d %s %v", status, body, err)
 	}
 	if err := held[0].Close(); err != nil {

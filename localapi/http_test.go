@@ -266,7 +266,9 @@ func TestBeforeThereIsAnything(t *testing.T) {
 	m := newMemory()
 	m.state.Store(nil)
 	w := get(t, newServer(t, m), "/v1/config/stt-worker")
-	wantFailure(t, w, 404, conf.CodeNotFound)
+	if f := wantFailure(t, w, 503, conf.CodeReadOnly); f.Hint == "" || w.Header().Get("Retry-After") == "" {
+		t.Fatalf("no way out: %+v, headers %v", f, w.Header())
+	}
 	if _, ok := w.Header()["X-Config-Source"]; ok {
 		t.Fatalf("headers %v", w.Header())
 	}

@@ -33,18 +33,19 @@ type refusal uint8
 const (
 	refusedHost refusal = iota
 	refusedProxy
+	refusedOrigin
 	refusedBody
 	refusedToken
 	refusedConnection
 	refusals
 )
 
-var refusalNames = [refusals]string{"host", "proxy", "body", "token", "connections"}
+var refusalNames = [refusals]string{"host", "proxy", "origin", "body", "token", "connections"}
 
 func (r refusal) String() string { return refusalNames[r] }
 
 // statuses are those that the server answers with; the last slot takes any other.
-var statuses = [...]int{200, 304, 400, 401, 403, 404, 405, 422, 500, 503, 0}
+var statuses = [...]int{200, 304, 400, 401, 403, 404, 405, 422, 429, 500, 503, 0}
 
 func statusSlot(status int) int {
 	switch status {

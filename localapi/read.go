@@ -28,6 +28,7 @@ type target struct {
 	own     bool // the agent's own service, not named in the path
 	raw     bool // key: text instead of JSON
 	docker  bool // env: for docker run --env-file
+	explain bool // document: where its values come from, instead of the document
 	trusted bool // the caller may see secrets
 }
 
@@ -96,6 +97,8 @@ func (t *target) query(r *http.Request, maxWait time.Duration) (wait time.Durati
 		switch {
 		case name == "wait":
 			wait, e = parseWait(v[0], maxWait)
+		case name == "explain" && t.kind == kindDocument:
+			t.explain, e = parseFlag(name, v[0])
 		case name == "raw" && t.kind == kindKey:
 			t.raw, e = parseFlag(name, v[0])
 		case name == "prefix" && t.kind == kindEnv:
@@ -127,7 +130,7 @@ func (t *target) parameters() string {
 	case kindEnv:
 		return "format, prefix, wait"
 	default:
-		return "wait"
+		return "explain, wait"
 	}
 }
 
@@ -163,6 +166,10 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, route rou
 	wait, e := t.query(r, s.opts.MaxWait)
 	if e != nil {
 		s.fail(w, r, route, e)
+		return
+	}
+	if t.explain {
+		s.serveExplanation(w, r, route, t)
 		return
 	}
 	doc, rep, _, e := s.look(&t)

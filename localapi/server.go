@@ -32,16 +32,22 @@ const (
 	heartbeat      = 15 * time.Second
 	stopGrace      = 2 * time.Second // for answers under way; connections without a request are cut then
 	maxHeaderBytes = 16 << 10
+	bodyTimeout    = time.Second // of a body that is not read
 )
 
 // Options are what a Server needs. Source is required.
 type Options struct {
-	Service string               // the agent's own service, for /v1/config; may be empty
-	Source  Source               // the documents
-	Token   func() string        // the local token; nil or "" accepts none
-	Keys    func() []Key         // the keys that verify signed updates
-	Health  func() conf.Health   // for /healthz
-	Ready   func() error         // for /readyz; nil is always ready
+	Service string             // the agent's own service, for /v1/config; may be empty
+	Source  Source             // the documents
+	Token   func() string      // the local token; nil or "" accepts none
+	Keys    func() []Key       // the keys that verify signed updates
+	Health  func() conf.Health // for /healthz
+	Ready   func() error       // for /readyz; nil is always ready
+
+	// Explain tells where the values of a service come from, with the values of
+	// secrets in clear only when open is set; nil explains nothing.
+	Explain func(ctx context.Context, service string, open bool) (conf.Explanation, error)
+
 	Logger  *slog.Logger         // default: discard
 	Metrics *prometheus.Registry // where to register, and what /metrics shows; nil makes its own
 
@@ -57,6 +63,12 @@ type Key struct {
 	Algorithm string `json:"algorithm"`
 	PEM       string `json:"public_key_pem"`
 	Raw       string `json:"public_key"` // base64 of the 32 bytes
+
+	// Outside of a rotation there is one key, which is in use.
+	Proof     string `json:"proof,omitempty"`      // base64 of a signature of the key before it
+	State     string `json:"state,omitempty"`      // announced, active, old
+	NotBefore string `json:"not_before,omitempty"` // since when it is in use
+	NotAfter  string `json:"not_after,omitempty"`  // until when it is to be taken
 }
 
 // NewKey describes an Ed25519 public key.

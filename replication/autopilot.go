@@ -18,7 +18,7 @@ type NodeStats struct {
 
 // AutopilotOptions say who may vote, and how many.
 type AutopilotOptions struct {
-	Voters    int           // at most so many voters
+	Voters    int           // at most so many voters; below that only odd numbers are made
 	DeadAfter time.Duration // a member that was not reached for so long is removed; 0 = never
 	Stable    time.Duration // how long a member must be healthy before it votes; default 2 s
 
@@ -40,8 +40,8 @@ type pilot struct {
 	seen map[raft.ServerID]time.Time // when a member was last reached
 }
 
-// Autopilot keeps the membership right until ctx ends: healthy servers vote, up
-// to Voters of them; dead voters are replaced, dead members removed. It is run
+// Autopilot keeps the membership right until ctx ends: healthy servers vote, an
+// odd number up to Voters of them; dead voters are replaced, dead members removed. It is run
 // by the leader, for as long as it leads, on a goroutine of the caller's.
 func (m *Member) Autopilot(ctx context.Context, o AutopilotOptions) {
 	if o.Stable == 0 {
@@ -179,6 +179,12 @@ func (r promoter) CalculatePromotionsAndDemotions(c *autopilot.Config, s *autopi
 		}
 		promote = append(promote, id)
 		free--
+	}
+	// An even number of voters survives no more than one less does, and two are
+	// the worst: one that is away, or comes back at another address, leaves the
+	// other without a majority. So the last one waits for another to go with.
+	if n := len(s.Voters) - len(changes.Demotions) + len(promote); len(promote) > 0 && n%2 == 0 && n < r.p.o.Voters {
+		promote = promote[:len(promote)-1]
 	}
 	changes.Promotions = promote
 	return changes

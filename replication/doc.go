@@ -6,10 +6,14 @@
 // a failing disk do wrong:
 //
 //   - heartbeats go through the main loop, never past it (transport.go);
+//   - a snapshot that comes too late does not take the log back (orderly.go);
+//   - a member that refused entries once is sent entries again (pipeline.go);
 //   - every log entry and every stable value carries a CRC32C, and the file of
 //     the log is walked before it is mapped (logstore.go, boltfile.go);
 //   - snapshots are checked in full, and a damaged one gives way to the one
 //     before it (snapshots.go);
+//   - proposals go to raft in groups, for it makes a write, a message and a
+//     batch of what it finds waiting (group.go);
 //   - the state machine applies a whole batch in one transaction and stops for
 //     good at the first fault (fsm.go);
 //   - Open brings store, snapshot and log to one history, or says why it cannot

@@ -29,7 +29,7 @@ type fsm struct {
 	onDigest   func(*command.Digest)
 	onRestored func()
 	onBlocked  func(error)
-	committed  func(index, term uint64) // a batch up to there is applied
+	committed  func(index, term uint64) // the log is committed up to there
 
 	blocked atomic.Pointer[error]
 	seen    uint64 // index up to which raft has handed entries over in this run
@@ -60,6 +60,10 @@ func (f *fsm) apply(logs []*raft.Log, out []any) error {
 	}
 	if f.halted != nil {
 		return f.halted
+	}
+	last := logs[len(logs)-1]
+	if f.committed != nil {
+		f.committed(last.Index, last.Term)
 	}
 	applied, _ := f.machine.Applied()
 	entries := make([]store.Entry, 0, len(logs))
@@ -93,11 +97,7 @@ func (f *fsm) apply(logs []*raft.Log, out []any) error {
 			}
 		}
 	}
-	last := logs[len(logs)-1]
 	f.seen = last.Index
-	if f.committed != nil {
-		f.committed(last.Index, last.Term)
-	}
 	return nil
 }
 

@@ -62,8 +62,8 @@ func TestLockedMachineIsRetried(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	_, err := n.Propose(ctx, edit("other", 1)) // queues behind it: nobody knows
-	wantCode(t, err, conf.CodeOutcomeUnknown)
+	_, err := n.Propose(ctx, edit("other", 1)) // waits for its turn, and raft never sees it
+	wantCode(t, err, conf.CodeNoQuorum)
 	locked.Store(false)
 	if err := <-result; err != nil {
 		t.Fatal(err)
@@ -71,7 +71,7 @@ func TestLockedMachineIsRetried(t *testing.T) {
 	if err := <-told; err != nil || n.Blocked() != nil {
 		t.Fatalf("still blocked: %v", err)
 	}
-	wantVersion(t, n, "other", 1)
+	n.write(t, "other", 1, 1) // which would conflict, had the first one been taken
 }
 
 func TestStopWhileLocked(t *testing.T) {
@@ -212,6 +212,8 @@ func TestBatch(t *testing.T) {
 func TestUndecodableEntries(t *testing.T) {
 	newer := encoded(t, edit("router", 1))
 	newer[0]++
+	kind := encoded(t, edit("router", 1))
+	kind[1] = 39
 	for name, c := range map[string]struct {
 		data []byte
 		code conf.Code
@@ -219,6 +221,7 @@ func TestUndecodableEntries(t *testing.T) {
 		"empty":       {nil, conf.CodeCorrupt},
 		"garbage":     {[]byte("\x01\x02garbage"), conf.CodeCorrupt},
 		"newer build": {newer, conf.CodeUnsupported},
+		"newer kind":  {kind, conf.CodeUnsupported},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, st := newFSM(t)
@@ -229,6 +232,9 @@ func TestUndecodableEntries(t *testing.T) {
 			wantCode(t, f.fault.Err(), c.code)
 			if !strings.Contains(f.fault.Err().Error(), "log entry 1") {
 				t.Fatalf("%v does not say which entry", f.fault.Err())
+			}
+			if c.code == conf.CodeUnsupported && !strings.Contains(conf.HintOf(f.fault.Err()), "upgrade this node") {
+				t.Fatalf("%v has no way out", f.fault.Err())
 			}
 			if index, _ := st.Applied(); index != 0 {
 				t.Fatalf("applied up to %d", index)

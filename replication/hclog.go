@@ -7,15 +7,18 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 )
 
 // newHCLog gives raft a logger that writes to l. What raft calls information is
 // detail to an operator: it arrives one level lower.
 func newHCLog(l *slog.Logger) hclog.Logger {
 	hl := hclog.NewInterceptLogger(&hclog.LoggerOptions{Output: io.Discard, Level: hclog.Off})
-	hl.RegisterSink(sink{l})
+	hl.RegisterSink(&sink{l: l, now: time.Now, said: map[string]time.Time{}})
 	return hl
 }
 
@@ -27,9 +30,44 @@ var chatter = map[string]bool{
 	"failed to get previous log":                 true,
 }
 
-type sink struct{ l *slog.Logger }
+// awayEvery is how often the log tells of one that stays away: raft tries it twice a second.
+const (
+	awayMessage = "failed to heartbeat to"
+	awayEvery   = time.Minute
+)
 
-func (s sink) Accept(name string, level hclog.Level, msg string, args ...any) {
+type sink struct {
+	l   *slog.Logger
+	now func() time.Time
+
+	mu   sync.Mutex
+	said map[string]time.Time // when a peer that is away was told of
+}
+
+// told says whether the log has it of that peer already, in the last minute.
+func (s *sink) told(args []any) bool {
+	peer := ""
+	for i := 0; i+1 < len(args); i += 2 {
+		if args[i] == "peer" {
+			peer = fmt.Sprint(args[i+1])
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	if at, ok := s.said[peer]; ok && now.Sub(at) < awayEvery {
+		return true
+	}
+	for p, at := range s.said { // those that came back, or were removed
+		if now.Sub(at) >= awayEvery {
+			delete(s.said, p)
+		}
+	}
+	s.said[peer] = now
+	return false
+}
+
+func (s *sink) Accept(name string, level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
 	switch level {
 	case hclog.Error:
@@ -40,6 +78,9 @@ func (s sink) Accept(name string, level hclog.Level, msg string, args ...any) {
 		return
 	}
 	if chatter[msg] || closedHere(args) {
+		to = slog.LevelDebug
+	}
+	if msg == awayMessage && to > slog.LevelDebug && s.told(args) {
 		to = slog.LevelDebug
 	}
 	ctx := context.Background()
@@ -65,7 +106,7 @@ func (s sink) Accept(name string, level hclog.Level, msg string, args ...any) {
 // a stop, or because the other side was removed. That is no error of anybody's.
 func closedHere(args []any) bool {
 	for _, a := range args {
-		if err, ok := a.(error); ok && (errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)) {
+		if err, ok := a.(error); ok && (errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, raft.ErrPipelineShutdown)) {
 			return true
 		}
 	}

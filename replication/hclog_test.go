@@ -9,9 +9,28 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 )
+
+// A member that stays away is told of once a minute, each of them.
+func TestRaftsLogOfOneThatIsAway(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	now := time.Now()
+	s := &sink{l: slog.New(slog.NewTextHandler(&out, nil)), now: func() time.Time { return now }, said: map[string]time.Time{}}
+	for range 10 {
+		for _, peer := range []string{"a:1", "b:1"} {
+			s.Accept("", hclog.Error, "failed to heartbeat to", "peer", peer, "error", errors.New("refused"))
+		}
+		now = now.Add(15 * time.Second)
+	}
+	if a, b := strings.Count(out.String(), "peer=a:1"), strings.Count(out.String(), "peer=b:1"); a != 3 || b != 3 {
+		t.Errorf("told %d and %d times in 150 seconds, want 3 each:\n%s", a, b, &out)
+	}
+}
 
 func TestLevelsOfRaftsLog(t *testing.T) {
 	t.Parallel()
@@ -26,6 +45,7 @@ func TestLevelsOfRaftsLog(t *testing.T) {
 		"connection closed":   {func(l hclog.Logger) { l.Error(decode, "error", cut) }, "DEBUG"},
 		"closed, and wrapped": {func(l hclog.Logger) { l.Error("failed to flush response", "error", fmt.Errorf("x: %w", cut)) }, "DEBUG"},
 		"pipe closed":         {func(l hclog.Logger) { l.Error(decode, "error", io.ErrClosedPipe) }, "DEBUG"},
+		"pipeline ended":      {func(l hclog.Logger) { l.Error("failed to pipeline appendEntries", "error", raft.ErrPipelineShutdown) }, "DEBUG"},
 		"a follower starts":   {func(l hclog.Logger) { l.Error("failed to appendEntries to", "error", errors.New("refused")) }, "DEBUG"},
 		"a follower is away":  {func(l hclog.Logger) { l.Error("failed to heartbeat to", "error", errors.New("refused")) }, "ERROR"},
 		"warning":             {func(l hclog.Logger) { l.Warn("heartbeat timeout reached") }, "WARN"},

@@ -17,7 +17,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/store"
-	"go.uber.org/goleak"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 func TestMain(m *testing.M) {
@@ -25,13 +25,17 @@ func TestMain(m *testing.M) {
 		killedWriter(dir)
 		return
 	}
-	goleak.VerifyTestMain(m)
+	if os.Getenv(shortBatchEnv) != "" {
+		runShortBatch()
+		return
+	}
+	os.Exit(testenv.NoLeaks(m))
 }
 
 const (
 	testEpoch = "2026-01-02T03-04-05-test"
 	testTime  = "2026-01-02T03:04:05+00:00"
-	patience  = 20 * time.Second
+	patience  = testenv.Patience
 )
 
 // node is a Member with its store.

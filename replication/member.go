@@ -21,6 +21,7 @@ type Member struct {
 	id     raft.ServerID
 	addr   raft.ServerAddress
 	trans  slowHeartbeats
+	allow  func(command.Command) error
 	logs   *checkedStore
 	fault  *fault
 	fsm    *fsm
@@ -28,12 +29,15 @@ type Member struct {
 	lease  time.Duration
 	nudges *nudger
 
+	requests *orderly
+
 	slow, hung time.Duration
 	pace       pace
 
 	cancel context.CancelFunc // of the machine's context
 	lead   chan bool
 
+	groups   groups
 	gate     sync.Mutex     // orders calls.Add before the close of stopping
 	calls    sync.WaitGroup // goroutines that wait for one of raft's futures
 	stopOnce sync.Once
@@ -48,33 +52,25 @@ func (m *Member) Addr() string { return string(m.addr) }
 
 // Propose replicates c and returns what applying it gave, a refusal in
 // Result.Err included. conf.CodeNoQuorum: c was not taken, this node does not
-// lead. conf.CodeOutcomeUnknown: c may be applied now, later or never; repeat it
+// lead. conf.CodeUnsupported: a member could not apply it. conf.CodeOutcomeUnknown: c may be applied now, later or never; repeat it
 // with the same request id.
 func (m *Member) Propose(ctx context.Context, c command.Command) (command.Result, error) {
 	data, err := command.Encode(c)
 	if err != nil {
 		return command.Result{}, err
 	}
+	if err := m.allow(c); err != nil {
+		return command.Result{}, err
+	}
 	if err := m.ready(ctx); err != nil {
 		return command.Result{}, err
 	}
-	type answer struct {
-		response any
-		err      error
-	}
-	ch := make(chan answer, 1)
-	if !m.spawn(func() {
-		f := m.raft.Apply(data, remaining(ctx))
-		if err := f.Error(); err != nil {
-			ch <- answer{err: err}
-			return
-		}
-		ch <- answer{response: f.Response()}
-	}) {
+	p := &proposal{ctx, data, make(chan answer, 1)}
+	if !m.enter(p) {
 		return command.Result{}, noQuorum(errStopping)
 	}
 	select {
-	case a := <-ch:
+	case a := <-p.answer:
 		if a.err != nil {
 			return command.Result{}, m.proposalError(a.err)
 		}
@@ -87,14 +83,22 @@ func (m *Member) Propose(ctx context.Context, c command.Command) (command.Result
 			return command.Result{}, unknown(conf.Errorf(conf.CodeInternal, "a response of type %T", r))
 		}
 	case <-ctx.Done():
-		return command.Result{}, unknown(ctx.Err())
+		return command.Result{}, m.giveUp(p, ctx.Err())
 	case <-m.fault.tripped:
 		// The answer may be there already, or never come: raft's main loop has
 		// ended itself when the log is damaged.
-		return command.Result{}, unknown(m.fault.Err())
+		return command.Result{}, m.giveUp(p, m.fault.Err())
 	case <-m.stopped:
-		return command.Result{}, unknown(errStopping)
+		return command.Result{}, m.giveUp(p, errStopping)
 	}
+}
+
+// giveUp says what is known of a proposal that is not waited for any longer.
+func (m *Member) giveUp(p *proposal, cause error) error {
+	if m.leave(p) {
+		return noQuorum(cause)
+	}
+	return unknown(cause)
 }
 
 // spawn runs fn beside the caller, unless the Member is stopping. Stop waits for
@@ -333,6 +337,7 @@ func (m *Member) Stop(ctx context.Context) error {
 		go func() {
 			defer close(m.stopped)
 			_ = m.raft.Shutdown().Error()
+			close(m.requests.done)
 			m.nudges.close()
 			<-m.watched
 			m.cancel()

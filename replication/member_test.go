@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 func TestWriteStopReopen(t *testing.T) {
@@ -272,13 +273,12 @@ func (n *node) addVoter(tb testing.TB, id string, addr string) {
 func TestThreeNodes(t *testing.T) {
 	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
 	var nodes [3]*node
+	ports := testenv.FreePorts(t, len(nodes)) // a member comes back under its address
 	options := func(i int) func(*Options) {
 		return func(o *Options) {
 			o.NodeID, o.Join, o.TrailingLogs = fmt.Sprintf("n%d", i+1), i > 0, 1
 			o.Heartbeat, o.Lease = time.Second, time.Second // a busy machine must not depose the leader
-			if nodes[i] != nil {
-				o.Addr = nodes[i].Addr() // a member comes back under its address
-			}
+			o.Addr = fmt.Sprintf("127.0.0.1:%d", ports[i])
 		}
 	}
 	nodes[0] = fresh(t, dirs[0], options(0))

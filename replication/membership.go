@@ -93,6 +93,18 @@ func (m *Member) Transfer(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	if id != "" {
+		s, _, err := m.find(id)
+		switch {
+		case err != nil:
+			return err
+		case id == string(m.id):
+			return conf.Errorf(conf.CodeInvalid, "%s leads already", id).WithHint("name another voter, or none to let the leader choose")
+		case !s.Voter:
+			return conf.Errorf(conf.CodeInvalid, "%s does not vote, and cannot lead", id).
+				WithHint("holdfast cluster status shows who votes; holdfast cluster promote makes a server a voter")
+		}
+	}
 	if !slices.ContainsFunc(servers, func(s Server) bool { return s.Voter && s.ID != string(m.id) && (id == "" || s.ID == id) }) {
 		return conf.Errorf(conf.CodeInvalid, "no other voter can take the leadership").
 			WithHint("holdfast cluster status shows who votes; holdfast cluster promote makes a server a voter")

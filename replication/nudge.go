@@ -15,7 +15,7 @@ import (
 //
 // A nudge is an AppendEntries request without entries. It is one that the leader
 // of term t may send at any time: entry i is of its own term t and committed,
-// because this node's machine has applied it, and a follower advances to i only
+// because raft has handed it to this node's machine, and a follower advances to i only
 // if its own log has (i, t), so that its log is the leader's up to there. Late,
 // doubled, reordered and lost nudges change nothing: older terms are refused, and
 // commit indexes do not go back.
@@ -56,6 +56,13 @@ type commit struct{ index, term uint64 }
 // Raft's own replication finds the peer again.
 const nudgePause = 100 * time.Millisecond
 
+// A nudge may overtake the entry that it tells of, which travels on another
+// connection: the peer refuses it then, and is asked again a little later.
+const (
+	nudgeAgain = 2 * time.Millisecond // twice as long each time
+	nudgeTries = 5
+)
+
 // follow lets the nudges begin.
 func (n *nudger) follow(g group) { n.group.Store(&g) }
 
@@ -63,8 +70,9 @@ func newNudger(id raft.ServerID, trans raft.Transport) *nudger {
 	return &nudger{id: id, trans: trans, peers: map[raft.ServerID]*nudged{}}
 }
 
-// committed is called by the machine's goroutine after each batch, on every
-// member, and never blocks.
+// committed is called by the machine's goroutine before each batch is applied, on
+// every member, and never blocks. The others apply it while this node does: who
+// watches there need not wait for two stores one after the other.
 func (n *nudger) committed(index, term uint64) {
 	if !n.leads(term) {
 		return
@@ -85,7 +93,7 @@ func (n *nudger) committed(index, term uint64) {
 	}
 }
 
-// leads says whether this node led term, of which it has applied an entry, just
+// leads says whether this node led term, of which it has a committed entry, just
 // now. In this order: that entry had raised this node's term to at least term
 // before, so a node that is leader and then finds its term unchanged led term.
 func (n *nudger) leads(term uint64) bool {
@@ -124,7 +132,7 @@ func (n *nudger) offer(s raft.Server, c commit) {
 
 // serve sends what p has waiting, until nothing is.
 func (n *nudger) serve(id raft.ServerID, p *nudged) {
-	for {
+	for tries := 0; ; {
 		n.mu.Lock()
 		c, addr := p.next, p.addr
 		p.next = commit{}
@@ -135,18 +143,29 @@ func (n *nudger) serve(id raft.ServerID, p *nudged) {
 		}
 		n.mu.Unlock()
 		self := n.trans.EncodePeer(n.id, n.trans.LocalAddr())
+		var resp raft.AppendEntriesResponse
 		err := n.trans.AppendEntries(id, addr, &raft.AppendEntriesRequest{
 			RPCHeader:    raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.id), Addr: self},
 			Term:         c.term,
 			Leader:       self, //lint:ignore SA1019 raft 1.7.3 still sends it beside the header, for members that read it
 			PrevLogEntry: c.index, PrevLogTerm: c.term, LeaderCommitIndex: c.index,
-		}, &raft.AppendEntriesResponse{})
+		}, &resp)
 		n.mu.Lock()
 		p.quiet = time.Time{}
 		if err != nil {
 			p.quiet, p.next = time.Now().Add(nudgePause), commit{}
 		}
+		early := err == nil && !resp.Success && resp.Term == c.term && p.next.index == 0 && tries < nudgeTries
+		if early {
+			p.next = c
+		}
 		n.mu.Unlock()
+		if !early {
+			tries = 0
+			continue
+		}
+		time.Sleep(nudgeAgain << tries)
+		tries++
 	}
 }
 

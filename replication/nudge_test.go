@@ -54,6 +54,7 @@ type fakeWire struct {
 	requests map[raft.ServerID][]raft.AppendEntriesRequest
 	sent     chan raft.ServerID
 	answer   map[raft.ServerID]chan error // a peer that is absent answers at once
+	early    int                          // so many nudges come before their entry
 }
 
 func (*fakeWire) LocalAddr() raft.ServerAddress                           { return "leader:1" }
@@ -74,8 +75,12 @@ func (w *fakeWire) of(id raft.ServerID) []raft.AppendEntriesRequest {
 	return w.requests[id]
 }
 
-func (w *fakeWire) AppendEntries(id raft.ServerID, _ raft.ServerAddress, req *raft.AppendEntriesRequest, _ *raft.AppendEntriesResponse) error {
+func (w *fakeWire) AppendEntries(id raft.ServerID, _ raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	w.mu.Lock()
+	resp.Term, resp.Success = req.Term, w.early == 0
+	if w.early > 0 {
+		w.early--
+	}
 	w.requests[id] = append(w.requests[id], *req)
 	ch := w.answer[id]
 	w.mu.Unlock()
@@ -215,6 +220,25 @@ func TestSlowPeer(t *testing.T) {
 	}
 }
 
+// TestNudgeBeforeItsEntry: a peer that does not have the entry yet is asked again,
+// a few times.
+func TestNudgeBeforeItsEntry(t *testing.T) {
+	n, g, w := fakeNudger(t)
+	g.set(raft.Server{ID: "leader", Address: "leader:1"}, raft.Server{ID: "voter", Address: "voter:1"})
+	w.early = 3
+	n.committed(40, 7)
+	n.idle(t)
+	if w.count("voter") != 4 || w.last("voter") != 40 {
+		t.Fatalf("%d nudges, the last of %d", w.count("voter"), w.last("voter"))
+	}
+	w.early = 1000 // it has another log: raft's replication is for that
+	n.committed(41, 7)
+	n.idle(t)
+	if got := w.count("voter"); got != 4+1+nudgeTries {
+		t.Fatalf("%d nudges to who refuses all", got)
+	}
+}
+
 func TestNudgeSparesWhoIsAway(t *testing.T) {
 	n, g, w := fakeNudger(t, "voter")
 	n.committed(1, 7)
@@ -267,7 +291,7 @@ func TestFollowersSeeCommitsByNudge(t *testing.T) {
 	for i := range nodes {
 		nodes[i] = start(t, t.TempDir(), func(o *Options) {
 			o.NodeID, o.Join = fmt.Sprintf("n%d", i+1), i > 0
-			o.Heartbeat, o.Lease, o.Commit = 300*time.Millisecond, 250*time.Millisecond, time.Hour
+			o.Heartbeat, o.Lease, o.Commit = 2*time.Second, 2*time.Second, time.Hour // a busy machine must not depose the leader
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)

@@ -75,7 +75,7 @@ func run(o *Options, logs *checkedStore, snaps *snapshotStore, trans slowHeartbe
 	ctx, cancel := context.WithCancel(context.Background())
 	nudges := newNudger(raft.ServerID(o.NodeID), trans)
 	m := &Member{
-		log: o.Logger, id: raft.ServerID(o.NodeID), addr: trans.LocalAddr(), trans: trans, logs: logs, fault: fault, lease: o.Lease, slow: o.SlowDisk, hung: o.HungDisk,
+		log: o.Logger, id: raft.ServerID(o.NodeID), addr: trans.LocalAddr(), trans: trans, allow: o.Gate, logs: logs, fault: fault, lease: o.Lease, slow: o.SlowDisk, hung: o.HungDisk,
 		cancel: cancel, stopping: make(chan struct{}), stopped: make(chan struct{}),
 		lead: make(chan bool, 1), watched: make(chan struct{}), nudges: nudges,
 		fsm: &fsm{
@@ -84,6 +84,7 @@ func run(o *Options, logs *checkedStore, snaps *snapshotStore, trans slowHeartbe
 			committed: nudges.committed,
 		},
 	}
+	m.requests = newOrderly(trans, o.Logger)
 	halting := &haltingStore{checkedStore: logs, fault: fault, pace: &m.pace}
 	cache, err := raft.NewLogCache(logCacheSize, halting)
 	if err != nil {
@@ -103,7 +104,7 @@ func run(o *Options, logs *checkedStore, snaps *snapshotStore, trans slowHeartbe
 			}
 			started <- err
 		}()
-		m.raft, err = raft.NewRaft(o.raftConfig(), m.fsm, cache, halting, snaps, trans)
+		m.raft, err = raft.NewRaft(o.raftConfig(), m.fsm, cache, halting, snaps, pipelines{m.requests})
 	}()
 	if err := <-started; err != nil {
 		cancel()
@@ -112,6 +113,7 @@ func run(o *Options, logs *checkedStore, snaps *snapshotStore, trans slowHeartbe
 		}
 		return nil, err
 	}
+	go m.requests.run()
 	nudges.follow(m.raft)
 	go m.watch()
 	m.spawn(func() { m.vigil(o.refused) })

@@ -48,14 +48,18 @@ type Options struct {
 	Begun bool
 	Seen  uint64
 
+	// Gate may refuse a command before it is proposed, because a member could not
+	// apply it. It must not block.
+	Gate func(command.Command) error
+
 	OnApplied  func(index uint64, recs []*conf.Record) // a batch is durable in the machine
 	OnDigest   func(*command.Digest)                   // one was applied; the log's goroutine waits
 	OnRestored func()                                  // a snapshot replaced the machine's state
 	OnBlocked  func(err error)                         // the machine is locked and retried; nil: not any more
 
-	Heartbeat, Election, Lease, Commit time.Duration // default 1 s, 1 s, 5/6 of Heartbeat, 50 ms
+	Heartbeat, Election, Lease, Commit time.Duration // default 1 s, 1 s, 5/6 of Heartbeat, 200 ms
 	SnapshotInterval                   time.Duration // how often to look whether to take one; default 30 s
-	SnapshotThreshold, TrailingLogs    uint64        // default 1024, 2048
+	SnapshotThreshold, TrailingLogs    uint64        // default 8192, 2048
 	SlowDisk, HungDisk                 time.Duration // an append that takes longer ends leading, or this member; default 2 s, 10 s
 	LockTimeout                        time.Duration // wait for another process that has Dir open; default 1 s
 
@@ -94,7 +98,7 @@ func (o *Options) setDefaults() error {
 	def(&o.Heartbeat, time.Second)
 	def(&o.Election, o.Heartbeat)
 	def(&o.Lease, o.Heartbeat*5/6)
-	def(&o.Commit, 50*time.Millisecond)
+	def(&o.Commit, 200*time.Millisecond)
 	def(&o.SnapshotInterval, 30*time.Second)
 	def(&o.LockTimeout, time.Second)
 	def(&o.SlowDisk, 2*time.Second)
@@ -103,10 +107,13 @@ func (o *Options) setDefaults() error {
 		o.refused = connectionRefused
 	}
 	if o.SnapshotThreshold == 0 {
-		o.SnapshotThreshold = 1024
+		o.SnapshotThreshold = 8192
 	}
 	if o.TrailingLogs == 0 {
 		o.TrailingLogs = 2048
+	}
+	if o.Gate == nil {
+		o.Gate = func(command.Command) error { return nil }
 	}
 	if o.OnApplied == nil {
 		o.OnApplied = func(uint64, []*conf.Record) {}
@@ -130,6 +137,7 @@ func (o *Options) raftConfig() *raft.Config {
 	c.ElectionTimeout = o.Election
 	c.LeaderLeaseTimeout = o.Lease
 	c.CommitTimeout = o.Commit
+	c.BatchApplyCh = true // a group of proposals waits there as a whole; see groups
 	c.SnapshotInterval = o.SnapshotInterval
 	c.SnapshotThreshold = o.SnapshotThreshold
 	c.TrailingLogs = o.TrailingLogs

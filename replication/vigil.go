@@ -20,7 +20,7 @@ import (
 // the timeouts decide. An election is safe at any time; this one only comes early,
 // and is held without the pre-vote, like the one of a planned change of leader.
 const (
-	vigilLook    = 50 * time.Millisecond
+	vigilLook    = 50 * time.Millisecond  // when nothing was heard for vigilSilence
 	vigilSilence = 250 * time.Millisecond // the leader says something every 100 ms
 	vigilSpread  = 100 * time.Millisecond // so that two followers do not split the votes
 	vigilTries   = 3                      // for each leader: terms do not run away where no majority is left
@@ -28,7 +28,7 @@ const (
 
 // vigil watches over the leader until the Member stops.
 func (m *Member) vigil(refused func(addr string) bool) {
-	tick := time.NewTicker(vigilLook)
+	tick := time.NewTimer(vigilLook)
 	defer tick.Stop()
 	var leader raft.ServerAddress // the last one that was known, "" when that was this node
 	var tries int
@@ -39,6 +39,7 @@ func (m *Member) vigil(refused func(addr string) bool) {
 		case <-m.stopping:
 			return
 		}
+		tick.Reset(m.nextLook())
 		if addr, id := m.raft.LeaderWithID(); id == m.id {
 			leader = ""
 		} else if id != "" && (addr != leader || !m.silent()) {
@@ -64,6 +65,15 @@ func (m *Member) vigil(refused func(addr string) bool) {
 		m.log.Warn("the leader's process is gone: standing for election", "leader", leader, "term", term)
 		m.stand()
 	}
+}
+
+// nextLook is how long the leader cannot be silent yet: to look more often would
+// only cost. A leader looks now and then whether it still is one.
+func (m *Member) nextLook() time.Duration {
+	if m.raft.State() == raft.Leader {
+		return vigilSilence
+	}
+	return max(vigilLook, vigilSilence-time.Since(m.raft.LastContact())+time.Millisecond)
 }
 
 func (m *Member) silent() bool { return time.Since(m.raft.LastContact()) > vigilSilence }

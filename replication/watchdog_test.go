@@ -36,8 +36,8 @@ func pair(t *testing.T) (nodes []*node, disk *slowBolt) {
 	for i := range nodes {
 		nodes[i] = start(t, t.TempDir(), func(o *Options) {
 			o.NodeID, o.Join = fmt.Sprintf("n%d", i+1), i > 0
-			o.Heartbeat, o.Lease = 300*time.Millisecond, 250*time.Millisecond
-			o.SlowDisk, o.HungDisk = 200*time.Millisecond, 2*time.Second
+			o.Heartbeat, o.Lease = time.Second, time.Second // a busy machine must not depose the leader
+			o.SlowDisk, o.HungDisk = 500*time.Millisecond, 2*time.Second
 			if i == 0 {
 				o.wrapLog = func(b bolt) bolt { disk.bolt = b; return disk }
 			}
@@ -69,7 +69,7 @@ func otherLeads(nodes []*node) func() bool {
 
 func TestSlowDiskDoesNotLead(t *testing.T) {
 	nodes, disk := pair(t)
-	disk.delay.Store(int64(400 * time.Millisecond))
+	disk.delay.Store(int64(time.Second))
 	_, _ = nodes[0].Propose(t.Context(), edit("router", 2))
 	eventually(t, "another leader", otherLeads(nodes))
 	disk.delay.Store(0)

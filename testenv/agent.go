@@ -178,35 +178,75 @@ func (a *Agent) WreckReplica() {
 }
 
 // FreePorts finds n loopback ports that nothing listens on. They lie below the
-// kernel's range for outgoing connections, so that none of those takes a port
-// while its agent is being restarted.
-func FreePorts(t testing.TB, n int) []int {
+// kernel's range for outgoing connections, and in a block that no other test
+// process has, so that nobody takes a port while its agent is being restarted.
+func FreePorts(t testing.TB, n int) []int { return FreePortRows(t, n) }
+
+// FreePortRows is FreePorts for an agent that counts up: the ports at each of
+// steps above a port are free and nobody else's, too.
+func FreePortRows(t testing.TB, n int, steps ...int) []int {
 	t.Helper()
-	taken.Lock()
-	defer taken.Unlock()
-	if taken.ports == nil {
-		taken.ports = map[int]bool{}
-	}
+	ours.Lock()
+	defer ours.Unlock()
 	var ports []int
-	for range 10_000 {
-		if len(ports) == n {
-			return ports
+next:
+	for len(ports) < n {
+		if len(ours.ports) == 0 {
+			ours.ports = claimPorts(t)
 		}
-		port := 12_000 + rand.IntN(20_000)
-		if taken.ports[port] || !PortFree(port) {
-			continue
+		port := ours.ports[0]
+		ours.ports = ours.ports[1:]
+		for _, step := range steps {
+			if !slices.Contains(ours.ports, port+step) {
+				continue next
+			}
 		}
-		taken.ports[port] = true
+		for _, step := range append(steps, 0) {
+			if !PortFree(port + step) {
+				continue next
+			}
+		}
+		ours.ports = slices.DeleteFunc(ours.ports, func(p int) bool { return slices.Contains(steps, p-port) })
 		ports = append(ports, port)
 	}
-	t.Fatal("found no free port")
-	return nil
+	return ports
 }
 
-// taken are the ports that FreePorts gave out in this process.
-var taken struct {
+// ours are the ports of this process's blocks that it has not given out yet.
+var ours struct {
 	sync.Mutex
-	ports map[int]bool
+	ports []int
+	locks []*os.File // never closed: the end of the process gives them back
+}
+
+const firstPort, blockPorts, portBlocks = 12_000, 100, 200
+
+// claimPorts takes a block of ports for this process: a lock on a file that holds
+// until the process ends.
+func claimPorts(t testing.TB) []int {
+	t.Helper()
+	dir := filepath.Join(os.TempDir(), "holdfast-test-ports")
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, block := range rand.Perm(portBlocks) {
+		f, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(block)), os.O_CREATE|os.O_RDWR, 0o666)
+		if err != nil {
+			continue // another user's
+		}
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+			_ = f.Close()
+			continue
+		}
+		ours.locks = append(ours.locks, f)
+		ports := rand.Perm(blockPorts)
+		for i := range ports {
+			ports[i] += firstPort + block*blockPorts
+		}
+		return ports
+	}
+	t.Fatal("all blocks of test ports are taken")
+	return nil
 }
 
 // PortFree says whether nothing listens on the loopback port.

@@ -3,6 +3,7 @@ package testenv
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -365,15 +366,49 @@ func (c *Cluster) Leader() (leader *Node) {
 }
 
 // Followers are the living servers that do not lead.
-func (c *Cluster) Followers() (out []*Node) {
+func (c *Cluster) Followers() []*Node {
 	c.t.Helper()
-	leader := c.Leader()
+	_, followers := c.Servers()
+	return followers
+}
+
+// Servers are the living servers, in one look: between two of them another may
+// have come to lead.
+func (c *Cluster) Servers() (leader *Node, followers []*Node) {
+	c.t.Helper()
+	leader = c.Leader()
 	for _, n := range c.Live() {
 		if n != leader && n.Role == conf.MemberServer {
-			out = append(out, n)
+			followers = append(followers, n)
 		}
 	}
-	return out
+	return leader, followers
+}
+
+// Patch changes values of a service through this node and returns its new version.
+// A busy machine may bring an election about at any time: the write is repeated
+// with its Idempotency-Key, as a careful client does, while there is no leader.
+func (n *Node) Patch(service, patch string) (version uint64) {
+	n.t.Helper()
+	key := fmt.Sprintf("Idempotency-Key: patch-%d", rand.Uint64())
+	var r Reply
+	if !poll(Patience, func() bool {
+		r = n.Admin("PATCH", "/api/config/services/"+service, patch, key)
+		switch r.Failure().Code {
+		case conf.CodeNoQuorum, conf.CodeReadOnly, conf.CodeStale, conf.CodeOutcomeUnknown:
+			return r.Err != nil
+		}
+		return true
+	}) {
+		n.t.Fatalf("%s took no change of %s within %v: %s", n.ID, service, Patience, r)
+	}
+	var out struct {
+		NewVersion uint64 `json:"new_version"`
+	}
+	if r.Into(n.t, &out); out.NewVersion == 0 {
+		n.t.Fatalf("patch of %s at %s: %s", service, n.ID, r)
+	}
+	return out.NewVersion
 }
 
 // AwaitVoters waits until every living node sees count voters, all of them there,

@@ -59,7 +59,7 @@ func TestDamagedMember(t *testing.T) {
 			l.AwaitWrites(3) // without it
 			n.Start()
 			n.AwaitServing("reg-0") // from whatever it has
-			if !poll(Patience/2, func() bool { return normal(n) }) {
+			if !poll(Patience, func() bool { return normal(n) }) {
 				h, _ := n.Health()
 				t.Errorf("the member does not come back by itself: %s\n%s", jsonText(h), n.log.Tail(12))
 				n.Kill()
@@ -109,7 +109,7 @@ func (c *Cluster) replace(t *testing.T, dead *Node) {
 // TestColdStartAlone kills all agents. One of them, started alone, serves at once
 // all that it had; each of them does.
 func TestColdStartAlone(t *testing.T) {
-	c := StartCluster(t, 3, 1)
+	c := StartCluster(t, 3, 1, "CONFIG_MQTT_REISSUE=0") // what is signed stays as it is
 	c.Nodes[0].Patch("stt-worker", `{"vad_threshold":0.7}`)
 	c.Nodes[1].Patch("router", `{"router_stream_min_chars":77}`)
 	c.AwaitConverged(t)
@@ -129,7 +129,7 @@ func TestColdStartAlone(t *testing.T) {
 				return err == nil && want.Differs(d, false) == nil
 			})
 		}
-		if took := time.Since(began); took > 5*time.Second {
+		if took := time.Since(began); took > 15*time.Second { // it waits for nobody
 			t.Errorf("%s, started alone, served all of it after %v", n.ID, took)
 		}
 		n.Local("/readyz").OK(t)
@@ -156,8 +156,8 @@ func TestColdStartAlone(t *testing.T) {
 // again, and repeats each write with its Idempotency-Key until it is answered.
 func TestRetryDoublesNothing(t *testing.T) {
 	c := StartCluster(t, 3, 0)
-	leader := c.Leader()
-	n := c.Followers()[0]
+	leader, followers := c.Servers()
+	n := followers[0]
 	back := c.Net.Link(leader.ID, n.ID)
 	first := n.Patch("router", `{"router_stream_min_chars":10}`)
 	const writes = 12

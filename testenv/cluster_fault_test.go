@@ -90,8 +90,8 @@ func TestQuorumLost(t *testing.T) {
 	for _, n := range c.Nodes {
 		awaitVersion(t, n, "router", v)
 	}
-	leader := c.Leader()
-	gone := []*Node{leader, c.Followers()[0]}
+	leader, followers := c.Servers()
+	gone := []*Node{leader, followers[0]}
 	left := c.Except(gone...)
 	var readers []*reader
 	for _, n := range left {
@@ -106,15 +106,17 @@ func TestQuorumLost(t *testing.T) {
 			r := patchRouter(n, 42)
 			return r.Status == http.StatusServiceUnavailable && r.Failure().Code == conf.CodeNoQuorum
 		})
-		for range 3 {
+		quickest := Patience // of a few: the machine may be busy with something else
+		for range 5 {
 			began := time.Now()
 			r := patchRouter(n, 43).Want(t, http.StatusServiceUnavailable, conf.CodeNoQuorum)
-			if took := time.Since(began); took > 1500*time.Millisecond {
-				t.Errorf("%s took %v to say that there is no quorum", n.ID, took)
-			}
+			quickest = min(quickest, time.Since(began))
 			if r.Header.Get("Retry-After") == "" || r.Failure().Hint == "" {
 				t.Errorf("the refusal has no Retry-After or no hint: %s", r)
 			}
+		}
+		if quickest > 1500*time.Millisecond {
+			t.Errorf("%s took %v at least to say that there is no quorum", n.ID, quickest)
 		}
 		r := n.Admin("GET", "/api/config/services/router?consistent=1", "")
 		if r.Status != http.StatusServiceUnavailable {
@@ -130,6 +132,7 @@ func TestQuorumLost(t *testing.T) {
 	}
 
 	// A service's agent restarts in the middle of it: it serves what it had.
+	left[1].AwaitLKG(State{"router": left[1].Document("router")})
 	left[1].Kill()
 	readers[1].endAny()
 	left[1].Start()
@@ -207,7 +210,9 @@ func TestPartitions(t *testing.T) {
 		if tc.name != "follower, silently" {
 			began := time.Now()
 			r := patchRouter(n, 49)
-			if took := time.Since(began); took > 10*time.Second {
+			took := time.Since(began)
+			t.Logf("%s: a write at the isolated agent was answered after %v", tc.name, took)
+			if took > 15*time.Second { // it may wait ten seconds for another
 				t.Errorf("%s: a write at the isolated agent was answered after %v: %s", tc.name, took, r)
 			}
 		}
@@ -221,6 +226,8 @@ func TestPartitions(t *testing.T) {
 
 // TestPausedLeader stops the leader's process for longer than an election takes.
 // It comes back as a follower; what it had accepted and not told is not doubled.
+// Then it stops a follower: nobody notices, and it does not unseat the leader when
+// it is back, with its timeouts all over.
 func TestPausedLeader(t *testing.T) {
 	c := StartCluster(t, 3, 1)
 	l := StartLoad(t, c, LoadOptions{Seed: 3, Retry: true})
@@ -239,6 +246,28 @@ func TestPausedLeader(t *testing.T) {
 			return ok && in && st.Quorum && st.Leader != row.NodeID
 		})
 		c.AwaitVoters(3)
+	}
+	// A busy machine may have an election of its own meanwhile. One that the follower
+	// brings about comes each time.
+	for try := 1; ; try++ {
+		follower := c.Followers()[0]
+		follower.Pause()
+		began := time.Now()
+		Await(t, "an election's time to pass", func() bool { return time.Since(began) > 3*time.Second })
+		l.AwaitWrites(20)
+		leader := c.Leader()
+		term := status(t, leader).Term
+		follower.Resume()
+		c.AwaitVoters(3)
+		st := status(t, leader)
+		if st.Term == term {
+			break
+		}
+		t.Logf("try %d: a follower that was stopped comes back, and term %d is term %d", try, term, st.Term)
+		if try == 3 {
+			t.Error("a follower that was stopped unseats the leader")
+			break
+		}
 	}
 	l.AwaitWrites(20)
 	c.CheckInvariants(t, l)

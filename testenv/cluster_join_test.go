@@ -27,22 +27,31 @@ func TestClusterByPaste(t *testing.T) {
 	c.AwaitVoters(3)
 
 	for _, n := range c.Nodes {
-		out, code := n.Holdfast("cluster", "status", "-v")
-		if code != 0 {
-			t.Fatalf("cluster status at %s: exit %d\n%s", n.ID, code, out)
-		}
-		for _, want := range []string{
+		lines := []string{
 			`(?m)^cluster [0-9a-f-]{36}, epoch [0-9a-f-]{36}$`, `(?m)^n[123] leads, term \d+, index \d+; 3 of 5 agents vote; 5 of 5 answer$`,
 			`(?m)^changes can be made$`, `(?m)^NODE +ROLE +SERVICE +STATE +ADDRESS +BEHIND +CERTIFICATE `,
 			`(?m)^n[123] +server +- +leader +` + regexp.QuoteMeta("127.0.0.1:"), `(?m)^n4 +sidecar +stt-worker +non-voter +` + regexp.QuoteMeta(side.Addr),
 			`(?m)^n5 +sidecar +- +non-voter `, `(?m)^stt-worker +1 +all 5 that answer$`,
-		} {
-			if !regexp.MustCompile(want).MatchString(out) {
-				t.Errorf("cluster status at %s has no line like %s:\n%s", n.ID, want, out)
-			}
 		}
-		if voters := regexp.MustCompile(`(?m)^n[123] +server +- +voter `).FindAllString(out, -1); len(voters) != 2 {
-			t.Errorf("cluster status at %s names %d voters beside the leader:\n%s", n.ID, len(voters), out)
+		var out, missing string
+		if !poll(Patience, func() bool { // an agent that is busy may not answer in time
+			var code int
+			if out, code = n.Holdfast("cluster", "status", "-v"); code != 0 {
+				missing = fmt.Sprintf("exits with %d", code)
+				return false
+			}
+			missing = ""
+			for _, want := range lines {
+				if !regexp.MustCompile(want).MatchString(out) {
+					missing = "has no line like " + want
+				}
+			}
+			if voters := regexp.MustCompile(`(?m)^n[123] +server +- +voter `).FindAllString(out, -1); len(voters) != 2 {
+				missing = fmt.Sprintf("names %d voters beside the leader", len(voters))
+			}
+			return missing == ""
+		}) {
+			t.Errorf("cluster status at %s %s:\n%s", n.ID, missing, out)
 		}
 	}
 
@@ -58,9 +67,9 @@ func TestClusterByPaste(t *testing.T) {
 	}
 
 	// Joining again changes nothing: the directory says who the agent is.
-	before, _ := c.Nodes[0].Status()
+	before := status(t, c.Nodes[0])
 	side.Restart()
-	if after, _ := c.Nodes[0].Status(); len(after.Nodes) != len(before.Nodes) {
+	if after := status(t, c.Nodes[0]); len(after.Nodes) != len(before.Nodes) {
 		t.Errorf("%d members after a restart, %d before", len(after.Nodes), len(before.Nodes))
 	}
 
@@ -174,11 +183,8 @@ func refusalOf(log, dir string) string {
 	return strings.Join(out, "\n")
 }
 
-func status(t *testing.T, n *Node) conf.ClusterStatus {
+func status(t *testing.T, n *Node) (st conf.ClusterStatus) {
 	t.Helper()
-	st, ok := n.Status()
-	if !ok {
-		t.Fatalf("%s tells no status", n.ID)
-	}
+	Await(t, n.ID+" to tell its status", func() (ok bool) { st, ok = n.Status(); return ok })
 	return st
 }

@@ -26,7 +26,7 @@ func TestCompose(t *testing.T) {
 		t.Run(strings.Join(tool, " "), func(t *testing.T) {
 			c := &compose{t: t, tool: tool, project: fmt.Sprintf("holdfast-test-%d-%d", os.Getpid(), i), ids: map[string]string{}}
 			ports := FreePorts(t, 3)
-			c.env = []string{"HOLDFAST_IMAGE=" + image, "DOCKER_CLI_HINTS=false"}
+			c.env = []string{"HOLDFAST_IMAGE=" + image, "DOCKER_CLI_HINTS=false", "BACKUP_TO=file:///backups"}
 			for n, p := range ports {
 				c.env = append(c.env, fmt.Sprintf("SERVER_%d_PORT=%d", n+1, p))
 			}
@@ -71,6 +71,10 @@ func (c *compose) story(ports []int) {
 	Await(t, "the service to print the change", func() bool {
 		out, _ := docker(t, "logs", c.ids["stt-worker"])
 		return strings.Contains(out, "+ vad_threshold = 0.6")
+	})
+	Await(t, "the backup in the volume to be verified", func() bool {
+		_, err := c.holdfast("server-2", "backup", "drill")
+		return err == nil
 	})
 	Await(t, "the published port of server-3", func() bool {
 		return Do("GET", "http://127.0.0.1:"+strconv.Itoa(ports[2])+"/api/config/health", "").Status == 200

@@ -11,9 +11,10 @@ import (
 )
 
 // prepared is an agent whose services somebody has changed, and what it serves.
+// What it serves stays signed as it is, however long the test takes.
 func prepared(t *testing.T, env ...string) (*Agent, State) {
 	t.Helper()
-	a := StartAgent(t, env...)
+	a := StartAgent(t, append([]string{"CONFIG_MQTT_REISSUE=0"}, env...)...)
 	a.Patch("stt-worker", `{"whisper_model":"small.en","vad_threshold":0.6}`)
 	a.Patch("tts-worker", `{"volume_percent":80}`)
 	a.Patch("stt-worker", `{"vad_threshold":0.7}`)
@@ -212,10 +213,11 @@ func TestDatabaseDeleted(t *testing.T) {
 	a.AwaitSource("router", "replica")
 	want.Require(t, a, "replica", false)
 
+	a.AwaitLKG(want)
 	a.Kill()
 	a.RemoveDB()
 	a.Start()
-	want.Require(t, a, a.AwaitServing("router").Source, false)
+	want.RequireHealing(t, a)
 	a.AwaitNormal()
 	a.AwaitSource("router", "replica")
 	want.Require(t, a, "replica", false)

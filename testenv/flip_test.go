@@ -121,7 +121,7 @@ func TestFlipDatabase(t *testing.T) {
 	var next, healed, harmless atomic.Int64
 	var workers sync.WaitGroup
 	for range 6 { // most of a start is waiting for an election
-		a := NewAgent(t, "CONFIG_MANAGER_LOG_LEVEL=ERROR")
+		a := NewAgent(t, "CONFIG_MANAGER_LOG_LEVEL=ERROR", "CONFIG_MQTT_REISSUE=0")
 		workers.Go(func() {
 			for {
 				n := next.Add(1) - 1

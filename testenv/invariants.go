@@ -33,6 +33,9 @@ func (c *Cluster) CheckInvariants(t testing.TB, l *Load) {
 	if l != nil {
 		l.Check(t)
 		l.checkKept(t)
+		if slow, reads := l.Count("slow reads"), l.Count("reads"); slow > 3+reads/200 {
+			t.Errorf("%d of %d local reads took longer than two seconds", slow, reads)
+		}
 	}
 }
 

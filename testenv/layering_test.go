@@ -36,7 +36,7 @@ var layers = map[string][]string{
 		"replication/conf", "replication/seal", "replication/schema", "replication/command",
 		"replication/view", "replication/store", "replication/transport",
 	},
-	"replication/backup": {},
+	"replication/backup": {"replication/conf"}, // the closed set of errors, for the operator who has no agent
 	"localapi":           {"replication/conf"},
 	"localapi/admin":     {"replication/conf"},
 	"localapi/ui":        {},
@@ -45,11 +45,13 @@ var layers = map[string][]string{
 	"agent/edit":         {"replication/conf", "replication/seal", "replication/schema", "replication/command", "localapi/client"},
 	"agent/broker":       {"replication/conf", "replication/seal"},
 	"agent/lkg":          {"replication/conf", "replication/seal"},
+	"agent/observe":      {"replication/conf", "replication/seal"}, // by itself, to be held against every forgery
 	"agent":              {"replication/...", "localapi/...", "agent/..."},
 	"cmd/holdfast":       {"agent", "localapi/client", "replication/conf"},
 	"testenv":            {"agent", "localapi/client", "replication/conf", "replication/seal"},
 	"testenv/schemas":    {"replication/conf"},
-	"testenv/bench":      {},
+	"testenv/bench":      {"localapi/client", "replication/conf", "replication/seal"}, // what signing and verifying cost
+	"testenv/mutate":     {},
 	"testenv/chaos":      {"testenv", "replication/conf"},
 	// The sample services show that a service needs nothing of ours.
 	"testenv/services/go":              {},
@@ -68,6 +70,8 @@ var owners = map[string][]string{
 	"github.com/hashicorp/go-hclog":         {"replication"},
 	"go.etcd.io/bbolt":                      {"replication"},
 	"github.com/benbjohnson/litestream":     {"replication/backup"},
+	"github.com/superfly/ltx":               {"replication/backup"}, // its file format
+	"github.com/aws/aws-sdk-go-v2":          {"replication/backup"}, // what its client of S3 cannot do
 	"github.com/julienschmidt/httprouter":   {"localapi", "localapi/admin"},
 	"github.com/evanphx/json-patch":         {"agent/edit"},
 	"github.com/mochi-mqtt/server":          {"agent/broker"},
@@ -75,9 +79,11 @@ var owners = map[string][]string{
 	"github.com/joho/godotenv":              {"agent", "agent/keys"},
 	"github.com/prometheus/client_golang":   {"localapi", "agent"},
 	"github.com/spf13/cobra":                {"cmd/holdfast"},
+	"go.yaml.in/yaml":                       {"cmd/holdfast"},
 	"github.com/spf13/pflag":                {"cmd/holdfast"},
 	"github.com/pmezard/go-difflib":         {"cmd/holdfast"},
 	"github.com/anishathalye/porcupine":     {"testenv"},
+	"go.uber.org/goleak":                    {"testenv"}, // for the tests of all
 	"github.com/google/uuid":                nil,
 	"golang.org/x":                          nil,
 }

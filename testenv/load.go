@@ -60,10 +60,9 @@ func StartLoad(t testing.TB, c *Cluster, o LoadOptions) *Load {
 	}}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	t.Cleanup(l.Stop)
-	leader := c.Leader()
 	for i := range o.Services {
 		s := fmt.Sprintf("reg-%d", i)
-		leader.Admin("PUT", "/api/config/schemas/"+s, registerSchema, "Content-Type: application/json").OK(t)
+		c.putSchema(s, registerSchema)
 		l.services = append(l.services, s)
 	}
 	for _, n := range c.Live() {
@@ -86,6 +85,18 @@ func (l *Load) Stop() {
 	l.stop()
 	l.wg.Wait()
 	l.http.CloseIdleConnections()
+}
+
+// putSchema makes a service, once there is a leader to do it.
+func (c *Cluster) putSchema(service, schema string) {
+	c.t.Helper()
+	var r Reply
+	if !poll(Patience, func() bool {
+		r = c.Leader().Admin("PUT", "/api/config/schemas/"+service, schema, "Content-Type: application/json")
+		return r.Status == http.StatusOK
+	}) {
+		c.t.Fatalf("the schema of %s: %s", service, r)
+	}
 }
 
 // wait is the pause between two operations; false when the load ends.
@@ -261,8 +272,11 @@ func (l *Load) read(n *Node, r *rand.Rand) {
 			continue // its end, or a pause, came in between
 		}
 		l.count("reads")
-		if took := time.Since(began); took > 2*time.Second {
+		switch took := time.Since(began); {
+		case took > 10*time.Second:
 			l.Problem("a local read at %s took %v", n.ID, took)
+		case took > 2*time.Second: // by itself it may be the machine that was busy
+			l.count("slow reads")
 		}
 		var d struct {
 			conf.ReadResponse

@@ -119,8 +119,8 @@ func (f *following) says(line string) {
 func TestMQTTSubscribers(t *testing.T) {
 	t.Parallel()
 	broker := "127.0.0.1:" + strconv.Itoa(FreePorts(t, 1)[0])
-	subscribers(t) // before an agent is started for nothing
-	a := StartAgent(t, "CONFIG_MQTT_ADDR="+broker)
+	subscribers(t)                                                          // before an agent is started for nothing
+	a := StartAgent(t, "CONFIG_MQTT_ADDR="+broker, "CONFIG_MQTT_REISSUE=0") // each line is of a change
 	var keys struct {
 		Keys []struct {
 			PEM string `json:"public_key_pem"`
@@ -149,6 +149,22 @@ func TestMQTTSubscribers(t *testing.T) {
 	// The retained message that comes with each connection is no news.
 	a.Restart()
 	a.Patch("stt-worker", `{"whisper_model":"medium.en"}`)
+	accepts()
+
+	// Who verifies on his own is given the next signing key before it is used, and
+	// notices nothing when it is.
+	next := a.rotation("signing", "prepare")
+	a.Local("/v1/keys").Into(t, &keys)
+	if len(keys.Keys) != 2 {
+		t.Fatalf("%d keys in /v1/keys while one is prepared", len(keys.Keys))
+	}
+	if err := os.WriteFile(trust, []byte(keys.Keys[0].PEM+keys.Keys[1].PEM), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.rotation("signing", "rotate")
+	Await(t, "a signature by the next key", func() bool { return a.Document("stt-worker").Metadata.KeyID == next.KeyID })
+	accepts()
+	a.Patch("stt-worker", `{"whisper_model":"small.en"}`)
 	accepts()
 
 	// After their own restart they have a configuration again.
@@ -183,7 +199,7 @@ func startMosquitto(t *testing.T) *mosquitto {
 	}
 	port := strconv.Itoa(FreePorts(t, 1)[0])
 	m.addr = "127.0.0.1:" + port
-	if err := os.WriteFile(m.conf, []byte("listener "+port+" 127.0.0.1\nallow_anonymous true\npersistence false\n"), 0o600); err != nil {
+	if err := os.WriteFile(m.conf, []byte("listener "+port+" 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	m.start()
@@ -206,15 +222,45 @@ func (m *mosquitto) start() {
 // publish sends one message to the topic of stt-worker, as anybody can.
 func (m *mosquitto) publish(payload string, retain bool) {
 	m.t.Helper()
-	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + m.addr).SetAutoReconnect(false))
+	c := m.client()
 	defer c.Disconnect(0)
-	for _, step := range []func() mqtt.Token{
-		c.Connect,
-		func() mqtt.Token { return c.Publish("system/config/stt-worker", 1, retain, payload) },
-	} {
-		if token := step(); !token.WaitTimeout(Patience) || token.Error() != nil {
-			m.t.Fatalf("publishing to mosquitto: %v", token.Error())
-		}
+	m.done(c.Publish("system/config/stt-worker", 1, retain, payload))
+}
+
+// publisher sends many, none of them retained, on one connection.
+func (m *mosquitto) publisher() func(payload []byte) {
+	m.t.Helper()
+	c := m.client()
+	m.t.Cleanup(func() { c.Disconnect(0) })
+	return func(payload []byte) {
+		m.t.Helper()
+		m.done(c.Publish("system/config/stt-worker", 1, false, payload))
+	}
+}
+
+func (m *mosquitto) client() mqtt.Client {
+	m.t.Helper()
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + m.addr).SetAutoReconnect(false))
+	m.done(c.Connect())
+	return c
+}
+
+func (m *mosquitto) done(token mqtt.Token) {
+	m.t.Helper()
+	if !token.WaitTimeout(Patience) || token.Error() != nil {
+		m.t.Fatalf("publishing to mosquitto: %v", token.Error())
+	}
+}
+
+// writePEM writes a public key for the samples.
+func writePEM(t *testing.T, path string, key ed25519.PublicKey) {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -230,14 +276,8 @@ func TestMQTTForgeries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
 	trust := filepath.Join(t.TempDir(), "trust.pem")
-	if err := os.WriteFile(trust, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	writePEM(t, trust, public)
 
 	const epoch, otherEpoch = "550e8400-e29b-41d4-a716-446655440000", "650e8400-e29b-41d4-a716-446655440000"
 	begin := time.Now().Add(-time.Hour).Truncate(time.Second)

@@ -70,7 +70,7 @@ func cleanEnv() []string {
 	var env []string
 	for _, e := range os.Environ() {
 		name, _, _ := strings.Cut(e, "=")
-		if strings.HasPrefix(name, "CONFIG_") || strings.HasPrefix(name, "LKG_") || strings.HasPrefix(name, "LITESTREAM_") ||
+		if strings.HasPrefix(name, "CONFIG_") || strings.HasPrefix(name, "LKG_") || strings.HasPrefix(name, "LITESTREAM_") || strings.HasPrefix(name, "AWS_") ||
 			name == "ALLOW_AUTO_REBUILD" || name == "REBUILD_TOKEN" || name == "MQTT_URL" {
 			continue
 		}

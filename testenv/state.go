@@ -71,6 +71,49 @@ func (s State) Require(t testing.TB, a *Agent, source string, valuesOnly bool) {
 	}
 }
 
+// RequireHealing fails the test unless the agent serves exactly s: from the
+// last-known-good file, and from the replica once that is there, never back.
+func (s State) RequireHealing(t testing.TB, a *Agent) {
+	t.Helper()
+	healed := false
+	for _, name := range s.Names() {
+		d := a.AwaitServing(name)
+		switch {
+		case d.Source == "replica":
+			healed = true
+		case d.Source != "lkg" || healed:
+			t.Fatalf("%s is served from %q (the replica was there: %v)", name, d.Source, healed)
+		}
+		if err := s.Differs(d, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// AwaitLKG waits until the last-known-good file holds the values of s: it is
+// written a moment after a change, so a kill may leave it behind.
+func (a *Agent) AwaitLKG(s State) {
+	a.t.Helper()
+	Await(a.t, "the last-known-good file to hold what is served", func() bool {
+		data, err := os.ReadFile(a.LKG())
+		if err != nil {
+			return false
+		}
+		var file struct {
+			Payload map[string]json.RawMessage `json:"payload"`
+		}
+		if err := json.Unmarshal(data, &file); err != nil {
+			a.t.Fatalf("%s: %v", a.LKG(), err)
+		}
+		for name, d := range s {
+			if string(file.Payload[name]) != string(d.Config) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // AwaitSource waits until the agent serves service from source.
 func (a *Agent) AwaitSource(service, source string) {
 	a.t.Helper()

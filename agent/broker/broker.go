@@ -68,7 +68,7 @@ type Broker struct {
 	mu       sync.RWMutex
 	retained map[string]*message
 	conns    map[*conn]struct{}
-	subs     map[*conn]struct{} // those that have subscribed
+	subs     board
 	perIP    map[string]int
 	stopping bool
 
@@ -94,7 +94,7 @@ func New(o Options) (*Broker, error) {
 	}
 	b := &Broker{
 		o: o, log: o.Logger, counters: newCounters(), feed: &feed{source: o.Source}, retained: make(map[string]*message),
-		conns: make(map[*conn]struct{}), subs: make(map[*conn]struct{}), perIP: make(map[string]int),
+		conns: make(map[*conn]struct{}), subs: newBoard(), perIP: make(map[string]int),
 		stopped: make(chan struct{}),
 	}
 	if err := b.newServer(); err != nil {
@@ -275,19 +275,26 @@ func (b *Broker) publish(m *message) {
 	b.counters.published.Add(1)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	for c := range b.subs {
-		c.box.offer(m)
-	}
+	b.subs.offer(m)
 }
 
 // subscribe gives c what is retained, and from now on what is published.
 func (b *Broker) subscribe(c *conn, granted []packets.Subscription) {
 	b.mu.Lock()
 	if _, open := b.conns[c]; open {
-		b.subs[c] = struct{}{}
+		b.subs.add(c, granted)
 	}
 	b.mu.Unlock()
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	c.box.subscribe(granted, b.retained)
+}
+
+// unsubscribe takes filters back. A subscriber of thousands of topics, one after
+// the other, must not stay listed under all of them.
+func (b *Broker) unsubscribe(c *conn, filters []packets.Subscription) {
+	b.mu.Lock()
+	b.subs.remove(c, filters)
+	b.mu.Unlock()
+	c.box.unsubscribe(filters)
 }

@@ -43,6 +43,9 @@ func TestServesWhatTheLeaderSigned(t *testing.T) {
 						{Key: "config-index", Val: strconv.FormatUint(r.Index, 10)},
 						{Key: "key-id", Val: seal.KeyID(testPublic)},
 					}
+					if r.Deleted {
+						want = append(want, packets.UserProperty{Key: "config-deleted", Val: "true"})
+					}
 					if !slices.Equal(pk.Properties.User, want) {
 						t.Fatalf("user properties %v", pk.Properties.User)
 					}

@@ -6,6 +6,7 @@
 //
 //	system/config/<service>        the signed update, one for each service, tombstones too
 //	system/health/config-manager   conf.Health, at each transition and every 30 seconds
+//	system/config-epoch            the signed changes of the epoch, once there was one
 //
 // All messages are retained and go out with QoS 1. The bytes of an update are those
 // of seal.EncodeUpdate, the same on every broker of a cluster. MQTT 5 adds the

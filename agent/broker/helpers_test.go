@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,15 +19,15 @@ import (
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
-	"go.uber.org/goleak"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(testenv.NoLeaks(m)) }
 
-const patient = 20 * time.Second // for what must happen; nothing waits that long when it does
+const patient = testenv.Patience // for what must happen; nothing waits that long when it does
 
 var (
 	testKey    = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
@@ -67,6 +68,7 @@ func payloadOf(t testing.TB, r *conf.Record) []byte {
 type fakeSource struct {
 	mu      sync.Mutex
 	epoch   string
+	changes []conf.EpochChange
 	records map[string]*conf.Record
 	changed chan struct{}
 	health  conf.Health
@@ -90,7 +92,7 @@ func (s *fakeSource) Load(any) State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.loads++
-	return State{Epoch: s.epoch, Mark: s, Records: maps.Values(maps.Clone(s.records)), Changed: s.changed}
+	return State{Epoch: s.epoch, Changes: s.changes, Mark: s, Records: maps.Values(maps.Clone(s.records)), Changed: s.changed}
 }
 
 func (s *fakeSource) Health() (conf.Health, <-chan struct{}) {

@@ -184,7 +184,7 @@ func (p *policy) OnPacketProcessed(cl *mochi.Client, pk packets.Packet, err erro
 
 // OnUnsubscribed runs before the UNSUBACK, and once more when a connection ends.
 func (p *policy) OnUnsubscribed(cl *mochi.Client, pk packets.Packet) {
-	connOf(cl).box.unsubscribe(pk.Filters)
+	p.b.unsubscribe(connOf(cl), pk.Filters)
 }
 
 // OnPacketEncode tells MQTT 5 clients what they cannot do.

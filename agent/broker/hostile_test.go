@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -195,44 +196,81 @@ func mutate(r *rand.Rand, p []byte) []byte {
 	return p
 }
 
-// TestMutatedPackets sends 200,000 packets that are almost right, from a fixed seed.
-func TestMutatedPackets(t *testing.T) {
-	total := 200_000
-	if testing.Short() {
-		total = 20_000
+// count is how often a test does something: as often as the environment says, or n.
+func count(t *testing.T, env string, n int) int {
+	t.Helper()
+	text, ok := os.LookupEnv(env)
+	if !ok {
+		return n
 	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("%s: %v", env, err)
+	}
+	return n
+}
+
+// TestMutatedPackets sends 40,000 packets that are almost right, from a fixed seed,
+// with the two that mochi cannot bear among them. Each has a connection of its own,
+// since most of them end it. HOLDFAST_PACKETS=1000000 takes a minute or two.
+func TestMutatedPackets(t *testing.T) {
+	total := count(t, "HOLDFAST_PACKETS", 40_000)
+	if testing.Short() {
+		total = 10_000
+	}
+	peak := watchHeap(t)
 	src := newSource(record("a", testEpoch, 1, false))
 	b := start(t, Options{Source: src})
 	w := newWitness(t, b, src)
-	const perConnection = 4
 	workers := runtime.GOMAXPROCS(0)
 	var all sync.WaitGroup
 	var sent atomic.Int64
 	for g := range workers {
 		all.Go(func() {
 			r := rand.New(rand.NewPCG(20260102, uint64(g)))
-			for sent.Add(perConnection) <= int64(total) {
+			for sent.Add(1) <= int64(total) {
 				version := byte(4 + r.IntN(2))
 				connects, rest := corpus(t, version)
-				var in []byte
-				if r.IntN(4) == 0 {
+				in := bytes.Clone(connects[0])
+				switch n := r.IntN(100); {
+				case n < 20:
 					in = mutate(r, connects[r.IntN(2)])
-				} else {
-					in = append(in, connects[0]...)
-				}
-				for range perConnection {
+				case n < 21:
+					in = append(in, sevenBytes...)
+				case n < 22:
+					in = append(in, mutate(r, sevenBytes)...)
+				case n < 23:
+					in = append(in, fiveBytes...)
+				case n < 24:
+					in = bytes.Clone(fiveBytes)
+				default:
 					in = append(in, mutate(r, rest[r.IntN(len(rest))])...)
 				}
 				b.admitAndWait(&script{in: bytes.NewReader(in)})
 			}
 		})
 	}
-	all.Wait()
+	done := make(chan struct{})
+	go func() { all.Wait(); close(done) }()
+	times, tick := 0, time.NewTicker(100*time.Millisecond)
+	defer tick.Stop()
+	for over := false; !over; times++ { // others are served all the while
+		w.served()
+		select {
+		case <-tick.C:
+		case <-done:
+			over = true
+		}
+	}
 	w.served()
 	unchanged(t, b, src)
 	s := b.Stats()
-	t.Logf("%d packets: %v", total, s.Refused)
-	for _, reason := range []Reason{ReasonPanic, ReasonMalformed, ReasonPublish, ReasonWill, ReasonFilter} {
+	t.Logf("the witness was served %d times", times)
+	t.Logf("%d packets: %v, at most %d MiB of heap", total, s.Refused, peak()>>20)
+	if peak() > 128<<20 {
+		t.Errorf("the heap grew to %d MiB", peak()>>20)
+	}
+	for _, reason := range []Reason{ReasonPanic, ReasonMalformed, ReasonTooLarge, ReasonPublish, ReasonWill, ReasonFilter} {
 		if s.Refused[reason] == 0 && !testing.Short() {
 			t.Errorf("no packet was refused as %q: the mutations do not reach that", reason)
 		}
@@ -244,6 +282,33 @@ func TestMutatedPackets(t *testing.T) {
 	if m.HeapAlloc > 64<<20 {
 		t.Fatalf("%d MiB are held after it", m.HeapAlloc>>20)
 	}
+}
+
+// watchHeap gives the largest heap since it was called.
+func watchHeap(t *testing.T) (peak func() uint64) {
+	runtime.GC()
+	var most atomic.Uint64
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	look := func() {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		most.Store(max(most.Load(), m.HeapAlloc))
+	}
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				look()
+			case <-stop:
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() { close(stop); <-stopped })
+	return most.Load
 }
 
 // admitAndWait serves one connection as accept does, on this goroutine.
@@ -263,7 +328,7 @@ func TestStuckSubscriber(t *testing.T) {
 		return fmt.Appendf(nil, `{"n":%d,"x":"%s"}`, v, bytes.Repeat([]byte("y"), 512<<10))
 	}
 	src := newSource(signed("large", testEpoch, 1, large(1), false))
-	b := start(t, Options{Source: src, Limits: Limits{Write: 2 * time.Second}})
+	b := start(t, Options{Source: src, Limits: Limits{Write: 4 * time.Second}})
 	w := newWitness(t, b, src)
 	stuck := make([]*raw, 5)
 	for i := range stuck {
@@ -282,7 +347,7 @@ func TestStuckSubscriber(t *testing.T) {
 		}
 	}
 	t.Logf("slowest delivery beside %d stuck subscribers: %s, thrown out after %s", len(stuck), slowest, time.Since(began))
-	if slowest > time.Second {
+	if slowest > 3*time.Second { // who waits for one waits until it is thrown out
 		t.Fatalf("a stuck subscriber delayed another by %s", slowest)
 	}
 	for _, c := range stuck {
@@ -298,13 +363,13 @@ func TestStuckSubscriber(t *testing.T) {
 // nothing is disconnected, and one that acknowledges slowly is not.
 func TestNoAcknowledgement(t *testing.T) {
 	src := newSource(record("a", testEpoch, 1, false), record("b", testEpoch, 1, false), record("c", testEpoch, 1, false))
-	b := start(t, Options{Source: src, Limits: Limits{Window: 1, Ack: 300 * time.Millisecond}})
+	b := start(t, Options{Source: src, Limits: Limits{Window: 1, Ack: 1500 * time.Millisecond}})
 	mute, slow := subscriber(t, b, 5, 1, "system/config/+"), subscriber(t, b, 5, 1, "system/config/+")
 	idle := subscriber(t, b, 4, 1, "system/config/a")
 	idle.expect(packets.Publish) // the window is full, but nothing waits
 	for range 3 {
 		m := slow.expect(packets.Publish)
-		pause := time.NewTimer(200 * time.Millisecond)
+		pause := time.NewTimer(600 * time.Millisecond) // three of them are more than Ack
 		<-pause.C
 		slow.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, PacketID: m.PacketID})
 	}
@@ -334,7 +399,7 @@ func TestStopBesideStuckSubscriber(t *testing.T) {
 	if err := b.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(began); d > 5*time.Second {
+	if d := time.Since(began); d > 15*time.Second { // less than what is written to it may take
 		t.Fatalf("the stop took %s", d)
 	}
 }
@@ -343,7 +408,7 @@ func (b *Broker) subsOf() []*conn {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	var out []*conn
-	for c := range b.subs {
+	for c := range b.subs.of {
 		out = append(out, c)
 	}
 	return out

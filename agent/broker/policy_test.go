@@ -227,7 +227,7 @@ func TestSessionsAreForgotten(t *testing.T) {
 	await(t, "nothing is left of them", func() bool {
 		b.mu.RLock()
 		defer b.mu.RUnlock()
-		return len(b.conns)+len(b.subs)+len(b.perIP)+b.server.Clients.Len() == 0 &&
+		return len(b.conns)+len(b.subs.of)+len(b.subs.exact)+len(b.subs.wild)+len(b.perIP)+b.server.Clients.Len() == 0 &&
 			len(b.server.Topics.Subscribers("system/config/a").Subscriptions) == 0
 	})
 }
@@ -259,14 +259,14 @@ func TestCredentials(t *testing.T) {
 
 func TestNoConnectInTime(t *testing.T) {
 	src := newSource()
-	b := start(t, Options{Source: src, Limits: Limits{Connect: 50 * time.Millisecond}})
+	b := start(t, Options{Source: src, Limits: Limits{Connect: time.Second}})
 	silent, half := dial(t, b.Addr(), 4), dial(t, b.Addr(), 4)
 	half.bytes([]byte{0x10, 0x20, 0x00})
 	silent.closed()
 	half.closed()
 	await(t, "both are counted", func() bool { return b.Stats().Refused[ReasonNoConnect] == 2 })
 	w := newWitness(t, b, src) // the deadline does not outlive CONNECT
-	tick := time.NewTimer(100 * time.Millisecond)
+	tick := time.NewTimer(1100 * time.Millisecond)
 	<-tick.C
 	w.served()
 }
@@ -280,7 +280,7 @@ func TestKeepAlive(t *testing.T) {
 	c.expect(packets.Connack)
 	began := time.Now()
 	c.closed()
-	if d := time.Since(began); d < 1400*time.Millisecond || d > 5*time.Second {
+	if d := time.Since(began); d < 1400*time.Millisecond || d > 15*time.Second {
 		t.Fatalf("closed after %s", d)
 	}
 	await(t, "it is counted", func() bool { return b.Stats().Refused[ReasonSilent] == 1 })

@@ -135,7 +135,7 @@ func (p *Publisher) Run(ctx context.Context) {
 			attempts = 0
 		}
 		attempts++
-		delay := p.backoff(attempts)
+		delay := backoff(attempts, p.o.MinBackoff, p.o.MaxBackoff)
 		if errors.Is(err, errTakenOver) {
 			delay = max(delay, time.Second) // by then this agent knows that it is deposed
 		}
@@ -145,11 +145,12 @@ func (p *Publisher) Run(ctx context.Context) {
 }
 
 // backoff doubles with each attempt. The jitter keeps two agents that both
-// believe to lead from meeting again and again.
-func (p *Publisher) backoff(attempts int) time.Duration {
-	d := p.o.MaxBackoff
+// believe to lead from meeting again and again, and hundreds of subscribers from
+// coming back at the same time.
+func backoff(attempts int, least, most time.Duration) time.Duration {
+	d := most
 	if attempts < 16 {
-		d = min(d, p.o.MinBackoff<<(attempts-1))
+		d = min(d, least<<(attempts-1))
 	}
 	return d/2 + rand.N(d/2+1)
 }

@@ -293,11 +293,40 @@ func TestBackoff(t *testing.T) {
 	for attempts, want := range map[int]time.Duration{1: 200 * time.Millisecond, 2: 400 * time.Millisecond, 6: 6400 * time.Millisecond, 7: 10 * time.Second, 500: 10 * time.Second} {
 		low, high := want, time.Duration(0)
 		for range 2000 {
-			d := p.backoff(attempts)
+			d := backoff(attempts, p.o.MinBackoff, p.o.MaxBackoff)
 			low, high = min(low, d), max(high, d)
 		}
 		if low < want/2 || high > want || high-low < want/4 {
 			t.Errorf("attempt %d: %s to %s", attempts, low, high)
 		}
+	}
+}
+
+// TestEpochChanges publishes the proof of an epoch before what is of it, also when
+// it is known only later.
+func TestEpochChanges(t *testing.T) {
+	const next = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+	src := newSource(record("a", testEpoch, 1, false))
+	f := &feed{source: src}
+	if d := f.sync(); len(d.changed) != 1 || d.changed[0].topic != ConfigPrefix+"a" {
+		t.Fatalf("without a change of the epoch: %v", d.changed)
+	}
+	src.changes = []conf.EpochChange{{Previous: testEpoch, Epoch: next, At: "2026-01-02T03:04:05+00:00"}}
+	src.restart(next, record("a", next, 2, false))
+	d := f.sync()
+	if len(d.changed) != 2 || d.changed[0].topic != EpochTopic || !strings.Contains(string(d.changed[0].payload), next) || d.gone != nil {
+		t.Fatalf("after it: %v, gone %v", d.changed, d.gone)
+	}
+	if d := f.sync(); len(d.changed) != 0 {
+		t.Fatalf("it is published again: %v", d.changed)
+	}
+	// An agent that starts from its last-known-good file learns of it with its store.
+	late := &feed{source: src}
+	changes := src.changes
+	src.changes = nil
+	late.sync()
+	src.changes = changes
+	if d := late.sync(); len(d.changed) != 1 || d.changed[0].topic != EpochTopic {
+		t.Fatalf("learned later: %v", d.changed)
 	}
 }

@@ -118,7 +118,7 @@ func (b *Broker) forget(c *conn) {
 	_ = c.Close()
 	b.mu.Lock()
 	delete(b.conns, c)
-	delete(b.subs, c)
+	b.subs.forget(c)
 	if b.perIP[c.ip]--; b.perIP[c.ip] <= 0 {
 		delete(b.perIP, c.ip)
 	}

@@ -14,6 +14,7 @@ import (
 const (
 	ConfigPrefix = "system/config/"               // + service
 	HealthTopic  = "system/health/config-manager" // conf.Health
+	EpochTopic   = "system/config-epoch"          // the signed changes of the epoch, seal.EncodeEpochs
 )
 
 // Source is what the brokers serve. The agent adapts its view and its health.
@@ -31,6 +32,7 @@ type Source interface {
 // State is the state of all services at one moment.
 type State struct {
 	Epoch   string
+	Changes []conf.EpochChange     // of the epoch, the oldest first; the same in each state of an epoch
 	Mark    any                    // for the next Load; not nil
 	Records iter.Seq[*conf.Record] // tombstones too; in any order
 	Changed <-chan struct{}        // closed when a newer state can be loaded
@@ -53,6 +55,9 @@ func newMessage(topic string, payload []byte, r *conf.Record) *message {
 			{"config-index", strconv.FormatUint(r.Index, 10)},
 			{"key-id", r.KeyID},
 		}
+		if r.Deleted { // an empty document may also be one that has no members
+			m.user = append(m.user, [2]string{"config-deleted", "true"})
+		}
 	}
 	for _, p := range m.user {
 		m.props = appendString(appendString(append(m.props, propUser), p[0]), p[1])
@@ -71,10 +76,11 @@ func healthMessage(h conf.Health) (*message, error) {
 // feed follows the services of a Source and makes each signed message once. It
 // belongs to one goroutine.
 type feed struct {
-	source Source
-	mark   any
-	epoch  string
-	held   map[string]*message // by topic: the newest of everything
+	source  Source
+	mark    any
+	epoch   string
+	changes int                 // of the epoch, in the message that is held
+	held    map[string]*message // by topic: the newest of everything
 }
 
 // delta is what one sync found.
@@ -101,6 +107,9 @@ func (f *feed) sync() delta {
 	if whole {
 		seen = make(map[string]bool, len(f.held))
 	}
+	if len(st.Changes) > 0 && (whole || len(st.Changes) != f.changes) {
+		d.err = f.syncEpochs(st.Changes, &d)
+	}
 	for r := range st.Records {
 		if r.Signature == "" {
 			continue // nobody has configured it yet: there is nothing to prove
@@ -126,7 +135,7 @@ func (f *feed) sync() delta {
 	}
 	if whole {
 		for topic := range f.held {
-			if !seen[topic] {
+			if !seen[topic] && topic != EpochTopic {
 				delete(f.held, topic)
 				d.gone = append(d.gone, topic)
 			}
@@ -134,4 +143,19 @@ func (f *feed) sync() delta {
 	}
 	f.mark, f.epoch = st.Mark, st.Epoch
 	return d
+}
+
+// syncEpochs puts the message that proves the epoch before those that are of it.
+func (f *feed) syncEpochs(changes []conf.EpochChange, d *delta) error {
+	f.changes = len(changes)
+	payload, err := seal.EncodeEpochs(changes)
+	if err != nil {
+		return err
+	}
+	if old := f.held[EpochTopic]; old == nil || !bytes.Equal(old.payload, payload) {
+		m := newMessage(EpochTopic, payload, nil)
+		f.held[EpochTopic] = m
+		d.changed = append(d.changed, m)
+	}
+	return nil
 }

@@ -179,6 +179,8 @@ func readFrom(r *bufio.Reader, v byte) (pk packets.Packet, err error) {
 		err = pk.ConnectDecode(body)
 	case packets.Publish:
 		err = pk.PublishDecode(body)
+	case packets.Puback:
+		err = pk.PubackDecode(body)
 	}
 	return pk, err
 }

@@ -35,8 +35,8 @@ type ack struct {
 	code byte
 }
 
-// uplink is one connection to an outside broker that only publishes. One goroutine
-// writes, its own goroutine reads. MQTT 5, because 3.1.1 has no user properties;
+// uplink is one connection to an outside broker, of a Publisher or of a Subscriber.
+// One goroutine writes, its own goroutine reads. MQTT 5, because 3.1.1 has no user properties;
 // 3.1.1 when the broker knows nothing else.
 type uplink struct {
 	nc        net.Conn
@@ -47,9 +47,13 @@ type uplink struct {
 	maxSize   int
 	keepAlive time.Duration
 	timeout   time.Duration
+	limit     int // of a packet that the broker sends
 
 	acks  chan ack
-	ended chan struct{} // closed when reading has ended; then err is set
+	in    chan packets.Packet // of a Subscriber: PUBLISH and SUBACK
+	large func()              // of a Subscriber: a PUBLISH over the limit was left out
+	quit  chan struct{}       // closed by close
+	ended chan struct{}       // closed when reading has ended; then err is set
 	err   error
 	heard atomic.Int64 // when something was read, Unix nanoseconds
 	sent  time.Time    // of the writer
@@ -61,10 +65,15 @@ type dialer struct {
 	config   *tls.Config
 	clientID string
 	timeout  time.Duration
+
+	// Of a Subscriber; the zero values are those of a Publisher.
+	keepAlive time.Duration
+	limit     int
+	large     func()
 }
 
 // connect makes one. will is the message that the broker publishes when this
-// connection ends without a DISCONNECT.
+// connection ends without a DISCONNECT, nil for none.
 func (d *dialer) connect(ctx context.Context, v5 bool, will *message) (*uplink, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
@@ -78,7 +87,10 @@ func (d *dialer) connect(ctx context.Context, v5 bool, will *message) (*uplink, 
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
 	u := &uplink{
 		nc: nc, r: bufio.NewReader(nc), v5: v5, qos: 1, window: uplinkWindow, keepAlive: uplinkKeepAlive,
-		timeout: d.timeout, acks: make(chan ack, uplinkWindow), ended: make(chan struct{}),
+		timeout: d.timeout, acks: make(chan ack, uplinkWindow), ended: make(chan struct{}), quit: make(chan struct{}), limit: uplinkPacket,
+	}
+	if d.limit > 0 {
+		u.limit, u.keepAlive, u.large, u.in = d.limit, d.keepAlive, d.large, make(chan packets.Packet, uplinkWindow)
 	}
 	err = u.greet(d, will)
 	if !stop() && err == nil {
@@ -104,9 +116,12 @@ func (u *uplink) greet(d *dialer, will *message) error {
 		ProtocolVersion: version, FixedHeader: packets.FixedHeader{Type: packets.Connect},
 		Connect: packets.ConnectParams{
 			ProtocolName: []byte("MQTT"), Clean: true, Keepalive: uint16(u.keepAlive / time.Second), ClientIdentifier: d.clientID,
-			WillFlag: true, WillQos: 1, WillRetain: true, WillTopic: will.topic, WillPayload: will.payload,
 		},
-		Properties: packets.Properties{MaximumPacketSize: uplinkPacket},
+		Properties: packets.Properties{MaximumPacketSize: uint32(u.limit), ReceiveMaximum: uplinkWindow},
+	}
+	if will != nil {
+		pk.Connect.WillFlag, pk.Connect.WillQos, pk.Connect.WillRetain = true, 1, true
+		pk.Connect.WillTopic, pk.Connect.WillPayload = will.topic, will.payload
 	}
 	if d.user != nil {
 		pk.Connect.UsernameFlag, pk.Connect.Username = true, []byte(*d.user)
@@ -155,7 +170,7 @@ func (u *uplink) agree(answer *packets.Packet) error {
 		return nil
 	}
 	p := answer.Properties
-	if p.RetainAvailableFlag && p.RetainAvailable == 0 {
+	if u.in == nil && p.RetainAvailableFlag && p.RetainAvailable == 0 {
 		return conf.Errorf(conf.CodeUnsupported, "the broker retains no messages").WithHint("allow retained messages there")
 	}
 	if p.MaximumQosFlag {
@@ -182,6 +197,16 @@ func (u *uplink) read() {
 		}
 		u.heard.Store(time.Now().UnixNano())
 		switch pk.FixedHeader.Type {
+		case packets.Publish, packets.Suback:
+			if u.in == nil {
+				continue
+			}
+			select {
+			case u.in <- pk:
+			case <-u.quit:
+				u.err = net.ErrClosed
+				return
+			}
 		case packets.Puback:
 			// There are never more than window on their way, and acks has room for them;
 			// a broker that acknowledges more than that is not waited for.
@@ -217,8 +242,14 @@ func (u *uplink) packet() (pk packets.Packet, err error) {
 	if err != nil {
 		return pk, err
 	}
-	if n > uplinkPacket {
-		return pk, fmt.Errorf("packet of %d bytes", n)
+	if n > u.limit {
+		if pk.FixedHeader.Type != packets.Publish || u.large == nil {
+			return pk, fmt.Errorf("packet of %d bytes", n)
+		}
+		u.large()
+		pk.FixedHeader.Type = packets.Reserved // nobody takes it
+		_, err := io.CopyN(io.Discard, u.r, int64(n))
+		return pk, err
 	}
 	pk.FixedHeader.Remaining = n
 	body := make([]byte, n)
@@ -237,6 +268,10 @@ func (u *uplink) packet() (pk packets.Packet, err error) {
 		err = pk.ConnackDecode(body)
 	case packets.Puback:
 		err = pk.PubackDecode(body)
+	case packets.Publish:
+		err = pk.PublishDecode(body)
+	case packets.Suback:
+		err = pk.SubackDecode(body)
 	case packets.Disconnect:
 		err = pk.DisconnectDecode(body)
 	}
@@ -275,6 +310,7 @@ func (u *uplink) disconnect() {
 }
 
 func (u *uplink) close() {
+	close(u.quit)
 	_ = u.nc.Close()
 	<-u.ended
 }

@@ -11,7 +11,8 @@
 //     their locks in the order of their names.
 //   - A refused draft changes nothing. A proposal that was lost on the way is
 //     reported as conf.CodeOutcomeUnknown, never as failed.
-//   - Secret values never reach the log: a draft that holds one is refused.
+//   - Secret values reach the log sealed, and nothing else but the log: no signed
+//     document, no profile, no history row, no error and no audit row has one.
 //
 // Every method of Editor may be called from any goroutine.
 package edit

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/schema"
@@ -35,6 +33,12 @@ type Archive interface {
 	RequestResult(ctx context.Context, id string) (command.Result, bool, error)
 }
 
+// Vault seals and opens the values of secrets. Calls overlap freely.
+type Vault interface {
+	Seal(epoch, service, key string, plain []byte) (encrypted, keyID string, err error)
+	Open(epoch, service string, s conf.SealedSecret) ([]byte, error)
+}
+
 // Options of an Editor; all members but Now are required.
 type Options struct {
 	Proposer Proposer
@@ -42,6 +46,7 @@ type Options struct {
 	Archive  Archive
 	Schemas  *schema.Cache
 	Signer   func() *seal.Signer
+	Vault    Vault        // nil where no secret is sealed or opened
 	Ready    func() error // nil while this agent may take writes; the refusal otherwise
 	Now      func() time.Time
 
@@ -54,8 +59,9 @@ type Options struct {
 
 // Editor takes drafts in. Make one with New.
 type Editor struct {
-	o     Options
-	locks *locks
+	o      Options
+	locks  *locks
+	floors floors
 }
 
 // New makes an Editor.
@@ -81,10 +87,15 @@ func (e *Editor) Do(ctx context.Context, who conf.Principal, d conf.Draft) (conf
 	if err := conf.CheckService(d.Service); err != nil {
 		return conf.Outcome{}, err
 	}
-	var doc map[string]any
-	if d.Op == conf.OpPut || d.Op == conf.OpPatch {
+	doc := d.Decoded
+	if doc == nil && (d.Op == conf.OpPut || d.Op == conf.OpPatch) {
 		var err error
 		if doc, err = conf.ParseObject(d.Document, conf.MaxDocument); err != nil {
+			return conf.Outcome{}, err
+		}
+	}
+	if d.Op == conf.OpSecretSet {
+		if err := checkSecretDraft(d); err != nil {
 			return conf.Outcome{}, err
 		}
 	}
@@ -94,10 +105,17 @@ func (e *Editor) Do(ctx context.Context, who conf.Principal, d conf.Draft) (conf
 	}
 	defer unlock()
 
-	id := requestID(who, d.RequestID)
+	ids := requestIDs(who, d)
 	for try := 1; ; try++ {
-		out, err := e.once(ctx, who, d, doc, id)
-		if d.Expect != nil || conf.CodeOf(err) != conf.CodeConflict || try == tries {
+		out, err := e.once(ctx, who, d, doc, ids)
+		if conf.CodeOf(err) != conf.CodeConflict || try == tries {
+			return out, err
+		}
+		if d.Expect != nil {
+			// The same request may have been on its way under an earlier id.
+			if then, done, lost := e.replay(ctx, ids[1:], d.Service); done && lost == nil {
+				return then, nil
+			}
 			return out, err
 		}
 		// A change whose outcome nobody waited for was still on its way. The caller
@@ -113,9 +131,9 @@ func (e *Editor) Do(ctx context.Context, who conf.Principal, d conf.Draft) (conf
 const tries = 3
 
 // once is one attempt of Do. The caller holds the service's lock.
-func (e *Editor) once(ctx context.Context, who conf.Principal, d conf.Draft, doc map[string]any, id string) (conf.Outcome, error) {
+func (e *Editor) once(ctx context.Context, who conf.Principal, d conf.Draft, doc map[string]any, ids []string) (conf.Outcome, error) {
 	if d.RequestID != "" {
-		if out, done, err := e.replay(ctx, id, d.Service); done || err != nil {
+		if out, done, err := e.replay(ctx, ids, d.Service); done || err != nil {
 			return out, err
 		}
 	}
@@ -125,7 +143,7 @@ func (e *Editor) once(ctx context.Context, who conf.Principal, d conf.Draft, doc
 			return conf.Outcome{}, err
 		}
 		if d.RequestID != "" { // it may be among what was not known here a moment ago
-			if out, done, err := e.replay(ctx, id, d.Service); done || err != nil {
+			if out, done, err := e.replay(ctx, ids, d.Service); done || err != nil {
 				return out, err
 			}
 		}
@@ -135,12 +153,12 @@ func (e *Editor) once(ctx context.Context, who conf.Principal, d conf.Draft, doc
 		}
 	}
 	now := e.o.Now()
-	u, err := e.change(ctx, cur, d, doc, now)
+	u, secrets, err := e.change(ctx, cur, d, doc, now)
 	if err != nil {
 		return conf.Outcome{}, err
 	}
 	out := conf.Outcome{Service: d.Service, Version: u.Version, Changed: true, Config: u.Config}
-	if (d.Op == conf.OpPatch || d.Op == conf.OpRestore) && cur.Exists() && string(u.Values) == string(cur.Values) && string(u.Config) == string(cur.Config) {
+	if len(secrets) == 0 && (d.Op == conf.OpPatch || d.Op == conf.OpRestore) && cur.Exists() && string(u.Values) == string(cur.Values) && string(u.Config) == string(cur.Config) {
 		if err := e.o.Confirm(ctx); err != nil {
 			return conf.Outcome{}, err
 		}
@@ -153,37 +171,64 @@ func (e *Editor) once(ctx context.Context, who conf.Principal, d conf.Draft, doc
 	if d.DryRun {
 		return out, nil
 	}
-	ed := e.edit(who, id, string(d.Op), d.Reason, now)
+	ed := e.edit(who, ids[0], string(d.Op), d.Reason, now)
 	ed.Updates = []command.Update{u}
+	if ed.Secrets, err = e.seal(ed.Epoch, d.Service, secrets); err != nil {
+		return conf.Outcome{}, err
+	}
 	ed.Audit = e.audit(ed, d.Service)
+	ed.Audit[0].Key = d.Key
 	return out, e.propose(ctx, ed)
 }
 
-// change computes the update that d asks for. The caller holds the service's lock.
-func (e *Editor) change(ctx context.Context, cur *conf.Record, d conf.Draft, doc map[string]any, now time.Time) (command.Update, error) {
+// change computes the update that d asks for, and the secrets that it sets. The
+// caller holds the service's lock.
+func (e *Editor) change(ctx context.Context, cur *conf.Record, d conf.Draft, doc map[string]any, now time.Time) (command.Update, []newSecret, error) {
 	switch d.Op {
 	case conf.OpPut:
-		return e.prepare(cur, cur.Schema, doc, now)
+		doc, secrets, err := e.secretsIn(cur, cur.Schema, doc)
+		if err != nil {
+			return command.Update{}, nil, err
+		}
+		u, err := e.prepare(cur, cur.Schema, doc, now)
+		return u, secrets, err
 	case conf.OpPatch:
+		patch, secrets, err := e.secretsIn(cur, cur.Schema, doc)
+		if err != nil {
+			return command.Update{}, nil, err
+		}
 		values, err := storedValues(cur)
 		if err != nil {
-			return command.Update{}, err
+			return command.Update{}, nil, err
 		}
-		return e.prepare(cur, cur.Schema, mergePatch(values, doc), now)
+		u, err := e.prepare(cur, cur.Schema, mergePatch(values, patch), now)
+		return u, secrets, err
+	case conf.OpSecretSet, conf.OpSecretDelete:
+		secret, err := e.secretOf(cur, d)
+		if err != nil {
+			return command.Update{}, nil, err
+		}
+		values, err := storedValues(cur)
+		if err != nil {
+			return command.Update{}, nil, err
+		}
+		u, err := e.prepare(cur, cur.Schema, values, now)
+		return u, []newSecret{secret}, err
 	case conf.OpRestore:
 		raw, err := e.o.Archive.VersionValues(ctx, d.Service, d.Restore)
 		if err != nil {
-			return command.Update{}, err
+			return command.Update{}, nil, err
 		}
 		values, err := conf.ParseObject(raw, conf.MaxDocument)
 		if err != nil {
-			return command.Update{}, conf.Errorf(conf.CodeCorrupt, "stored values of version %d: %w", d.Restore, err)
+			return command.Update{}, nil, conf.Errorf(conf.CodeCorrupt, "stored values of version %d: %w", d.Restore, err)
 		}
-		return e.prepare(cur, cur.Schema, values, now)
+		u, err := e.prepareOld(cur, cur.Schema, values, now)
+		return u, nil, err
 	case conf.OpDelete:
-		return e.sign(cur, []byte("{}"), []byte("{}"), true, now), nil
+		return e.sign(cur, []byte("{}"), []byte("{}"), true, now), nil, nil
 	default:
-		return command.Update{}, conf.Errorf(conf.CodeUsage, "unknown operation %q", d.Op)
+		return command.Update{}, nil, conf.Errorf(conf.CodeUsage, "unknown operation %q", d.Op)
 	}
 }
 
@@ -218,9 +263,7 @@ func (e *Editor) sign(cur *conf.Record, values, config []byte, deleted bool, now
 	s := e.o.Signer()
 	// Receivers order by issued_at. It grows even when this leader's clock is
 	// behind that of the one before.
-	if was, err := conf.ParseTime(cur.IssuedAt); err == nil && !now.After(was) {
-		now = was.Add(time.Microsecond)
-	}
+	now = e.floors.next(cur, now)
 	m := s.Sign(cur.Service, config, e.o.Records.Epoch(), now)
 	return command.Update{
 		Service: cur.Service, Prev: cur.Version, Version: cur.Version + 1, Values: values, Config: config,
@@ -279,10 +322,20 @@ func (e *Editor) admit(who conf.Principal, reason string, dryRun bool) error {
 
 // replay answers a request that was carried out before: the client never saw
 // the answer and asks again with the same Idempotency-Key.
-func (e *Editor) replay(ctx context.Context, id, service string) (conf.Outcome, bool, error) {
-	res, ok, err := e.o.Archive.RequestResult(ctx, id)
-	if err != nil || !ok {
-		return conf.Outcome{}, false, err
+func (e *Editor) replay(ctx context.Context, ids []string, service string) (conf.Outcome, bool, error) {
+	var res command.Result
+	var ok bool
+	for _, id := range ids {
+		var err error
+		if res, ok, err = e.o.Archive.RequestResult(ctx, id); err != nil {
+			return conf.Outcome{}, false, err
+		}
+		if ok {
+			break
+		}
+	}
+	if !ok {
+		return conf.Outcome{}, false, nil
 	}
 	if res.Err != nil {
 		return conf.Outcome{}, true, res.Err
@@ -299,12 +352,23 @@ func (e *Editor) replay(ctx context.Context, id, service string) (conf.Outcome, 
 	return out, true, nil
 }
 
-// requestID scopes a caller's key to the caller, and makes one where none is given.
+// requestID scopes a caller's key to the caller. A change without a key cannot
+// come again: it has no id, and leaves no row that would say so.
 func requestID(who conf.Principal, key string) string {
 	if key == "" {
-		return uuid.NewString()
+		return ""
 	}
 	return who.Name + "/" + key
+}
+
+// requestIDs are the ids by which the request of a draft may be known: the first
+// is its own now.
+func requestIDs(who conf.Principal, d conf.Draft) []string {
+	ids := []string{requestID(who, d.RequestID)}
+	for _, earlier := range d.EarlierIDs {
+		ids = append(ids, requestID(who, earlier))
+	}
+	return ids
 }
 
 func expect(cur *conf.Record, d conf.Draft) error {
@@ -314,6 +378,10 @@ func expect(cur *conf.Record, d conf.Draft) error {
 	}
 	if d.Expect != nil && *d.Expect != cur.Version {
 		return Conflict(d.Service, *d.Expect, cur.Version)
+	}
+	if d.Op == conf.OpSecretDelete && !slices.ContainsFunc(cur.Secrets, func(s conf.SealedSecret) bool { return s.Key == d.Key }) {
+		return conf.Errorf(conf.CodeNotFound, "%s has no secret %q that is set", d.Service, d.Key).
+			WithHint("holdfast secret list %s shows them", d.Service)
 	}
 	if d.Op == conf.OpDelete && !cur.Exists() {
 		return conf.Errorf(conf.CodeNotFound, "service %q has no configuration to delete", d.Service)
@@ -338,27 +406,6 @@ func invalid(service string, bad []conf.FieldError) *conf.Error {
 		WithHint("holdfast schema get %s shows every field with its type, range and default", service)
 	e.Details = bad
 	return e
-}
-
-func refuseSecrets(s *schema.Schema, service string, values map[string]any) error {
-	env, db := s.CheckSecrets(values)
-	if len(env) > 0 {
-		e := conf.Errorf(conf.CodeImmutable, "%s of %s comes from the environment and cannot be changed here", env[0], service).
-			WithHint("set it in the environment or the .env file of the agent, and leave it out of the document")
-		for _, k := range env {
-			e.Details = append(e.Details, conf.FieldError{Key: k, Message: "comes from the environment of the agent"})
-		}
-		return e
-	}
-	if len(db) > 0 {
-		e := conf.Errorf(conf.CodeUnsupported, "%s of %s is a secret, and this version does not store secrets: nothing was written", db[0], service).
-			WithHint("leave it out of the document, or give its schema x-secret-source env and set it in the agent's environment")
-		for _, k := range db {
-			e.Details = append(e.Details, conf.FieldError{Key: k, Message: "is a secret and is never stored in clear"})
-		}
-		return e
-	}
-	return nil
 }
 
 func storedValues(cur *conf.Record) (map[string]any, error) {

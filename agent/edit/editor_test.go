@@ -38,9 +38,12 @@ type cluster struct {
 	profiles map[string]conf.Profile
 	results  map[string]command.Result
 	edits    []*command.Edit
+	reissues []*command.Reissue
 	hold     map[string]chan struct{} // proposals of a service wait here
 	entered  chan string
 	lose     error // Propose applies and then answers this
+	log      []byte
+	audits   []conf.Access // of commands that are nothing but audit
 }
 
 func newCluster() *cluster {
@@ -51,11 +54,19 @@ func newCluster() *cluster {
 }
 
 func (c *cluster) Propose(ctx context.Context, cmd command.Command) (command.Result, error) {
-	e := cmd.(*command.Edit)
-	if raw, err := command.Encode(e); err != nil {
+	raw, err := command.Encode(cmd)
+	if err != nil {
 		return command.Result{}, err
 	} else if _, err := command.Decode(raw); err != nil {
 		return command.Result{}, err
+	}
+	c.note(raw, cmd)
+	if r, ok := cmd.(*command.Reissue); ok {
+		return c.reissue(r)
+	}
+	e, ok := cmd.(*command.Edit)
+	if !ok {
+		return command.Result{}, c.lose
 	}
 	for _, u := range e.Updates {
 		if ch := c.hold[u.Service]; ch != nil {
@@ -88,7 +99,7 @@ func (c *cluster) Propose(ctx context.Context, cmd command.Command) (command.Res
 		c.recs[u.Service] = &conf.Record{
 			Service: u.Service, Version: u.Version, Epoch: e.Epoch, Values: u.Values, Config: u.Config, Checksum: u.Checksum,
 			IssuedAt: u.IssuedAt, Signature: u.Signature, KeyID: u.KeyID, UpdatedAt: e.At, UpdatedBy: e.By, Deleted: u.Deleted,
-			Schema: c.recs[u.Service].Schema,
+			Schema: c.recs[u.Service].Schema, Secrets: c.secrets(e, u),
 		}
 		if c.versions[u.Service] == nil {
 			c.versions[u.Service] = map[uint64]json.RawMessage{}
@@ -104,6 +115,24 @@ func (c *cluster) Propose(ctx context.Context, cmd command.Command) (command.Res
 	}
 	c.results[e.ID] = res
 	return res, c.lose
+}
+
+func (c *cluster) reissue(r *command.Reissue) (command.Result, error) {
+	if ch := c.hold["reissue"]; ch != nil {
+		c.entered <- "reissue"
+		<-ch
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reissues = append(c.reissues, r)
+	for i, it := range r.Items {
+		rec := *c.recs[it.Service]
+		if rec.Version == it.Version && rec.IssuedAt < r.Issued(i) {
+			rec.IssuedAt, rec.Signature, rec.KeyID = r.Issued(i), it.Signature, r.KeyID
+			c.recs[it.Service] = &rec
+		}
+	}
+	return command.Result{}, c.lose
 }
 
 func (c *cluster) Record(s string) *conf.Record { c.mu.Lock(); defer c.mu.Unlock(); return c.recs[s] }
@@ -155,7 +184,7 @@ func setup(t *testing.T, services ...string) *fixture {
 	f := &fixture{c: newCluster(), pub: pub}
 	f.Editor = New(Options{
 		Proposer: f.c, Records: f.c, Archive: f.c, Schemas: schema.NewCache(),
-		Signer: func() *seal.Signer { return seal.NewSigner(priv) }, Ready: func() error { return f.ready },
+		Vault: testVault{}, Signer: func() *seal.Signer { return seal.NewSigner(priv) }, Ready: func() error { return f.ready },
 		Now: func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC) },
 	})
 	schemas := map[string][]byte{}
@@ -276,7 +305,7 @@ func TestRefusalsChangeNothing(t *testing.T) {
 		"old version":     {alice, draft(conf.OpPut, `{}`, 7), conf.CodeConflict, nil},
 		"all field errs":  {alice, draft(conf.OpPut, `{"model":"huge","threshold":1.5,"limits":{"rate":0},"nope":1}`, 1), conf.CodeInvalid, []string{"model", "threshold", "limits.rate", "nope"}},
 		"env secret":      {alice, draft(conf.OpPut, `{"api_key":"s3cr3t"}`, 1), conf.CodeImmutable, []string{"api_key"}},
-		"database secret": {alice, draft(conf.OpPatch, `{"password":"s3cr3t"}`), conf.CodeUnsupported, []string{"password"}},
+		"database secret": {alice, draft(conf.OpPatch, `{"password":["s3cr3t"]}`), conf.CodeInvalid, []string{"password"}},
 		"not an object":   {alice, draft(conf.OpPut, `[1]`, 1), conf.CodeMalformed, nil},
 		"duplicate":       {alice, draft(conf.OpPut, `{"threshold":0.1,"threshold":0.9}`, 1), conf.CodeMalformed, nil},
 		"big integer":     {alice, draft(conf.OpPut, `{"limits":{"rate":9007199254740993}}`, 1), conf.CodeMalformed, nil},
@@ -424,6 +453,11 @@ func TestRetryAfterUnknownOutcome(t *testing.T) {
 	out, err := f.Do(t.Context(), alice, d)
 	if err != nil || out.Version != 2 || f.c.Record("demo").Version != 2 {
 		t.Fatalf("retry: %+v, %v", out, err)
+	}
+	// The key that ids are made of changed in between.
+	d.RequestID, d.EarlierIDs = "req-1-anew", []string{"req-0", "req-1"}
+	if out, err := f.Do(t.Context(), alice, d); err != nil || out.Version != 2 || f.c.Record("demo").Version != 2 {
+		t.Fatalf("retry under another key: %+v, %v", out, err)
 	}
 	mallory := conf.Principal{Name: "mallory", Role: conf.RoleWrite}
 	if _, err := f.Do(t.Context(), mallory, d); !errors.Is(err, conf.ErrConflict) {

@@ -40,6 +40,13 @@ func (l *locks) lock(ctx context.Context, services ...string) (unlock func(), er
 	return unlock, nil
 }
 
+// free says that nobody holds the lock of a service or waits for it.
+func (l *locks) free(service string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.held[service] == nil
+}
+
 func (l *locks) take(ctx context.Context, name string) error {
 	l.mu.Lock()
 	s := l.held[name]

@@ -57,12 +57,17 @@ func (e *Editor) PutSchemas(ctx context.Context, who conf.Principal, schemas map
 			out.Changed = true
 			touched = append(touched, n)
 			ed.Schemas = append(ed.Schemas, command.Schema{Service: n, Schema: canonical[n]})
-			u, needed, err := e.underSchema(cur, canonical[n], now)
+			u, secrets, needed, err := e.underSchema(cur, canonical[n], now)
 			if err != nil {
 				return nil, err
 			}
 			if needed {
 				ed.Updates = append(ed.Updates, u)
+				sealed, err := e.seal(ed.Epoch, n, secrets)
+				if err != nil {
+					return nil, err
+				}
+				ed.Secrets = append(ed.Secrets, sealed...)
 				out.Version, out.Config = u.Version, u.Config
 			}
 		}
@@ -76,22 +81,28 @@ func (e *Editor) PutSchemas(ctx context.Context, who conf.Principal, schemas map
 }
 
 // underSchema computes what a service becomes under a new schema.
-func (e *Editor) underSchema(cur *conf.Record, rawSchema json.RawMessage, now time.Time) (u command.Update, needed bool, err error) {
+func (e *Editor) underSchema(cur *conf.Record, rawSchema json.RawMessage, now time.Time) (u command.Update, secrets []newSecret, needed bool, err error) {
 	if cur.Deleted {
-		return u, false, nil
+		return u, nil, false, nil
 	}
 	values, err := storedValues(cur)
 	if err != nil {
-		return u, false, err
+		return u, nil, false, err
 	}
-	u, err = e.prepare(cur, rawSchema, values, now)
+	if secrets, err = e.becomeSecret(cur, rawSchema, values); err != nil {
+		return u, nil, false, err
+	}
+	u, err = e.prepareOld(cur, rawSchema, values, now)
+	if err == nil {
+		err = e.stillFit(cur, rawSchema)
+	}
 	if err != nil {
 		if cur.Version == 0 && conf.CodeOf(err) == conf.CodeInvalid {
-			return u, false, nil // required fields without a default: the first PUT sets them
+			return u, nil, false, nil // required fields without a default: the first PUT sets them
 		}
-		return u, false, err
+		return u, nil, false, err
 	}
-	return u, !cur.Exists() || string(u.Config) != string(cur.Config), nil
+	return u, secrets, len(secrets) > 0 || !cur.Exists() || string(u.Config) != string(cur.Config), nil
 }
 
 // SaveProfile stores a named set of values. With a nil services it takes the
@@ -196,7 +207,7 @@ func (e *Editor) ActivateProfile(ctx context.Context, who conf.Principal, name, 
 		if err != nil {
 			return nil, conf.Errorf(conf.CodeCorrupt, "profile %s, service %s: %w", name, n, err)
 		}
-		u, err := e.prepare(cur, cur.Schema, values, now)
+		u, err := e.prepareOld(cur, cur.Schema, values, now)
 		if err != nil {
 			return nil, err
 		}
@@ -232,8 +243,9 @@ func (e *Editor) DeleteProfile(ctx context.Context, who conf.Principal, name, re
 // Refill puts what a last-known-good file proves into an empty store of a new
 // epoch: schemas and values, each service at version 1, signed anew. Services
 // whose values no longer pass their own schema are left at its defaults and
-// named in dropped.
-func (e *Editor) Refill(ctx context.Context, who conf.Principal, recs []*conf.Record, reason string) (dropped []string, err error) {
+// named in dropped. Their secrets come along, sealed anew for the epoch; those
+// that do not open any more are named in lost, as service/key.
+func (e *Editor) Refill(ctx context.Context, who conf.Principal, recs []*conf.Record, reason string) (dropped, lost []string, err error) {
 	now := e.o.Now()
 	ed := e.edit(who, requestID(who, ""), "rebuild", reason, now)
 	var touched []string
@@ -249,21 +261,26 @@ func (e *Editor) Refill(ctx context.Context, who conf.Principal, recs []*conf.Re
 		}
 		values, err := storedValues(r)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		u, err := e.prepare(fresh, r.Schema, values, now)
+		u, err := e.prepareOld(fresh, r.Schema, values, now)
 		if err != nil {
 			dropped = append(dropped, r.Service)
-			if u, err = e.prepare(fresh, r.Schema, map[string]any{}, now); err != nil {
+			if u, err = e.prepareOld(fresh, r.Schema, map[string]any{}, now); err != nil {
 				continue
 			}
 		}
 		u.UpdatedAt, u.UpdatedBy = r.UpdatedAt, r.UpdatedBy
 		ed.Updates = append(ed.Updates, u)
+		sealed, gone, err := Reseal(e.o.Vault, r, ed.Epoch)
+		if err != nil {
+			return nil, nil, err
+		}
+		ed.Secrets, lost = append(ed.Secrets, sealed...), append(lost, gone...)
 	}
 	if len(ed.Schemas) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	ed.Audit = e.audit(ed, touched...)
-	return dropped, e.propose(ctx, ed)
+	return dropped, lost, e.propose(ctx, ed)
 }

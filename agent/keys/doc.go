@@ -14,15 +14,17 @@
 //
 // Invariants:
 //
-//   - A key that an agent has is never replaced. Import refuses, as a whole, what
+//   - A key that an agent has is never lost. Import refuses, as a whole, what
 //     differs from it; Options.Joined keeps a member from making other keys than
-//     its cluster's.
+//     its cluster's. Rotate puts a new one in its place and keeps the one that is in
+//     use in the _OLD_ variables; only Drop removes it.
 //   - There is no default key. A value that still says CHANGEME, an all-zero key
 //     or key id, and a key pair that does not belong together are refused.
 //   - Agents that start on one .env file at the same time end with one set: who
 //     generates holds a lock on the file and looks again under it.
 //   - No error, log value or formatted Set holds a key, a token or a piece of one.
 //
-// Import and then Load are called once by the goroutine that starts the agent. Set and
+// Import and then Load are called once by the goroutine that starts the agent; Rotate,
+// Undo and Drop by the one that tends the keys, which puts the new Set into the Ring. Set and
 // Authenticator are immutable afterwards and safe for concurrent use.
 package keys

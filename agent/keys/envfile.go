@@ -171,7 +171,14 @@ func (t *envTarget) close() { _ = t.file.Close() } // gives the lock up
 // mounted into a container, it appends in place. stored says whether a reader
 // finds the block now, which it may do although err says it is not durable.
 func (t *envTarget) appendBlock(content []byte, block string) (stored bool, err error) {
-	stored, err = t.replace(content, block)
+	return t.write(append(content[:len(content):len(content)], block...), content, block)
+}
+
+// write gives the file, which holds content, the content next. Where it cannot be
+// replaced, block is appended, which must mean the same: the last line of a
+// variable counts.
+func (t *envTarget) write(next, content []byte, block string) (stored bool, err error) {
+	stored, err = t.replace(next)
 	if stored || err == nil {
 		return stored, err
 	}
@@ -186,7 +193,7 @@ func (t *envTarget) appendBlock(content []byte, block string) (stored bool, err 
 	return true, t.file.Sync()
 }
 
-func (t *envTarget) replace(content []byte, block string) (stored bool, err error) {
+func (t *envTarget) replace(next []byte) (stored bool, err error) {
 	dir := filepath.Dir(t.path)
 	pattern := "." + filepath.Base(t.path) + ".tmp-*"
 	// Under the lock all such files are left over from a crash.
@@ -208,7 +215,7 @@ func (t *envTarget) replace(content []byte, block string) (stored bool, err erro
 	if err := keepOwner(t.file, tmp); err != nil {
 		return false, err
 	}
-	if _, err := tmp.Write(append(content[:len(content):len(content)], block...)); err != nil {
+	if _, err := tmp.Write(next); err != nil {
 		return false, err
 	}
 	if err := tmp.Sync(); err != nil {

@@ -56,7 +56,7 @@ func TestReplaceLeavesNothingBehindWhenItFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	target := &envTarget{path: blocked, file: f}
-	if stored, err := target.replace(nil, "A=1\n"); err == nil || stored {
+	if stored, err := target.replace([]byte("A=1\n")); err == nil || stored {
 		t.Fatalf("%v, %v", stored, err)
 	}
 	left, err := filepath.Glob(filepath.Join(dir, ".*tmp*"))

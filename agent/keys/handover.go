@@ -13,7 +13,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Export gives the whole set as NAME=value lines, in the order of Names: what a
+// Export gives the whole set as NAME=value lines, in the order in which Load writes them: what a
 // server hands to a server that joins, over the cluster's own channel. What the
 // set does not have is left out. The lines hold secrets.
 func (s Set) Export() ([]string, error) {
@@ -21,15 +21,13 @@ func (s Set) Export() ([]string, error) {
 		EnvMasterKey: encode(s.Master), EnvMasterID: s.MasterID,
 		EnvHMACKey: encode(s.HMAC), EnvHMACID: s.HMACID,
 		EnvRebuildToken: s.RebuildToken, EnvAPITokens: encodeTokens(s.Tokens),
-	}
-	if len(s.Private) > 0 {
-		values[EnvPrivateKey] = encodePEM("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(s.Private)))
-	}
-	if len(s.Public) > 0 {
-		values[EnvPublicKey] = encodePublic(s.Public)
+		EnvMasterOldKey: encode(s.OldMaster), EnvMasterOldID: s.OldMasterID,
+		EnvHMACOldKey: encode(s.OldHMAC), EnvHMACOldID: s.OldHMACID,
+		EnvPrivateKey: encodePrivate(s.Private), EnvPublicKey: encodePublic(s.Public),
+		EnvPrivateOldKey: encodePrivate(s.OldPrivate), EnvPublicOldKey: encodePublic(s.OldPublic),
 	}
 	var lines []string
-	for _, name := range Names() {
+	for _, name := range allNames() {
 		if values[name] == "" {
 			continue
 		}
@@ -42,15 +40,42 @@ func (s Set) Export() ([]string, error) {
 	return lines, nil
 }
 
-// PublicLines gives what a sidecar receives. Nothing in it is secret.
+// SidecarLines gives what a sidecar of a service receives: the public keys, and
+// what is derived of the master keys for that service. Without a service it gets
+// nothing secret.
+func (s Set) SidecarLines(service string) ([]string, error) {
+	lines := s.PublicLines()
+	if service == "" || len(s.Master) == 0 {
+		return lines, nil
+	}
+	for _, of := range []struct{ id, keyName, idName string }{
+		{s.MasterID, EnvServiceKey, EnvServiceID}, {s.OldMasterID, EnvServiceOldKey, EnvServiceOldID},
+	} {
+		if of.id == "" {
+			continue
+		}
+		derived, err := s.SecretKey(service, of.id)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, of.keyName+"="+encode(derived), of.idName+"="+of.id)
+	}
+	return lines, nil
+}
+
+// PublicLines gives the keys that verify. Nothing in them is secret.
 func (s Set) PublicLines() []string {
 	if len(s.Public) == 0 {
 		return nil
 	}
-	return []string{EnvPublicKey + "=" + quote(encodePublic(s.Public))}
+	lines := []string{EnvPublicKey + "=" + quote(encodePublic(s.Public))}
+	if len(s.OldPublic) > 0 {
+		lines = append(lines, EnvPublicOldKey+"="+quote(encodePublic(s.OldPublic)))
+	}
+	return lines
 }
 
-// Import adds the lines that a joining agent received (Export or PublicLines) to
+// Import adds the lines that a joining agent received (Export or SidecarLines) to
 // its envFile, with the care that Load takes: under the file's lock, 0600,
 // atomically, durably, the user's own lines kept. It adds nothing that env or the
 // file has already with the same value, and changes nothing at all (CodeConflict)
@@ -131,7 +156,7 @@ func parseLines(lines []string) (map[string]string, error) {
 		for name, value := range vars {
 			_, twice := given[name]
 			switch {
-			case !slices.Contains(Names(), name):
+			case !slices.Contains(allNames(), name):
 				return nil, bad(i, "is not of a variable that this build knows")
 			case twice:
 				return nil, bad(i, "is of a variable that came before")
@@ -163,7 +188,7 @@ func parseLines(lines []string) (map[string]string, error) {
 // compare names the given variables that src lacks. Those that it has with
 // another value are an error.
 func compare(src source, given map[string]string) (missing []string, err error) {
-	names := slices.DeleteFunc(Names(), func(name string) bool { return given[name] == "" })
+	names := slices.DeleteFunc(allNames(), func(name string) bool { return given[name] == "" })
 	if err := refusePlaceholders(src, names); err != nil {
 		return nil, err
 	}
@@ -192,15 +217,15 @@ func compare(src source, given map[string]string) (missing []string, err error) 
 func canonical(name, value string) string {
 	value = strings.TrimSpace(value)
 	switch name {
-	case EnvMasterID, EnvHMACID:
+	case EnvServiceID, EnvServiceOldID, EnvMasterID, EnvHMACID, EnvMasterOldID, EnvHMACOldID:
 		if id, err := uuid.Parse(value); err == nil {
 			return id.String()
 		}
-	case EnvPrivateKey:
+	case EnvPrivateKey, EnvPrivateOldKey:
 		if der := decodePEM(value, "PRIVATE KEY"); der != nil {
 			return string(der)
 		}
-	case EnvPublicKey:
+	case EnvPublicKey, EnvPublicOldKey:
 		if der := decodePEM(value, "PUBLIC KEY"); der != nil {
 			return string(der)
 		}
@@ -220,7 +245,17 @@ func encode(key []byte) string {
 	return base64.StdEncoding.EncodeToString(key)
 }
 
+func encodePrivate(key ed25519.PrivateKey) string {
+	if len(key) == 0 {
+		return ""
+	}
+	return encodePEM("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(key)))
+}
+
 func encodePublic(key ed25519.PublicKey) string {
+	if len(key) == 0 {
+		return ""
+	}
 	return encodePEM("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(key)))
 }
 

@@ -238,7 +238,10 @@ func build(src source, role string) (Set, []string, error) {
 		return Set{}, nil, conf.Errorf(conf.CodeInvalid, "%s and %s hold the same key", EnvMasterKey, EnvHMACKey).
 			WithHint("use two keys: make another with `openssl rand -base64 32`")
 	}
-	if set.Private, set.Public, err = keyPair(src, &missing); err != nil {
+	if set.Private, set.Public, err = keyPair(src, EnvPrivateKey, EnvPublicKey, &missing); err != nil {
+		return Set{}, nil, err
+	}
+	if err := set.loadOld(src, role); err != nil {
 		return Set{}, nil, err
 	}
 	if text, where := src.get(EnvRebuildToken); text == "" {
@@ -263,12 +266,19 @@ func buildSidecar(src source) (Set, []string, error) {
 	if set.HMAC, set.HMACID, err = keyWithID(src, EnvHMACKey, EnvHMACID, &missing); err != nil {
 		return Set{}, nil, err
 	}
+	var none []string // a sidecar without a service has no key
+	if set.ServiceKey, set.ServiceKeyID, err = keyWithID(src, EnvServiceKey, EnvServiceID, &none); err != nil {
+		return Set{}, nil, err
+	}
 	text, where := src.get(EnvPublicKey)
 	if text == "" {
 		return Set{}, nil, conf.Errorf(conf.CodeInvalid, "%s is not set: a sidecar has it from the cluster that it joined", EnvPublicKey).
 			WithHint("join with a token: holdfast agent --join HOST:2771 --token HF1...; or copy the line from a server's .env file into %s", orEnv(src.path))
 	}
-	if set.Public, err = publicKey(text, where); err != nil {
+	if set.Public, err = publicKey(EnvPublicKey, text, where); err != nil {
+		return Set{}, nil, err
+	}
+	if err := set.loadOld(src, conf.MemberSidecar); err != nil {
 		return Set{}, nil, err
 	}
 	if text, where := src.get(EnvAPITokens); text != "" {

@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
@@ -25,7 +27,28 @@ const (
 	EnvAPITokens    = "CONFIG_API_TOKENS"
 )
 
-// Names lists the variables in the order in which they are written.
+// The variables of the keys that were in use before: what they sealed or signed
+// is still read.
+const (
+	EnvMasterOldKey  = "CONFIG_MASTER_KEY_OLD_BASE64"
+	EnvMasterOldID   = "CONFIG_MASTER_KEY_OLD_ID"
+	EnvHMACOldKey    = "LKG_HMAC_KEY_OLD_BASE64"
+	EnvHMACOldID     = "LKG_HMAC_KEY_OLD_ID"
+	EnvPrivateOldKey = "CONFIG_SIGNATURE_OLD_PRIVATE_KEY"
+	EnvPublicOldKey  = "CONFIG_SIGNATURE_OLD_PUBLIC_KEY"
+)
+
+// The variables of a sidecar's key: what is derived of the master key for its own
+// service. The ids are those of the master keys.
+const (
+	EnvServiceKey    = "CONFIG_SERVICE_KEY_BASE64"
+	EnvServiceID     = "CONFIG_SERVICE_KEY_ID"
+	EnvServiceOldKey = "CONFIG_SERVICE_KEY_OLD_BASE64"
+	EnvServiceOldID  = "CONFIG_SERVICE_KEY_OLD_ID"
+)
+
+// Names lists the variables that every server has, in the order in which they
+// are written.
 func Names() []string {
 	return []string{
 		EnvMasterKey, EnvMasterID, EnvHMACKey, EnvHMACID,
@@ -33,12 +56,26 @@ func Names() []string {
 	}
 }
 
+// allNames has those of old keys and of sidecars too.
+func allNames() []string {
+	return []string{
+		EnvMasterKey, EnvMasterID, EnvMasterOldKey, EnvMasterOldID,
+		EnvServiceKey, EnvServiceID, EnvServiceOldKey, EnvServiceOldID,
+		EnvHMACKey, EnvHMACID, EnvHMACOldKey, EnvHMACOldID,
+		EnvPrivateKey, EnvPublicKey, EnvPrivateOldKey, EnvPublicOldKey,
+		EnvRebuildToken, EnvAPITokens,
+	}
+}
+
 // namesOf lists those that an agent of this role loads.
 func namesOf(role string) []string {
 	if role == conf.MemberSidecar {
-		return []string{EnvHMACKey, EnvHMACID, EnvPublicKey, EnvAPITokens}
+		return []string{
+			EnvServiceKey, EnvServiceID, EnvServiceOldKey, EnvServiceOldID,
+			EnvHMACKey, EnvHMACID, EnvHMACOldKey, EnvHMACOldID, EnvPublicKey, EnvPublicOldKey, EnvAPITokens,
+		}
 	}
-	return Names()
+	return slices.DeleteFunc(allNames(), func(name string) bool { return strings.HasPrefix(name, "CONFIG_SERVICE_KEY_") })
 }
 
 // Set is the key material of one agent. A sidecar's has no Master, no Private
@@ -53,6 +90,21 @@ type Set struct {
 	Public       ed25519.PublicKey
 	RebuildToken string
 	Tokens       []Token
+
+	// The keys of before a rotation, nil outside of one. Which of the two is in use
+	// is what the cluster's keyring says.
+	OldMaster   []byte
+	OldMasterID string
+	OldHMAC     []byte
+	OldHMACID   string
+	OldPrivate  ed25519.PrivateKey
+	OldPublic   ed25519.PublicKey
+
+	// A sidecar's: derived of the master keys with these ids for its own service.
+	ServiceKey      []byte
+	ServiceKeyID    string
+	OldServiceKey   []byte
+	OldServiceKeyID string
 }
 
 // Token is one entry of CONFIG_API_TOKENS.
@@ -144,3 +196,6 @@ func (a *Authenticator) Authenticate(token string) (conf.Principal, bool) {
 	}
 	return a.entries[found].principal, true
 }
+
+// Own says whether an environment variable holds keys or tokens of an agent.
+func Own(name string) bool { return slices.Contains(allNames(), name) }

@@ -63,46 +63,46 @@ func keyWithID(src source, keyName, idName string, missing *[]string) ([]byte, s
 }
 
 // keyPair reads the signing keys. The public one follows from the private one.
-func keyPair(src source, missing *[]string) (ed25519.PrivateKey, ed25519.PublicKey, error) {
-	privText, privWhere := src.get(EnvPrivateKey)
-	pubText, pubWhere := src.get(EnvPublicKey)
+func keyPair(src source, privName, pubName string, missing *[]string) (ed25519.PrivateKey, ed25519.PublicKey, error) {
+	privText, privWhere := src.get(privName)
+	pubText, pubWhere := src.get(pubName)
 	if privText == "" {
 		if pubText != "" {
-			return nil, nil, conf.Errorf(conf.CodeInvalid, "%s is set in %s, but %s is not set", EnvPublicKey, pubWhere, EnvPrivateKey).
-				WithHint("set the private key that it belongs to, or delete %s to have a new pair generated", EnvPublicKey)
+			return nil, nil, conf.Errorf(conf.CodeInvalid, "%s is set in %s, but %s is not set", pubName, pubWhere, privName).
+				WithHint("set the private key that it belongs to, or delete %s to have a new pair generated", pubName)
 		}
-		*missing = append(*missing, EnvPrivateKey, EnvPublicKey)
+		*missing = append(*missing, privName, pubName)
 		return nil, nil, nil
 	}
 	block := decodePEM(privText, "PRIVATE KEY")
 	if block == nil {
-		return nil, nil, badPEM(EnvPrivateKey, privWhere, "PRIVATE KEY", "openssl genpkey -algorithm ed25519")
+		return nil, nil, badPEM(privName, privWhere, "PRIVATE KEY", "openssl genpkey -algorithm ed25519")
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(block)
 	private, ok := parsed.(ed25519.PrivateKey)
 	if err != nil || !ok {
-		return nil, nil, badPEM(EnvPrivateKey, privWhere, "PRIVATE KEY", "openssl genpkey -algorithm ed25519")
+		return nil, nil, badPEM(privName, privWhere, "PRIVATE KEY", "openssl genpkey -algorithm ed25519")
 	}
 	public := private.Public().(ed25519.PublicKey)
 	if pubText == "" {
 		return private, public, nil
 	}
-	given, err := publicKey(pubText, pubWhere)
+	given, err := publicKey(pubName, pubText, pubWhere)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !public.Equal(given) {
-		return nil, nil, conf.Errorf(conf.CodeInvalid, "%s in %s does not belong to %s in %s", EnvPublicKey, pubWhere, EnvPrivateKey, privWhere).
-			WithHint("delete %s: it is derived from the private key", EnvPublicKey)
+		return nil, nil, conf.Errorf(conf.CodeInvalid, "%s in %s does not belong to %s in %s", pubName, pubWhere, privName, privWhere).
+			WithHint("delete %s: it is derived from the private key", pubName)
 	}
 	return private, public, nil
 }
 
-func publicKey(text, where string) (ed25519.PublicKey, error) {
+func publicKey(name, text, where string) (ed25519.PublicKey, error) {
 	parsed, err := x509.ParsePKIXPublicKey(decodePEM(text, "PUBLIC KEY"))
 	key, ok := parsed.(ed25519.PublicKey)
 	if err != nil || !ok {
-		return nil, badPEM(EnvPublicKey, where, "PUBLIC KEY", "openssl pkey -pubout")
+		return nil, badPEM(name, where, "PUBLIC KEY", "openssl pkey -pubout")
 	}
 	return key, nil
 }

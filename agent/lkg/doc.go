@@ -4,8 +4,8 @@
 // The file has the five members of the seed's LKGCache. payload maps each
 // service to its effective document, without secrets; payload["_meta"], which no
 // service can be named, holds what turns these documents back into whole
-// records: versions, checksums, signatures, stored values, schemas, and which
-// fields come from the environment. signature is the hex HMAC-SHA256 over the
+// records: versions, checksums, signatures, stored values, schemas, the sealed
+// secrets, and which fields come from the environment. signature is the hex HMAC-SHA256 over the
 // RFC 8785 form of the other four members.
 //
 // Invariants:
@@ -21,5 +21,5 @@
 //     it, at most a tenth of the time, and skips what it could not keep up with.
 //
 // Load is called at start, before anything else is open. Writer.Run has one
-// goroutine of the agent; Flush and Status may be called from any.
+// goroutine of the agent; Flush, Save and Status may be called from any.
 package lkg

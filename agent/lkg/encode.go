@@ -18,15 +18,20 @@ const Algorithm = "hmac-sha256"
 
 const metaKey = "_meta"
 
+// maxPast is how many epochs a file remembers to have been left.
+const maxPast = 64
+
 // Content is what a last-known-good file holds. It is immutable once shared.
 type Content struct {
 	Epoch       string
 	GeneratedAt time.Time
 	Index       uint64         // log index of the newest change in it
+	Past        []string       // epochs that were left, the oldest first: never to be entered again
 	Records     []*conf.Record // tombstones and services without a document too
 	// Secrets lists, for each service, the fields that come from the environment:
 	// Key, Service, Type, Env, IsSecret and SecretSource are kept of them.
 	Secrets map[string][]conf.Field
+	By      int // of a file that was read: which of the keys that it was read with signed it
 }
 
 // Encode writes the file of c to w. The documents, values and schemas of its
@@ -48,6 +53,16 @@ func Encode(w io.Writer, key []byte, c *Content) error {
 	b = seal.AppendString(append(b, `,"generated_at":`...), conf.FormatTime(c.GeneratedAt))
 	b = append(b, `,"payload":{"`+metaKey+`":{"index":`...)
 	b = strconv.AppendUint(b, c.Index, 10)
+	if len(c.Past) > 0 {
+		b = append(b, `,"past":[`...)
+		for i, epoch := range c.Past[max(0, len(c.Past)-maxPast):] {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = seal.AppendString(b, epoch)
+		}
+		b = append(b, ']')
+	}
 	b = append(b, `,"services":{`...)
 	for i, r := range records {
 		if i > 0 {
@@ -153,6 +168,10 @@ func appendMeta(b []byte, r *conf.Record, c *Content) []byte {
 	text("issued_at", r.IssuedAt)
 	text("key_id", r.KeyID)
 	raw("schema", r.Schema)
+	if len(r.Secrets) > 0 {
+		member("sealed_secrets")
+		b = appendSealed(b, r.Secrets)
+	}
 	if fields := c.Secrets[r.Service]; len(fields) > 0 {
 		member("secrets")
 		b = appendSecrets(b, fields)
@@ -163,6 +182,22 @@ func appendMeta(b []byte, r *conf.Record, c *Content) []byte {
 	raw("values", r.Values)
 	number("version", r.Version)
 	return append(b, '}')
+}
+
+func appendSealed(b []byte, secrets []conf.SealedSecret) []byte {
+	b = append(b, '[')
+	for i, s := range secrets {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = seal.AppendString(append(b, `{"created_at":`...), s.CreatedAt)
+		b = seal.AppendString(append(b, `,"encrypted_value":`...), s.Value)
+		b = seal.AppendString(append(b, `,"key":`...), s.Key)
+		b = seal.AppendString(append(b, `,"key_id":`...), s.KeyID)
+		b = seal.AppendString(append(b, `,"updated_at":`...), s.UpdatedAt)
+		b = append(b, '}')
+	}
+	return append(b, ']')
 }
 
 func appendSecrets(b []byte, fields []conf.Field) []byte {

@@ -12,20 +12,21 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/gowebpki/jcs"
-	"go.uber.org/goleak"
 
 	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(testenv.NoLeaks(m)) }
 
 var update = flag.Bool("update", false, "rewrite testdata")
 
@@ -61,6 +62,10 @@ func sample() *lkg.Content {
 	withSchema := record("stt-worker", 3, `{"vad_threshold":0.5,"whisper_model":"base.en"}`)
 	withSchema.Schema = json.RawMessage(`{"properties":{"vad_threshold":{"default":0.5,"type":"number"}},"type":"object"}`)
 	withSchema.Values = json.RawMessage(`{}`)
+	withSchema.Secrets = []conf.SealedSecret{
+		{Key: "db.password", Value: "bm9uY2UgYW5kIGNpcGhlcnRleHQ=", KeyID: "6f1c1a9e-7d0e-4f3a-9c53-0d7a0a3b9f11", CreatedAt: "2026-01-02T03:04:05+00:00", UpdatedAt: "2026-01-03T03:04:05+00:00"},
+		{Key: "token", Value: "AAAA", KeyID: "k", CreatedAt: "c", UpdatedAt: "u"},
+	}
 	source := conf.SourceEnv
 	return &lkg.Content{
 		Epoch: epoch, GeneratedAt: start, Index: 42,
@@ -137,8 +142,20 @@ func TestRecordsAreSorted(t *testing.T) {
 // TestGolden holds the file to the seed's model and to RFC 8785, with another
 // implementation of it.
 func TestGolden(t *testing.T) {
-	path := filepath.Join("testdata", "config.lkg.json")
-	got := encode(t, sample())
+	// A file of a build without sealed secrets stays readable, and a store without
+	// them writes the same file as before.
+	before := sample()
+	for _, r := range before.Records {
+		r.Secrets = nil
+	}
+	golden(t, "config.lkg.json", before)
+	golden(t, "sealed.lkg.json", sample())
+}
+
+func golden(t *testing.T, name string, c *lkg.Content) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	got := encode(t, c)
 	if *update {
 		if err := os.WriteFile(path, got, 0o644); err != nil {
 			t.Fatal(err)
@@ -481,5 +498,23 @@ func BenchmarkEncode(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// TestPast keeps the newest of the epochs that were left.
+func TestPast(t *testing.T) {
+	want := sample()
+	want.Past = []string{oldEpoch, "the-one-before"}
+	got, err := decode(encode(t, want))
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	var many []string
+	for i := range 100 {
+		many = append(many, fmt.Sprint("epoch-", i))
+	}
+	want.Past = many
+	if got, err = decode(encode(t, want)); err != nil || !slices.Equal(got.Past, many[36:]) {
+		t.Fatalf("of 100: %v, %v", got.Past, err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -28,12 +29,13 @@ const (
 
 // Load reads and verifies a file. A file that does not exist is CodeNotFound;
 // one that is not exactly what was written is CodeCorrupt, and says what.
-func Load(path string, key []byte) (*Content, error) {
+// The file is the work of one of keys: after a rotation the old one is still taken.
+func Load(path string, keys ...[]byte) (*Content, error) {
 	data, err := read(path, "last-known-good file", MaxFile)
 	if err != nil {
 		return nil, err
 	}
-	c, err := Decode(data, key)
+	c, err := Decode(data, keys...)
 	if err != nil {
 		if e, ok := errors.AsType[*conf.Error](err); ok && e.Code == conf.CodeCorrupt {
 			named := *e
@@ -85,14 +87,22 @@ func corrupt(format string, args ...any) *conf.Error {
 
 // Decode verifies the bytes of a file. It takes data over: it writes to it, and
 // the Content keeps pieces of it.
-func Decode(data, key []byte) (*Content, error) {
-	if len(key) == 0 {
+func Decode(data []byte, keys ...[]byte) (*Content, error) {
+	keys = slices.DeleteFunc(slices.Clone(keys), func(k []byte) bool { return len(k) == 0 })
+	if len(keys) == 0 {
 		return nil, errNoKey
 	}
-	body := verified(data, key)
+	var body []byte
+	by := 0
+	for i, key := range keys {
+		if body = verified(data, key); body != nil {
+			by = i
+			break
+		}
+	}
 	if body == nil {
 		var err error
-		if body, err = reprinted(data, key); err != nil {
+		if body, by, err = reprinted(data, keys); err != nil {
 			return nil, err
 		}
 	}
@@ -100,6 +110,7 @@ func Decode(data, key []byte) (*Content, error) {
 	if err != nil {
 		return nil, corrupt("damaged before it was signed: %v", err)
 	}
+	c.By = by
 	return c, nil
 }
 
@@ -123,31 +134,33 @@ func verified(data, key []byte) []byte {
 
 // reprinted is the slow path: any spelling of the same JSON. It returns the
 // canonical form of what is signed, or says what is wrong with the file.
-func reprinted(data, key []byte) ([]byte, error) {
+func reprinted(data []byte, keys [][]byte) (body []byte, by int, err error) {
 	if len(data) > maxReprinted {
-		return nil, badMAC()
+		return nil, 0, badMAC()
 	}
 	v, err := conf.ParseJSONDepth(data, maxReprinted, conf.MaxDepth+fileDepth)
 	if err != nil {
-		return nil, corrupt("damaged: %w", err)
+		return nil, 0, corrupt("damaged: %w", err)
 	}
 	m, ok := v.(map[string]any)
 	if !ok {
-		return nil, corrupt("not a JSON object")
+		return nil, 0, corrupt("not a JSON object")
 	}
 	if err := checkMembers(m); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	signature := m["signature"].(string)
 	delete(m, "signature")
-	body, err := seal.Canonical(m)
+	body, err = seal.Canonical(m)
 	if err != nil {
-		return nil, corrupt("damaged: %w", err)
+		return nil, 0, corrupt("damaged: %w", err)
 	}
-	if !seal.CheckMAC(key, body, signature) {
-		return nil, badMAC()
+	for i, key := range keys {
+		if seal.CheckMAC(key, body, signature) {
+			return body, i, nil
+		}
 	}
-	return body, nil
+	return nil, 0, badMAC()
 }
 
 func badMAC() error {
@@ -310,6 +323,13 @@ func (d *decoder) meta() error {
 		switch name {
 		case "index":
 			return d.numberInto(&d.content.Index)
+		case "past":
+			seen--
+			return d.array(func() error {
+				epoch, err := d.text()
+				d.content.Past = append(d.content.Past, epoch)
+				return err
+			})
 		case "services":
 			return d.object(d.record)
 		}
@@ -344,6 +364,8 @@ func (d *decoder) record(service string) error {
 			return d.textInto(&r.KeyID)
 		case "schema":
 			return d.rawInto(&r.Schema, 0)
+		case "sealed_secrets":
+			return d.sealed(r)
 		case "secrets":
 			return d.secrets(service)
 		case "signature":
@@ -372,6 +394,34 @@ func (d *decoder) record(service string) error {
 		return checkDocument(r)
 	}
 	return nil
+}
+
+func (d *decoder) sealed(r *conf.Record) error {
+	return d.array(func() error {
+		var s conf.SealedSecret
+		seen := 0
+		err := d.object(func(name string) error {
+			seen++
+			switch name {
+			case "created_at":
+				return d.textInto(&s.CreatedAt)
+			case "encrypted_value":
+				return d.textInto(&s.Value)
+			case "key":
+				return d.textInto(&s.Key)
+			case "key_id":
+				return d.textInto(&s.KeyID)
+			case "updated_at":
+				return d.textInto(&s.UpdatedAt)
+			}
+			return d.errorf("unknown member %q of a sealed secret", name)
+		})
+		if err == nil && seen != 5 {
+			err = d.errorf("a member of a sealed secret is missing")
+		}
+		r.Secrets = append(r.Secrets, s)
+		return err
+	})
 }
 
 func (d *decoder) secrets(service string) error {

@@ -1,6 +1,7 @@
 package lkg
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -25,7 +26,7 @@ type Source interface {
 // WriterOptions; the zero value is good.
 type WriterOptions struct {
 	Loaded      *Content      // what Load made of the file at start; nil when it was refused or absent
-	MinInterval time.Duration // between two writes, default 50 ms
+	MinInterval time.Duration // between two writes, default 250 ms: each syncs the disk that the log is written to
 	MaxBackoff  time.Duration // between two attempts while the disk fails, default 10 s
 	CheckEvery  time.Duration // how often to look whether the file is still there and ours, default 10 s
 }
@@ -41,7 +42,6 @@ type Status struct {
 // Writer keeps the file up to date. Make one with NewWriter.
 type Writer struct {
 	path   string
-	key    []byte
 	source Source
 	log    *slog.Logger
 	opts   WriterOptions
@@ -49,6 +49,7 @@ type Writer struct {
 
 	mu     sync.Mutex
 	status Status
+	key    []byte
 	epoch  string      // of the file's content
 	info   fs.FileInfo // the file that is ours
 }
@@ -63,7 +64,7 @@ const flushPatience = 200 * time.Millisecond
 // NewWriter makes a Writer of the file path; it does not touch the file.
 func NewWriter(path string, key []byte, source Source, log *slog.Logger, opts WriterOptions) *Writer {
 	if opts.MinInterval <= 0 {
-		opts.MinInterval = 50 * time.Millisecond
+		opts.MinInterval = 250 * time.Millisecond
 	}
 	if opts.MaxBackoff <= 0 {
 		opts.MaxBackoff = 10 * time.Second
@@ -153,6 +154,31 @@ func (w *Writer) Flush(ctx context.Context) error {
 	return err
 }
 
+// Rekey makes key the one that the file is written with, and says whether it is
+// another one than before: then the file that is there is not valid until it is
+// written anew, which Run or Flush does.
+func (w *Writer) Rekey(key []byte) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if bytes.Equal(w.key, key) {
+		return false
+	}
+	w.key = bytes.Clone(key)
+	w.status.Valid, w.status.Index = false, 0
+	return true
+}
+
+// Save writes c, unless the file holds it or newer of its epoch already, and
+// returns when that is durable. It is for who must not show what a restart would
+// forget.
+func (w *Writer) Save(ctx context.Context, c *Content) error {
+	err := w.save(ctx, c)
+	if ctx.Err() == nil {
+		w.report(err)
+	}
+	return err
+}
+
 // Status tells of the file.
 func (w *Writer) Status() Status {
 	w.mu.Lock()
@@ -187,6 +213,7 @@ func (w *Writer) write(c *Content) error {
 	w.checkFile()
 	w.mu.Lock()
 	current := w.status.Valid && w.epoch == c.Epoch && w.status.Index >= c.Index
+	key := w.key
 	w.mu.Unlock()
 	if current {
 		return nil
@@ -196,12 +223,15 @@ func (w *Writer) write(c *Content) error {
 		stamped.GeneratedAt = time.Now()
 		c = &stamped
 	}
-	info, err := replaceFile(w.path, 0o600, func(out io.Writer) error { return Encode(out, w.key, c) })
+	info, err := replaceFile(w.path, 0o600, func(out io.Writer) error { return Encode(out, key, c) })
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if info != nil { // the new file is in place, durable or not
 		w.info, w.epoch = info, c.Epoch
 		w.status = Status{Valid: true, Written: c.GeneratedAt, Index: c.Index, Err: w.status.Err}
+		if !bytes.Equal(w.key, key) { // Rekey came in between
+			w.status.Valid, w.status.Index = false, 0
+		}
 	}
 	return err
 }

@@ -16,7 +16,7 @@ import (
 func TestDutyCycle(t *testing.T) {
 	w := NewWriter("", nil, nil, nil, WriterOptions{})
 	for took, want := range map[time.Duration]time.Duration{
-		0: 50 * time.Millisecond, time.Millisecond: 50 * time.Millisecond, time.Second: 9 * time.Second,
+		0: 250 * time.Millisecond, time.Millisecond: 250 * time.Millisecond, time.Second: 9 * time.Second,
 	} {
 		if got := w.pauseAfter(took); got != want {
 			t.Errorf("%s after %s, want %s", got, took, want)

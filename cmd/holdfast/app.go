@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -31,6 +32,7 @@ type app struct {
 	started bool           // a command's own code runs: what fails now is no usage error
 	opts    *agent.Options // resolved once, by options
 	noEnv   error          // why the .env file could not be read
+	garbage sync.Once      // for collectLate, once in a process
 }
 
 // run carries out one command line and returns its exit code.

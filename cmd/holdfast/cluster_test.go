@@ -82,6 +82,10 @@ func TestClusterStatus(t *testing.T) {
 	lost.Nodes[0].Services["stt-worker"] = 2
 	lost.Nodes[0].ConfigEpoch = "another"
 	lost.Nodes[1].CertificateExpires = ""
+	lost.Nodes[1].State, lost.Nodes[1].Mode, lost.Nodes[1].Event = conf.NodeRebuilding, conf.ModeRebuilding, "waiting for the leader to take this agent back: it knows of no leader"
+	lost.Nodes[1].Since = conf.FormatTime(time.Now().Add(-3 * time.Minute))
+	lost.Nodes[2].Mode, lost.Nodes[2].Event = conf.ModeNormal, "rebuilt from the cluster as n1-r2"
+	lost.Nodes[2].Since = conf.FormatTime(time.Now().Add(-2 * time.Hour))
 	lost.Nodes[2].CertificateExpires = conf.FormatTime(time.Now().Add(26*time.Hour + time.Minute))
 	code, out, _ = inProcess(t, answers(t, lost), "cluster", "status", "--verbose")
 	if code != 6 {
@@ -121,6 +125,7 @@ func TestClusterChanges(t *testing.T) {
 		{"cluster transfer", base + "transfer ", "the leadership was handed over; holdfast cluster status says to whom\n"},
 		{"cluster transfer n2", base + `transfer {"node":"n2"}`, "n2: leads\n"},
 		{"cluster leave", base + "leave ", "this agent has left the cluster\n"},
+		{"token revoke api-1", "DELETE /api/config/tokens/api-1 ", "token api-1: revoked\n"},
 		{"token revoke t1", "DELETE /api/config/cluster/tokens/t1 ", "token t1: revoked\n"},
 	} {
 		var asked string
@@ -160,7 +165,7 @@ func TestTokenCreate(t *testing.T) {
 		t.Errorf("asked for %s", body)
 	}
 	_, _, _ = inProcess(t, server, "token", "create", "--role", "server")
-	if body != `{"role":"server","ttl":"1h0m0s","uses":1}` {
+	if body != `{"role":"server","uses":1}` {
 		t.Errorf("asked for %s", body)
 	}
 	_, out, _ = inProcess(t, server, "token", "create", "--role", "server", "-o", "json")
@@ -172,13 +177,24 @@ func TestTokenCreate(t *testing.T) {
 
 func TestTokenList(t *testing.T) {
 	const future, past = "2999-01-02T03:04:05+00:00", "2000-01-02T03:04:05+00:00"
-	_, out, _ := inProcess(t, answers(t, map[string]any{"tokens": []conf.JoinTokenInfo{
+	joins, api := answers(t, map[string]any{"tokens": []conf.JoinTokenInfo{
 		{ID: "t1", Role: "server", ExpiresAt: future, Uses: 1, CreatedBy: "ann"},
 		{ID: "t2", Role: "server", ExpiresAt: past, Uses: 3, Used: 1, CreatedBy: "ann"},
 		{ID: "t3", Role: "sidecar", Service: "router", ExpiresAt: future, Uses: 1, Used: 1, CreatedBy: "ann"},
 		{ID: "t4", Role: "server", Uses: 0, Used: 7, CreatedBy: "bootstrap"},
 		{ID: "t5", Role: "server", ExpiresAt: future, Uses: 1, Revoked: true, CreatedBy: "ann"},
-	}}), "token", "list")
+	}}), answers(t, map[string]any{"tokens": []conf.APITokenInfo{
+		{ID: "api-0123456789ab", Name: "ci", Role: conf.RoleRead, ExpiresAt: future, CreatedBy: "ann"},
+		{ID: "api-0123456789ac", Name: "ann", Role: conf.RoleWrite, ExpiresAt: past, CreatedBy: "token-01234567"},
+		{ID: "api-0123456789ad", Name: "bob", Role: conf.RoleWrite, ExpiresAt: future, CreatedBy: "ann", Revoked: true},
+	}})
+	_, out, _ := inProcess(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/cluster/") {
+			joins(w, r)
+		} else {
+			api(w, r)
+		}
+	}, "token", "list")
 	golden(t, "token-list.golden", out)
 	_, out, errs := inProcess(t, answers(t, map[string]any{"tokens": []any{}}), "token", "list")
 	if out != "" || !strings.Contains(errs, "holdfast token create") {

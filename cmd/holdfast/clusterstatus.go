@@ -66,7 +66,7 @@ func (a *app) printCluster(st conf.ClusterStatus, verbose bool, now time.Time) e
 	}
 	rows := make([][]string, len(nodes))
 	for i, n := range nodes {
-		rows[i] = []string{n.NodeID, n.Role, n.Service, n.State, n.Addr, behind(n), expires(n.CertificateExpires, now), n.Version, trouble(n, st.ConfigEpoch)}
+		rows[i] = []string{n.NodeID, n.Role, n.Service, n.State, n.Addr, behind(n), expires(n.CertificateExpires, now), n.Version, trouble(n, st.ConfigEpoch, now)}
 	}
 	if err := a.table([]string{"NODE", "ROLE", "SERVICE", "STATE", "ADDRESS", "BEHIND", "CERTIFICATE", "BUILD", "NOTE"}, rows); err != nil {
 		return err
@@ -159,24 +159,53 @@ func expires(at string, now time.Time) string {
 	switch {
 	case left <= 0:
 		return "expired"
-	case left < 2*time.Hour:
-		return fmt.Sprintf("%d minutes", int(left.Minutes()))
-	case left < 48*time.Hour:
-		return fmt.Sprintf("%d hours", int(left.Hours()))
+	case left < 2*time.Minute:
+		return plural(int(left.Minutes()), "minute")
 	default:
-		return fmt.Sprintf("%d days", int(left.Hours()/24))
+		return roughly(left)
 	}
 }
 
-// trouble is what is wrong with an agent, in a few words.
-func trouble(n conf.NodeStatus, epoch string) string {
+// trouble is what is wrong with an agent, or what it repaired, in a few words.
+func trouble(n conf.NodeStatus, epoch string, now time.Time) string {
 	switch {
+	case n.Mode != "" && n.Mode != conf.ModeNormal:
+		note := n.Event
+		if n.Err != "" && !strings.Contains(note, n.Err) {
+			note += ": " + n.Err
+		}
+		return lasting(note, n.Since, now, "for ", "")
 	case n.Err != "":
 		return brief(strings.TrimSpace(n.Err), 80)
 	case n.ConfigEpoch != "" && epoch != "" && n.ConfigEpoch != epoch:
 		return brief("another epoch: "+n.ConfigEpoch, 80)
+	case n.Event != "" && n.Event != "started":
+		return lasting(n.Event, n.Since, now, "", " ago")
 	}
 	return ""
+}
+
+// lasting is an event with the time since it began.
+func lasting(event, since string, now time.Time, before, after string) string {
+	event = brief(strings.TrimSpace(event), 100)
+	t, err := conf.ParseTime(since)
+	if err != nil {
+		return event
+	}
+	return event + ", " + before + roughly(now.Sub(t)) + after
+}
+
+func roughly(d time.Duration) string {
+	switch {
+	case d < 2*time.Minute:
+		return plural(max(0, int(d.Seconds())), "second")
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d minutes", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d hours", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%d days", int(d.Hours()/24))
+	}
 }
 
 // present leaves out the members that were removed.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -85,7 +86,11 @@ func clusterPortFree(ctx context.Context, o agent.Options) error {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(host, port))
 	if err != nil {
-		return conf.Errorf(conf.CodeUsage, "cannot listen on %s: %w", o.ClusterAddr, err).WithHint("stop what uses it, or set CONFIG_CLUSTER_ADDR")
+		if op, ok := errors.AsType[*net.OpError](err); ok {
+			err = op.Err // without the address, which is told already
+		}
+		return conf.Errorf(conf.CodeUsage, "cannot listen on %s: %w", o.ClusterAddr, err).
+			WithHint("stop what uses it, such as another holdfast dev, or give this one ports of its own: --cluster-addr 127.0.0.1:3771 --local-addr 127.0.0.1:3770 --manager-port 9081 --mqtt-addr none (CONFIG_CLUSTER_ADDR and so on)")
 	}
 	return l.Close()
 }
@@ -112,6 +117,9 @@ func (a *app) welcome(ctx context.Context, infos []agent.Info, o agent.Options) 
 		p("  admin API  %-25s  reads and changes everything, with a token", info.AdminURL)
 		if info.Socket != "" {
 			p("  socket     %-25s  the local API again", info.Socket)
+		}
+		if info.MQTT != "" {
+			p("  MQTT       %-25s  signed updates of all services, retained", info.MQTT)
 		}
 		p("  data       %s", o.DataDir)
 	} else {

@@ -32,7 +32,7 @@ Without a terminal the command fails instead.`,
 		Example: `  EDITOR=nano holdfast edit stt-worker --reason "tuning for the kitchen"`,
 		Args:    needs("SERVICE"), ValidArgsFunction: a.completeService,
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the history")
+	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT` for the history: why")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := a.admin(conf.RoleWrite)
 		if err != nil {

@@ -5,13 +5,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-config/holdfast/agent"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
 func newHealth(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "health",
-		Short: "Show the health of the agent",
+		Use:     "health",
+		Aliases: []string{"status"},
+		Short:   "Show the health of the agent",
 		Long: `Show the health of the agent; no token is needed. The exit code is 0 when all is
 well, 6 when the agent is read-only, and 1 for any other trouble.`,
 		Args: needs(),
@@ -20,7 +22,11 @@ well, 6 when the agent is read-only, and 1 for any other trouble.`,
 			if err != nil {
 				return err
 			}
-			h, err := c.Health(cmd.Context())
+			ask := c.Health
+			if a.opts.Role == agent.RoleObserver { // it has no admin API
+				ask = c.LocalHealth
+			}
+			h, err := ask(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -49,7 +55,7 @@ func (a *app) printHealth(h conf.Health) error {
 		}
 		return *s
 	}
-	return a.table([]string{"HEALTH", ""}, [][]string{
+	return a.table(nil, [][]string{
 		{"ok", strconv.FormatBool(h.OK)},
 		{"database_status", string(h.DatabaseStatus)},
 		{"operational_mode", string(h.OperationalMode)},

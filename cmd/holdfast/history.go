@@ -36,12 +36,8 @@ a day (2026-01-02), or how long ago (90m, 24h, 7d).`,
 		if len(args) > 0 {
 			f.Service = args[0]
 		}
-		now := time.Now()
 		var err error
-		if f.Since, err = parseWhen(cmd, since, now); err != nil {
-			return err
-		}
-		if f.Until, err = parseWhen(cmd, until, now); err != nil {
+		if f.Since, f.Until, err = parseSpan(cmd, since, until); err != nil {
 			return err
 		}
 		c, err := a.admin(conf.RoleRead)
@@ -79,6 +75,16 @@ func side(v json.RawMessage) string {
 		return ""
 	}
 	return string(v)
+}
+
+// parseSpan reads the two ends of a span of time, both by the same now.
+func parseSpan(cmd *cobra.Command, since, until string) (from, to string, err error) {
+	now := time.Now()
+	if from, err = parseWhen(cmd, since, now); err != nil {
+		return "", "", err
+	}
+	to, err = parseWhen(cmd, until, now)
+	return from, to, err
 }
 
 // parseWhen reads a time, a day, or how long before now.

@@ -41,7 +41,7 @@ func (a *app) note(format string, args ...any) {
 	fmt.Fprintf(a.err, format+"\n", args...)
 }
 
-// table writes rows in aligned columns under a header.
+// table writes rows in aligned columns under a header; nil is none.
 func (a *app) table(header []string, rows [][]string) error {
 	w := tabwriter.NewWriter(a.out, 0, 4, 2, ' ', tabwriter.StripEscape)
 	line := func(cells []string) {
@@ -53,7 +53,9 @@ func (a *app) table(header []string, rows [][]string) error {
 		}
 		io.WriteString(w, "\n")
 	}
-	line(header)
+	if header != nil {
+		line(header)
+	}
 	for _, r := range rows {
 		line(r)
 	}

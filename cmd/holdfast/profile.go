@@ -115,7 +115,7 @@ func newProfileActivate(a *app) *cobra.Command {
 		Use: "activate NAME", Short: "Put the values of a profile into effect", Args: needs("NAME"),
 		Long: "Make the values of a profile the stored values of its services: of all, or of none when one of them is refused.",
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the history")
+	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT` for the history: why")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := a.admin(conf.RoleWrite)
 		if err != nil {

@@ -9,19 +9,50 @@ import (
 func newRollback(a *app) *cobra.Command {
 	var reason string
 	var expect uint64
+	var all, dryRun bool
+	var at string
 	cmd := &cobra.Command{
 		Use:   "rollback SERVICE VERSION",
 		Short: "Put the values of an earlier version into effect",
 		Long: `Make the stored values of an earlier version the current ones, as a new version.
-They are checked against the schema of today.`,
+They are checked against the schema of today.
+
+--all takes every service back to what it was at a time, each by a change of its own:
+versions go up, and nothing that clients hold becomes invalid. A service that began
+later stays.`,
 		Example: `  holdfast history stt-worker
   holdfast diff stt-worker --version 2
-  holdfast rollback stt-worker 2 --reason "the new model is too slow"`,
-		Args: needs("SERVICE", "VERSION"), ValidArgsFunction: a.completeService,
+  holdfast rollback stt-worker 2 --reason "the new model is too slow"
+  holdfast rollback --all --timestamp 2026-03-01T12:00:00Z --dry-run`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if all {
+				return needs()(cmd, args)
+			}
+			return needs("SERVICE", "VERSION")(cmd, args)
+		}, ValidArgsFunction: a.completeService,
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the history")
+	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT` for the history: why")
 	cmd.Flags().Uint64Var(&expect, "expect", 0, "only when the service is at this version, else exit code 4")
+	cmd.Flags().BoolVar(&all, "all", false, "every service, to what it was at --timestamp")
+	cmd.Flags().StringVar(&at, "timestamp", "", "with --all: the `TIME`, such as 2026-03-01T12:00:00Z")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "with --all: only say what would change")
+	cmd.MarkFlagsMutuallyExclusive("all", "expect")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case all && at == "":
+			return usageError(cmd, "--all needs --timestamp").WithHint("say to when: --timestamp 2026-03-01T12:00:00Z; --dry-run shows what would change")
+		case !all && at != "":
+			return usageError(cmd, "--timestamp goes with --all").WithHint("one service goes back to a version: holdfast history %s shows when which one was made", args[0])
+		case !all && dryRun: // it must not be taken for harmless
+			return usageError(cmd, "--dry-run goes with --all").WithHint("holdfast diff %s --version %s shows what would change", args[0], args[1])
+		}
+		if all {
+			t, err := parseTime(cmd, at)
+			if err != nil {
+				return err
+			}
+			return a.rollbackAll(cmd, t, reason, dryRun)
+		}
 		version, err := parseVersion(cmd, args[1])
 		if err != nil {
 			return err

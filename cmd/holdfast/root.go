@@ -55,11 +55,11 @@ it is gone.`,
 		}
 	}
 	add(groupRun, newDev(a), newAgent(a))
-	add(groupRead, newGet(a), newEnv(a), newWatch(a), newList(a), newSearch(a))
-	add(groupChange, newSet(a), newUnset(a), newEdit(a), newValidate(a), newDiff(a), newRollback(a), newDelete(a))
+	add(groupRead, newGet(a), newEnv(a), newWatch(a), newList(a), newSearch(a), newExplain(a))
+	add(groupChange, newSet(a), newUnset(a), newEdit(a), newValidate(a), newDiff(a), newRollback(a), newDelete(a), newSecret(a))
 	add(groupModel, newSchema(a), newProfile(a))
-	add(groupAgents, newCluster(a), newToken(a))
-	add(groupOps, newHistory(a), newHealth(a), newReady(a), newVerify(a), newRebuild(a), newVersion(a))
+	add(groupAgents, newCluster(a), newToken(a), newKeys(a))
+	add(groupOps, newHistory(a), newAudit(a), newHealth(a), newReady(a), newVerify(a), newBackup(a), newExport(a), newImport(a), newRebuild(a), newVersion(a))
 	root.SetCompletionCommandGroupID(groupOps)
 	root.SetHelpCommandGroupID(groupOps)
 
@@ -89,7 +89,11 @@ func dispatch(cmd *cobra.Command) *cobra.Command {
 		}
 		e := usageError(cmd, "unknown command %q for %q", args[0], cmd.CommandPath())
 		if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
-			e = e.WithHint("did you mean %s %s?", cmd.CommandPath(), s[0])
+			like := nearest(args[0], s)
+			if like == "" {
+				like = s[0]
+			}
+			e = e.WithHint("did you mean %s %s?", cmd.CommandPath(), like)
 		}
 		return e
 	}

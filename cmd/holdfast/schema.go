@@ -90,7 +90,7 @@ stored now is refused itself.`,
   python -m my_service.schema | holdfast schema put my-service -`,
 		Args: needs("SERVICE", "FILE"),
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the history")
+	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT` for the history: why")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		doc, err := a.readDocument(args[1], conf.MaxSchema)
 		if err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/holdfast-config/holdfast/localapi/client"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // The scripts of testdata/script run this test binary as "holdfast", in a process
@@ -47,9 +47,9 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		Setup: func(e *testscript.Env) error {
-			ports, err := freePorts(3)
-			if err != nil {
-				return err
+			var ports []string
+			for _, port := range testenv.FreePortRows(t, 3, 10, 20) { // dev --agents 3 counts up
+				ports = append(ports, strconv.Itoa(port))
 			}
 			// A directory of its own, with a short path: a socket's name is short.
 			data, err := os.MkdirTemp("", "hf")
@@ -79,7 +79,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-const patience = 30 * time.Second
+const patience = testenv.Patience
 
 type agentKey struct{}
 
@@ -108,42 +108,13 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// freePorts are n ports with nothing on them, nor 10 and 20 above: dev --agents 3
-// counts up.
-func freePorts(n int) ([]string, error) {
-	var out []string
-	var open []net.Listener
-	defer func() {
-		for _, l := range open {
-			_ = l.Close()
-		}
-	}()
-next:
-	for len(out) < n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		open = append(open, l)
-		port := l.Addr().(*net.TCPAddr).Port
-		for _, p := range []int{port + 10, port + 20} {
-			l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(p))
-			if err != nil {
-				continue next
-			}
-			open = append(open, l)
-		}
-		out = append(out, strconv.Itoa(port))
-	}
-	return out, nil
-}
-
 // environ is the environment of the script, as far as the agent is concerned.
 func environ(ts *testscript.TestScript) []string {
 	var out []string
 	for _, name := range []string{
 		"PATH", "HOME", "TMPDIR", "GORACE", "CONFIG_DATA_DIR", "CONFIG_SCHEMA_DIR", "CONFIG_LOCAL_ADDR", "CONFIG_MANAGER_PORT",
 		"CONFIG_CLUSTER_ADDR", "CONFIG_MQTT_ADDR", "CONFIG_API_TOKENS", "CONFIG_ENV_FILE", "STT_API_KEY",
+		"LITESTREAM_S3_ENDPOINT", "LITESTREAM_S3_PATH",
 	} {
 		if v := ts.Getenv(name); v != "" {
 			out = append(out, name+"="+v)

@@ -35,7 +35,14 @@ KEY:=JSON takes a value as JSON. Keys of nested objects are dotted.`,
 		if err != nil {
 			return err
 		}
-		patch, err := newFieldSet(info).patch(list)
+		fields := newFieldSet(info)
+		for _, as := range list {
+			if f := fields.byKey[as.key]; f.IsSecret && f.Env == "" { // one of the environment the agent refuses, with the way out
+				return conf.Errorf(conf.CodeUsage, "%s is a secret, and the value of a secret is not taken as an argument: others see it in the process list, and the shell keeps it", as.key).
+					WithHint("holdfast secret set %s %s. If the value was real, choose another one", args[0], as.key)
+			}
+		}
+		patch, err := fields.patch(list)
 		if err != nil {
 			return err
 		}
@@ -51,7 +58,7 @@ type changeFlags struct {
 }
 
 func (ch *changeFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&ch.reason, "reason", "", "why, for the history")
+	cmd.Flags().StringVar(&ch.reason, "reason", "", "`TEXT` for the history: why")
 	cmd.Flags().Uint64Var(&ch.version, "version", 0, "only when the service is at this version, else exit code 4")
 }
 

@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,16 +13,20 @@ import (
 
 // sample is a request that each route answers with 200 for whoever may.
 func sample(r admin.Route) (target, body string) {
-	target = strings.NewReplacer(":service", "stt-worker", ":name", "night", ":node", "n2", ":id", "t1").Replace(r.Path)
+	target = strings.NewReplacer(":service", "stt-worker", ":name", "night", ":node", "n2", ":id", "t1", ":kind", "signing", ":key", "db.password").Replace(r.Path)
 	return target, map[string]string{
-		"PUT /api/config/services/:service":           `{"service":"stt-worker","config":{"a":1},"version":5}`,
-		"PATCH /api/config/services/:service":         `{"a":null}`,
-		"POST /api/config/services/:service/validate": `{"config":{}}`,
-		"POST /api/config/services/:service/restore":  `{"version":3}`,
-		"POST /api/config/search":                     `{"query":"whisper"}`,
-		"PUT /api/config/schemas/:service":            `{"type":"object"}`,
-		"POST /api/config/rebuild":                    `{"token":"` + rebuildToken + `"}`,
-		"POST /api/config/cluster/tokens":             `{"role":"server"}`,
+		"PUT /api/config/services/:service":                      `{"service":"stt-worker","config":{"a":1},"version":5}`,
+		"PATCH /api/config/services/:service":                    `{"a":null}`,
+		"POST /api/config/services/:service/validate":            `{"config":{}}`,
+		"POST /api/config/services/:service/restore":             `{"version":3}`,
+		"PUT /api/config/services/:service/secrets/:key":         `{"value":"hunter2"}`,
+		"POST /api/config/services/:service/secrets/:key/reveal": `{"reason":"an outage"}`,
+		"POST /api/config/search":                                `{"query":"whisper"}`,
+		"PUT /api/config/schemas/:service":                       `{"type":"object"}`,
+		"POST /api/config/rebuild":                               `{"token":"` + rebuildToken + `"}`,
+		"POST /api/config/cluster/tokens":                        `{"role":"server"}`,
+		"POST /api/session":                                      `{"token":"` + readToken + `"}`,
+		"POST /api/config/tokens":                                `{"role":"config.read","name":"ci"}`,
 	}[r.Method+" "+r.Path]
 }
 
@@ -29,6 +34,7 @@ func TestRoles(t *testing.T) {
 	t.Parallel()
 	open := map[string]bool{
 		"GET /api/config/health": true, "GET /openapi.json": true, "POST /api/config/rebuild": true,
+		"POST /api/session": true, "DELETE /api/session": true,
 	}
 	writes := map[string]bool{"GET /api/config/access": true}
 	for _, r := range admin.Routes() {
@@ -44,7 +50,7 @@ func TestRoles(t *testing.T) {
 		for token, status := range want {
 			t.Run(name+" "+token, func(t *testing.T) {
 				t.Parallel()
-				s := newHarness(t)
+				s := newHarness(t, func(o *admin.Options) { o.Self = func() string { return "n7" } })
 				target, body := sample(r)
 				a := s.do(r.Method, target, token, body)
 				if a.Code != status {
@@ -67,7 +73,12 @@ func TestRoles(t *testing.T) {
 				if strings.Contains(r.Path, ":service") {
 					service = "stt-worker"
 				}
-				row := conf.Access{UserID: user, Action: "unauthorized", Service: service, Reason: name, Timestamp: "2026-01-02T03:04:05+00:00"}
+				why := map[string]string{"": "no token", readToken: "needs config.write"}[token]
+				if why == "" {
+					why = "wrong token"
+				}
+				reason := name + ": " + why + ", from 192.0.2.1 at n7"
+				row := conf.Access{UserID: user, Action: "unauthorized", Service: service, Reason: reason, Timestamp: "2026-01-02T03:04:05+00:00"}
 				if len(s.audit) != 1 || s.audit[0] != row {
 					t.Errorf("audit %+v, want %+v", s.audit, row)
 				}
@@ -181,6 +192,65 @@ func TestFailedAttemptsAreSlowed(t *testing.T) {
 	}
 }
 
+// stuck is a backend whose reads do not come back.
+type stuck struct {
+	reader
+	entered chan struct{}
+	done    chan struct{}
+}
+
+func (s stuck) Services(context.Context) ([]conf.ServiceInfo, error) {
+	s.entered <- struct{}{}
+	<-s.done
+	return nil, nil
+}
+
+// A caller with any number of requests under way keeps nobody else out; what is too
+// much of it is told so.
+func TestFloodOfOneCaller(t *testing.T) {
+	t.Parallel()
+	b := stuck{entered: make(chan struct{}, 1000), done: make(chan struct{})}
+	s := newHarness(t, func(o *admin.Options) { b.reader = o.Reader.(reader); o.Reader = b })
+	codes := make(chan int, 1000)
+	const running, waiting, more = 128, 512, 7
+	for range running + waiting + more {
+		go func() {
+			r := newRequest("GET", "/api/config/services", "")
+			r.Header.Set("X-API-Token", readToken)
+			w := newRecorder()
+			s.h.ServeHTTP(w, r)
+			if w.Code == http.StatusTooManyRequests && (w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), `"rate_limited"`)) {
+				t.Errorf("429 without a time or a code: %v %s", w.Header(), w.Body)
+			}
+			codes <- w.Code
+		}()
+	}
+	for range running {
+		<-b.entered
+	}
+	for range more {
+		if code := <-codes; code != http.StatusTooManyRequests {
+			t.Fatalf("%d while the line is full", code)
+		}
+	}
+	// The same address, another token; and what needs none.
+	if a := s.do("GET", "/api/config/services/stt-worker", writeToken, ""); a.Code != http.StatusOK {
+		t.Errorf("another caller: %d %s", a.Code, a.Body)
+	}
+	if a := s.do("GET", "/api/config/health", "", ""); a.Code != http.StatusOK {
+		t.Errorf("health: %d", a.Code)
+	}
+	if a := s.do("GET", "/api/config/me", readToken, ""); a.Code != http.StatusTooManyRequests {
+		t.Errorf("the same caller: %d", a.Code)
+	}
+	close(b.done)
+	for range running + waiting {
+		if code := <-codes; code != http.StatusOK {
+			t.Fatalf("%d after a turn", code)
+		}
+	}
+}
+
 func TestRebuildGuessesCount(t *testing.T) {
 	t.Parallel()
 	s := newHarness(t, func(o *admin.Options) { o.FailBurst = 2 })
@@ -188,12 +258,33 @@ func TestRebuildGuessesCount(t *testing.T) {
 		a := s.do("POST", "/api/config/rebuild", "", body)
 		s.refused(a, 403, conf.CodeDenied)
 	}
-	if len(s.audit) != 2 || s.audit[0].Action != "unauthorized" || s.audit[0].Reason != "POST /api/config/rebuild" {
+	if len(s.audit) != 2 || s.audit[0].Action != "unauthorized" || s.audit[0].Reason != "POST /api/config/rebuild: wrong rebuild token, from 192.0.2.1" {
 		t.Errorf("audit: %+v", s.audit)
 	}
 	if a := s.do("POST", "/api/config/rebuild", "", `{"token":"`+rebuildToken+`"}`); a.Code != 429 {
 		t.Errorf("got %d, want 429", a.Code)
 	}
+}
+
+// Whoever holds a token that was good once is told so, and named in the log.
+func TestLapsedToken(t *testing.T) {
+	t.Parallel()
+	s := newHarness(t, func(o *admin.Options) { o.FailBurst = 3 })
+	a := s.do("GET", "/api/config/me", lapsedToken, "")
+	s.refused(a, 401, conf.CodeUnauthenticated)
+	if !strings.Contains(a.Body.String(), "expired or was revoked") || len(s.audit) != 1 || s.audit[0].UserID != "gone" ||
+		s.audit[0].Reason != "GET /api/config/me: token expired or revoked, from 192.0.2.1" {
+		t.Errorf("%s, audit %+v", a.Body, s.audit)
+	}
+	// A token that worked from here is let through without a limit only while it works.
+	if a := s.do("GET", "/api/config/me", "fading", ""); a.Code != 200 {
+		t.Fatalf("got %d", a.Code)
+	}
+	s.faded = true
+	for range 2 {
+		s.refused(s.do("GET", "/api/config/me", "fading", ""), 401, conf.CodeUnauthenticated)
+	}
+	s.refused(s.do("GET", "/api/config/me", "fading", ""), 429, conf.CodeRateLimited)
 }
 
 func TestTwoTokensAreNone(t *testing.T) {
@@ -224,9 +315,12 @@ func TestReadsAreLogged(t *testing.T) {
 	want := map[string]string{
 		"GET /api/config/services/:service":          "stt-worker",
 		"GET /api/config/services/:service/versions": "stt-worker",
+		"GET /api/config/services/:service/secrets":  "stt-worker",
 		"POST /api/config/search":                    "",
 		"GET /api/config/history":                    "",
 		"GET /api/config/access":                     "",
+		"GET /api/config/tokens":                     "",
+		"GET /api/config/profiles/:name":             "",
 	}
 	for _, r := range admin.Routes() {
 		s := newHarness(t)
@@ -240,7 +334,7 @@ func TestReadsAreLogged(t *testing.T) {
 			}
 			continue
 		}
-		row := conf.Access{UserID: "admin", Action: "read", Service: service, Success: true, Reason: name, Timestamp: "2026-01-02T03:04:05+00:00"}
+		row := conf.Access{UserID: "admin", Action: "read", Service: service, Success: true, Reason: name + ", from 192.0.2.1", Timestamp: "2026-01-02T03:04:05+00:00"}
 		if len(s.audit) != 1 || s.audit[0] != row {
 			t.Errorf("%s: audit %+v, want %+v", name, s.audit, row)
 		}
@@ -259,7 +353,7 @@ func TestTokensStayOutOfTheLog(t *testing.T) {
 			}
 		}
 	}
-	for _, token := range []string{"wrong-token", readToken, writeToken, rebuildToken, joinToken} {
+	for _, token := range []string{"wrong-token", readToken, writeToken, rebuildToken, joinToken, apiToken, lapsedToken} {
 		if strings.Contains(s.log.String(), token) {
 			t.Errorf("the log has %q in it", token)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -13,13 +14,15 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Authenticator knows the tokens. It compares them in constant time.
+// Authenticator knows the tokens. It compares them in constant time. For a token
+// that was good once, and has expired or was revoked, it answers false and the
+// name alone.
 type Authenticator interface {
 	Authenticate(token string) (conf.Principal, bool)
 }
 
-// Auditor keeps the access log. Record never blocks: it may drop a row and count
-// the loss, but must not hold up the request that is being logged.
+// Auditor keeps the access log. Record may take as long as it takes to keep a row, and
+// a moment at most: then it may drop one and count the loss.
 type Auditor interface {
 	Record(row conf.Access)
 }
@@ -96,6 +99,24 @@ type Rebuilder interface {
 	Rebuild(ctx context.Context, token string) error
 }
 
+// APITokens makes and ends the tokens by which callers show who they are. A
+// change is asked for on the agent that leads.
+type APITokens interface {
+	APITokens(ctx context.Context) ([]conf.APITokenInfo, error)
+	CreateAPIToken(ctx context.Context, who conf.Principal, req conf.APITokenRequest) (conf.NewAPIToken, error)
+	RevokeAPIToken(ctx context.Context, who conf.Principal, id string) error
+}
+
+// Backups knows the copies of the database. A drill is asked for on the agent
+// that leads.
+type Backups interface {
+	BackupStatus(ctx context.Context) (conf.BackupStatus, error)
+	// Backups lists the generations, the newest first.
+	Backups(ctx context.Context) ([]conf.Backup, error)
+	// DrillBackup proves the backup by restoring it, now.
+	DrillBackup(ctx context.Context) (conf.Drill, error)
+}
+
 // Options are the backends and settings of a Handler. Every backend of the first
 // block is needed, none of the second.
 type Options struct {
@@ -115,6 +136,23 @@ type Options struct {
 	// Cluster answers for the routes under /api/config/cluster, which are
 	// unsupported without it.
 	Cluster Cluster
+	// APITokens answers for the routes under /api/config/tokens, which are
+	// unsupported without it.
+	APITokens APITokens
+	// Keys answers for the routes under /api/config/keys, which are unsupported
+	// without it.
+	Keys Keys
+	// Secrets answers for the routes of secrets and for ?explain=1, which are
+	// unsupported without it.
+	Secrets Secrets
+	// RequestKeys are keys that the members share: the id of a request is made of
+	// its body, and nobody who sees the id may try bodies until one fits. The first
+	// makes new ids; by the others a request is known that came before the keys
+	// changed. nil: none.
+	RequestKeys func() [][]byte
+	// Backups answers for the routes under /api/config/backups, which are
+	// unsupported without it.
+	Backups Backups
 	// Forward sends what changes something, and reads with ?consistent=1, to the
 	// leader. nil handles everything here.
 	Forward Forwarder
@@ -127,9 +165,15 @@ type Options struct {
 	// Age says how old the local view may be: its source ("replica", "lkg",
 	// "default" or "") and the time since a leader was heard, negative for never.
 	Age func() (source string, age time.Duration)
-	// Self is this agent's node id. With Relay it is needed for leaving the
+	// Caller says for the access log who made a request. Default: CallerAddr.
+	Caller func(*http.Request) string
+	// Self is this agent's node id, for the access log. With Relay it is needed for leaving the
 	// cluster, which then is a removal that the leader makes.
 	Self func() string
+
+	// Share divides the agent between its callers; the handlers of one agent are
+	// given the same. Default: one of its own.
+	Share *Share
 
 	Logger *slog.Logger     // default: slog.DiscardHandler
 	Now    func() time.Time // default: time.Now
@@ -166,6 +210,9 @@ func (o *Options) fill() error {
 	need("Forward (Relay is set)", o.Forward != nil || !o.Relay)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Share == nil {
+		o.Share = NewShare()
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -24,6 +24,8 @@ const (
 	writeToken   = "admin-token"
 	rebuildToken = "rebuild-token"
 	joinToken    = "HF10123::t1:secret"
+	apiToken     = "hfa_0123_secret"
+	lapsedToken  = "lapsed-token"
 	epoch        = "550e8400-e29b-41d4-a716-446655440000"
 	checksum     = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 )
@@ -46,6 +48,8 @@ type backend struct {
 	limit   int
 	ctx     context.Context
 	token   conf.JoinTokenRequest
+	api     conf.APITokenRequest
+	faded   bool
 	change  []string // what Change was asked for
 	status  conf.ClusterStatus
 
@@ -83,6 +87,10 @@ func (b *backend) Authenticate(token string) (conf.Principal, bool) {
 		return conf.Principal{Name: "reader", Role: conf.RoleRead}, true
 	case writeToken:
 		return conf.Principal{Name: "admin", Role: conf.RoleWrite}, true
+	case lapsedToken:
+		return conf.Principal{Name: "gone"}, false
+	case "fading":
+		return conf.Principal{Name: "fading", Role: conf.RoleRead}, !b.faded
 	}
 	return conf.Principal{}, false
 }
@@ -194,6 +202,15 @@ func (b *backend) Status(ctx context.Context) (conf.ClusterStatus, error) {
 	return b.status, b.call(ctx, "Status")
 }
 
+func (b *backend) Keys(ctx context.Context) (conf.KeysStatus, error) {
+	return conf.KeysStatus{Keys: []conf.KeyInfo{}, Rotations: []conf.KeyRotation{}, Members: []conf.KeyMember{}}, b.call(ctx, "Keys")
+}
+
+func (b *backend) KeyChange(ctx context.Context, who conf.Principal, change, kind, reason string) (conf.KeyRotation, error) {
+	b.who = who
+	return conf.KeyRotation{Kind: kind, KeyID: change + " " + reason, Waiting: []string{}}, b.call(ctx, "KeyChange")
+}
+
 func (b *backend) Tokens(ctx context.Context) ([]conf.JoinTokenInfo, error) {
 	return nil, b.call(ctx, "Tokens")
 }
@@ -210,15 +227,57 @@ func (b *backend) RevokeToken(ctx context.Context, who conf.Principal, id string
 	return b.call(ctx, "RevokeToken")
 }
 
+func (b *backend) APITokens(ctx context.Context) ([]conf.APITokenInfo, error) {
+	return nil, b.call(ctx, "APITokens")
+}
+
+func (b *backend) CreateAPIToken(ctx context.Context, who conf.Principal, req conf.APITokenRequest) (conf.NewAPIToken, error) {
+	b.who, b.api = who, req
+	return conf.NewAPIToken{ID: "api-1", Name: req.Name, Role: req.Role, Token: apiToken, ExpiresAt: "2026-01-02T04:04:05+00:00"}, b.call(ctx, "CreateAPIToken")
+}
+
+func (b *backend) RevokeAPIToken(ctx context.Context, who conf.Principal, id string) error {
+	b.who, b.id = who, id
+	return b.call(ctx, "RevokeAPIToken")
+}
+
+func (b *backend) Secrets(ctx context.Context, service string) ([]conf.SecretInfo, error) {
+	return []conf.SecretInfo{{Key: "db.password", Source: conf.SourceDatabase, Set: true, KeyID: "m1"}}, b.call(ctx, "Secrets")
+}
+
+func (b *backend) Reveal(ctx context.Context, who conf.Principal, service, key, reason string) (json.RawMessage, error) {
+	b.who, b.id = who, service+" "+key+" "+reason
+	return json.RawMessage(`"hunter2"`), b.call(ctx, "Reveal")
+}
+
+func (b *backend) Explain(ctx context.Context, service string, open bool) (conf.Explanation, error) {
+	if open {
+		return conf.Explanation{}, conf.Errorf(conf.CodeInternal, "the admin API shows no values of secrets here")
+	}
+	return conf.Explanation{Service: service, Fields: []conf.Explained{{Key: "a"}}}, b.call(ctx, "Explain")
+}
+
 func (b *backend) Change(ctx context.Context, who conf.Principal, change, node string) error {
 	b.who, b.change = who, []string{change, node}
 	return b.call(ctx, "Change")
 }
 
+func (b *backend) BackupStatus(ctx context.Context) (conf.BackupStatus, error) {
+	return conf.BackupStatus{Status: conf.BackupHealthy, NodeID: "n1"}, b.call(ctx, "BackupStatus")
+}
+
+func (b *backend) Backups(ctx context.Context) ([]conf.Backup, error) {
+	return nil, b.call(ctx, "Backups")
+}
+
+func (b *backend) DrillBackup(ctx context.Context) (conf.Drill, error) {
+	return conf.Drill{At: "2026-01-02T04:04:05+00:00", Index: 7}, b.call(ctx, "DrillBackup")
+}
+
 func (b *backend) options() admin.Options {
 	return admin.Options{
 		Auth: b, Audit: b, Health: b, Reader: reader{b}, Queries: b, Versions: b, Schemas: b, Profiles: b,
-		Editor: b, SchemaEditor: b, ProfileEditor: b, Rebuilder: b, Cluster: b, FailBurst: 1 << 20,
+		Editor: b, SchemaEditor: b, ProfileEditor: b, Rebuilder: b, Cluster: b, Keys: b, APITokens: b, Secrets: b, Backups: b, FailBurst: 1 << 20,
 	}
 }
 

@@ -38,6 +38,29 @@ type restoreRequest struct {
 	Reason  string  `json:"reason"`
 }
 
+type secretRequest struct {
+	Value   json.RawMessage `json:"value"`
+	Version *uint64         `json:"version"`
+	Reason  string          `json:"reason"`
+}
+
+type secretsResponse struct {
+	Service string            `json:"service"`
+	Secrets []conf.SecretInfo `json:"secrets"`
+}
+
+type revealRequest struct {
+	Reason string `json:"reason"`
+}
+
+// revealResponse is the only body of this API that holds the value of a secret.
+type revealResponse struct {
+	Success bool            `json:"success"`
+	Service string          `json:"service"`
+	Key     string          `json:"key"`
+	Value   json.RawMessage `json:"value"`
+}
+
 type servicesResponse struct {
 	Services []conf.ServiceInfo `json:"services"`
 }
@@ -94,6 +117,10 @@ type doneResponse struct {
 	Success bool `json:"success"`
 }
 
+type backupsResponse struct {
+	Backups []conf.Backup `json:"backups"`
+}
+
 type tokensResponse struct {
 	Tokens []conf.JoinTokenInfo `json:"tokens"`
 }
@@ -113,4 +140,20 @@ type tokenResponse struct {
 
 type transferRequest struct {
 	Node string `json:"node"`
+}
+
+type apiTokensResponse struct {
+	Tokens []conf.APITokenInfo `json:"tokens"`
+}
+
+type apiTokenRequest struct {
+	Role string `json:"role"`
+	Name string `json:"name"`
+	TTL  string `json:"ttl"`
+}
+
+// apiTokenResponse is the only place where an API token is shown.
+type apiTokenResponse struct {
+	Success bool `json:"success"`
+	conf.NewAPIToken
 }

@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -138,5 +139,20 @@ func TestWithoutACluster(t *testing.T) {
 			continue
 		}
 		s.refused(s.do(r.Method, target, writeToken, body), 501, conf.CodeUnsupported)
+	}
+}
+
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	s := newHarness(t)
+	if a := s.do("GET", "/api/config/keys", readToken, ""); a.Code != 200 {
+		t.Fatalf("%d %s", a.Code, a.Body)
+	}
+	a := s.do("POST", "/api/config/keys/signing/rotate?reason=because", writeToken, "")
+	if a.Code != 200 || !strings.Contains(a.Body.String(), `"key_id":"rotate because"`) || !strings.Contains(a.Body.String(), `"success":true`) {
+		t.Fatalf("%d %s", a.Code, a.Body)
+	}
+	if a := s.do("POST", "/api/config/keys/tls/rotate", writeToken, ""); a.Code != 404 {
+		t.Fatalf("a key that there is not: %d %s", a.Code, a.Body)
 	}
 }

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -39,6 +40,11 @@ func (c *call) decode(wait time.Duration) error {
 	}
 	if s, ok := c.param("id"); ok {
 		if err := conf.CheckTokenID(s); err != nil {
+			return err
+		}
+	}
+	if s, ok := c.param("key"); ok {
+		if err := conf.CheckKey(s); err != nil {
 			return err
 		}
 	}
@@ -205,21 +211,32 @@ func (c *call) reason(inBody string) (string, error) {
 
 // requestID makes the id that tells a repeated request from a new one. It covers
 // the whole request: the same Idempotency-Key on another one must not be
-// answered with the result of the first.
-func (c *call) requestID() (string, error) {
+// answered with the result of the first. earlier are the ids that the same
+// request had under keys that are going out of use.
+func (h *Handler) requestID(c *call) (id string, earlier []string, err error) {
 	key := c.r.Header.Get("Idempotency-Key")
 	if key == "" {
-		return "", nil
+		return "", nil, nil
 	}
 	if len(key) > conf.MaxName || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", invalid("Idempotency-Key", "must be 1 to %d printable ASCII characters without spaces", conf.MaxName).
+		return "", nil, invalid("Idempotency-Key", "must be 1 to %d printable ASCII characters without spaces", conf.MaxName).
 			WithHint("use a UUID")
 	}
-	sum := sha256.New()
-	for _, s := range []string{c.who.Name, key, c.r.Method, c.r.URL.RequestURI(), c.r.Header.Get("If-Match"), string(c.body)} {
-		fmt.Fprintf(sum, "%d:%s", len(s), s)
+	secrets := [][]byte{nil}
+	if h.o.RequestKeys != nil {
+		if held := h.o.RequestKeys(); len(held) > 0 {
+			secrets = held
+		}
 	}
-	return "key-" + hex.EncodeToString(sum.Sum(nil)[:16]), nil
+	ids := make([]string, len(secrets))
+	for i, secret := range secrets {
+		sum := hmac.New(sha256.New, secret)
+		for _, s := range []string{c.who.Name, key, c.r.Method, c.r.URL.RequestURI(), c.r.Header.Get("If-Match"), string(c.body)} {
+			fmt.Fprintf(sum, "%d:%s", len(s), s)
+		}
+		ids[i] = "key-" + hex.EncodeToString(sum.Sum(nil)[:16])
+	}
+	return ids[0], ids[1:], nil
 }
 
 // number reads a parameter that is a number from low to high; def when absent.

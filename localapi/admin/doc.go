@@ -22,5 +22,5 @@
 // A Handler is safe for concurrent use. Each request runs on the goroutine of
 // its connection; the package starts none. Backends are called from there and
 // must honour the context; Auditor.Record and HealthReporter.Health must not
-// block.
+// block for longer than a moment.
 package admin

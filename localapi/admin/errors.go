@@ -49,7 +49,7 @@ var hints = map[conf.Code]string{
 	conf.CodeMalformed:       "correct the request; GET /openapi.json says what each route takes",
 	conf.CodeInvalid:         "correct the values named in details",
 	conf.CodeTooLarge:        "send less at once",
-	conf.CodeUnauthenticated: "send one of the tokens in CONFIG_API_TOKENS in the " + TokenHeader + " header",
+	conf.CodeUnauthenticated: "send an API token in the " + TokenHeader + " header",
 	conf.CodeDenied:          "use a token with the role that this needs",
 	conf.CodeNotFound:        "list what there is: services, schemas, profiles or versions",
 	conf.CodeMethod:          "GET /openapi.json lists the methods of each route",
@@ -141,7 +141,9 @@ func (h *Handler) failure(c *call, err error) reply {
 	return reply{status: status, header: header, body: body}
 }
 
-func rateLimited(wait time.Duration) error {
+// tooMany refuses an attempt unseen, after too many that failed.
+func (h *Handler) tooMany(wait time.Duration) error {
+	h.o.Share.attempts.Add(1)
 	secs := max(1, int(math.Ceil(wait.Seconds())))
 	return &edgeError{
 		err: conf.Errorf(conf.CodeRateLimited, "too many failed attempts from this address").

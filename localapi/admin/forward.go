@@ -74,11 +74,11 @@ func passOn(in http.Header) http.Header {
 func (h *Handler) relay(c *call) (reply, error) {
 	source, token := sourceOf(c.r.RemoteAddr), c.r.Header.Get(TokenHeader)
 	if wait, blocked := h.failures.blocked(source, token); blocked {
-		return reply{}, rateLimited(wait)
+		return reply{}, h.tooMany(wait)
 	}
 	if token == "" || len(c.r.Header.Values(TokenHeader)) > 1 {
-		h.failures.failed(source)
-		h.unauthorized(c)
+		h.failures.failed(source, token)
+		h.unauthorized(c, noToken)
 		return reply{}, unauthenticated("a token is needed")
 	}
 	if c.route == nil {
@@ -89,6 +89,11 @@ func (h *Handler) relay(c *call) (reply, error) {
 	}
 	done := h.limit(c)
 	defer done()
+	leave, err := h.turn(c)
+	if err != nil {
+		return reply{}, err
+	}
+	defer leave()
 	if err := h.leaving(c); err != nil {
 		return reply{}, err
 	}
@@ -100,7 +105,7 @@ func (h *Handler) relay(c *call) (reply, error) {
 		return reply{}, conf.Errorf(conf.CodeNoQuorum, "no leader is known to this agent").
 			WithHint("reads of the local API go on; repeat it when a leader is known")
 	case out.status == http.StatusUnauthorized:
-		h.failures.failed(source)
+		h.failures.failed(source, token)
 	case out.status < http.StatusBadRequest:
 		h.failures.worked(source, token)
 	}

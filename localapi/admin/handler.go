@@ -25,6 +25,7 @@ type Handler struct {
 	routes   []Route
 	router   *httprouter.Router
 	failures *failures
+	sessions *sessions
 	origin   *http.CrossOriginProtection
 }
 
@@ -35,7 +36,7 @@ func New(o Options) (*Handler, error) {
 	}
 	h := &Handler{
 		o: o, routes: Routes(), router: httprouter.New(), failures: newFailures(o.FailRate, o.FailBurst, o.Now),
-		origin: http.NewCrossOriginProtection(),
+		sessions: newSessions(o.Now), origin: http.NewCrossOriginProtection(),
 	}
 	for i := range h.routes {
 		route := &h.routes[i]
@@ -74,8 +75,9 @@ type call struct {
 	who    conf.Principal
 	audit  string // the service that the row of the access log names
 
-	consistent bool // ?consistent=1
-	forwarded  bool // the leader answered
+	cookie     string // of the session by which the caller was admitted
+	consistent bool   // ?consistent=1
+	forwarded  bool   // the leader answered
 }
 
 // name is the route for logs and audit rows: never the path, which is anything
@@ -101,7 +103,7 @@ func ok(body any) (reply, error) { return reply{body: body}, nil }
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := h.o.Now()
 	c := &call{r: r, w: w, id: fmt.Sprintf("%016x", rand.Uint64())}
-	secure(w.Header())
+	secure(w.Header(), r.TLS != nil)
 	w.Header().Set("X-Request-Id", c.id)
 	h.find(c)
 	status := h.write(c, h.answer(c))
@@ -111,12 +113,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // secure sets the headers that keep an answer out of caches and of browsers'
 // hands. There are no CORS headers: other origins get nothing.
-func secure(header http.Header) {
+func secure(header http.Header, tls bool) {
+	if tls {
+		header.Set("Strict-Transport-Security", "max-age=31536000")
+	}
 	header.Set("Cache-Control", "no-store")
-	header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	header.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	header.Set("Cross-Origin-Opener-Policy", "same-origin")
 	header.Set("Cross-Origin-Resource-Policy", "same-origin")
 	header.Set("Referrer-Policy", "no-referrer")
 	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("X-Frame-Options", "DENY")
 }
 
 // find fills in the route. It looks up and does not let the router answer, so
@@ -167,6 +174,10 @@ func (h *Handler) answer(c *call) (out reply) {
 }
 
 func (h *Handler) serve(c *call) (reply, error) {
+	if err := h.resume(c); err != nil {
+		h.unauthorized(c, "session used from another origin")
+		return reply{}, err
+	}
 	if h.o.Relay && (c.route == nil || c.route.Role != "") {
 		return h.relay(c)
 	}
@@ -181,6 +192,11 @@ func (h *Handler) serve(c *call) (reply, error) {
 	}
 	done := h.limit(c)
 	defer done()
+	leave, err := h.turn(c)
+	if err != nil {
+		return reply{}, err
+	}
+	defer leave()
 	if h.away(c) {
 		if out, done, err := h.forward(c); done || err != nil {
 			return out, err
@@ -220,6 +236,15 @@ func (h *Handler) limit(c *call) context.CancelFunc {
 	}
 	c.r = c.r.WithContext(ctx)
 	return cancel
+}
+
+// turn waits until the caller may have its share of this agent. What only looks into
+// memory and tells everybody the same has no limit: a health check must get through.
+func (h *Handler) turn(c *call) (leave func(), err error) {
+	if c.route.free {
+		return func() {}, nil
+	}
+	return h.o.Share.enter(c.r.Context(), h.asker(c))
 }
 
 // unrouted answers a path or method that the table does not have.

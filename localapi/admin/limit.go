@@ -56,11 +56,25 @@ func (f *failures) blocked(from netip.Prefix, token string) (time.Duration, bool
 	return time.Duration((1 - left) / float64(f.limit) * float64(time.Second)), true
 }
 
-// failed counts a failed attempt.
-func (f *failures) failed(from netip.Prefix) {
+// failed counts a failed attempt. A token that was right before, and is not any
+// more, is let through no longer.
+func (f *failures) failed(from netip.Prefix, token string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.source(from).bucket.AllowN(f.now(), 1)
+	s := f.source(from)
+	s.bucket.AllowN(f.now(), 1)
+	if i := slices.Index(s.good, sha256.Sum256([]byte(token))); i >= 0 {
+		s.good = slices.Delete(s.good, i, i+1)
+	}
+}
+
+// knows says whether a token was right from there before.
+func (f *failures) knows(from netip.Prefix, token string) bool {
+	sum := sha256.Sum256([]byte(token))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.sources[from]
+	return s != nil && slices.Contains(s.good, sum)
 }
 
 // worked remembers a token that was right.

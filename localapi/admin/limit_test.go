@@ -28,8 +28,8 @@ func TestFailuresRefill(t *testing.T) {
 	now := time.Unix(0, 0)
 	f := newFailures(2, 2, func() time.Time { return now })
 	a, b := sourceOf("192.0.2.1:1"), sourceOf("192.0.2.2:1")
-	f.failed(a)
-	f.failed(a)
+	f.failed(a, "wrong")
+	f.failed(a, "wrong")
 	wait, blocked := f.blocked(a, "x")
 	if !blocked || wait != 500*time.Millisecond {
 		t.Errorf("got %v %v, want to wait 500ms", wait, blocked)
@@ -49,7 +49,7 @@ func TestFailuresAreBounded(t *testing.T) {
 	f := newFailures(1, 1, func() time.Time { return now })
 	for i := range 3 * maxSources {
 		now = now.Add(time.Millisecond)
-		f.failed(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32))
+		f.failed(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32), "wrong")
 	}
 	if len(f.sources) != maxSources {
 		t.Errorf("%d addresses are remembered, want %d", len(f.sources), maxSources)

@@ -56,7 +56,7 @@ func (h *Handler) putProfile(c *call) (reply, error) {
 			}
 		}
 	}
-	reason, id, err := c.why(req.Reason)
+	reason, id, err := h.why(c, req.Reason)
 	if err != nil {
 		return reply{}, err
 	}
@@ -69,7 +69,7 @@ func (h *Handler) putProfile(c *call) (reply, error) {
 }
 
 func (h *Handler) deleteProfile(c *call) (reply, error) {
-	reason, id, err := c.why("")
+	reason, id, err := h.why(c, "")
 	if err != nil {
 		return reply{}, err
 	}
@@ -86,7 +86,7 @@ func (h *Handler) activateProfile(c *call) (reply, error) {
 			return reply{}, err
 		}
 	}
-	reason, id, err := c.why(req.Reason)
+	reason, id, err := h.why(c, req.Reason)
 	if err != nil {
 		return reply{}, err
 	}
@@ -102,10 +102,10 @@ func (h *Handler) activateProfile(c *call) (reply, error) {
 }
 
 // why is the reason and the request id of a change.
-func (c *call) why(inBody string) (reason, id string, err error) {
+func (h *Handler) why(c *call, inBody string) (reason, id string, err error) {
 	if reason, err = c.reason(inBody); err != nil {
 		return "", "", err
 	}
-	id, err = c.requestID()
+	id, _, err = h.requestID(c) // carried out twice, it gives the same
 	return reason, id, err
 }

@@ -23,6 +23,7 @@ type Route struct {
 	audit    bool     // a success is a "read" in the access log
 	long     bool     // runs to its end, whatever becomes of the caller
 	writes   bool     // changes something: the leader does it
+	free     bool     // answered from memory, the same for everybody: not counted for its caller
 	here     bool     // is about this agent itself, and never forwarded but by a relay
 }
 
@@ -36,15 +37,23 @@ func Routes() []Route {
 	return []Route{
 		{
 			Method: http.MethodGet, Path: "/api/config/health", Summary: "Health of this agent",
-			handle: (*Handler).health,
+			handle: (*Handler).health, free: true,
 		},
 		{
 			Method: http.MethodGet, Path: "/openapi.json", Summary: "This API as an OpenAPI 3.1 document",
-			handle: (*Handler).openAPI,
+			handle: (*Handler).openAPI, free: true,
 		},
 		{
 			Method: http.MethodPost, Path: "/api/config/rebuild", Summary: "Rebuild the store with a new epoch; needs REBUILD_TOKEN in the body",
 			handle: (*Handler).rebuild, body: small, optional: true, long: true,
+		},
+		{
+			Method: http.MethodPost, Path: sessionPath, Summary: "Log a browser in; needs a token in the body, and answers with a cookie",
+			handle: (*Handler).createSession, body: small,
+		},
+		{
+			Method: http.MethodDelete, Path: sessionPath, Summary: "Log a browser out",
+			handle: (*Handler).deleteSession,
 		},
 		{
 			Method: http.MethodGet, Path: "/api/config/me", Role: conf.RoleRead, Summary: "Name and role of the caller",
@@ -56,7 +65,7 @@ func Routes() []Route {
 		},
 		{
 			Method: http.MethodGet, Path: "/api/config/services/:service", Role: conf.RoleRead, Summary: "Read the configuration of a service",
-			Query: []string{"values", "version", "consistent"}, handle: (*Handler).getService, audit: true,
+			Query: []string{"values", "version", "explain", "consistent"}, handle: (*Handler).getService, audit: true,
 		},
 		{
 			Method: http.MethodPut, Path: "/api/config/services/:service", Role: conf.RoleWrite, Summary: "Replace the stored values of a service",
@@ -82,6 +91,22 @@ func Routes() []Route {
 		{
 			Method: http.MethodGet, Path: "/api/config/services/:service/versions", Role: conf.RoleRead, Summary: "List the versions of a service, newest first",
 			Query: []string{"limit", "consistent"}, handle: (*Handler).listVersions, audit: true,
+		},
+		{
+			Method: http.MethodGet, Path: "/api/config/services/:service/secrets", Role: conf.RoleRead, Summary: "List the secrets of a service, without their values",
+			Query: []string{"consistent"}, handle: (*Handler).listSecrets, audit: true,
+		},
+		{
+			Method: http.MethodPut, Path: "/api/config/services/:service/secrets/:key", Role: conf.RoleWrite, Summary: "Set a secret",
+			Query: []string{"reason"}, handle: (*Handler).putSecret, writes: true, body: 128 << 10, update: true, match: true,
+		},
+		{
+			Method: http.MethodDelete, Path: "/api/config/services/:service/secrets/:key", Role: conf.RoleWrite, Summary: "Remove a secret",
+			Query: []string{"version", "reason"}, handle: (*Handler).deleteSecret, writes: true, update: true, match: true,
+		},
+		{
+			Method: http.MethodPost, Path: "/api/config/services/:service/secrets/:key/reveal", Role: conf.RoleWrite, Summary: "Show the value of a secret; the access log keeps who asked and why",
+			Query: []string{"reason"}, handle: (*Handler).revealSecret, writes: true, body: small,
 		},
 		{
 			Method: http.MethodPost, Path: "/api/config/search", Role: conf.RoleRead, Summary: "Search keys, values and descriptions of all services",
@@ -111,7 +136,7 @@ func Routes() []Route {
 		},
 		{
 			Method: http.MethodGet, Path: "/api/config/profiles/:name", Role: conf.RoleRead, Summary: "Read a profile",
-			Query: []string{"consistent"}, handle: (*Handler).getProfile,
+			Query: []string{"consistent"}, handle: (*Handler).getProfile, audit: true,
 		},
 		{
 			Method: http.MethodPut, Path: "/api/config/profiles/:name", Role: conf.RoleWrite, Summary: "Save a profile",
@@ -129,6 +154,50 @@ func Routes() []Route {
 			Method: http.MethodGet, Path: "/api/config/access", Role: conf.RoleWrite, Summary: "The access log: who read, changed or was refused",
 			Query:  []string{"user", "action", "service", "since", "until", "limit", "offset"},
 			handle: (*Handler).access, audit: true,
+		},
+		{
+			Method: http.MethodGet, Path: "/api/config/tokens", Role: conf.RoleRead, Summary: "List the API tokens, without what they are used by",
+			Query: []string{"consistent"}, handle: (*Handler).listAPITokens, audit: true,
+		},
+		{
+			Method: http.MethodPost, Path: "/api/config/tokens", Role: conf.RoleWrite, Summary: "Make an API token; it is shown this once",
+			handle: (*Handler).createAPIToken, writes: true, body: small,
+		},
+		{
+			Method: http.MethodDelete, Path: "/api/config/tokens/:id", Role: conf.RoleWrite, Summary: "Revoke an API token",
+			handle: (*Handler).revokeAPIToken, writes: true,
+		},
+		{
+			Method: http.MethodGet, Path: "/api/config/keys", Role: conf.RoleRead, Summary: "The keys of the cluster, who holds them, and where rotations stand",
+			handle: (*Handler).keysStatus,
+		},
+		{
+			Method: http.MethodPost, Path: "/api/config/keys/:kind/rotate", Role: conf.RoleWrite, Summary: "Put a new key in the place of one: master, hmac, signing or ca",
+			Query: []string{"reason"}, handle: (*Handler).changeKey, writes: true,
+		},
+		{
+			Method: http.MethodPost, Path: "/api/config/keys/:kind/prepare", Role: conf.RoleWrite, Summary: "Hand a new key out, and wait with its use until it is rotated",
+			Query: []string{"reason"}, handle: (*Handler).changeKey, writes: true,
+		},
+		{
+			Method: http.MethodPost, Path: "/api/config/keys/:kind/abort", Role: conf.RoleWrite, Summary: "Give up a new key that is not in use yet",
+			Query: []string{"reason"}, handle: (*Handler).changeKey, writes: true,
+		},
+		{
+			Method: http.MethodPost, Path: "/api/config/keys/:kind/retire", Role: conf.RoleWrite, Summary: "End the time of the old key now, when nothing needs it any more",
+			Query: []string{"reason"}, handle: (*Handler).changeKey, writes: true,
+		},
+		{
+			Method: http.MethodGet, Path: "/api/config/backups", Role: conf.RoleRead, Summary: "List the backups, the newest first",
+			handle: (*Handler).listBackups,
+		},
+		{
+			Method: http.MethodGet, Path: "/api/config/backups/status", Role: conf.RoleRead, Summary: "How the backup is, and when it was last proved",
+			handle: (*Handler).backupStatus,
+		},
+		{
+			Method: http.MethodPost, Path: "/api/config/backups/drill", Role: conf.RoleWrite, Summary: "Prove the backup by restoring it to a temporary file",
+			handle: (*Handler).drillBackup, writes: true,
 		},
 		{
 			Method: http.MethodGet, Path: "/api/config/cluster", Role: conf.RoleRead, Summary: "The agents of the cluster and how they are",

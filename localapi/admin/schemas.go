@@ -29,7 +29,7 @@ func (h *Handler) putSchema(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	id, err := c.requestID()
+	id, _, err := h.requestID(c) // carried out twice, it gives the same
 	if err != nil {
 		return reply{}, err
 	}

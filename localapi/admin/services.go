@@ -20,6 +20,11 @@ func (h *Handler) listServices(c *call) (reply, error) {
 }
 
 func (h *Handler) getService(c *call) (reply, error) {
+	if explain, err := c.flag("explain"); err != nil {
+		return reply{}, err
+	} else if explain {
+		return h.explain(c)
+	}
 	stored := false
 	switch v := c.query.Get("values"); v {
 	case "", "effective":
@@ -119,10 +124,11 @@ func (h *Handler) putService(c *call) (reply, error) {
 }
 
 func (h *Handler) patchService(c *call) (reply, error) {
-	if _, err := conf.ParseObject(c.body, conf.MaxDocument); err != nil {
+	doc, err := conf.ParseObject(c.body, conf.MaxDocument)
+	if err != nil {
 		return reply{}, err
 	}
-	return h.change(c, conf.Draft{Op: conf.OpPatch, Document: c.body})
+	return h.change(c, conf.Draft{Op: conf.OpPatch, Document: c.body, Decoded: doc})
 }
 
 func (h *Handler) deleteService(c *call) (reply, error) {
@@ -147,7 +153,7 @@ func (h *Handler) change(c *call, d conf.Draft) (reply, error) {
 	if d.Reason, err = c.reason(d.Reason); err != nil {
 		return reply{}, err
 	}
-	if d.RequestID, err = c.requestID(); err != nil {
+	if d.RequestID, d.EarlierIDs, err = h.requestID(c); err != nil {
 		return reply{}, err
 	}
 	if d.Expect, err = h.expect(c, d.Expect); err != nil {

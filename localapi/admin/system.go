@@ -31,15 +31,15 @@ func (h *Handler) rebuild(c *call) (reply, error) {
 	}
 	source := sourceOf(c.r.RemoteAddr)
 	if wait, blocked := h.failures.blocked(source, req.Token); blocked {
-		return reply{}, rateLimited(wait)
+		return reply{}, h.tooMany(wait)
 	}
 	err := error(conf.Errorf(conf.CodeDenied, "a rebuild needs the rebuild token"))
 	if req.Token != "" {
 		err = h.o.Rebuilder.Rebuild(c.r.Context(), req.Token)
 	}
 	if conf.CodeOf(err) == conf.CodeDenied {
-		h.failures.failed(source)
-		h.record(c, "unauthorized", false, "")
+		h.failures.failed(source, req.Token)
+		h.unauthorized(c, "wrong rebuild token")
 		return reply{}, conf.Errorf(conf.CodeDenied, "a rebuild needs the rebuild token").
 			WithHint(`send {"token": "..."} with the value of REBUILD_TOKEN`)
 	}

@@ -47,8 +47,17 @@ func (c *Client) Do(ctx context.Context, d conf.Draft) (conf.Outcome, error) {
 		}
 		q.method = http.MethodPut
 		body = putBody{Service: d.Service, Config: d.Document, Version: *d.Expect, Reason: d.Reason}
-	case conf.OpPatch, conf.OpDelete:
+	case conf.OpSecretSet:
+		if _, err := conf.ParseJSON(d.Document, conf.MaxDocument); err != nil {
+			return conf.Outcome{}, err
+		}
+		q.method, q.path = http.MethodPut, append(path, "secrets", d.Key)
+		body = secretBody{Value: d.Document, Version: d.Expect, Reason: d.Reason}
+	case conf.OpPatch, conf.OpDelete, conf.OpSecretDelete:
 		q.method = http.MethodDelete
+		if d.Op == conf.OpSecretDelete {
+			q.path = append(path, "secrets", d.Key)
+		}
 		if d.Op == conf.OpPatch {
 			if _, err := conf.ParseObject(d.Document, conf.MaxDocument); err != nil {
 				return conf.Outcome{}, err

@@ -65,6 +65,41 @@ func (c *Client) RevokeJoinToken(ctx context.Context, id string) error {
 	return err
 }
 
+// APITokens lists the API tokens, without what they are used by.
+func (c *Client) APITokens(ctx context.Context) ([]conf.APITokenInfo, error) {
+	var out struct {
+		Tokens []conf.APITokenInfo `json:"tokens"`
+	}
+	err := c.read(ctx, &out, nil, "tokens")
+	return out.Tokens, err
+}
+
+// CreateAPIToken makes an API token. It is in this answer and nowhere else; a TTL
+// of 0 is the agent's default.
+func (c *Client) CreateAPIToken(ctx context.Context, req conf.APITokenRequest) (conf.NewAPIToken, error) {
+	in := map[string]any{"role": req.Role, "name": req.Name}
+	if req.TTL != 0 {
+		in["ttl"] = req.TTL.String()
+	}
+	body, err := encode(in)
+	if err != nil {
+		return conf.NewAPIToken{}, err
+	}
+	res, err := c.do(ctx, &c.admin, request{method: http.MethodPost, path: []string{"api", "config", "tokens"}, body: body, change: true})
+	if err != nil {
+		return conf.NewAPIToken{}, err
+	}
+	var out conf.NewAPIToken
+	err = c.admin.into(res, &out)
+	return out, err
+}
+
+// RevokeAPIToken ends an API token.
+func (c *Client) RevokeAPIToken(ctx context.Context, id string) error {
+	_, err := c.do(ctx, &c.admin, request{method: http.MethodDelete, path: []string{"api", "config", "tokens", id}, change: true})
+	return err
+}
+
 // Promote makes a server a voter.
 func (c *Client) Promote(ctx context.Context, node string) error {
 	return c.changeCluster(ctx, nil, "members", node, "promote")

@@ -89,6 +89,16 @@ func (c *Client) Ready(ctx context.Context) error {
 	return err
 }
 
+// LocalHealth reads the health of the agent from its local API.
+func (c *Client) LocalHealth(ctx context.Context) (conf.Health, error) {
+	var out conf.Health
+	body, err := c.localText(ctx, nil, "healthz")
+	if err == nil {
+		err = json.Unmarshal(body, &out)
+	}
+	return out, err
+}
+
 // Live says whether the agent's local API answers at all.
 func (c *Client) Live(ctx context.Context) error {
 	_, err := c.localText(ctx, nil, "healthz")

@@ -27,9 +27,16 @@ func Encode(c Command) ([]byte, error) {
 	if err := check(c); err != nil {
 		return nil, err
 	}
-	data, err := marshal(c)
-	if err != nil {
-		return nil, err
+	var data []byte
+	e, fast := c.(*Edit)
+	if fast {
+		data, fast = fastEncode(e)
+	}
+	if !fast {
+		var err error
+		if data, err = marshal(c); err != nil {
+			return nil, err
+		}
 	}
 	if len(data) > MaxSize {
 		return nil, conf.Errorf(conf.CodeTooLarge, "a change of %d bytes is over the limit of %d", len(data), MaxSize).
@@ -60,19 +67,17 @@ func Decode(data []byte) (Command, error) {
 	if len(data) > MaxSize {
 		return nil, conf.Errorf(conf.CodeTooLarge, "log entry of %d bytes is over the limit of %d", len(data), MaxSize)
 	}
-	var c Command
-	switch Kind(data[1]) {
-	case KindGenesis:
-		c = new(Genesis)
-	case KindEdit:
-		c = new(Edit)
-	case KindAudit:
-		c = new(Audit)
-	case KindCluster:
-		c = new(Cluster)
-	case KindDigest:
-		c = new(Digest)
-	default:
+	if Kind(data[1]) == KindEdit {
+		if e, ok := fastDecode(data); ok {
+			return e, nil
+		}
+	}
+	return slowDecode(data)
+}
+
+func slowDecode(data []byte) (Command, error) {
+	c := blank(Kind(data[1]))
+	if c == nil {
 		return nil, unknown("kind %d", data[1])
 	}
 	if err := json.Unmarshal(data[2:], c); err != nil {
@@ -90,6 +95,33 @@ func Decode(data []byte) (Command, error) {
 	return c, nil
 }
 
+// blank is an empty command of a kind, nil for one that this build does not know.
+func blank(k Kind) (c Command) {
+	switch k {
+	case KindGenesis:
+		c = new(Genesis)
+	case KindEdit:
+		c = new(Edit)
+	case KindAudit:
+		c = new(Audit)
+	case KindCluster:
+		c = new(Cluster)
+	case KindDigest:
+		c = new(Digest)
+	case KindKeyring:
+		c = new(Keyring)
+	case KindReseal:
+		c = new(Reseal)
+	case KindPrune:
+		c = new(Prune)
+	case KindAPITokens:
+		c = new(APITokens)
+	case KindReissue:
+		c = new(Reissue)
+	}
+	return c
+}
+
 func unknown(format string, args ...any) error {
 	return conf.Errorf(conf.CodeUnsupported, "log entry of "+format+": %w", append(args, ErrUnknownVersion)...).
 		WithHint("a newer holdfast wrote it: update this node")
@@ -98,13 +130,37 @@ func unknown(format string, args ...any) error {
 func check(c Command) error {
 	switch c := c.(type) {
 	case *Genesis:
+		if s := c.Signed; s != nil {
+			if s.Epoch != c.Epoch {
+				return conf.Errorf(conf.CodeInternal, "encode the genesis of %s: what is signed is the epoch %s", c.Epoch, s.Epoch)
+			}
+			if err := text("genesis", s.Previous, s.At, s.Signature, s.KeyID); err != nil {
+				return err
+			}
+		}
 		return text("genesis", c.Epoch, c.At, c.NodeID, c.Reason)
 	case *Audit:
+		if (c.Source == "") != (c.Seq == 0) {
+			return conf.Errorf(conf.CodeInternal, "encode an audit: a source and its number go together")
+		}
+		if err := text("audit", c.Source); err != nil {
+			return err
+		}
 		return checkAccess(c.Rows)
+	case *Prune:
+		return checkPrune(c)
 	case *Edit:
 		return checkEdit(c)
 	case *Cluster:
 		return checkCluster(c)
+	case *Keyring:
+		return checkKeyring(c)
+	case *Reseal:
+		return checkReseal(c)
+	case *APITokens:
+		return checkAPITokens(c)
+	case *Reissue:
+		return checkReissue(c)
 	case *Digest:
 		if err := checkTime("at", c.At); err != nil {
 			return err
@@ -130,6 +186,9 @@ func checkEdit(e *Edit) error {
 		if err := errors.Join(raw(u.Service+" values", u.Values), raw(u.Service+" config", u.Config)); err != nil {
 			return err
 		}
+	}
+	if err := checkSecrets(e.Secrets); err != nil {
+		return err
 	}
 	for _, s := range e.Schemas {
 		if err := conf.CheckService(s.Service); err != nil {
@@ -188,7 +247,7 @@ func text(what string, ss ...string) error {
 
 // raw refuses JSON text that encoding/json would write in another form.
 func raw(what string, m json.RawMessage) error {
-	if m == nil {
+	if m == nil || (compact(m) && utf8.Valid(m)) {
 		return nil
 	}
 	var b bytes.Buffer

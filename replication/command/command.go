@@ -17,6 +17,12 @@ const (
 	KindAudit   Kind = 3
 	KindCluster Kind = 4
 	KindDigest  Kind = 5
+	KindReseal  Kind = 7
+	KindKeyring Kind = 9
+
+	KindAPITokens Kind = 8
+	KindReissue   Kind = 6
+	KindPrune     Kind = 10
 )
 
 func (k Kind) String() string {
@@ -31,12 +37,23 @@ func (k Kind) String() string {
 		return "cluster"
 	case KindDigest:
 		return "digest"
+	case KindReseal:
+		return "reseal"
+	case KindKeyring:
+		return "keyring"
+	case KindPrune:
+		return "prune"
+	case KindAPITokens:
+		return "api tokens"
+	case KindReissue:
+		return "reissue"
 	default:
 		return "unknown"
 	}
 }
 
-// Command is one of *Genesis, *Edit, *Audit, *Cluster and *Digest.
+// Command is one of *Genesis, *Edit, *Audit, *Cluster, *Digest, *Reseal,
+// *APITokens, *Keyring, *Reissue and *Prune.
 type Command interface {
 	Kind() Kind
 }
@@ -50,6 +67,8 @@ type Genesis struct {
 	Reason        string `json:"reason,omitempty"`
 	SchemaVersion int    `json:"schema_version,omitempty"` // version to start from, 0 = 1
 	Keep          bool   `json:"keep,omitempty"`           // the services stay, and are signed anew next
+	// Signed is the proof for who followed the epoch before; nil when there was none.
+	Signed *conf.EpochChange `json:"signed,omitempty"`
 }
 
 // Actions of an Edit, as config_history keeps them.
@@ -63,6 +82,8 @@ const (
 	ActionProfileActivate = "profile-activate"
 	ActionProfileDelete   = "profile-delete"
 	ActionRebuild         = "rebuild"
+	ActionSecretSet       = "secret-set"    // also of the row of a secret that another edit set
+	ActionSecretDelete    = "secret-delete" // also of the row of a secret that another edit removed
 )
 
 // Edit changes documents, schemas and profiles: all of it or nothing. ID is the
@@ -75,6 +96,7 @@ type Edit struct {
 	Reason         string        `json:"reason,omitempty"`
 	Action         string        `json:"action"`
 	Updates        []Update      `json:"updates,omitempty"`
+	Secrets        []Secret      `json:"secrets,omitempty"`
 	Schemas        []Schema      `json:"schemas,omitempty"`
 	Profiles       []Profile     `json:"profiles,omitempty"`
 	ProfileDeletes []string      `json:"profile_deletes,omitempty"`
@@ -98,6 +120,18 @@ type Update struct {
 	UpdatedBy string          `json:"updated_by,omitempty"` // empty: the Edit's By
 }
 
+// Secret sets or removes one secret of a service that the same Edit gives a new
+// version. It is sealed for the Edit's epoch.
+type Secret struct {
+	Service        string `json:"service"`
+	Key            string `json:"key"`
+	EncryptedValue string `json:"encrypted_value,omitempty"`
+	KeyID          string `json:"key_id,omitempty"`
+	Deleted        bool   `json:"deleted,omitempty"`
+	CreatedAt      string `json:"created_at,omitempty"` // empty: that of the secret which it replaces, or the Edit's At
+	UpdatedAt      string `json:"updated_at,omitempty"` // empty: the Edit's At
+}
+
 // Schema is a service's new JSON Schema, in RFC 8785 form.
 type Schema struct {
 	Service string          `json:"service"`
@@ -111,9 +145,42 @@ type Profile struct {
 	Services    map[string]json.RawMessage `json:"services,omitempty"`
 }
 
-// Audit adds rows to the access log.
+// Audit adds rows to the access log. Source and Seq make it safe to send again:
+// one of a source whose Seq is not above the last that was applied adds nothing.
 type Audit struct {
-	Rows []conf.Access `json:"rows"`
+	Rows   []conf.Access `json:"rows"`
+	Source string        `json:"source,omitempty"` // the queue of one agent; empty: not repeated
+	Seq    uint64        `json:"seq,omitempty"`    // from 1
+}
+
+// Prune takes away what is older than its retention: at most Limit rows of each
+// log, the oldest first. What is too old was decided by the clock of the leader.
+type Prune struct {
+	At      string `json:"at"`                // conf.FormatTime's form
+	Access  string `json:"access,omitempty"`  // rows of access_log before this time go; empty: none
+	History string `json:"history,omitempty"` // rows of config_history before this time go; empty: none
+	Limit   int    `json:"limit"`
+}
+
+// MaxPrune bounds the Limit of a Prune.
+const MaxPrune = 10_000
+
+// Kind is KindPrune.
+func (*Prune) Kind() Kind { return KindPrune }
+
+func checkPrune(c *Prune) error {
+	for what, s := range map[string]string{"at": c.At, "access": c.Access, "history": c.History} {
+		if s == "" && what != "at" {
+			continue
+		}
+		if err := checkTime(what, s); err != nil {
+			return err
+		}
+	}
+	if c.Limit < 1 || c.Limit > MaxPrune {
+		return conf.Errorf(conf.CodeInternal, "prune: the limit %d is not from 1 to %d", c.Limit, MaxPrune)
+	}
+	return nil
 }
 
 // Digest tells what the state was, at its proposer, when the entry with that

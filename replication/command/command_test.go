@@ -24,7 +24,11 @@ func samples() map[string]Command {
 	return map[string]Command{
 		"genesis":      &Genesis{Epoch: "5a0c3f1e-6ff1-4a5e-9a0e-0d6f0a5f6a01", At: at, NodeID: "node-1", Reason: "first start"},
 		"genesis-keep": &Genesis{Epoch: "e2", At: at, NodeID: "node-1", Reason: "recovered", Keep: true},
-		"genesis-min":  &Genesis{Epoch: "e", At: at},
+		"genesis-signed": &Genesis{
+			Epoch: "e3", At: at, Keep: true,
+			Signed: &conf.EpochChange{Previous: "e2", Epoch: "e3", At: at, Signature: "c2ln+/==", KeyID: "0011223344556677"},
+		},
+		"genesis-min": &Genesis{Epoch: "e", At: at},
 		"edit": &Edit{
 			ID: "req-1", Epoch: "5a0c3f1e", At: at, By: "token:01234567", Reason: "a <reason> & more", Action: ActionPut,
 			Updates: []Update{
@@ -41,6 +45,19 @@ func samples() map[string]Command {
 			Profiles:       []Profile{{Name: "night", Description: "quiet", Services: map[string]json.RawMessage{"b": json.RawMessage(awkward), "a": json.RawMessage(`{}`)}}},
 			ProfileDeletes: []string{"day"},
 			Audit:          []conf.Access{{UserID: "token:01234567", Action: "write", Service: "stt-worker", Success: true, Reason: "r", Timestamp: at}},
+		},
+		"edit-secrets": &Edit{
+			Epoch: "e", At: at, By: "ann", Action: ActionSecretSet,
+			Updates: []Update{{Service: "a", Prev: 1, Version: 2, Values: json.RawMessage(`{}`), Config: json.RawMessage(`{}`), Checksum: "c", IssuedAt: at, Signature: "s", KeyID: "k"}},
+			Secrets: []Secret{
+				{Service: "a", Key: "db.password", EncryptedValue: sealedA, KeyID: "6f1c1a9e-7d0e-4f3a-9c53-0d7a0a3b9f11"},
+				{Service: "a", Key: "pin", EncryptedValue: sealedA, KeyID: "m", CreatedAt: at, UpdatedAt: at},
+				{Service: "a", Key: "token", Deleted: true},
+			},
+		},
+		"reseal": &Reseal{
+			Epoch: "e", At: at, By: "rotation", Items: []ResealItem{{Service: "a", Key: "db.password", PrevDigest: SealedDigest("x"), EncryptedValue: sealedA, KeyID: "m2"}},
+			Audit: []conf.Access{{UserID: "rotation", Action: "write", Service: "a", Success: true, Timestamp: at}},
 		},
 		"edit-min": &Edit{Epoch: "e", At: at, Action: ActionSchema},
 		"audit":    &Audit{Rows: []conf.Access{{UserID: "", Action: "unauthorized", Service: "", Key: "", Timestamp: at}}},
@@ -60,13 +77,42 @@ func samples() map[string]Command {
 			Audit:         []conf.Access{{UserID: "node-2", Action: "join", Success: true, Timestamp: at}},
 		},
 		"cluster-min": &Cluster{At: at},
+		"keyring": &Keyring{
+			At: at, By: "token-01234567",
+			Announce: []NewKey{{Kind: conf.KeySigning, ID: "0011223344556677", Public: "c2ln+/==", Proof: "cHJvb2Y="}, {Kind: conf.KeyCA, ID: hashA, Hold: true}},
+			Activate: []KeyTurn{{Kind: conf.KeyMaster, ID: "5a0c3f1e-6ff1-4a5e-9a0e-0d6f0a5f6a01", OldUntil: at}, {Kind: conf.KeyHMAC, ID: "5a"}},
+			End:      []KeyEnd{{Kind: conf.KeyCA, ID: hashB, NotAfter: at}},
+			Audit:    []conf.Access{{UserID: "token-01234567", Action: "write", Success: true, Timestamp: at}},
+		},
+		"keyring-min": &Keyring{At: at},
 		"digest":      &Digest{At: at, Index: 4711, Digest: hashA},
+		"apitokens": &APITokens{
+			At: at, By: "token-01234567",
+			Create: []APIToken{
+				{ID: "api-0123456789ab", Name: "ann@example.com", Role: "config.write", SecretHash: hashA, ExpiresAt: at, CreatedBy: "token-01234567"},
+				{ID: "api-0123456789ac", Name: "ci", Role: "config.read", SecretHash: hashB},
+			},
+			Revoke: []string{"api-ffff"},
+			Audit:  []conf.Access{{UserID: "token-01234567", Action: "write", Success: true, Reason: "API token", Timestamp: at}},
+		},
+		"audit-batch":   &Audit{Rows: []conf.Access{{UserID: "ci", Action: "read", Service: "router", Success: true, Timestamp: at}}, Source: "node-1/0123", Seq: 7},
+		"prune":         &Prune{At: at, Access: at, History: hourAt, Limit: 500},
+		"prune-min":     &Prune{At: at, Limit: 1},
+		"apitokens-min": &APITokens{At: at},
+		"reissue": &Reissue{Epoch: "5a0c3f1e", At: at, KeyID: "0011223344556677", Items: []ReissueItem{
+			{Service: "router", Version: 5, Signature: "c2ln+/=="},
+			{Service: "stt-worker", Version: 18446744073709551615, IssuedAt: "2026-01-02T03:04:06+00:00", Signature: "c2ln"},
+		}},
 	}
 }
+
+const hourAt = "2026-01-02T03:00:00+00:00"
 
 var (
 	hashA = strings.Repeat("0a", 32)
 	hashB = strings.Repeat("b1", 32)
+
+	sealedA = strings.Repeat("Ab+/", 11) + "AA=="
 )
 
 func TestGolden(t *testing.T) {
@@ -129,8 +175,27 @@ func TestDecodeTakesDocumentsAsDeepAsTheEdgeDoes(t *testing.T) {
 	}
 }
 
+// What a build says that it knows is what it decodes, and each command asks for it.
+func TestKnown(t *testing.T) {
+	for k := range 50 {
+		_, err := Decode([]byte{Version, byte(k), '{', '}'})
+		knows := !errors.Is(err, ErrUnknownVersion)
+		if told := Known()&(1<<k) != 0; told != knows {
+			t.Errorf("kind %d: decoded %v, told %v", k, knows, told)
+		}
+	}
+	for name, c := range samples() {
+		if Needs(c)&^Known() != 0 || Needs(c)&(1<<52-1) != 1<<c.Kind() {
+			t.Errorf("%s needs %b", name, Needs(c))
+		}
+	}
+	if KnownFirst&^Known() != 0 {
+		t.Error("this build forgot what the first one knew")
+	}
+}
+
 func TestDecodeUnknownVersion(t *testing.T) {
-	for _, data := range [][]byte{{0, 1, '{', '}'}, {2, 1, '{', '}'}, {255, 2}, {1, 0, '{', '}'}, {1, 6, '{', '}'}, {1, 255}} {
+	for _, data := range [][]byte{{0, 1, '{', '}'}, {2, 1, '{', '}'}, {255, 2}, {1, 0, '{', '}'}, {1, 99, '{', '}'}, {1, 255}} {
 		c, err := Decode(data)
 		if c != nil || !errors.Is(err, ErrUnknownVersion) || conf.CodeOf(err) != conf.CodeUnsupported || conf.HintOf(err) == "" {
 			t.Errorf("Decode(%v) = %v, %v, want ErrUnknownVersion with a hint", data, c, err)
@@ -190,28 +255,77 @@ func TestEncodeRefuses(t *testing.T) {
 		f(c)
 		return c
 	}
+	ring := func(f func(*Keyring)) *Keyring {
+		c := samples()["keyring"].(*Keyring)
+		f(c)
+		return c
+	}
+	reissue := func(f func(*Reissue)) *Reissue {
+		r := samples()["reissue"].(*Reissue)
+		f(r)
+		return r
+	}
 	cases := map[string]Command{
-		"time":              cluster(func(c *Cluster) { c.At = "2026-01-02T03:04:05Z" }),
-		"no time":           cluster(func(c *Cluster) { c.At = "" }),
-		"author no UTF-8":   cluster(func(c *Cluster) { c.By = "\xff" }),
-		"token id":          cluster(func(c *Cluster) { c.Tokens[0].ID = "a:b" }),
-		"token secret":      cluster(func(c *Cluster) { c.Tokens[0].SecretHash = "secret" }),
-		"token upper case":  cluster(func(c *Cluster) { c.Tokens[0].SecretHash = strings.ToUpper(hashA) }),
-		"token role":        cluster(func(c *Cluster) { c.Tokens[0].Role = "voter" }),
-		"token service":     cluster(func(c *Cluster) { c.Tokens[0].Service = "A b" }),
-		"token expiry":      cluster(func(c *Cluster) { c.Tokens[0].ExpiresAt = "tomorrow" }),
-		"token uses":        cluster(func(c *Cluster) { c.Tokens[0].Uses = -1 }),
-		"token no UTF-8":    cluster(func(c *Cluster) { c.Tokens[0].CreatedBy = "\xff" }),
-		"revoked id":        cluster(func(c *Cluster) { c.TokenRevokes[0] = "" }),
-		"use of no token":   cluster(func(c *Cluster) { c.Uses[0].TokenID = "" }),
-		"use of no node":    cluster(func(c *Cluster) { c.Uses[0].NodeID = "../x" }),
-		"use without key":   cluster(func(c *Cluster) { c.Uses[0].KeyHash = "" }),
-		"member id":         cluster(func(c *Cluster) { c.Members[0].NodeID = strings.Repeat("x", 64) }),
-		"member role":       cluster(func(c *Cluster) { c.Members[0].Role = "" }),
-		"member service":    cluster(func(c *Cluster) { c.Members[1].Service = "A b" }),
-		"member no UTF-8":   cluster(func(c *Cluster) { c.Members[0].Addr = "\xff" }),
-		"removed id":        cluster(func(c *Cluster) { c.MemberRemoves[0] = "a b" }),
-		"join no UTF-8":     cluster(func(c *Cluster) { c.Audit[0].UserID = "\xff" }),
+		"reissue time":     reissue(func(r *Reissue) { r.At = "2026-01-02T03:04:05Z" }),
+		"reissue of none":  reissue(func(r *Reissue) { r.Items = nil }),
+		"reissue twice":    reissue(func(r *Reissue) { r.Items[1].Service = r.Items[0].Service }),
+		"reissue service":  reissue(func(r *Reissue) { r.Items[0].Service = "A b" }),
+		"reissue issued":   reissue(func(r *Reissue) { r.Items[1].IssuedAt = "now" }),
+		"reissue no UTF-8": reissue(func(r *Reissue) { r.Items[0].Signature = "\xff" }),
+		"reissue key":      reissue(func(r *Reissue) { r.KeyID = "\xff" }),
+		"keyring time":     ring(func(c *Keyring) { c.At = "" }),
+		"keyring kind":     ring(func(c *Keyring) { c.Announce[0].Kind = "tls" }),
+		"keyring id":       ring(func(c *Keyring) { c.Announce[0].ID = "A b" }),
+		"keyring no id":    ring(func(c *Keyring) { c.Activate[0].ID = "" }),
+		"keyring until":    ring(func(c *Keyring) { c.Activate[0].OldUntil = "tomorrow" }),
+		"keyring end":      ring(func(c *Keyring) { c.End[0].NotAfter = "" }),
+		"keyring no UTF-8": ring(func(c *Keyring) { c.Announce[0].Proof = "\xff" }),
+		"time":             cluster(func(c *Cluster) { c.At = "2026-01-02T03:04:05Z" }),
+		"no time":          cluster(func(c *Cluster) { c.At = "" }),
+		"author no UTF-8":  cluster(func(c *Cluster) { c.By = "\xff" }),
+		"token id":         cluster(func(c *Cluster) { c.Tokens[0].ID = "a:b" }),
+		"token secret":     cluster(func(c *Cluster) { c.Tokens[0].SecretHash = "secret" }),
+		"token upper case": cluster(func(c *Cluster) { c.Tokens[0].SecretHash = strings.ToUpper(hashA) }),
+		"token role":       cluster(func(c *Cluster) { c.Tokens[0].Role = "voter" }),
+		"token service":    cluster(func(c *Cluster) { c.Tokens[0].Service = "A b" }),
+		"token expiry":     cluster(func(c *Cluster) { c.Tokens[0].ExpiresAt = "tomorrow" }),
+		"token uses":       cluster(func(c *Cluster) { c.Tokens[0].Uses = -1 }),
+		"token no UTF-8":   cluster(func(c *Cluster) { c.Tokens[0].CreatedBy = "\xff" }),
+		"revoked id":       cluster(func(c *Cluster) { c.TokenRevokes[0] = "" }),
+		"use of no token":  cluster(func(c *Cluster) { c.Uses[0].TokenID = "" }),
+		"use of no node":   cluster(func(c *Cluster) { c.Uses[0].NodeID = "../x" }),
+		"use without key":  cluster(func(c *Cluster) { c.Uses[0].KeyHash = "" }),
+		"member id":        cluster(func(c *Cluster) { c.Members[0].NodeID = strings.Repeat("x", 64) }),
+		"member role":      cluster(func(c *Cluster) { c.Members[0].Role = "" }),
+		"member service":   cluster(func(c *Cluster) { c.Members[1].Service = "A b" }),
+		"member no UTF-8":  cluster(func(c *Cluster) { c.Members[0].Addr = "\xff" }),
+		"removed id":       cluster(func(c *Cluster) { c.MemberRemoves[0] = "a b" }),
+		"join no UTF-8":    cluster(func(c *Cluster) { c.Audit[0].UserID = "\xff" }),
+		"secret in clear": edit(func(e *Edit) {
+			e.Secrets = []Secret{{Service: "a", Key: "k", EncryptedValue: `"hunter2, in clear and quite long enough"`, KeyID: "m"}}
+		}),
+		"secret key id":     edit(func(e *Edit) { e.Secrets = []Secret{{Service: "a", Key: "k", EncryptedValue: sealedA}} }),
+		"secret key":        edit(func(e *Edit) { e.Secrets = []Secret{{Service: "a", Key: "K", EncryptedValue: sealedA, KeyID: "m"}} }),
+		"secret service":    edit(func(e *Edit) { e.Secrets = []Secret{{Service: "", Key: "k", EncryptedValue: sealedA, KeyID: "m"}} }),
+		"removal with text": edit(func(e *Edit) { e.Secrets = []Secret{{Service: "a", Key: "k", EncryptedValue: sealedA, Deleted: true}} }),
+		"secret time": edit(func(e *Edit) {
+			e.Secrets = []Secret{{Service: "a", Key: "k", EncryptedValue: sealedA, KeyID: "m", UpdatedAt: "now"}}
+		}),
+		"reseal of nothing": &Reseal{Epoch: "e", At: "2026-01-02T03:04:05+00:00"},
+		"reseal in clear":   &Reseal{Epoch: "e", At: "2026-01-02T03:04:05+00:00", Items: []ResealItem{{Service: "a", Key: "k", PrevDigest: hashA, EncryptedValue: "hunter2", KeyID: "m"}}},
+		"reseal digest":     &Reseal{Epoch: "e", At: "2026-01-02T03:04:05+00:00", Items: []ResealItem{{Service: "a", Key: "k", PrevDigest: "x", EncryptedValue: sealedA, KeyID: "m"}}},
+		"reseal time":       &Reseal{Epoch: "e", At: "x", Items: []ResealItem{{Service: "a", Key: "k", PrevDigest: hashA, EncryptedValue: sealedA, KeyID: "m"}}},
+		"api token time":    &APITokens{At: "now"},
+		"api token id":      &APITokens{At: hourAt, Create: []APIToken{{ID: "a:b", Name: "ci", Role: "config.read", SecretHash: hashA}}},
+		"api token name":    &APITokens{At: hourAt, Create: []APIToken{{ID: "a", Name: "token-x", Role: "config.read", SecretHash: hashA}}},
+		"api token role":    &APITokens{At: hourAt, Create: []APIToken{{ID: "a", Name: "ci", Role: "server", SecretHash: hashA}}},
+		"api token hash":    &APITokens{At: hourAt, Create: []APIToken{{ID: "a", Name: "ci", Role: "config.read", SecretHash: "x"}}},
+		"api token expiry":  &APITokens{At: hourAt, Create: []APIToken{{ID: "a", Name: "ci", Role: "config.read", SecretHash: hashA, ExpiresAt: "soon"}}},
+		"api token revoked": &APITokens{At: hourAt, Revoke: []string{"a b"}},
+		"prune time":        &Prune{At: "now", Limit: 1},
+		"prune cutoff":      &Prune{At: hourAt, Access: "2026", Limit: 1},
+		"prune no limit":    &Prune{At: hourAt, Access: hourAt},
+		"audit no source":   &Audit{Seq: 3},
 		"nil":               nil,
 		"loose document":    edit(func(e *Edit) { e.Updates[0].Config = json.RawMessage(`{"a": 1}`) }),
 		"broken document":   edit(func(e *Edit) { e.Updates[0].Values = json.RawMessage(`{`) }),

@@ -59,6 +59,9 @@ type Field struct {
 
 // Record is all that the cluster holds of one service at one version.
 //
+// Secrets are sealed under Epoch, the epoch of the record, in ascending order of
+// their keys; a tombstone has none.
+//
 // Values is what was stored (RFC 8785), Config the effective document without
 // secret values (RFC 8785): the bytes that Checksum and Signature cover. A
 // service whose schema has required fields and that nobody has configured yet
@@ -79,10 +82,37 @@ type Record struct {
 	Deleted   bool            `json:"deleted"`
 	Index     uint64          `json:"index"`            // log index that made this version
 	Schema    json.RawMessage `json:"schema,omitempty"` // the service's JSON Schema, nil when it has none
+
+	Secrets []SealedSecret `json:"secrets,omitempty"`
 }
+
+// SealedSecret is one row of encrypted_secrets. Its times are those of the value:
+// sealing the same value anew does not change them.
+type SealedSecret struct {
+	Key       string `json:"key"`
+	Value     string `json:"encrypted_value"` // base64 of nonce and ciphertext
+	KeyID     string `json:"key_id"`          // of the master key
+	CreatedAt string `json:"created_at"`
+	UpdatedAt string `json:"updated_at"`
+}
+
+// Masked is what is shown in the place of a secret value. Who sends it back in a
+// document leaves the secret as it is.
+const Masked = "********"
 
 // Exists says whether the service has a document to serve.
 func (r *Record) Exists() bool { return r != nil && !r.Deleted && r.Config != nil }
+
+// EpochChange is the cluster's signed word that the history Epoch follows on the
+// history Previous: the store was rebuilt, recovered or restored. Who follows the
+// old history accepts the new one by it, and never the old one again.
+type EpochChange struct {
+	Previous  string `json:"old_epoch"`
+	Epoch     string `json:"config_epoch"`
+	At        string `json:"issued_at"` // FormatTime's form
+	Signature string `json:"signature"` // base64 of Ed25519
+	KeyID     string `json:"key_id"`
+}
 
 // ServiceConfig is the seed's model of that name; config_json holds it.
 type ServiceConfig struct {
@@ -312,8 +342,10 @@ func (r Role) Allows(want Role) bool { return r == want || (r == RoleWrite && wa
 // Principal is an authenticated caller. Name is safe to log and to store: it is
 // never the token.
 type Principal struct {
-	Name string `json:"name"`
-	Role Role   `json:"role"`
+	Name      string `json:"name"`
+	Role      Role   `json:"role"`
+	TokenID   string `json:"token_id,omitempty"`   // of an API token in the log
+	ExpiresAt string `json:"expires_at,omitempty"` // when that ends
 }
 
 // Op is what a Draft asks for.
@@ -325,6 +357,9 @@ const (
 	OpPatch   Op = "patch"   // RFC 7396 merge patch on the stored values
 	OpDelete  Op = "delete"  // tombstone
 	OpRestore Op = "restore" // the stored values of version Restore
+
+	OpSecretSet    Op = "secret-set"    // the secret Key gets the value in Document, any JSON
+	OpSecretDelete Op = "secret-delete" // the secret Key goes
 )
 
 // Draft is a change that somebody asks for, before it is validated and signed.
@@ -334,10 +369,31 @@ type Draft struct {
 	Document  json.RawMessage `json:"document,omitempty"` // as received: strictly decoded by edit
 	Expect    *uint64         `json:"expect,omitempty"`   // version that the caller saw; nil = any
 	Restore   uint64          `json:"restore,omitempty"`
+	Key       string          `json:"key,omitempty"` // of the secret
 	Author    string          `json:"author"`
 	Reason    string          `json:"reason"`
 	RequestID string          `json:"request_id,omitempty"` // Idempotency-Key
 	DryRun    bool            `json:"dry_run,omitempty"`
+
+	EarlierIDs []string `json:"-"` // what RequestID was under keys that are going out of use
+
+	Decoded map[string]any `json:"-"` // Document, when it was decoded already (ParseObject); not to be changed
+}
+
+// SecretInfo describes a secret field of a service, or a sealed value that no
+// field uses any more. It never holds the value.
+type SecretInfo struct {
+	Key       string `json:"key"`
+	Source    Source `json:"source"`
+	Set       bool   `json:"set"`
+	Env       string `json:"env,omitempty"` // the variable of a secret from the environment
+	KeyID     string `json:"key_id,omitempty"`
+	CreatedAt string `json:"created_at,omitempty"`
+	UpdatedAt string `json:"updated_at,omitempty"`
+	Age       *int64 `json:"age_seconds,omitempty"` // of the stored value
+
+	// Unused: a value is stored, and the schema has no such secret now.
+	Unused bool `json:"unused,omitempty"`
 }
 
 // Outcome is what became of a Draft.

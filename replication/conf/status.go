@@ -9,6 +9,7 @@ const (
 	NodeNonVoter    = "non-voter"
 	NodeRemoved     = "removed"
 	NodeUnreachable = "unreachable"
+	NodeRebuilding  = "rebuilding" // it answers and serves, and has no replica: it is damaged, or not fed yet
 )
 
 // Changes of the cluster that a caller may ask for.
@@ -50,6 +51,12 @@ type NodeStatus struct {
 	Digest             string            `json:"digest"`     // of its store's state
 	Services           map[string]uint64 `json:"services"`   // service -> version that it serves
 	UpdatedAt          string            `json:"updated_at"` // when this was heard from it
+
+	// What it says of itself, of one that is Reachable: Event is what it did or
+	// waits for, Since when that began (FormatTime's form).
+	Mode  Mode   `json:"mode"`
+	Event string `json:"event"`
+	Since string `json:"since"`
 }
 
 // Limits of a join token that a caller may ask for.

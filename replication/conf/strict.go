@@ -158,14 +158,14 @@ func (p *parser) array(depth int) (any, error) {
 func checkNumber(n json.Number) error {
 	f, err := n.Float64()
 	if err != nil || math.IsInf(f, 0) {
-		return fmt.Errorf("number %s does not fit a 64-bit float", clip(n.String()))
+		return errors.New("a number does not fit a 64-bit float")
 	}
 	if math.Trunc(f) != f || math.Abs(f) < MaxInteger {
 		return nil
 	}
 	// 1e300 is a float by its spelling and survives; 9007199254740993 does not.
 	if !strings.ContainsAny(n.String(), ".eE") {
-		return fmt.Errorf("integer %s is beyond 2^53: write it as a string", clip(n.String()))
+		return errors.New("an integer is beyond 2^53: write it as a string")
 	}
 	return nil
 }
@@ -234,8 +234,8 @@ func DecodeStrict(data []byte, max int, dst any) error {
 	if err := json.Unmarshal(data, dst); err != nil {
 		if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 			want := jsonKind(te.Type)
-			e := Errorf(CodeMalformed, "wrong type for %q: got %s, want %s", te.Field, clip(te.Value), want)
-			e.Details = []FieldError{{Key: te.Field, Message: fmt.Sprintf("got %s, want %s", clip(te.Value), want)}}
+			e := Errorf(CodeMalformed, "wrong type for %q: got %s, want %s", te.Field, firstWord(te.Value), want)
+			e.Details = []FieldError{{Key: te.Field, Message: fmt.Sprintf("got %s, want %s", firstWord(te.Value), want)}}
 			return e
 		}
 		return Errorf(CodeMalformed, "malformed JSON: %w", err)
@@ -295,4 +295,11 @@ func kind(v any) string {
 	default:
 		return "an object"
 	}
+}
+
+// firstWord keeps the kind of "number 4711": the number may be a secret in the
+// wrong place.
+func firstWord(s string) string {
+	word, _, _ := strings.Cut(s, " ")
+	return word
 }

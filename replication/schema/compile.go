@@ -97,7 +97,7 @@ func (c *compiler) run() (*Schema, error) {
 		return nil, invalid(c.service, []conf.FieldError{{Key: schemaKey(pointer(unfit.at)), Message: unfit.text}})
 	}
 	c.secrets = c.secretNodes(g)
-	c.out = &Schema{service: c.service, validate: sch, byKey: map[string]*prop{}, costs: costs}
+	c.out = &Schema{service: c.service, validate: sch, quick: quickOf(sch, g.nodes), byKey: map[string]*prop{}, costs: costs}
 	c.out.unique = slices.ContainsFunc(g.nodes, func(s *jsonschema.Schema) bool { return s.UniqueItems })
 	c.spent = extent{}
 	c.rootObject(sch)

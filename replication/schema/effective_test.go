@@ -214,9 +214,20 @@ func TestSecrets(t *testing.T) {
 	s := compile(t, secretSchema)
 	const secret = "hunter2"
 	values := document(t, `{"name":"n","key":"hunter2","token":"hunter2","api":"hunter2","db":{"host":"h","password":"hunter2"},"accounts":[{"password":"hunter2"}]}`)
-	env, database := s.CheckSecrets(values)
-	if !slices.Equal(env, []string{"api"}) || !slices.Equal(database, []string{"accounts", "db.password", "key", "token"}) {
-		t.Errorf("CheckSecrets = %v, %v", env, database)
+	before := jsonText(values)
+	rest, secrets := s.SplitSecrets(values)
+	var got []string
+	for _, sec := range secrets {
+		got = append(got, sec.Field.Key+" "+string(*sec.Field.SecretSource)+" "+jsonText(sec.Value))
+	}
+	if want := []string{`accounts database [{"password":"hunter2"}]`, `api env "hunter2"`, `db.password database "hunter2"`, `key database "hunter2"`, `token database "hunter2"`}; !slices.Equal(got, want) {
+		t.Errorf("secrets %q, want %q", got, want)
+	}
+	if got, want := jsonText(rest), `{"db":{"host":"h"},"name":"n"}`; got != want || jsonText(values) != before {
+		t.Errorf("the rest is %s, want %s; the values are %s now", got, want, jsonText(values))
+	}
+	if rest, _ := s.SplitSecrets(document(t, `{"name":"n","db":{"password":"p"}}`)); jsonText(rest) != `{"name":"n"}` {
+		t.Errorf("an object of nothing but secrets stays: %s", jsonText(rest))
 	}
 	doc, errs := s.Effective(values)
 	if got, want := jsonText(doc), `{"db":{"host":"h"},"name":"n"}`; got != want || errs != nil {
@@ -250,8 +261,61 @@ func TestSecrets(t *testing.T) {
 	if f, _ := s.Field("key"); !f.Required {
 		t.Error("key is asked for by the schema, and its field does not say so")
 	}
-	if env, database := s.CheckSecrets(document(t, `{"name":"x","db":{"host":"h"}}`)); env != nil || database != nil {
-		t.Errorf("CheckSecrets of plain values = %v, %v", env, database)
+	if rest, secrets := s.SplitSecrets(document(t, `{"name":"x","db":{"host":"h"}}`)); secrets != nil || len(rest) != 2 {
+		t.Errorf("plain values: %v, %v", rest, secrets)
+	}
+}
+
+// TestCheckSecret says what is asked for, and nothing of what was sent.
+func TestCheckSecret(t *testing.T) {
+	s := compile(t, `{"type":"object","properties":{
+		"plain":{"type":"string"},
+		"pattern":{"type":"string","x-secret":true,"pattern":"^sk-[0-9]+$"},
+		"long":{"type":"string","x-secret":true,"minLength":10,"maxLength":12},
+		"pin":{"type":"integer","x-secret":true,"minimum":1000,"maximum":9999},
+		"choice":{"type":"string","x-secret":true,"enum":["a","b"]},
+		"object":{"type":"object","additionalProperties":false,"x-secret":true,"properties":{"user":{"type":"string"},"password":{"type":"string","minLength":4}},"required":["password"]},
+		"maybe":{"anyOf":[{"type":"string","minLength":3},{"type":"null"}],"x-secret":true}}}`)
+	for _, c := range []struct{ key, value, want string }{
+		{"pattern", `"sk-4711"`, ""},
+		{"pattern", `"4711471147114711"`, "must match ^sk-[0-9]+$"},
+		{"pattern", `47114711`, "must be a string"},
+		{"long", `"0123456789"`, ""},
+		{"long", `"4711"`, "must be at least 10 characters long"},
+		{"pin", `4711`, ""},
+		{"pin", `47114711`, "must be at most 9999"},
+		{"pin", `"4711"`, "must be an integer"},
+		{"choice", `"4711"`, "is not one of the allowed values"},
+		{"object", `{"user":"u","password":"4711"}`, ""},
+		{"object", `{"user":"u","password":4711}`, "does not fit its schema"},
+		{"object", `{"4711":"u","password":"47114711"}`, "does not fit its schema"},
+		{"object", `{}`, "does not fit its schema"},
+		{"maybe", `null`, ""},
+		{"maybe", `"4711"`, ""},
+		{"maybe", `"47"`, "must be at least 3 characters long"},
+		{"plain", `"4711"`, "is not a secret of this service"},
+		{"none", `"4711"`, "is not a secret of this service"},
+	} {
+		v, err := conf.ParseJSON([]byte(c.value), 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, e := range s.CheckSecret(c.key, v) {
+			got += e.Message
+		}
+		if got != c.want || strings.Contains(got, "47") {
+			t.Errorf("%s %s: %q, want %q", c.key, c.value, got, c.want)
+		}
+	}
+	if _, err := s.SecretField("plain"); conf.CodeOf(err) != conf.CodeInvalid || conf.HintOf(err) == "" {
+		t.Error(err)
+	}
+	if _, err := s.SecretField("none"); conf.CodeOf(err) != conf.CodeNotFound || conf.HintOf(err) == "" {
+		t.Error(err)
+	}
+	if f, err := s.SecretField("pin"); err != nil || !f.IsSecret {
+		t.Error(f, err)
 	}
 }
 

@@ -221,6 +221,7 @@ func (c *compiler) leaf(p *prop, v view) {
 // preset checks the default of a property and completes it.
 func (c *compiler) preset(p *prop, list []*jsonschema.Schema, inherited bool) {
 	if p.secret() {
+		p.checks = list
 		// The second pass no longer finds it in `required`.
 		c.asked[p.field.Key] = c.asked[p.field.Key] || p.field.Required
 		p.field.Required = c.asked[p.field.Key]

@@ -42,14 +42,23 @@ func FuzzCompile(f *testing.F) {
 		if err != nil {
 			return
 		}
-		s.CheckSecrets(doc)
 		before := jsonText(doc)
+		rest, secrets := s.SplitSecrets(doc)
+		if _, more := s.SplitSecrets(rest); more != nil {
+			t.Errorf("secrets %v left in the rest", more)
+		}
+		for _, sec := range secrets {
+			s.CheckSecret(sec.Field.Key, sec.Value)
+		}
 		effective, errs := s.Effective(doc)
+		if s.surely(effective) && s.validate.Validate(effective) != nil {
+			t.Errorf("%s is taken for valid", jsonText(effective))
+		}
 		if got := jsonText(doc); got != before {
 			t.Errorf("values became %s, were %s", got, before)
 		}
-		if env, database := s.CheckSecrets(effective); env != nil || database != nil {
-			t.Errorf("secrets %v %v in the document", env, database)
+		if _, secrets := s.SplitSecrets(effective); secrets != nil {
+			t.Errorf("secrets %v in the document", secrets)
 		}
 		again, _ := s.Effective(effective)
 		if errs == nil && jsonText(again) != jsonText(effective) {

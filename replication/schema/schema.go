@@ -14,6 +14,7 @@ const MaxFields = 5000
 type Schema struct {
 	service  string
 	validate *jsonschema.Schema
+	quick    *quick // nil: there is no quicker way
 	root     *object
 	leaves   []*prop // sorted by key
 	byKey    map[string]*prop
@@ -37,6 +38,8 @@ type prop struct {
 	required bool
 	preset   bool // has a default
 	def      any  // the default, complete; immutable
+
+	checks []*jsonschema.Schema // of a secret: what its value must satisfy
 }
 
 func (p *prop) secret() bool { return p.field.IsSecret }
@@ -59,25 +62,6 @@ func (s *Schema) Field(key string) (conf.Field, bool) {
 		return conf.Field{}, false
 	}
 	return p.field, true
-}
-
-// CheckSecrets lists the keys of the secret fields that values tries to set, by
-// where their values belong, each in ascending order.
-func (s *Schema) CheckSecrets(values map[string]any) (env, database []string) {
-	for _, p := range s.leaves {
-		if !p.secret() {
-			continue
-		}
-		if _, ok := lookup(values, p.path); !ok {
-			continue
-		}
-		if p.field.SecretSource != nil && *p.field.SecretSource == conf.SourceEnv {
-			env = append(env, p.field.Key)
-		} else {
-			database = append(database, p.field.Key)
-		}
-	}
-	return env, database
 }
 
 // lookup follows a path of member names, which may hold dots themselves.

@@ -33,12 +33,9 @@ func (s *Store) Apply(ctx context.Context, entries []Entry) ([]command.Result, [
 		return nil, nil, conf.Errorf(conf.CodeInternal, "apply: the store is closed")
 	}
 	ctx = context.WithoutCancel(ctx) // a batch is short; half of one helps nobody
-	results, recs, st, passed, err := s.applyBatch(ctx, entries)
-	if isIndexDamage(err) {
-		s.log.Warn("the full-text index is damaged, making it again", "err", err)
-		if err = s.repairItems(ctx); err == nil {
-			results, recs, st, passed, err = s.applyBatch(ctx, entries)
-		}
+	b, err := s.applyBatch(ctx, entries, false)
+	if errors.Is(err, errHalf) {
+		b, err = s.applyBatch(ctx, entries, true)
 	}
 	if err != nil {
 		err = s.fault("apply", err)
@@ -47,14 +44,26 @@ func (s *Store) Apply(ctx context.Context, entries []Entry) ([]command.Result, [
 		}
 		return nil, nil, err
 	}
-	s.state.Store(st)
-	s.past.keep(passed)
-	return results, recs, nil
+	s.state.Store(&b.tx.st)
+	s.past.keep(b.passed)
+	s.written.Add(int64(8 + 4*len(entries)))
+	s.keepHeads(b.tx.heads)
+	s.mark(b.tx.marks)
+	return b.results, b.recs, nil
 }
 
-func (s *Store) applyBatch(ctx context.Context, entries []Entry) ([]command.Result, []*conf.Record, *state, []stateAt, error) {
+// batch is what applying some entries gave.
+type batch struct {
+	tx      *tx
+	results []command.Result
+	recs    []*conf.Record
+	passed  []stateAt
+}
+
+// applyBatch runs the transaction. With careful every entry has a savepoint.
+func (s *Store) applyBatch(ctx context.Context, entries []Entry, careful bool) (*batch, error) {
 	old := s.state.Load()
-	tx := &tx{ctx: ctx, s: s, w: s.w, dig: s.dig, st: *old, touched: map[string]bool{}}
+	tx := &tx{ctx: ctx, s: s, w: s.w, dig: s.dig, st: *old, careful: careful, touched: map[string]bool{}, heads: map[string]*head{}}
 	results := make([]command.Result, len(entries))
 	var recs []*conf.Record
 	passed := []stateAt{{old.index, old.digest}} // after a start or a restore nobody else noted it
@@ -76,20 +85,30 @@ func (s *Store) applyBatch(ctx context.Context, entries []Entry) ([]command.Resu
 			if err := tx.modelHash(); err != nil {
 				return err
 			}
+			if err := s.w.exec(ctx, sqlItemsBehind); err != nil {
+				return err
+			}
 		}
-		for _, service := range conf.SortedKeys(tx.touched) {
-			r, err := readRecord(ctx, s.w, s.dig, service)
+		if tx.tokens {
+			tokens, err := readAPITokens(ctx, s.w, s.dig)
 			if err != nil {
 				return err
 			}
-			recs = append(recs, r)
+			tx.st.apiTokens = tokens
+		}
+		for _, service := range conf.SortedKeys(tx.touched) {
+			h, err := tx.head(service)
+			if err != nil {
+				return err
+			}
+			recs = append(recs, h.rec)
 		}
 		return s.w.writeMeta(ctx, s.dig, &tx.st, old)
 	})
 	if err != nil {
-		return nil, nil, nil, nil, err
+		return nil, err
 	}
-	return results, recs, &tx.st, passed, nil
+	return &batch{tx, results, recs, passed}, nil
 }
 
 // tx applies the entries of one batch.
@@ -101,6 +120,31 @@ type tx struct {
 	st      state
 	touched map[string]bool
 	schemas bool // a schema changed
+	tokens  bool // API tokens changed
+
+	heads map[string]*head // services that the batch read or changed; nil: to be read again
+	undo  []undoHead       // of heads, for the present entry
+	marks []mark           // items that changed
+
+	careful bool // every entry has a savepoint
+	wrote   bool // the present entry changed a row
+}
+
+// errHalf: an entry was refused that had no savepoint and had changed something.
+// Its batch is undone, and done again with care.
+var errHalf = errors.New("a refused entry has to be undone")
+
+// decidesFirst says whether the command is refused, if at all, before its first
+// change: then it needs no savepoint, which costs more than a row.
+func decidesFirst(c command.Command) bool {
+	switch c := c.(type) {
+	case nil, *command.Audit, *command.Digest:
+		return true
+	case *command.Edit:
+		return len(c.Updates) <= 1 && len(c.Schemas) == 0 && len(c.Secrets) == 0 && len(c.Profiles) == 0 && len(c.ProfileDeletes) == 0
+	default:
+		return false
+	}
 }
 
 // refusal is a deterministic no: the command is undone, the batch goes on.
@@ -112,11 +156,15 @@ func refuse(code conf.Code, format string, args ...any) error {
 	return refusal{conf.Errorf(code, format, args...)}
 }
 
-// entry applies one entry under a savepoint.
+// entry applies one entry: all of it, or none.
 func (t *tx) entry(e Entry) (command.Result, error) {
-	before, schemas := t.st, t.schemas
-	if err := t.w.exec(t.ctx, "SAVEPOINT entry"); err != nil {
-		return command.Result{}, err
+	before, schemas, marks := t.st, t.schemas, len(t.marks)
+	t.undo, t.wrote = t.undo[:0], false
+	savepoint := t.careful || !decidesFirst(e.Command)
+	if savepoint {
+		if err := t.w.exec(t.ctx, "SAVEPOINT entry"); err != nil {
+			return command.Result{}, err
+		}
 	}
 	var (
 		res     command.Result
@@ -128,28 +176,45 @@ func (t *tx) entry(e Entry) (command.Result, error) {
 	case *command.Genesis:
 		err = t.genesis(c)
 	case *command.Audit:
-		err = t.audit(c.Rows)
+		err = t.batch(c)
+	case *command.Prune:
+		err = t.prune(c)
 	case *command.Cluster:
 		err = t.cluster(c)
+	case *command.Keyring:
+		err = t.keyring(c)
+	case *command.APITokens:
+		err = t.apiTokens(c)
 	case *command.Digest: // for whoever compares; it changes nothing
+	case *command.Reseal:
+		touched, err = t.reseal(c)
 	case *command.Edit:
 		res, touched, err = t.edit(e.Index, c)
+	case *command.Reissue:
+		touched, err = t.reissue(c)
 	default:
 		// The caller decodes, and stops at what it does not know.
 		err = conf.Errorf(conf.CodeInternal, "apply a command of type %T", c)
 	}
 	if no, ok := errors.AsType[refusal](err); ok {
-		if err := t.w.exec(t.ctx, "ROLLBACK TO entry"); err != nil {
-			return command.Result{}, err
+		if savepoint {
+			if err := t.w.exec(t.ctx, "ROLLBACK TO entry"); err != nil {
+				return command.Result{}, err
+			}
+		} else if t.wrote {
+			return command.Result{}, errHalf
 		}
-		t.st, t.schemas = before, schemas
+		t.st, t.schemas, t.marks = before, schemas, t.marks[:marks]
+		t.undoHeads()
 		res, touched, err = command.Result{Err: no.err}, nil, nil
 	}
 	if err != nil {
 		return command.Result{}, err
 	}
-	if err := t.w.exec(t.ctx, "RELEASE entry"); err != nil {
-		return command.Result{}, err
+	if savepoint {
+		if err := t.w.exec(t.ctx, "RELEASE entry"); err != nil {
+			return command.Result{}, err
+		}
 	}
 	for _, service := range touched {
 		t.touched[service] = true
@@ -171,6 +236,18 @@ func (t *tx) genesis(c *command.Genesis) error {
 	case t.st.services > 0 && !c.Keep:
 		return refusal{conf.Errorf(conf.CodeConflict, "the store holds services of the epoch %s", t.st.epoch).
 			WithHint("start the epoch %s on an empty database", c.Epoch)}
+	}
+	if s := c.Signed; s != nil {
+		old, err := readRow(t.ctx, t.w, t.dig, tableEpochs, s.Epoch)
+		if err != nil {
+			return err
+		}
+		if old != nil {
+			return refuse(conf.CodeConflict, "the epoch %s was there before", s.Epoch)
+		}
+		if err := t.insert(tableEpochs, s.Epoch, s.Previous, s.At, s.Signature, s.KeyID); err != nil {
+			return err
+		}
 	}
 	t.st.epoch, t.st.created = c.Epoch, c.At
 	if t.st.version == 0 {
@@ -237,7 +314,16 @@ func (t *tx) put(tab *table, query string, vals []any) error {
 		return err
 	}
 	t.st.digest.add(d)
+	t.changes(tab, vals)
 	return t.w.exec(t.ctx, query, append(vals, d[:])...)
+}
+
+// changes notes that the row with these values, or this key, changes.
+func (t *tx) changes(tab *table, vals []any) {
+	t.wrote = true
+	if ofService(tab) {
+		t.setHead(textOf(vals[0]), nil)
+	}
 }
 
 // remove takes away the row with this key; nothing happens when there is none.
@@ -247,6 +333,7 @@ func (t *tx) remove(tab *table, key ...any) error {
 		return err
 	}
 	t.st.digest.sub(old.digest)
+	t.changes(tab, key)
 	return t.w.exec(t.ctx, tab.remove, key...)
 }
 

@@ -496,6 +496,7 @@ func TestApplyStopsAtDamage(t *testing.T) {
 	if err := s.Records(t.Context(), func(*conf.Record) error { return nil }); conf.CodeOf(err) != conf.CodeCorrupt {
 		t.Errorf("Records: %v", err)
 	}
+	clear(s.heads) // what memory knows is not read
 	for range 2 {
 		_, _, err := s.Apply(t.Context(), []Entry{{Index: 100, Term: 1, Command: d.edit(command.ActionPut, put("a", 1, `{"k":2}`))}})
 		if conf.CodeOf(err) != conf.CodeCorrupt || conf.HintOf(err) == "" {
@@ -507,5 +508,21 @@ func TestApplyStopsAtDamage(t *testing.T) {
 	}
 	if index, _ := s.Applied(); index != 2 {
 		t.Errorf("applied %d", index)
+	}
+}
+
+func TestSignedEpochs(t *testing.T) {
+	d := &driver{tb: t, s: openNew(t)}
+	one := &conf.EpochChange{Previous: "zero", Epoch: "one", At: "2026-01-01T00:00:00+00:00", Signature: "s1", KeyID: "k"}
+	two := &conf.EpochChange{Previous: "one", Epoch: "two", At: "2026-01-02T00:00:00+00:00", Signature: "s2", KeyID: "k"}
+	d.ok(&command.Genesis{Epoch: "one", At: one.At, Signed: one})
+	d.ok(&command.Genesis{Epoch: "two", At: two.At, Keep: true, Signed: two})
+	res, _ := d.apply(&command.Genesis{Epoch: "one", At: two.At, Keep: true, Signed: one})
+	if conf.CodeOf(res[0].Err) != conf.CodeConflict || d.s.Epoch() != "two" {
+		t.Errorf("an epoch comes back: %v, epoch %s", res[0].Err, d.s.Epoch())
+	}
+	got, err := d.s.Epochs(t.Context())
+	if err != nil || !slices.Equal(got, []conf.EpochChange{*one, *two}) {
+		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -82,6 +83,48 @@ func BenchmarkApply(b *testing.B) {
 				name := fmt.Sprintf("service-%05d", svc)
 				d.ok(d.edit(command.ActionPatch, put(name, 1+versions[name], benchDoc(svc, i))))
 				versions[name]++
+			}
+		})
+	}
+}
+
+// BenchmarkApplyBatch changes a key each of many services, in one batch. The
+// commands are there: what is measured is Apply.
+func BenchmarkApplyBatch(b *testing.B) {
+	for _, n := range []int{1, 16, 64} {
+		b.Run(fmt.Sprintf("entries=%d", n), func(b *testing.B) {
+			s := openNew(b)
+			d := newDriver(b, s)
+			fill(b, d, 64)
+			if err := s.Merge(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			// The one of the tests reads the schema each time; the real one does not.
+			s.opts.Project = func(service string, _, config json.RawMessage) ([]conf.Item, error) {
+				return testProject(service, nil, config)
+			}
+			version, i := uint64(1), 0
+			var batch []Entry
+			b.ReportAllocs()
+			for b.Loop() {
+				if i%n == 0 {
+					b.StopTimer()
+					batch = batch[:0]
+					for k := range n {
+						service := (i + k) % 64
+						e := d.edit(command.ActionPatch, put(fmt.Sprintf("service-%05d", service), version, benchDoc(service, i+1)))
+						e.Audit = []conf.Access{{UserID: "ann", Action: "write", Service: e.Updates[0].Service, Success: true, Reason: e.Action, Timestamp: e.At}}
+						batch = append(batch, d.entries(e)...)
+						if service == 63 {
+							version++
+						}
+					}
+					b.StartTimer()
+					if _, _, err := s.Apply(b.Context(), batch); err != nil {
+						b.Fatal(err)
+					}
+				}
+				i++
 			}
 		})
 	}

@@ -4,22 +4,60 @@ import (
 	"context"
 	"database/sql"
 	"os"
+	"time"
 )
 
 const (
-	truncateOver = 32 << 20 // WAL bytes above which Checkpoint also shortens the file
+	truncateOver = 64 << 20 // WAL bytes above which Checkpoint also shortens the file
 	mergePages   = 200      // pages of the full-text index that one step merges
 	mergeSteps   = 500      // steps in one Checkpoint: what is left waits for the next
+
+	tendOver  = 6000 // pages in the WAL, about, above which Tend does not wait
+	tendEvery = 10 * time.Second
 )
+
+// Tend does the upkeep that is worth doing now: Merge when something changed, and
+// Checkpoint when much did, or a while ago. Checkpoints sync the disk that the log
+// is written to. Nothing costs nothing. Call it each second, from one goroutine.
+func (s *Store) Tend(ctx context.Context) error {
+	st := s.state.Load()
+	if st.index == s.tended.index && st.items == s.tended.items {
+		return nil
+	}
+	if s.tended.since.IsZero() {
+		s.tended.since = time.Now()
+	}
+	if s.written.Load() < tendOver && time.Since(s.tended.since) < tendEvery {
+		return s.Merge(ctx)
+	}
+	s.written.Store(0)
+	if err := s.Checkpoint(ctx); err != nil {
+		return err
+	}
+	s.tended = tended{index: st.index, items: s.state.Load().items}
+	return nil
+}
+
+// tended is what Tend did last.
+type tended struct {
+	index uint64
+	items sum
+	since time.Time // when it first saw what it has not moved yet
+}
 
 // Checkpoint does the upkeep that is kept out of Apply: it merges the full-text
 // index in small steps, and moves what it can from the WAL into the database.
 // Call it now and then, from any goroutine; SQLite's own checkpoints are off.
-// Apply waits for one step at most. While a replication tool owns the
-// checkpoints of the file, call Merge instead.
+// Apply waits for one step at most. While a backup owns the checkpoints of the
+// file (OwnCheckpoints), it only merges.
 func (s *Store) Checkpoint(ctx context.Context) error {
 	if err := s.Merge(ctx); err != nil {
 		return err
+	}
+	s.checkpoints.Lock()
+	defer s.checkpoints.Unlock()
+	if s.theirs {
+		return nil
 	}
 	db, err := sql.Open("sqlite", s.dsn(false))
 	if err != nil {
@@ -40,8 +78,25 @@ func (s *Store) Checkpoint(ctx context.Context) error {
 	return nil
 }
 
-// Merge is the part of Checkpoint that keeps searches fast.
+// OwnCheckpoints says who makes the checkpoints from now on: with false it is a
+// tool that copies the WAL, which would lose what a checkpoint of ours moves out
+// of it. It waits for one that is being made.
+func (s *Store) OwnCheckpoints(own bool) {
+	s.checkpoints.Lock()
+	defer s.checkpoints.Unlock()
+	s.theirs = !own
+}
+
+// Merge is the part of Checkpoint that keeps searches fast: it brings the items
+// up to date, and merges their full-text index.
 func (s *Store) Merge(ctx context.Context) error {
+	if err := s.catchUp(ctx); err != nil {
+		return err
+	}
+	items := s.state.Load().items
+	if merged := s.merged.Load(); merged != nil && *merged == items {
+		return nil
+	}
 	for range mergeSteps {
 		more, err := s.mergeStep(ctx)
 		if isIndexDamage(err) {
@@ -51,6 +106,7 @@ func (s *Store) Merge(ctx context.Context) error {
 			return s.fault("merge the full-text index", err)
 		}
 		if !more {
+			s.merged.Store(&items)
 			return nil
 		}
 	}

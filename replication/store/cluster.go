@@ -253,6 +253,10 @@ func (t *tx) removeMember(c *command.Cluster, id string) error {
 
 // Members lists every agent that was admitted, removed ones too, by node id.
 func (s *Store) Members(ctx context.Context) ([]conf.Member, error) {
+	return s.members.get(s, func() ([]conf.Member, error) { return s.readMembers(ctx) })
+}
+
+func (s *Store) readMembers(ctx context.Context) ([]conf.Member, error) {
 	out := []conf.Member{}
 	err := s.read(ctx, "read the members", func(q querier) error {
 		return eachRow(ctx, q, tableMembers, newDigester(), func(vals []any, d [sha256.Size]byte) error {

@@ -111,10 +111,13 @@ func TestSQLiteToolReadsBesideWrites(t *testing.T) {
 	s := openNew(t)
 	d := newDriver(t, s)
 	d.ok(d.edit(command.ActionPut, put("a", 0, `{"n":0,"twice":0}`), put("b", 0, `{"n":0,"twice":0}`)))
-	// Everything in one statement, and so in one read transaction.
+	if err := s.Merge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// Everything in one statement, and so in one read transaction. Items follow
+	// with each Merge: all of them to one and the same moment.
 	const query = `SELECT count(*),
-		(SELECT count(*) FROM service_configs s, json_each(s.config_json, '$.config') j LEFT JOIN config_items i ON i.service = s.service AND i.key = j.key
-			WHERE i.value_json IS NOT CAST(j.value AS TEXT)),
+		(SELECT count(*) FROM config_items i JOIN config_items n ON n.key = 'n' AND i.value_json IS NOT CAST(n.value_json * (1 + (i.key = 'twice')) AS TEXT)),
 		(SELECT count(DISTINCT version) FROM service_configs),
 		(SELECT count(*) FROM config_history h JOIN service_configs s USING (service) WHERE h.version > s.version),
 		(SELECT count(*) FROM meta)
@@ -138,6 +141,9 @@ func TestSQLiteToolReadsBesideWrites(t *testing.T) {
 	for v := uint64(1); v < 300; v++ {
 		doc := fmt.Sprintf(`{"n":%d,"twice":%d}`, v, 2*v)
 		d.ok(d.edit(command.ActionPut, put("a", v, doc), put("b", v, doc)))
+		if err := s.Merge(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	close(stop)
 	if runs := <-done; runs < 5 {
@@ -276,11 +282,22 @@ func TestLogPlans(t *testing.T) {
 	s := openNew(t)
 	queries := map[string]*logQuery{}
 	for _, f := range []conf.HistoryFilter{
-		{}, {Service: "a"}, {Key: "k"}, {Service: "a", Key: "k"}, {User: "u"}, {Since: "t"}, {Until: "t"}, {Service: "a", Since: "t", Until: "u"}, {User: "u", Since: "t"},
+		{},
+		{Service: "a"},
+		{Key: "k"},
+		{Service: "a", Key: "k"},
+		{User: "u"},
+		{Since: "t"},
+		{Until: "t"},
+		{Service: "a", Since: "t", Until: "u"},
+		{User: "u", Since: "t"},
+		{Service: "a", Version: 2},
+		{Version: 2},
+		{Service: "a", Key: "k", User: "u", Since: "t", Version: 2},
 	} {
 		queries[fmt.Sprintf("history %+v", f)] = historyQuery(f)
 	}
-	for _, f := range []conf.AccessFilter{{}, {User: "u"}, {Action: "a"}, {Service: "s"}, {Since: "t", Until: "u"}, {User: "u", Since: "t"}} {
+	for _, f := range []conf.AccessFilter{{}, {User: "u"}, {Action: "a"}, {Service: "s"}, {Since: "t", Until: "u"}, {User: "u", Since: "t"}, {User: "u", Service: "s", Action: "a"}} {
 		queries[fmt.Sprintf("access %+v", f)] = accessQuery(f)
 	}
 	for name, l := range queries {
@@ -291,18 +308,20 @@ func TestLogPlans(t *testing.T) {
 				t.Errorf("%s reads the whole table:\n%s", name, p)
 			}
 			// Finding the ids must not sort; putting one page in order may. A key
-			// without its service is the exception: it sorts ids, not rows.
+			// without its service is the exception: it sorts ids, not rows. In the
+			// index of all columns it sorts what has one and the same time.
 			if strings.HasPrefix(line, "CO-ROUTINE") || strings.HasPrefix(line, "MATERIALIZE") {
 				rest := p[strings.Index(p, line)+len(line):]
 				inner, _, _ := strings.Cut(rest, "SCAN (")
 				inner, _, _ = strings.Cut(inner, "SCAN found")
+				inner = strings.ReplaceAll(inner, "USE TEMP B-TREE FOR LAST TERM OF ORDER BY", "")
 				if strings.Contains(inner, "TEMP B-TREE") && !strings.Contains(l.index, "key") {
 					t.Errorf("%s sorts the log:\n%s", name, p)
 				}
 			}
 		}
 		c := plan(t, s, l.count(), l.args...)
-		if l.index != "" && len(l.conds) == 1 && !strings.Contains(c, "COVERING") {
+		if l.index != "" && (len(l.conds) == 1 || strings.HasSuffix(l.index, "_all")) && !strings.Contains(c, "COVERING") {
 			t.Errorf("the count of %s reads rows:\n%s", name, c)
 		}
 	}
@@ -312,6 +331,9 @@ func TestLogPlans(t *testing.T) {
 func TestRepairIsLogged(t *testing.T) {
 	s, _ := told(t, 20)
 	path := s.opts.Path
+	if err := s.Merge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.w.exec(t.Context(), "UPDATE config_items SET description = 'x'"); err != nil {
 		t.Fatal(err)
 	}

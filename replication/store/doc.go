@@ -19,9 +19,15 @@
 //   - A file of an older format is verified first, then brought to this build's in
 //     the same transaction; its state digest stays. One of a newer format is
 //     CodeUnsupported, never corrupt.
+//   - A Reissue replaces signatures only. The version that carries one, its history and
+//     the index that made it stay, and so does what config_versions keeps of it.
 //   - config_items and its full-text index are derived from the covered rows with
-//     Options.Project. They follow in the same transaction and are made again
-//     when they differ; nothing that is replicated is computed from them.
+//     Options.Project. They follow when Merge or Search brings them up to date (a
+//     search knows all that was applied before it, over a restart too), and are
+//     made again when they differ; nothing that is replicated is computed from them.
+//   - What a change needs to know of its service is remembered (heads): it is what
+//     the rows say. Every write to a row of a service goes through tx.put or
+//     tx.remove, or sets the head itself.
 //   - A fault while applying (corrupt, full, locked) leaves the batch out as a
 //     whole. After CodeCorrupt the store applies nothing any more.
 //

@@ -60,6 +60,9 @@ func (t *tx) edit(index uint64, c *command.Edit) (command.Result, []string, erro
 		}
 		res.Versions[u.Service] = u.Version
 	}
+	if err := t.putSecrets(c, res.Versions); err != nil {
+		return res, nil, err
+	}
 	touched := conf.SortedKeys(res.Versions)
 	for _, service := range conf.SortedKeys(changes) {
 		if _, done := res.Versions[service]; done {
@@ -124,15 +127,17 @@ func (t *tx) putSchemas(c *command.Edit) (map[string]*schemaChange, error) {
 	return changes, nil
 }
 
-// update stores the new version of one service.
+// update stores the new version of one service. It refuses before it changes
+// anything.
 func (t *tx) update(index uint64, c *command.Edit, u *command.Update, ch *schemaChange) error {
-	old, err := readRow(t.ctx, t.w, t.dig, tableConfigs, u.Service)
+	h, err := t.head(u.Service)
 	if err != nil {
 		return err
 	}
 	var current uint64
-	if old != nil {
-		current = uintOf(old.vals[2])
+	var was conf.Record
+	if h.rec != nil {
+		was, current = *h.rec, h.rec.Version
 	}
 	if u.Prev != current {
 		return refusal{&conf.Error{
@@ -152,21 +157,23 @@ func (t *tx) update(index uint64, c *command.Edit, u *command.Update, ch *schema
 		return refuse(conf.CodeInvalid, "%s: version %d has no document", u.Service, u.Version)
 	}
 	at, by := cmp.Or(u.UpdatedAt, c.At), cmp.Or(u.UpdatedBy, c.By)
-	version, idx, deleted := int64(u.Version), int64(index), int64(0) //nolint:gosec // both fit
-	if u.Deleted {
-		deleted = 1
+	rec := &conf.Record{
+		Service: u.Service, Version: u.Version, Epoch: t.st.epoch, Values: values, Config: config,
+		Checksum: u.Checksum, IssuedAt: u.IssuedAt, Signature: u.Signature, KeyID: u.KeyID,
+		UpdatedAt: at, UpdatedBy: by, Deleted: u.Deleted, Index: index, Schema: was.Schema, Secrets: was.Secrets,
 	}
-
-	err = t.upsert(tableConfigs, old, u.Service, configJSON(u.Service, config, u.Version, at, t.st.epoch), version, t.st.epoch, at, null(by),
-		string(values), u.Checksum, u.IssuedAt, u.Signature, u.KeyID, deleted, idx)
+	before, after, err := t.itemsOf(&was, rec, h.stored, ch)
 	if err != nil {
 		return err
 	}
-	if old == nil {
-		t.st.services++
+
+	digest, err := t.putConfig(h, rec)
+	if err != nil {
+		return err
 	}
+	version, deleted := int64(u.Version), bit(u.Deleted) //nolint:gosec // fits
 	err = t.insert(tableVersions, u.Service, version, string(values), u.Checksum, at, null(by), null(c.Reason), c.Action,
-		t.st.epoch, u.IssuedAt, u.Signature, u.KeyID, deleted, idx)
+		t.st.epoch, u.IssuedAt, u.Signature, u.KeyID, deleted, int64(index)) //nolint:gosec // fits
 	if err != nil {
 		return err
 	}
@@ -175,50 +182,76 @@ func (t *tx) update(index uint64, c *command.Edit, u *command.Update, ch *schema
 			return err
 		}
 	}
-
-	was, is, err := t.schemasOf(u.Service, ch)
-	if err != nil {
-		return err
-	}
-	var before, after []conf.Item
-	if old != nil && old.vals[11] == int64(0) {
-		prev, err := configOf(old)
-		if err != nil {
-			return err
-		}
-		if before, err = t.s.project(u.Service, was, prev); err != nil {
-			return refuse(conf.CodeInvalid, "%s: the stored document does not fit its schema: %v", u.Service, err)
-		}
-	}
-	if !u.Deleted {
-		if after, err = t.s.project(u.Service, is, config); err != nil {
-			return refuse(conf.CodeInvalid, "%s: the document does not fit its schema: %v", u.Service, err)
-		}
-	}
+	t.setHead(u.Service, &head{rec: rec, digest: digest, stored: true})
 	changed, err := t.history(c, u, at, by, before, after)
 	if err != nil {
 		return err
 	}
-	return t.putItems(u.Service, before, after, changed, at, by)
+	t.marks = append(t.marks, mark{u.Service, changed, change{at, by}})
+	if u.Deleted {
+		return t.dropSecrets(c, u)
+	}
+	return nil
 }
 
-// schemasOf gives the schema of a service before and after the edit.
-func (t *tx) schemasOf(service string, ch *schemaChange) (was, is json.RawMessage, err error) {
+// putConfig writes the row of rec, in place of the one that h has.
+func (t *tx) putConfig(h *head, rec *conf.Record) ([sha256.Size]byte, error) {
+	vals := []any{
+		rec.Service, configJSON(rec.Service, rec.Config, rec.Version, rec.UpdatedAt, rec.Epoch), int64(rec.Version), rec.Epoch, rec.UpdatedAt, //nolint:gosec // fits
+		null(rec.UpdatedBy), string(rec.Values), rec.Checksum, rec.IssuedAt, rec.Signature, rec.KeyID, bit(rec.Deleted), int64(rec.Index), //nolint:gosec // fits
+	}
+	d, err := t.dig.row(tableConfigs.name, vals)
+	if err != nil {
+		return d, err
+	}
+	if h.stored {
+		t.st.digest.sub(h.digest)
+	} else {
+		t.st.services++
+	}
+	t.st.digest.add(d)
+	t.changes(tableConfigs, vals)
+	return d, t.w.exec(t.ctx, tableConfigs.upsert, append(vals, d[:])...)
+}
+
+func bit(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// itemsOf projects what differs between two versions of a service. The old values
+// come from the old document: what is replicated must not depend on derived rows.
+func (t *tx) itemsOf(was, is *conf.Record, stored bool, ch *schemaChange) (before, after []conf.Item, err error) {
+	var old, now json.RawMessage
+	if stored && !was.Deleted {
+		old = was.Config
+	}
+	if !is.Deleted {
+		now = is.Config
+	}
+	oldSchema := is.Schema
 	if ch != nil {
-		return ch.old, ch.new, nil
+		oldSchema = ch.old
+	} else if old != nil && now != nil {
+		old, now, _ = differing(old, now)
 	}
-	r, err := readRow(t.ctx, t.w, t.dig, tableSchemas, service)
-	if err != nil || r == nil {
-		return nil, nil, err
+	if old != nil {
+		if before, err = t.s.project(is.Service, oldSchema, old); err != nil {
+			return nil, nil, refuse(conf.CodeInvalid, "%s: the stored document does not fit its schema: %v", is.Service, err)
+		}
 	}
-	is = json.RawMessage(r.text(1))
-	return is, is, nil
+	if now != nil {
+		if after, err = t.s.project(is.Service, is.Schema, now); err != nil {
+			return nil, nil, refuse(conf.CodeInvalid, "%s: the document does not fit its schema: %v", is.Service, err)
+		}
+	}
+	return before, after, nil
 }
 
-// history adds a row for every key whose value differs, and tells which those
-// are. The old values come from the old document: what is replicated must not
-// depend on derived rows.
-func (t *tx) history(c *command.Edit, u *command.Update, at, by string, before, after []conf.Item) (map[string]bool, error) {
+// history adds a row for every key whose value differs, and lists those keys.
+func (t *tx) history(c *command.Edit, u *command.Update, at, by string, before, after []conf.Item) ([]string, error) {
 	was, is := byKey(before), byKey(after)
 	keys := map[string]bool{}
 	for k, b := range was {
@@ -231,7 +264,8 @@ func (t *tx) history(c *command.Edit, u *command.Update, at, by string, before, 
 			keys[k] = true
 		}
 	}
-	for _, k := range conf.SortedKeys(keys) {
+	changed := conf.SortedKeys(keys)
+	for _, k := range changed {
 		var oldValue any
 		if b, ok := was[k]; ok {
 			oldValue = b.ValueJSON
@@ -245,28 +279,20 @@ func (t *tx) history(c *command.Edit, u *command.Update, at, by string, before, 
 			return nil, err
 		}
 	}
-	return keys, nil
+	return changed, nil
 }
 
 // reproject follows a schema that changed while the document did not.
 func (t *tx) reproject(service string, ch *schemaChange) error {
-	r, err := readRow(t.ctx, t.w, t.dig, tableConfigs, service)
-	if err != nil || r == nil || r.vals[11] != int64(0) {
+	h, err := t.head(service)
+	if err != nil || !h.stored || h.rec.Deleted {
 		return err
 	}
-	config, err := configOf(r)
-	if err != nil {
-		return err
-	}
-	before, err := t.s.project(service, ch.old, config)
-	if err != nil {
-		return refuse(conf.CodeInvalid, "%s: the stored document does not fit its schema: %v", service, err)
-	}
-	after, err := t.s.project(service, ch.new, config)
-	if err != nil {
+	if _, err := t.s.project(service, ch.new, h.rec.Config); err != nil {
 		return refuse(conf.CodeInvalid, "%s: the stored document does not fit the new schema: %v", service, err)
 	}
-	return t.putItems(service, before, after, nil, r.text(4), r.text(5))
+	t.marks = append(t.marks, mark{service: service})
+	return nil
 }
 
 func (t *tx) putProfiles(c *command.Edit) error {

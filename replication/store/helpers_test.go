@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -277,7 +278,7 @@ func same(tb testing.TB, what string, want, got any) {
 
 // story is a random but repeatable sequence of commands that touches everything.
 func story(d *driver, n int) []command.Command {
-	rng := rand.New(rand.NewPCG(1, 2))
+	rng, secrets := rand.New(rand.NewPCG(1, 2)), rand.New(rand.NewPCG(3, 4))
 	versions := map[string]uint64{}
 	deleted := map[string]bool{}
 	cmds := make([]command.Command, 0, n)
@@ -288,6 +289,8 @@ func story(d *driver, n int) []command.Command {
 		switch k := rng.IntN(14); {
 		case k >= 12:
 			cmds = append(cmds, clusterStory(rng, d.now()))
+		case k == 0 && secrets.IntN(2) == 0:
+			cmds = append(cmds, resealStory(secrets, d.now()))
 		case k == 0:
 			cmds = append(cmds, &command.Audit{Rows: []conf.Access{{UserID: "bob", Action: "read", Service: svc, Success: i%2 == 0, Timestamp: d.now()}, {Action: "unauthorized", Timestamp: d.now()}}})
 		case k == 1:
@@ -306,6 +309,13 @@ func story(d *driver, n int) []command.Command {
 			e := d.edit(command.ActionPut, put(svc, versions[svc]+7, doc)) // a conflict
 			e.Schemas = []command.Schema{schemaOf("other-"+svc, `{}`)}
 			cmds = append(cmds, e)
+		case k == 11 && rng.IntN(2) == 0: // some of it for what is not there any more
+			r := &command.Reissue{Epoch: testEpoch, At: d.now(), KeyID: "8899aabbccddeeff"}
+			for j := range 1 + rng.IntN(7) {
+				name := fmt.Sprintf("service-%d", j)
+				r.Items = append(r.Items, command.ReissueItem{Service: name, Version: max(versions[name], uint64(rng.IntN(2))) - uint64(rng.IntN(2)), Signature: fmt.Sprintf("c2ln%d", i)})
+			}
+			cmds = append(cmds, r)
 		case k == 5 && versions[svc] > 0 && !deleted[svc]:
 			cmds = append(cmds, d.edit(command.ActionDelete, tombstone(svc, versions[svc])))
 			versions[svc]++
@@ -313,6 +323,7 @@ func story(d *driver, n int) []command.Command {
 		default:
 			e := d.edit(command.ActionPut, put(svc, versions[svc], doc))
 			e.ID = fmt.Sprintf("req-%d", i)
+			secretStory(secrets, svc, e)
 			e.Audit = []conf.Access{{UserID: "ann", Action: "write", Service: svc, Success: true, Timestamp: e.At}}
 			cmds = append(cmds, e)
 			versions[svc]++
@@ -340,6 +351,37 @@ func clusterStory(rng *rand.Rand, at string) *command.Cluster {
 		c.Audit = []conf.Access{{UserID: node, Action: "join", Success: true, Timestamp: at}}
 	}
 	return c
+}
+
+// sealedText looks like a sealed value.
+func sealedText(n int) string {
+	return base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%032d", n))
+}
+
+// secretStory sets or removes a secret now and then.
+func secretStory(rng *rand.Rand, svc string, e *command.Edit) {
+	s := command.Secret{Service: svc, Key: fmt.Sprintf("secret_%d", rng.IntN(3))}
+	switch rng.IntN(4) {
+	case 0:
+		s.Deleted = true
+	case 1, 2:
+		s.EncryptedValue, s.KeyID = sealedText(rng.IntN(3)), fmt.Sprintf("m%d", rng.IntN(2))
+	default:
+		return
+	}
+	e.Secrets = []command.Secret{s}
+}
+
+// resealStory seals some secrets anew; some of its items are of the past.
+func resealStory(rng *rand.Rand, at string) *command.Reseal {
+	r := &command.Reseal{Epoch: testEpoch, At: at, By: "rotation"}
+	for range 1 + rng.IntN(6) {
+		r.Items = append(r.Items, command.ResealItem{
+			Service: fmt.Sprintf("service-%d", rng.IntN(6)), Key: fmt.Sprintf("secret_%d", rng.IntN(3)),
+			PrevDigest: command.SealedDigest(sealedText(rng.IntN(3))), EncryptedValue: sealedText(100 + rng.IntN(3)), KeyID: "m2",
+		})
+	}
+	return r
 }
 
 func hashOf(s string) string {

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -21,7 +20,7 @@ const (
 	itemColumns = "service, key, value_json, type, complexity, description, help_text, is_secret, updated_at, updated_by"
 	itemWidth   = 10
 
-	sqlItemGet    = "SELECT " + itemColumns + ", id FROM config_items WHERE service = ? AND key = ?"
+	sqlItemsOf    = "SELECT " + itemColumns + ", id FROM config_items WHERE service = ?"
 	sqlItemInsert = "INSERT INTO config_items (" + itemColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 	sqlItemUpdate = "UPDATE config_items SET value_json = ?, type = ?, complexity = ?, description = ?, help_text = ?, updated_at = ?, updated_by = ? WHERE id = ?"
 	sqlItemDelete = "DELETE FROM config_items WHERE id = ?"
@@ -32,107 +31,6 @@ const (
 // itemRow is the row of an item. is_secret is always 0: a secret has no row.
 func itemRow(it *conf.Item, at, by string) []any {
 	return []any{it.Service, it.Key, it.ValueJSON, string(it.Type), string(it.Complexity), it.Description, it.HelpText, int64(0), at, null(by)}
-}
-
-func sameItem(a, b *conf.Item) bool {
-	return a.ValueJSON == b.ValueJSON && a.Type == b.Type && a.Complexity == b.Complexity && a.Description == b.Description && a.HelpText == b.HelpText
-}
-
-// putItems changes the rows of the items that differ, and no others. changed
-// holds the keys whose value the edit changed, at and by say when and who.
-func (t *tx) putItems(service string, before, after []conf.Item, changed map[string]bool, at, by string) error {
-	was, is := byKey(before), byKey(after)
-	for i := range before {
-		if is[before[i].Key] == nil {
-			if err := t.deleteItem(service, before[i].Key); err != nil {
-				return err
-			}
-		}
-	}
-	for i := range after {
-		it := &after[i]
-		it.Service = service
-		if b := was[it.Key]; b != nil && sameItem(b, it) {
-			continue
-		}
-		if err := t.putItem(it, changed[it.Key], at, by); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (t *tx) deleteItem(service, key string) error {
-	vals, id, err := getItem(t.ctx, t.w, service, key)
-	if err != nil || vals == nil {
-		return err
-	}
-	d, err := t.dig.row("config_items", vals)
-	if err != nil {
-		return err
-	}
-	t.st.items.sub(d)
-	t.st.itemCount--
-	if err := t.w.exec(t.ctx, sqlItemDelete, id); err != nil {
-		return err
-	}
-	return t.w.exec(t.ctx, sqlFTSDelete, id)
-}
-
-func (t *tx) putItem(it *conf.Item, changed bool, at, by string) error {
-	vals, id, err := getItem(t.ctx, t.w, it.Service, it.Key)
-	if err != nil {
-		return err
-	}
-	if vals == nil {
-		if !changed {
-			// Only the schema splits the document in another way: the key is as
-			// old as history says.
-			last, err := lastChanges(t.ctx, t.w, it.Service)
-			if err != nil {
-				return err
-			}
-			if c, ok := last[it.Key]; ok {
-				at, by = c.at, c.by
-			}
-		}
-		return insertItem(t.ctx, t.w, t.dig, &t.st, it, at, by)
-	}
-	if !changed {
-		at, by = textOf(vals[8]), textOf(vals[9])
-	}
-	old, err := t.dig.row("config_items", vals)
-	if err != nil {
-		return err
-	}
-	t.st.items.sub(old)
-	row := itemRow(it, at, by)
-	d, err := t.dig.row("config_items", row)
-	if err != nil {
-		return err
-	}
-	t.st.items.add(d)
-	if err := t.w.exec(t.ctx, sqlItemUpdate, row[2], row[3], row[4], row[5], row[6], row[8], row[9], id); err != nil {
-		return err
-	}
-	if err := t.w.exec(t.ctx, sqlFTSDelete, id); err != nil {
-		return err
-	}
-	return insertText(t.ctx, t.w, id, it)
-}
-
-func getItem(ctx context.Context, q querier, service, key string) (vals []any, id int64, err error) {
-	vals = make([]any, itemWidth)
-	dst := make([]any, itemWidth+1)
-	for i := range vals {
-		dst[i] = &vals[i]
-	}
-	dst[itemWidth] = &id
-	err = q.QueryRowContext(ctx, sqlItemGet, service, key).Scan(dst...)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, 0, nil
-	}
-	return vals, id, err
 }
 
 func insertItem(ctx context.Context, w *writer, dig *digester, st *state, it *conf.Item, at, by string) error {
@@ -231,7 +129,7 @@ func starts(b *strings.Builder, mark, text string, max int) {
 type change struct{ at, by string }
 
 // lastChanges reads from history what config_items says of each key's change.
-func lastChanges(ctx context.Context, q querier, service string) (map[string]change, error) {
+func lastChanges(ctx context.Context, q querier, service string) (behind, error) {
 	// With max(), the other columns are those of the row that has the maximum.
 	rows, err := q.QueryContext(ctx, "SELECT key, changed_at, coalesce(changed_by, ''), max(id) FROM config_history "+
 		"INDEXED BY idx_config_history_service WHERE service = ? GROUP BY key", service)
@@ -239,7 +137,7 @@ func lastChanges(ctx context.Context, q querier, service string) (map[string]cha
 		return nil, err
 	}
 	defer rows.Close()
-	out := map[string]change{}
+	out := behind{}
 	for rows.Next() {
 		var key string
 		var c change
@@ -292,7 +190,7 @@ func (s *Store) deriveItems(ctx context.Context, st *state) error {
 			}
 		}
 	}
-	return nil
+	return s.w.exec(ctx, sqlItemsAt, int64(st.index)) //nolint:gosec // fits
 }
 
 // repair makes the derived rows again, after cause.
@@ -323,6 +221,7 @@ func (s *Store) repairItems(ctx context.Context) error {
 		return err
 	}
 	s.state.Store(&st)
+	clear(s.behind)
 	return nil
 }
 

@@ -21,8 +21,9 @@ type state struct {
 	digest         sum
 	items          sum // of config_items, which is not replicated content
 	itemCount      int64
-	requests       int64 // rows of the table requests
-	services       int64 // rows of the table service_configs
+	requests       int64                    // rows of the table requests
+	services       int64                    // rows of the table service_configs
+	apiTokens      map[string]conf.APIToken // by id; never changed, only replaced
 }
 
 const metaColumns = "format, applied_index, applied_term, config_epoch, created_at, schema_version, schema_updated_at, state_digest, items_digest, items_count"

@@ -51,6 +51,9 @@ func (s *Store) migrate(ctx context.Context, st *state, has int) error {
 	if err := s.leaveMerging(ctx); err != nil {
 		return err
 	}
+	if err := s.w.exec(ctx, sqlItemsAt, int64(st.index)); err != nil { //nolint:gosec // fits
+		return err
+	}
 	st.format = format
 	return s.w.writeMeta(ctx, s.dig, st, st)
 }

@@ -147,7 +147,7 @@ func TestDamagedFormat1IsNotTouched(t *testing.T) {
 	}
 }
 
-func TestFormat2NeedsItsTables(t *testing.T) {
+func TestFormatNeedsItsTables(t *testing.T) {
 	for _, tab := range tablesOf(format)[len(tablesOf(1)):] {
 		s := openNew(t)
 		newDriver(t, s)
@@ -160,14 +160,14 @@ func TestFormat2NeedsItsTables(t *testing.T) {
 			t.Errorf("without %s: %v, want %s", tab.name, err, conf.CodeCorrupt)
 		}
 	}
-	// Without all three it looks like format 1 by its tables; meta knows better.
+	// Without all of them it looks like format 1 by its tables; meta knows better.
 	s := openNew(t)
 	newDriver(t, s)
 	path := s.opts.Path
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	alter(t, path, "DROP TABLE members", "DROP TABLE join_tokens", "DROP TABLE join_uses")
+	alter(t, path, "DROP TABLE members", "DROP TABLE join_tokens", "DROP TABLE join_uses", "DROP TABLE api_tokens", "DROP TABLE keyring")
 	if _, err := Open(t.Context(), testOptions(path)); conf.CodeOf(err) != conf.CodeCorrupt {
 		t.Errorf("without all of them: %v, want %s", err, conf.CodeCorrupt)
 	}
@@ -191,12 +191,20 @@ func claim(t *testing.T, s *Store, f int) {
 }
 
 // Rows of the new tables are not proved for format 1, so it must not pass for it.
-func TestFormat2DoesNotPassForFormat1(t *testing.T) {
+func TestFormatDoesNotPassForAnOlderOne(t *testing.T) {
 	s := openNew(t)
 	newDriver(t, s)
-	claim(t, s, 1)
-	if _, err := Open(t.Context(), testOptions(s.opts.Path)); conf.CodeOf(err) != conf.CodeCorrupt {
-		t.Errorf("got %v, want %s", err, conf.CodeCorrupt)
+	path := s.opts.Path
+	for f := 1; f < format; f++ {
+		claim(t, s, f)
+		if _, err := Open(t.Context(), testOptions(path)); conf.CodeOf(err) != conf.CodeCorrupt {
+			t.Errorf("as format %d: %v, want %s", f, err, conf.CodeCorrupt)
+		}
+		if f+1 < format {
+			s = openNew(t)
+			newDriver(t, s)
+			path = s.opts.Path
+		}
 	}
 }
 

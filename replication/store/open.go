@@ -38,16 +38,28 @@ type Store struct {
 	opts Options
 	log  *slog.Logger
 
-	mu     sync.Mutex // the writer, and broken
+	mu     sync.Mutex // the writer, and what stands below up to behind
 	w      *writer
 	dig    *digester
 	broken error // corruption met while applying; final
 	past   past
+	heads  map[string]*head  // of services that changed lately
+	behind map[string]behind // services whose items are to be brought up to date
+
+	members memo[conf.Member]
+	ring    memo[conf.Key]
+
+	tended  tended
+	written atomic.Int64        // pages that Apply wrote since the last checkpoint, about
+	merged  atomic.Pointer[sum] // the items of which the full-text index is merged
 
 	reads     *sql.DB
 	verifying sync.Mutex
-	files     [2]fs.FileInfo // the database and its WAL, as opened
-	state     atomic.Pointer[state]
+
+	checkpoints sync.Mutex
+	theirs      bool           // somebody else makes the checkpoints
+	files       [2]fs.FileInfo // the database and its WAL, as opened
+	state       atomic.Pointer[state]
 }
 
 // Connections and caches are small: the read path of services is in memory, and
@@ -77,7 +89,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		return nil, conf.Errorf(conf.CodeInternal, "open the store: %w", err)
 	}
 	opts.Path = path
-	s := &Store{opts: opts, log: opts.Logger, dig: newDigester()}
+	s := &Store{opts: opts, log: opts.Logger, dig: newDigester(), heads: map[string]*head{}, behind: map[string]behind{}}
 	s.state.Store(&state{})
 
 	// Both are switches of the whole process. A POSIX lock would be dropped when

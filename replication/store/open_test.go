@@ -261,7 +261,7 @@ func TestSingleBitFlips(t *testing.T) {
 // Whatever text of a row changes is seen, wherever it stands. SQLite leaves
 // copies of rows in unused space: those may change, and then nothing else does.
 func TestFlipsInContent(t *testing.T) {
-	s, _ := told(t, 60)
+	s, _ := told(t, 120)
 	want := content(t, s)
 	live := s.opts.Path
 	if err := s.Close(); err != nil {

@@ -60,24 +60,14 @@ func bareRecord(schema *row) *conf.Record {
 
 // readRecord reads one service, proved by the digests of its rows.
 func readRecord(ctx context.Context, q querier, dig *digester, service string) (*conf.Record, error) {
-	schema, err := readRow(ctx, q, dig, tableSchemas, service)
+	h, err := readHead(ctx, q, dig, service)
+	if err == nil && h.rec == nil {
+		err = conf.Errorf(conf.CodeNotFound, "no service %q", service).WithHint("list the services that exist: holdfast get")
+	}
 	if err != nil {
 		return nil, err
 	}
-	r, err := readRow(ctx, q, dig, tableConfigs, service)
-	switch {
-	case err != nil:
-		return nil, err
-	case r == nil && schema == nil:
-		return nil, conf.Errorf(conf.CodeNotFound, "no service %q", service).WithHint("list the services that exist: holdfast get")
-	case r == nil:
-		return bareRecord(schema), nil
-	}
-	rec, err := recordOf(r)
-	if err == nil && schema != nil {
-		rec.Schema = json.RawMessage(schema.text(1))
-	}
-	return rec, err
+	return h.rec, nil
 }
 
 // Record reads one service: its document, or its tombstone, or (Version 0) only
@@ -110,11 +100,16 @@ func (s *Store) Records(ctx context.Context, fn func(*conf.Record) error) error 
 		if err != nil {
 			return err
 		}
+		secrets, err := allSecrets(ctx, q, dig)
+		if err != nil {
+			return err
+		}
 		err = eachRow(ctx, q, tableConfigs, dig, func(vals []any, d [sha256.Size]byte) error {
 			rec, err := recordOf(&row{vals, d})
 			if err != nil {
 				return err
 			}
+			rec.Secrets = secrets[rec.Service]
 			if sc := schemas[rec.Service]; sc != nil {
 				rec.Schema = json.RawMessage(sc.text(1))
 				delete(schemas, rec.Service)

@@ -44,6 +44,8 @@ func (s *Store) Restore(ctx context.Context, r io.Reader) error {
 		return s.fault("restore", err)
 	}
 	s.state.Store(rs.st)
+	clear(s.heads)
+	clear(s.behind)
 	return nil
 }
 
@@ -165,6 +167,10 @@ func (r *restorer) run(in *bufio.Reader) error {
 		st.wantHash = st.modelHash
 	}
 	if err := r.s.deriveItems(r.ctx, st); err != nil {
+		return err
+	}
+	var err error
+	if st.apiTokens, err = readAPITokens(r.ctx, w, r.s.dig); err != nil {
 		return err
 	}
 	if err := w.writeMeta(r.ctx, r.s.dig, st, &state{}); err != nil {

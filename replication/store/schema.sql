@@ -45,6 +45,11 @@ CREATE INDEX idx_config_items_by_complexity ON config_items(complexity, service,
 CREATE INDEX idx_config_items_by_type ON config_items(type, service, key, complexity);
 CREATE VIRTUAL TABLE items_fts USING fts5(service, key, value, description, help, facets, content='', contentless_delete=1, tokenize='trigram');
 
+CREATE TABLE items_state (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    idx INTEGER NOT NULL
+);
+
 CREATE TABLE config_history (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     service TEXT NOT NULL,
@@ -61,7 +66,7 @@ CREATE TABLE config_history (
 CREATE INDEX idx_config_history_service ON config_history(service);
 CREATE INDEX idx_config_history_time ON config_history(changed_at);
 CREATE INDEX idx_config_history_key ON config_history(key, service);
-CREATE INDEX idx_config_history_user ON config_history(changed_by);
+CREATE INDEX idx_config_history_all ON config_history(changed_at, changed_by, service, key, version);
 
 CREATE TABLE encrypted_secrets (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -90,7 +95,7 @@ CREATE TABLE access_log (
 CREATE INDEX idx_access_log_time ON access_log(timestamp);
 CREATE INDEX idx_access_log_user ON access_log(user_id);
 CREATE INDEX idx_access_log_service ON access_log(service);
-CREATE INDEX idx_access_log_action ON access_log(action);
+CREATE INDEX idx_access_log_all ON access_log(timestamp, user_id, service, action);
 
 CREATE TABLE schemas (
     service TEXT PRIMARY KEY,
@@ -169,6 +174,48 @@ CREATE TABLE join_uses (
     used_at TEXT NOT NULL,
     digest BLOB NOT NULL,
     PRIMARY KEY (token_id, node_id, key_hash)
+);
+
+CREATE TABLE api_tokens (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    role TEXT NOT NULL,
+    secret_hash TEXT NOT NULL,
+    expires_at TEXT,
+    created_at TEXT NOT NULL,
+    created_by TEXT,
+    revoked_at TEXT,
+    digest BLOB NOT NULL
+);
+
+CREATE TABLE audit_sources (
+    source TEXT PRIMARY KEY,
+    seq INTEGER NOT NULL,
+    at TEXT NOT NULL,
+    digest BLOB NOT NULL
+);
+
+CREATE TABLE keyring (
+    kind TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    public TEXT,
+    announced_at TEXT NOT NULL,
+    not_before TEXT,
+    not_after TEXT,
+    created_by TEXT,
+    proof TEXT,
+    hold INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (kind, key_id)
+);
+
+CREATE TABLE epochs (
+    config_epoch TEXT PRIMARY KEY,
+    old_epoch TEXT NOT NULL,
+    issued_at TEXT NOT NULL,
+    signature TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    digest BLOB NOT NULL
 );
 
 CREATE TABLE meta (

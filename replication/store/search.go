@@ -30,6 +30,9 @@ func (s *Store) Search(ctx context.Context, req conf.SearchRequest) (conf.Search
 	if err != nil {
 		return conf.SearchResponse{}, err
 	}
+	if err := s.catchUp(ctx); err != nil && conf.CodeOf(err) != conf.CodeLocked && conf.CodeOf(err) != conf.CodeStorageFull {
+		return conf.SearchResponse{}, err // else what is there has to do
+	}
 	page, err := s.search(ctx, req, m)
 	if isIndexDamage(err) {
 		if err = s.repair(ctx, err); err == nil {

@@ -15,6 +15,8 @@ import (
 var (
 	//go:embed schema1.sql
 	schema1SQL string
+	//go:embed schema2.sql
+	schema2SQL string
 	//go:embed schema.sql
 	schemaSQL string
 )
@@ -25,7 +27,8 @@ var (
 //	1  the first
 //	2  members, join_tokens, join_uses; fewer indexes on the logs; the full-text
 //	   index is merged by Checkpoint
-const format = 2
+//	3  api_tokens, keyring, epochs
+const format = 3
 
 // table is a covered table: its rows carry a digest and travel in snapshots.
 type table struct {
@@ -36,6 +39,7 @@ type table struct {
 
 	selectAll string // content, digest and, where there is one, id
 	selectKey string
+	selectID  string // of a table with ids
 	insert    string
 	insertID  string
 	upsert    string // touches only the indexes whose columns changed
@@ -58,20 +62,28 @@ var (
 	tableMembers  = define("members", 1, false, "node_id", "role", "service", "addr", "version", "key_hash", "joined_at", "removed_at")
 	tableTokens   = define("join_tokens", 1, false, "id", "secret_hash", "role", "service", "expires_at", "uses", "used", "created_at",
 		"created_by", "revoked_at")
-	tableUses = define("join_uses", 3, false, "token_id", "node_id", "key_hash", "used_at")
+	tableUses      = define("join_uses", 3, false, "token_id", "node_id", "key_hash", "used_at")
+	tableAPITokens = define("api_tokens", 1, false, "id", "name", "role", "secret_hash", "expires_at", "created_at", "created_by", "revoked_at")
+	tableSources   = define("audit_sources", 1, false, "source", "seq", "at")
+	tableKeyring   = define("keyring", 2, false, "kind", "key_id", "public", "announced_at", "not_before", "not_after", "created_by", "proof", "hold")
+	tableEpochs    = define("epochs", 1, false, "config_epoch", "old_epoch", "issued_at", "signature", "key_id")
 
 	covered = []*table{
 		tableSchemas, tableConfigs, tableVersions, tableHistory, tableProfiles, tableSecrets, tableAccess, tableRequests,
-		tableMembers, tableTokens, tableUses,
+		tableMembers, tableTokens, tableUses, tableAPITokens, tableKeyring, tableEpochs, tableSources,
 	}
 )
 
 // tablesOf lists the covered tables of a file of format f.
 func tablesOf(f int) []*table {
-	if f == 1 {
+	switch f {
+	case 1:
 		return covered[:8:8]
+	case 2:
+		return covered[:11:11]
+	default:
+		return covered
 	}
-	return covered
 }
 
 // define makes a table whose first keys columns are its key.
@@ -85,6 +97,7 @@ func define(name string, keys int, id bool, cols ...string) *table {
 	}
 	t.selectAll = "SELECT " + list + ", digest" + more + " FROM " + name + " NOT INDEXED ORDER BY rowid"
 	t.selectKey = "SELECT " + list + ", digest FROM " + name + " WHERE " + where
+	t.selectID = "SELECT " + list + ", digest FROM " + name + " WHERE id = ?"
 	t.insert = "INSERT INTO " + name + " (" + list + ", digest) VALUES (" + marks(len(cols)+1) + ")"
 	t.insertID = "INSERT INTO " + name + " (" + list + ", digest, id) VALUES (" + marks(len(cols)+2) + ")"
 	t.remove = "DELETE FROM " + name + " WHERE " + where
@@ -108,8 +121,11 @@ type querier interface {
 // written there.
 func statements(f int) []string {
 	text := schemaSQL
-	if f == 1 {
+	switch f {
+	case 1:
 		text = schema1SQL
+	case 2:
+		text = schema2SQL
 	}
 	var out []string
 	for s := range strings.SplitSeq(text, ";") {

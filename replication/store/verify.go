@@ -52,6 +52,12 @@ func (s *Store) load(ctx context.Context, size int64) error {
 			return err
 		}
 	}
+	if err := s.findBehind(ctx, st); err != nil {
+		return err
+	}
+	if st.apiTokens, err = readAPITokens(ctx, s.w, s.dig); err != nil {
+		return err
+	}
 	s.state.Store(st)
 	return nil
 }
@@ -63,6 +69,9 @@ func (s *Store) create(ctx context.Context) error {
 		}
 	}
 	if err := s.leaveMerging(ctx); err != nil {
+		return err
+	}
+	if err := s.w.exec(ctx, sqlItemsAt, int64(0)); err != nil {
 		return err
 	}
 	st := &state{}

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"slices"
@@ -140,8 +141,8 @@ func (h *handshake) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	switch proto := hello.SupportedProtos[0]; proto {
 	case ProtoRaft, ProtoRPC:
 		h.proto = proto
-		// A missing certificate is refused in verify, which can say so.
-		cfg.ClientAuth = tls.VerifyClientCertIfGiven
+		// verify does it all: it can say that none was given, and knows of a next CA.
+		cfg.ClientAuth = tls.RequestClientCert
 		cfg.ClientCAs = h.trust.pool
 		cfg.VerifyConnection = h.verify
 	case ProtoJoin:
@@ -154,16 +155,19 @@ func (h *handshake) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	return cfg, nil
 }
 
-// verify says who the client is; TLS has verified its certificate.
+// verify says who the client is; TLS has verified that it has the certificate's key.
 func (h *handshake) verify(cs tls.ConnectionState) error {
 	leaf := leafOf(cs)
-	if leaf == nil || len(cs.VerifiedChains) == 0 {
+	if leaf == nil {
 		return &refusal{ReasonNoCertificate, nil}
 	}
-	if len(cs.VerifiedChains[0]) != 2 { // there are no CAs in between in a cluster
+	if leaf.IsCA { // a CA vouches for members, and is none
 		return &refusal{ReasonUntrusted, nil}
 	}
-	var err error
+	err := h.trust.verifyShown(cs.PeerCertificates, x509.ExtKeyUsageClientAuth, h.t.opts.Now())
+	if err != nil {
+		return err
+	}
 	h.peer, err = h.trust.peer(leaf)
 	return err
 }

@@ -259,7 +259,11 @@ func TestIdleSockets(t *testing.T) {
 	}
 	await(t, "the flood has arrived", func() bool {
 		st := p.Stats()
-		return st.Refused[transport.ReasonCrowded]+uint64(st.Handshaking) >= sockets
+		arrived := uint64(st.Handshaking)
+		for _, n := range st.Refused { // too many at once, or on a slow machine too late by now
+			arrived += n
+		}
+		return arrived >= sockets
 	})
 	if n := runtime.NumGoroutine() - goroutines; n > 60 {
 		t.Errorf("%d goroutines more", n)

@@ -37,7 +37,7 @@ type CA struct {
 	cluster string
 }
 
-// NewCA makes the CA of a new cluster, or the next one of a cluster.
+// NewCA makes the CA of a new cluster, whose members trust nothing else.
 func NewCA(clusterID string, now time.Time) (*CA, error) {
 	if err := CheckClusterID(clusterID); err != nil {
 		return nil, err
@@ -46,13 +46,17 @@ func NewCA(clusterID string, now time.Time) (*CA, error) {
 		return nil, conf.Errorf(conf.CodeInvalid, "the clock of this machine says %s", conf.FormatTime(now)).
 			WithHint("set the clock; certificates made now would be of no use later")
 	}
-	uri, err := url.Parse(clusterName(clusterID))
-	if err != nil {
-		return nil, conf.Errorf(conf.CodeInternal, "naming the cluster: %w", err)
-	}
 	key, err := NewKey()
 	if err != nil {
 		return nil, err
+	}
+	return makeCA(clusterID, key, now)
+}
+
+func makeCA(clusterID string, key crypto.Signer, now time.Time, more ...pkix.Extension) (*CA, error) {
+	uri, err := url.Parse(clusterName(clusterID))
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeInternal, "naming the cluster: %w", err)
 	}
 	template := &x509.Certificate{
 		Subject:               pkix.Name{CommonName: "Holdfast cluster " + clusterID},
@@ -63,6 +67,7 @@ func NewCA(clusterID string, now time.Time) (*CA, error) {
 		BasicConstraintsValid: true,
 		IsCA:                  true,
 		MaxPathLenZero:        true,
+		ExtraExtensions:       more,
 	}
 	cert, err := sign(template, template, key.Public(), key)
 	if err != nil {

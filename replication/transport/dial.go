@@ -32,7 +32,7 @@ func (t *Transport) dial(ctx context.Context, proto, addr string, want wanted, l
 		if leaf == nil {
 			return &refusal{ReasonNoCertificate, nil}
 		}
-		if err := tr.verify(leaf, x509.ExtKeyUsageServerAuth, t.opts.Now()); err != nil {
+		if err := tr.verifyShown(cs.PeerCertificates, x509.ExtKeyUsageServerAuth, t.opts.Now()); err != nil {
 			return err
 		}
 		var err error
@@ -152,6 +152,9 @@ func greeted(tc *tls.Conn, proto, addr string) error {
 }
 
 func unreachable(addr string, err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" && op.Addr != nil && op.Addr.String() == addr {
+		err = op.Err // without the address, which is told already
+	}
 	return conf.Errorf(conf.CodeInternal, "cannot reach the agent at %s: %w", addr, err).
 		WithHint("check the address, and that the cluster port of the agent there is open to this machine")
 }

@@ -31,7 +31,11 @@
 //     connection does not outlive its certificate nor its membership (Recheck, and
 //     by itself every Options.CheckEvery).
 //   - A joiner sends nothing, not even its token, before the chain of the server
-//     ends in the CA that the token names by its hash.
+//     ends in the CA that the token names by its hash, or in one for which that CA
+//     vouches.
+//   - A CA is taken when it is among the trusted ones, or when one of those vouches for
+//     it in its certificate (NextCA): a member that was away while the CA was replaced
+//     still meets the others. What is forgotten vouches for nothing.
 //   - Every reason to refuse a join token is the same error to the joiner. The true
 //     one goes to Options.OnRefused, for the audit log.
 //   - An Identity is complete on disk or absent: node.pem is written last, and a

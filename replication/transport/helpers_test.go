@@ -15,16 +15,17 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/transport"
+	"github.com/holdfast-config/holdfast/testenv"
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {
 	// net/http waits half a second before it closes on a client that sends too much.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+	os.Exit(testenv.NoLeaks(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")))
 }
 
 const (
-	patience = 20 * time.Second
+	patience = testenv.Patience
 	ttl      = 24 * time.Hour
 )
 

@@ -108,9 +108,9 @@ func pinCA(chain []*x509.Certificate, hash string, o JoinOptions, now time.Time)
 		if err != nil {
 			return pin{}, &refusal{ReasonUntrusted, refusedToken()}
 		}
-		tr := &trust{id: &Identity{ClusterID: cluster}, pool: x509.NewCertPool()}
+		tr := &trust{id: &Identity{ClusterID: cluster, CAs: []*x509.Certificate{ca}}, pool: x509.NewCertPool()}
 		tr.pool.AddCert(ca)
-		if err := tr.verify(chain[0], x509.ExtKeyUsageServerAuth, now); err != nil {
+		if err := tr.verifyShown(chain, x509.ExtKeyUsageServerAuth, now); err != nil {
 			return pin{}, err
 		}
 		p, err := tr.peer(chain[0])

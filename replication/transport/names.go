@@ -105,6 +105,11 @@ func nodeOf(c *x509.Certificate) (clusterID string, p Peer, err error) {
 
 type peerKey struct{}
 
+// WithPeer is the context of a request that p makes.
+func WithPeer(ctx context.Context, p Peer) context.Context {
+	return context.WithValue(ctx, peerKey{}, p)
+}
+
 // PeerFrom is the member that made the request whose context this is.
 func PeerFrom(ctx context.Context) (Peer, bool) {
 	p, ok := ctx.Value(peerKey{}).(Peer)

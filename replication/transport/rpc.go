@@ -43,7 +43,7 @@ func (t *Transport) newHTTPSide(h http.Handler) *httpSide {
 		BaseContext:       func(net.Listener) context.Context { return t.ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if p, ok := PeerOf(c); ok {
-				return context.WithValue(ctx, peerKey{}, p)
+				return WithPeer(ctx, p)
 			}
 			return ctx
 		},

@@ -193,6 +193,13 @@ func (t *Transport) Rename(id *Identity) error {
 	return nil
 }
 
+// CloseIdle closes connections that this agent has opened and that nobody uses now,
+// so that the next ones are made with the certificates of now.
+func (t *Transport) CloseIdle() {
+	t.byNode.CloseIdleConnections()
+	t.byAddr.CloseIdleConnections()
+}
+
 // Recheck closes connections whose member is no longer allowed, or whose
 // certificate has ended. Call it when the membership changes.
 func (t *Transport) Recheck() { t.recheck(nil) }

@@ -12,7 +12,7 @@ import (
 type trust struct {
 	id   *Identity
 	pool *x509.CertPool
-	cert *tls.Certificate // with the CA, so that a joiner finds the one that its token names
+	cert *tls.Certificate // with the CAs, so that a joiner finds the one that its token names
 }
 
 func newTrust(id *Identity) (*trust, error) {
@@ -21,7 +21,10 @@ func newTrust(id *Identity) (*trust, error) {
 	}
 	tr := &trust{
 		id: id, pool: x509.NewCertPool(),
-		cert: &tls.Certificate{Certificate: [][]byte{id.Cert.Raw, id.issuer.Raw}, PrivateKey: id.Key, Leaf: id.Cert},
+		cert: &tls.Certificate{Certificate: [][]byte{id.Cert.Raw}, PrivateKey: id.Key, Leaf: id.Cert},
+	}
+	for _, ca := range first(id.CAs, id.issuer) {
+		tr.cert.Certificate = append(tr.cert.Certificate, ca.Raw)
 	}
 	for _, ca := range id.CAs {
 		tr.pool.AddCert(ca)
@@ -36,6 +39,18 @@ func (tr *trust) verify(leaf *x509.Certificate, usage x509.ExtKeyUsage, now time
 		return &tls.CertificateVerificationError{UnverifiedCertificates: []*x509.Certificate{leaf}, Err: err}
 	}
 	return nil
+}
+
+// verifyShown is verify for what a handshake shows: a leaf, and the CA that it is
+// from. That one is taken, too, when a CA of this agent vouches for it.
+func (tr *trust) verifyShown(shown []*x509.Certificate, usage x509.ExtKeyUsage, now time.Time) error {
+	err := tr.verify(shown[0], usage, now)
+	if err == nil || len(shown) < 2 || !Endorsed(shown[1], tr.id.CAs) {
+		return err
+	}
+	next := &trust{id: tr.id, pool: x509.NewCertPool()}
+	next.pool.AddCert(shown[1])
+	return next.verify(shown[0], usage, now)
 }
 
 // peer is the member of this cluster that a verified certificate names.

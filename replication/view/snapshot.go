@@ -47,6 +47,38 @@ func (s *Snapshot[T]) Range(fn func(*Entry[T]) bool) {
 	}
 }
 
+// Since calls fn for every entry that prev does not have as it is, in no order,
+// until fn returns false. It costs what changed, not what there is. Entries that
+// only prev has are left out; nil, or a snapshot of another View, has none.
+func (s *Snapshot[T]) Since(prev *Snapshot[T], fn func(*Entry[T]) bool) {
+	was := newTable[T]()
+	if prev != nil && prev.seed == s.seed {
+		was = prev.table
+	}
+	if s.table == was {
+		return
+	}
+	for i, n := range s.table {
+		if n == nil || n == was[i] {
+			continue
+		}
+		for j, bucket := range n {
+			var old []*Entry[T]
+			if was[i] != nil {
+				old = was[i][j]
+			}
+			if len(bucket) == 0 || len(bucket) == len(old) && &bucket[0] == &old[0] {
+				continue
+			}
+			for _, e := range bucket {
+				if !slices.Contains(old, e) && !fn(e) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // names is the set of services, shared by all snapshots that have the same set:
 // it is sorted once and not again at every change of a value.
 type names struct {

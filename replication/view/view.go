@@ -48,7 +48,8 @@ type Entry[T any] struct {
 }
 
 // Changed is closed when a newer entry of this service has replaced e, or when
-// the service is gone because another epoch began.
+// the service is gone because another epoch began. A version that is only signed
+// anew is no change: its entry keeps the channel.
 func (e *Entry[T]) Changed() <-chan struct{} { return e.changed }
 
 // Get returns the newest entry of service: one atomic load and a lookup. The
@@ -172,7 +173,13 @@ func (b *builder[T]) put(r *conf.Record) bool {
 	if old != nil && (older(r, old.Record) || equal(r, old.Record)) {
 		return false
 	}
-	e := &Entry[T]{Record: r, Doc: b.view.render(r), hash: h, changed: make(chan struct{})}
+	e := &Entry[T]{Record: r, Doc: b.view.render(r), hash: h}
+	again := old != nil && reissued(r, old.Record)
+	if again {
+		e.changed = old.changed
+	} else {
+		e.changed = make(chan struct{})
+	}
 	bucket := b.writable(h)
 	if old == nil {
 		*bucket = append(*bucket, e)
@@ -181,7 +188,9 @@ func (b *builder[T]) put(r *conf.Record) bool {
 		return true
 	}
 	(*bucket)[slices.Index(*bucket, old)] = e
-	b.retire(old)
+	if !again {
+		b.retire(old)
+	}
 	return true
 }
 
@@ -196,7 +205,7 @@ func (b *builder[T]) remove(e *Entry[T]) {
 
 // retire notes e for the wake-up, unless it was made for this change itself.
 func (b *builder[T]) retire(e *Entry[T]) {
-	if b.base.get(e.hash, e.Record.Service) == e {
+	if was := b.base.get(e.hash, e.Record.Service); was != nil && was.changed == e.changed {
 		b.replaced = append(b.replaced, e)
 	}
 }
@@ -241,13 +250,15 @@ func older(r, have *conf.Record) bool {
 }
 
 func equal(a, b *conf.Record) bool {
-	if a == b {
-		return true
-	}
-	return a.Service == b.Service && a.Version == b.Version && a.Epoch == b.Epoch &&
-		a.Checksum == b.Checksum && a.IssuedAt == b.IssuedAt && a.Signature == b.Signature && a.KeyID == b.KeyID &&
+	return a == b || a.IssuedAt == b.IssuedAt && a.Signature == b.Signature && a.KeyID == b.KeyID && reissued(a, b)
+}
+
+// reissued says whether a is what b is, up to time, signature and key.
+func reissued(a, b *conf.Record) bool {
+	return a.Service == b.Service && a.Version == b.Version && a.Epoch == b.Epoch && a.Checksum == b.Checksum &&
 		a.UpdatedAt == b.UpdatedAt && a.UpdatedBy == b.UpdatedBy && a.Deleted == b.Deleted && a.Index == b.Index &&
-		bytes.Equal(a.Values, b.Values) && bytes.Equal(a.Config, b.Config) && bytes.Equal(a.Schema, b.Schema)
+		bytes.Equal(a.Values, b.Values) && bytes.Equal(a.Config, b.Config) && bytes.Equal(a.Schema, b.Schema) &&
+		slices.Equal(a.Secrets, b.Secrets)
 }
 
 var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()

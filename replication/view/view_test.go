@@ -5,16 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"go.uber.org/goleak"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(testenv.NoLeaks(m)) }
 
 type doc struct{ body []byte }
 
@@ -107,13 +109,14 @@ func TestOrderInsideAnEpoch(t *testing.T) {
 		name    string
 		next    *conf.Record
 		changes bool
+		quiet   bool
 	}{
-		{"higher version", at(8, "2026-01-01T00:00:00+00:00"), true},
-		{"lower version issued later", at(6, "2027-01-01T00:00:00+00:00"), false},
-		{"issued again later", at(7, "2026-01-02T03:04:05.000001+00:00"), true},
-		{"issued earlier", at(7, "2026-01-02T03:04:04.999999+00:00"), false},
-		{"the same", at(7, "2026-01-02T03:04:05+00:00"), false},
-		{"another epoch with a lower version", rec("a", "e2", 1), true},
+		{"higher version", at(8, "2026-01-01T00:00:00+00:00"), true, false},
+		{"lower version issued later", at(6, "2027-01-01T00:00:00+00:00"), false, false},
+		{"issued again later", at(7, "2026-01-02T03:04:05.000001+00:00"), true, true},
+		{"issued earlier", at(7, "2026-01-02T03:04:04.999999+00:00"), false, false},
+		{"the same", at(7, "2026-01-02T03:04:05+00:00"), false, false},
+		{"another epoch with a lower version", rec("a", "e2", 1), true, false},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -122,8 +125,8 @@ func TestOrderInsideAnEpoch(t *testing.T) {
 			e, _ := v.Get("a")
 			v.Advance(10, []*conf.Record{c.next})
 			now, _ := v.Get("a")
-			if (now != e) != c.changes || isClosed(e.Changed()) != c.changes {
-				t.Fatalf("changed %v, want %v", now != e, c.changes)
+			if (now != e) != c.changes || isClosed(e.Changed()) != (c.changes && !c.quiet) {
+				t.Fatalf("changed %v, want %v; woken %v", now != e, c.changes, isClosed(e.Changed()))
 			}
 			if c.changes && v.Load().Epoch != c.next.Epoch {
 				t.Fatalf("epoch %q", v.Load().Epoch)
@@ -420,5 +423,139 @@ func BenchmarkGet(b *testing.B) {
 				}
 			})
 		})
+	}
+}
+
+// A version that is signed anew is shown, and wakes only those who wait for the
+// snapshot.
+func TestReissueWakesNobody(t *testing.T) {
+	v := New(render)
+	v.Reset(SourceReplica, "e1", 5, []*conf.Record{rec("a", "e1", 1), rec("b", "e1", 1)})
+	again := func(at string) *conf.Record {
+		r := rec("a", "e1", 1)
+		r.IssuedAt, r.Signature, r.KeyID = at, "new", "other"
+		return r
+	}
+	first, _ := v.Get("a")
+	snap := v.Load()
+	v.Advance(6, []*conf.Record{again("2026-01-02T03:04:06+00:00")})
+	second, _ := v.Get("a")
+	if isClosed(first.Changed()) || !isClosed(snap.Changed()) || second == first || second.Record.Signature != "new" {
+		t.Fatalf("woken %t, %+v", isClosed(first.Changed()), second.Record)
+	}
+	v.Advance(7, []*conf.Record{again("2026-01-02T03:04:05.5+00:00")})
+	if now, _ := v.Get("a"); now != second {
+		t.Fatal("an older signature went over a newer one")
+	}
+	// A change wakes those too who wait since before the signature, also when both
+	// come at once.
+	v.Advance(8, []*conf.Record{again("2026-01-02T03:04:07+00:00"), rec("a", "e1", 2)})
+	third, _ := v.Get("a")
+	if !isClosed(first.Changed()) || !isClosed(second.Changed()) || isClosed(third.Changed()) || third.Record.Version != 2 {
+		t.Fatal("a change after a signature woke nobody")
+	}
+	v.Reset(SourceReplica, "e2", 9, []*conf.Record{rec("b", "e2", 1)})
+	if !isClosed(third.Changed()) {
+		t.Fatal("the end of the service woke nobody")
+	}
+}
+
+// Since gives exactly the entries that differ, whatever came in between.
+func TestSince(t *testing.T) {
+	v := New(render)
+	rng := rand.New(rand.NewPCG(3, 4))
+	versions := map[string]uint64{}
+	kept := []*Snapshot[doc]{v.Load()}
+	for i := range 60 {
+		var recs []*conf.Record
+		for range rng.IntN(4) {
+			name := fmt.Sprintf("service-%d", rng.IntN(20*(1+i/6)))
+			versions[name]++
+			recs = append(recs, rec(name, "e1", versions[name]))
+		}
+		if i == 40 { // an epoch that drops most of it
+			clear(versions)
+			versions["service-1"] = 1
+			v.Reset(SourceReplica, "e2", uint64(i), []*conf.Record{rec("service-1", "e2", 1)})
+		} else if i < 40 {
+			v.Advance(uint64(i), recs)
+		}
+		kept = append(kept, v.Load())
+	}
+	other := New(render)
+	other.Advance(1, []*conf.Record{rec("service-1", "e1", 1)})
+	kept = append(kept, nil, other.Load())
+	for _, old := range kept {
+		for _, now := range kept[:len(kept)-2] {
+			want, got := map[string]*Entry[doc]{}, map[string]*Entry[doc]{}
+			now.Range(func(e *Entry[doc]) bool {
+				if old != nil {
+					if was, ok := old.Get(e.Record.Service); ok && was == e {
+						return true
+					}
+				}
+				want[e.Record.Service] = e
+				return true
+			})
+			now.Since(old, func(e *Entry[doc]) bool {
+				if got[e.Record.Service] != nil {
+					t.Fatalf("%s came twice", e.Record.Service)
+				}
+				got[e.Record.Service] = e
+				return true
+			})
+			if !maps.Equal(want, got) {
+				t.Fatalf("%d entries, want %d", len(got), len(want))
+			}
+		}
+	}
+	n := 0
+	kept[30].Since(nil, func(*Entry[doc]) bool { n++; return n < 3 })
+	if n != 3 {
+		t.Fatalf("went on after false: %d", n)
+	}
+}
+
+func BenchmarkSince(b *testing.B) {
+	for _, n := range []int{10, 10000} {
+		b.Run(fmt.Sprintf("services=%d", n), func(b *testing.B) {
+			v := New(render)
+			var recs []*conf.Record
+			for i := range n {
+				recs = append(recs, rec(fmt.Sprintf("service-%d", i), "e1", 1))
+			}
+			v.Reset(SourceReplica, "e1", 1, recs)
+			old := v.Load()
+			v.Advance(2, []*conf.Record{rec("service-7", "e1", 2)})
+			now := v.Load()
+			for b.Loop() {
+				found := 0
+				now.Since(old, func(*Entry[doc]) bool { found++; return true })
+				if found != 1 {
+					b.Fatal(found)
+				}
+			}
+		})
+	}
+}
+
+// A secret that is sealed anew makes no version; readers get it all the same.
+func TestResealedIsNews(t *testing.T) {
+	v := New(render)
+	a := rec("a", "e", 1)
+	a.Secrets = []conf.SealedSecret{{Key: "k", Value: "old", KeyID: "m1"}}
+	v.Advance(1, []*conf.Record{a})
+	e, _ := v.Get("a")
+	same := *a
+	same.Secrets = []conf.SealedSecret{{Key: "k", Value: "old", KeyID: "m1"}}
+	v.Advance(2, []*conf.Record{&same})
+	if again, _ := v.Get("a"); again != e {
+		t.Error("an equal record replaced the entry")
+	}
+	b := *a
+	b.Secrets = []conf.SealedSecret{{Key: "k", Value: "new", KeyID: "m2"}}
+	v.Advance(3, []*conf.Record{&b})
+	if again, _ := v.Get("a"); again.Record.Secrets[0].Value != "new" {
+		t.Error("the view keeps the old seal")
 	}
 }

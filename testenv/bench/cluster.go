@@ -2,9 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +19,8 @@ const (
 	seenFloor      = 200 * time.Microsecond // less is the noise of who runs first
 	kills          = 10
 	transfers      = 5
-	idleFor        = 6 * time.Second
+	settleFor      = 12 * time.Second // idle begins when both sides have moved their last writes to where they stay
+	idleFor        = 20 * time.Second
 )
 
 // group is a cluster of three processes.
@@ -45,7 +47,7 @@ type writer struct {
 // etcd is asked by gRPC and speaks clear text, its fastest. Clients on both sides
 // are net/http's, a connection each, to the leader.
 func (b *bench) cluster() error {
-	ours, err := startAgents(b, clusterClients)
+	ours, err := startAgents(b, clusterClients, false)
 	if err != nil {
 		return err
 	}
@@ -59,8 +61,14 @@ func (b *bench) cluster() error {
 	default:
 		groups = append(groups, e)
 	}
-	for _, part := range []func([]group) error{b.clusterWrites, b.clusterSeen, b.clusterIdle, b.clusterTransfers, b.clusterKills} {
-		if err := part(groups); err != nil {
+	for _, part := range []struct {
+		name string
+		run  func([]group) error
+	}{{"writes", b.clusterWrites}, {"seen", b.clusterSeen}, {"idle", b.clusterIdle}, {"transfers", b.clusterTransfers}, {"kills", b.clusterKills}} {
+		if !slices.Contains(strings.Split(b.options.cluster, ","), part.name) {
+			continue
+		}
+		if err := part.run(groups); err != nil {
 			return err
 		}
 	}
@@ -87,85 +95,19 @@ func (b *bench) versus(what string, show func(float64) string, target float64, a
 	b.add(r)
 }
 
+// beside adds a row without a target.
+func (b *bench) beside(what string, show func(float64) string, v []float64) {
+	r := row{what: what, ours: show(v[0])}
+	if len(v) > 1 {
+		r.other, r.ratio = show(v[1]), fmt.Sprintf("%.2f", v[0]/v[1])
+	}
+	b.add(r)
+}
+
 func showRate(v float64) string { return fmt.Sprintf("%.0f", v) }
 func showMS(v float64) string   { return fmt.Sprintf("%.2f ms", v) }
 
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-func (b *bench) clusterWrites(groups []group) error {
-	for _, c := range []struct {
-		clients int
-		target  float64
-	}{{1, 0.8}, {16, 1}, {64, 1}} {
-		rates, p50, p99 := make([][]float64, len(groups)), make([][]float64, len(groups)), make([][]float64, len(groups))
-		for round := range clusterRounds {
-			for i, g := range groups {
-				t, err := b.writeTurn(g, c.clients, round)
-				if err != nil {
-					return err
-				}
-				rates[i] = append(rates[i], t.perSecond)
-				p50[i], p99[i] = append(p50[i], millis(t.p50)), append(p99[i], millis(t.p99))
-			}
-		}
-		of := func(all [][]float64) (m []float64) {
-			for _, s := range all {
-				m = append(m, median(s))
-			}
-			return m
-		}
-		what := fmt.Sprintf("3 servers, 1 KB, %d clients: ", c.clients)
-		b.versus(what+"writes/s", showRate, c.target, true, of(rates))
-		b.versus(what+"p50", showMS, 1/c.target, false, of(p50))
-		b.versus(what+"p99", showMS, 1/c.target, false, of(p99))
-	}
-	return nil
-}
-
-func (b *bench) writeTurn(g group, clients, round int) (turn, error) {
-	leader, err := g.leader()
-	if err != nil {
-		return turn{}, err
-	}
-	took, errs := make([][]time.Duration, clients), make([]error, clients)
-	var failed atomic.Int64
-	var wg sync.WaitGroup
-	start := time.Now()
-	for i := range clients {
-		wg.Go(func() {
-			w := g.writer(leader, i)
-			defer w.close()
-			for n := 0; b.ctx.Err() == nil; n++ {
-				before := time.Now()
-				err := w.write(b.ctx, 1_000_000*(round+1)+n)
-				switch {
-				case err != nil:
-					failed.Add(1)
-					errs[i] = err
-				case n > 0: // the first one opens the connection
-					took[i] = append(took[i], time.Since(before))
-				}
-				if time.Since(start) > clusterTurn {
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-	elapsed := time.Since(start)
-	var all []time.Duration
-	for _, t := range took {
-		all = append(all, t...)
-	}
-	if n := failed.Load(); n > 0 { // its leadership moved, which a healthy group on a free machine never does
-		b.add(row{what: fmt.Sprintf("%s: writes that failed in a turn of %d clients", g.name(), clients), ours: fmt.Sprint(n), target: "0  NOT met"})
-		fmt.Fprintf(os.Stderr, "cluster: %s: %d writes failed, such as: %v\n", g.name(), n, errors.Join(errs...))
-	}
-	if len(all) == 0 {
-		return turn{}, errors.Join(errs...)
-	}
-	return turn{float64(len(all)) / elapsed.Seconds(), quantile(all, 0.5), quantile(all, 0.99)}, b.ctx.Err()
-}
 
 // clusterSeen writes at the leader, and takes the time from the acknowledgement
 // to the event at a follower's watcher.
@@ -238,28 +180,33 @@ func (b *bench) seen(g group) ([]time.Duration, error) {
 }
 
 func (b *bench) clusterIdle(groups []group) error {
-	measure := func() (cpu [][]float64, err error) {
+	measure := func() (cpu [][3]float64, err error) {
 		for _, g := range groups {
-			var of []float64
-			for i := range 3 {
-				s, err := cpuOf(g.pid(i))
-				if err != nil {
-					return nil, err
-				}
-				of = append(of, s)
+			of, err := cpuOfGroup(g)
+			if err != nil {
+				return nil, err
 			}
 			cpu = append(cpu, of)
 		}
 		return cpu, nil
 	}
+	wait := func(d time.Duration) error {
+		select {
+		case <-time.After(d):
+			return nil
+		case <-b.ctx.Done():
+			return b.ctx.Err()
+		}
+	}
+	if err := wait(settleFor); err != nil {
+		return err
+	}
 	before, err := measure()
 	if err != nil {
 		return err
 	}
-	select {
-	case <-time.After(idleFor):
-	case <-b.ctx.Done():
-		return b.ctx.Err()
+	if err := wait(idleFor); err != nil {
+		return err
 	}
 	after, err := measure()
 	if err != nil {

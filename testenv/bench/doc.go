@@ -9,6 +9,6 @@
 // measured.
 //
 // It never fails because of a number: targets stand beside the results, for a
-// person to judge. It uses the standard library only, since the bare server is
-// this same binary.
+// person to judge. Beside the standard library it uses only what signs and verifies,
+// to measure that, since the bare server is this same binary.
 package main

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -13,7 +14,7 @@ import (
 // target is one server and the request to make of it.
 type target struct {
 	name    string
-	addr    string
+	addr    string // host:port, or the path of a socket
 	request []byte
 	status  string // expected, such as "200"
 }
@@ -92,7 +93,11 @@ type conn struct {
 
 func dial(ctx context.Context, addr string) (*conn, error) {
 	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", addr)
+	network := "tcp"
+	if strings.HasPrefix(addr, "/") {
+		network = "unix"
+	}
+	c, err := d.DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}

@@ -15,14 +15,16 @@ import (
 
 // options are the flags.
 type options struct {
-	agent    string
-	parts    string
-	rounds   int
-	slice    time.Duration
-	services int
-	keys     int
-	starts   int
-	writes   int
+	agent     string
+	parts     string
+	rounds    int
+	slice     time.Duration
+	services  int
+	keys      int
+	starts    int
+	writes    int
+	cluster   string
+	observers int
 }
 
 func main() {
@@ -30,13 +32,15 @@ func main() {
 	bare := flag.String("bare", "", "be the bare server on this address (used by the program itself)")
 	spec := flag.String("spec", "", "file with what the bare server answers")
 	flag.StringVar(&o.agent, "agent", "bin/holdfast", "the binary to measure")
-	flag.StringVar(&o.parts, "parts", "doc,304,cold,scale,write,size,cluster", "what to measure")
+	flag.StringVar(&o.parts, "parts", "doc,304,cold,scale,write,size,cluster,mqtt,observers,rotation,secrets,backup", "what to measure")
 	flag.IntVar(&o.rounds, "rounds", 7, "turns that each side takes")
 	flag.DurationVar(&o.slice, "slice", 500*time.Millisecond, "length of a turn")
 	flag.IntVar(&o.services, "services", 10_000, "services of the large agent")
 	flag.IntVar(&o.keys, "keys", 50, "keys of a service")
 	flag.IntVar(&o.starts, "starts", 20, "cold starts of each side")
 	flag.IntVar(&o.writes, "writes", 1500, "writes to each agent")
+	flag.StringVar(&o.cluster, "cluster", "writes,seen,idle,transfers,kills", "what to measure of the part cluster")
+	flag.IntVar(&o.observers, "observers", 500, "observers of one service, as processes")
 	flag.Parse()
 	if *bare != "" {
 		if err := serveBare(*bare, *spec); err != nil {
@@ -78,6 +82,11 @@ func run(ctx context.Context, o options) error {
 		{"scale", b.scale},
 		{"write", b.writeCost},
 		{"cluster", b.cluster},
+		{"mqtt", b.mqtt},
+		{"observers", b.observers},
+		{"rotation", b.rotation},
+		{"secrets", b.secrets},
+		{"backup", b.backup},
 	} {
 		if !slices.Contains(parts, p.name) {
 			continue

@@ -103,6 +103,30 @@ func (b *bench) scale() error {
 	return nil
 }
 
+// writeTurns lets the sides take turns in writing, values from first on, and gives
+// how long each side's writes took.
+func (b *bench) writeTurns(first int, sides ...*agent) ([][]time.Duration, error) {
+	took := make([][]time.Duration, len(sides))
+	const group = 20
+	for done := 0; done < b.writes; done += group {
+		for i, a := range sides {
+			for k := range group {
+				n := done + k
+				start := time.Now()
+				r, err := request("PATCH", "http://"+a.admin+"/api/config/services/"+service(n%a.services), fmt.Sprintf(`{"key_01":%d}`, first+n), "X-API-Token", token)
+				if err != nil {
+					return nil, err
+				}
+				if r.Status != 200 {
+					return nil, fmt.Errorf("a write was answered with %d %s; the agent printed:\n%s", r.Status, r.Body, a.tail())
+				}
+				took[i] = append(took[i], time.Since(start))
+			}
+		}
+	}
+	return took, nil
+}
+
 // writeCost asks whether a write costs more with many services.
 func (b *bench) writeCost() error {
 	small, err := b.smallAgent()
@@ -113,25 +137,9 @@ func (b *bench) writeCost() error {
 	if err != nil {
 		return err
 	}
-	sides := []*agent{large, small}
-	took := make([][]time.Duration, len(sides))
-	const group = 20
-	for done := 0; done < b.writes; done += group {
-		for i, a := range sides {
-			for k := range group {
-				n := done + k
-				name := service(n % a.services)
-				start := time.Now()
-				r, err := request("PATCH", "http://"+a.admin+"/api/config/services/"+name, fmt.Sprintf(`{"key_01":%d}`, 10_000+n), "X-API-Token", token)
-				if err != nil {
-					return err
-				}
-				if r.Status != 200 {
-					return fmt.Errorf("a write was answered with %d %s; the agent printed:\n%s", r.Status, r.Body, a.tail())
-				}
-				took[i] = append(took[i], time.Since(start))
-			}
-		}
+	took, err := b.writeTurns(10_000, large, small)
+	if err != nil {
+		return err
 	}
 	for _, q := range []struct {
 		name string

@@ -71,6 +71,7 @@ type agent struct {
 	name         string
 	env          []string
 	local, admin string
+	mqtt         string // none for none
 	services     int
 }
 

@@ -25,9 +25,14 @@ type agentGroup struct {
 	members [3]*agent
 }
 
-// startAgents forms a cluster by join tokens, with a service for each client.
-func startAgents(b *bench, services int) (*agentGroup, error) {
-	schemas := filepath.Join(b.dir, "cluster-schemas")
+// startAgents forms a cluster by join tokens, with a service for each client, and
+// with brokers when mqtt.
+func startAgents(b *bench, services int, mqtt bool) (*agentGroup, error) {
+	kind := "cluster"
+	if mqtt {
+		kind = "mqtt"
+	}
+	schemas := filepath.Join(b.dir, kind+"-schemas")
 	if err := os.MkdirAll(schemas, 0o700); err != nil {
 		return nil, err
 	}
@@ -36,17 +41,20 @@ func startAgents(b *bench, services int) (*agentGroup, error) {
 			return nil, err
 		}
 	}
-	ports, err := freePorts(9)
+	ports, err := freePorts(12)
 	if err != nil {
 		return nil, err
 	}
 	g := &agentGroup{b: b}
 	for i := range g.members {
-		name, p := fmt.Sprintf("server%d", i), ports[3*i:]
-		a := &agent{bench: b, name: name, services: services, local: "127.0.0.1:" + p[0], admin: "127.0.0.1:" + p[1], env: []string{
-			"CONFIG_NODE_ID=" + name, "CONFIG_DATA_DIR=" + filepath.Join(b.dir, name),
+		name, p, broker := fmt.Sprintf("server%d", i), ports[3*i:], "none"
+		if mqtt {
+			broker = "127.0.0.1:" + ports[9+i]
+		}
+		a := &agent{bench: b, name: kind + "-" + name, mqtt: broker, services: services, local: "127.0.0.1:" + p[0], admin: "127.0.0.1:" + p[1], env: []string{
+			"CONFIG_NODE_ID=" + name, "CONFIG_DATA_DIR=" + filepath.Join(b.dir, kind+"-"+name),
 			"CONFIG_LOCAL_ADDR=127.0.0.1:" + p[0], "CONFIG_MANAGER_HOST=127.0.0.1", "CONFIG_MANAGER_PORT=" + p[1],
-			"CONFIG_CLUSTER_ADDR=127.0.0.1:" + p[2], "CONFIG_ADVERTISE_ADDR=127.0.0.1:" + p[2], "CONFIG_MQTT_ADDR=none",
+			"CONFIG_CLUSTER_ADDR=127.0.0.1:" + p[2], "CONFIG_ADVERTISE_ADDR=127.0.0.1:" + p[2], "CONFIG_MQTT_ADDR=" + broker,
 			"CONFIG_MANAGER_LOG_LEVEL=WARNING", "CONFIG_VERIFY_EVERY=0s",
 		}}
 		g.members[i] = a
@@ -169,14 +177,8 @@ func (g *agentGroup) watch(ctx context.Context, member, key int, seen func(n int
 	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
-		_, rest, ok := bytes.Cut(lines.Bytes(), []byte(`"key_00":`))
-		if !ok {
-			continue
-		}
-		if i := bytes.IndexAny(rest, ",}"); i > 0 {
-			if n, err := strconv.Atoi(string(rest[:i])); err == nil {
-				seen(n)
-			}
+		if n, ok := marked(lines.Bytes()); ok {
+			seen(n)
 		}
 	}
 	return lines.Err()

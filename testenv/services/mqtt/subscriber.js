@@ -4,7 +4,7 @@
 // NODE_PATH=/usr/share/nodejs. It accepts an update only when a leader of the
 // cluster signed exactly these bytes, for this service, and when it is not older
 // than what it has had. Settings: MQTT_URL, CONFIG_SERVICE_NAME, TRUST_FILE (the
-// public key, PEM), STATE_FILE (remembers epoch and time of the newest update
+// public keys, PEM), STATE_FILE (remembers epoch and time of the newest update
 // across restarts; remove it when the store was restored).
 'use strict';
 
@@ -21,10 +21,16 @@ class Refused extends Error {}
 
 // A Receiver verifies updates of one service and remembers the newest of them.
 class Receiver {
-  constructor(service, key, stateFile) {
-    Object.assign(this, { service, key, stateFile, epoch: '', issuedAt: '' });
+  constructor(service, trust, stateFile) {
+    Object.assign(this, { service, trust, stateFile, epoch: '', issuedAt: '' });
     this.started = false; // whether there is a configuration since the start
     if (fs.existsSync(stateFile)) [this.epoch, this.issuedAt] = fs.readFileSync(stateFile, 'ascii').split(/\s/);
+  }
+
+  // The trusted keys; while keys are rotated there are two.
+  keys() {
+    const blocks = fs.readFileSync(this.trust, 'ascii').match(/-----BEGIN PUBLIC KEY-----[^]*?-----END PUBLIC KEY-----/g);
+    return (blocks || []).map((pem) => crypto.createPublicKey(pem));
   }
 
   remember() {
@@ -45,7 +51,7 @@ class Receiver {
     const bytes = Buffer.from(config, 'latin1');
     if (crypto.createHash('sha256').update(bytes).digest('hex') !== checksum) throw new Refused('checksum');
     const signed = Buffer.from(['1', service, config, checksum, epoch, issuedAt].join('|'), 'latin1');
-    if (!crypto.verify(null, signed, this.key, Buffer.from(signature, 'base64'))) throw new Refused('signature');
+    if (!this.keys().some((key) => crypto.verify(null, signed, key, Buffer.from(signature, 'base64')))) throw new Refused('signature');
 
     // From here on a leader said it. Is it also for now? Times of this form order
     // as text. Only signed words count: config-version, the MQTT 5 property, is
@@ -67,7 +73,7 @@ const {
   TRUST_FILE: trust,
   STATE_FILE: stateFile,
 } = process.env;
-const receiver = new Receiver(service, crypto.createPublicKey(fs.readFileSync(trust)), stateFile);
+const receiver = new Receiver(service, trust, stateFile);
 
 const client = mqtt.connect(url, { resubscribe: false }); // the next line does
 client.on('connect', () => client.subscribe(`system/config/${service}`, { qos: 1 }));

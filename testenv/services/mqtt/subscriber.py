@@ -4,7 +4,7 @@
 Needs python3-paho-mqtt and python3-cryptography. It accepts an update only when a
 leader of the cluster signed exactly these bytes, for this service, and when it is
 not older than what it has had. Settings: MQTT_URL, CONFIG_SERVICE_NAME, TRUST_FILE
-(the public key, PEM), STATE_FILE (remembers epoch and time of the newest update
+(the public keys, PEM), STATE_FILE (remembers epoch and time of the newest update
 across restarts; remove it when the store was restored).
 """
 
@@ -37,13 +37,25 @@ class Refused(Exception):
 class Receiver:
     """Verifies updates of one service and remembers the newest of them."""
 
-    def __init__(self, service, key, state_file):
-        self.service, self.key, self.state_file = service, key, state_file
+    def __init__(self, service, trust, state_file):
+        self.service, self.trust, self.state_file = service, trust, state_file
         self.epoch = self.issued_at = ""
         self.started = False  # whether there is a configuration since the start
         if os.path.exists(state_file):
             with open(state_file, encoding="ascii") as file:
                 self.epoch, self.issued_at = file.read().split()
+
+    def signed(self, signature, signed):
+        """Whether one of the trusted keys signed it; while keys are rotated there are two."""
+        with open(self.trust, "rb") as file:
+            blocks = re.findall(b"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", file.read(), re.DOTALL)
+        for key in map(load_pem_public_key, blocks):
+            try:
+                key.verify(signature, signed)
+                return True
+            except InvalidSignature:
+                pass
+        return False
 
     def remember(self):
         with open(self.state_file + ".tmp", "w", encoding="ascii") as file:
@@ -62,10 +74,8 @@ class Receiver:
             raise Refused("service")
         if hashlib.sha256(config).hexdigest().encode() != checksum:
             raise Refused("checksum")
-        try:
-            self.key.verify(base64.b64decode(signature), b"|".join((b"1", service, config, checksum, epoch, issued_at)))
-        except InvalidSignature:
-            raise Refused("signature") from None
+        if not self.signed(base64.b64decode(signature), b"|".join((b"1", service, config, checksum, epoch, issued_at))):
+            raise Refused("signature")
 
         # From here on a leader said it. Is it also for now? Times of this form order
         # as text. Only signed words count: config-version, the MQTT 5 property, is
@@ -88,9 +98,7 @@ class Receiver:
 def main():
     url = urllib.parse.urlsplit(os.environ.get("MQTT_URL", "mqtt://127.0.0.1:1883"))
     service = os.environ.get("CONFIG_SERVICE_NAME", "stt-worker")
-    with open(os.environ["TRUST_FILE"], "rb") as file:
-        key = load_pem_public_key(file.read())
-    receiver = Receiver(service, key, os.environ["STATE_FILE"])
+    receiver = Receiver(service, os.environ["TRUST_FILE"], os.environ["STATE_FILE"])
 
     def on_message(_client, _userdata, message):
         try:

@@ -3,7 +3,8 @@
 # with mosquitto_sub and openssl (3.0 or later). It accepts an update only when a
 # leader of the cluster signed exactly these bytes, for this service, and when it
 # is not older than what it has had. Settings: MQTT_URL, CONFIG_SERVICE_NAME,
-# TRUST_FILE (the public key, PEM), STATE_FILE (remembers epoch and time of the
+# TRUST_FILE (the public keys, PEM, read
+# for each message: while keys are rotated there are two), STATE_FILE (remembers epoch and time of the
 # newest update across restarts; remove it when the store was restored).
 set -u
 LC_ALL=C && export LC_ALL # sed and expr see bytes, not characters
@@ -27,6 +28,16 @@ newer() { # times of this form order as text
 	expr "x$1" \> "x$2" >/dev/null
 }
 
+# signed_by_one tries each key of the trust file.
+signed_by_one() {
+	rm -f "$tmp"/key.*
+	awk -v to="$tmp/key." '/-----BEGIN/ {n++} n {print > (to n)}' "$trust"
+	for key in "$tmp"/key.*; do
+		openssl pkeyutl -verify -pubin -inkey "$key" -rawin -in "$tmp/signed" -sigfile "$tmp/signature" >/dev/null 2>&1 && return 0
+	done
+	return 1
+}
+
 # refusal sets reason, which is empty for an update to accept.
 refusal() {
 	checksum=$(part '\3') epoch=$(part '\4') issued=$(part '\5')
@@ -39,8 +50,7 @@ refusal() {
 		reason=service
 	elif [ "$(openssl dgst -sha256 -r "$tmp/config" | cut -d ' ' -f 1)" != "$checksum" ]; then
 		reason=checksum
-	elif ! part '\6' | openssl base64 -d -A >"$tmp/signature" ||
-		! openssl pkeyutl -verify -pubin -inkey "$trust" -rawin -in "$tmp/signed" -sigfile "$tmp/signature" >/dev/null 2>&1; then
+	elif ! part '\6' | openssl base64 -d -A >"$tmp/signature" || ! signed_by_one; then
 		reason=signature
 	# From here on a leader said it. Is it also for now? Only signed words count.
 	elif [ -n "$now_epoch" ] && [ "$epoch" != "$now_epoch" ]; then

@@ -1,7 +1,7 @@
 // Command subscriber is a service that takes its configuration from MQTT and
 // trusts nobody on the way. It accepts an update only when a leader of the cluster
 // signed exactly these bytes, for this service, and when it is not older than what
-// it has had. Settings: MQTT_URL, CONFIG_SERVICE_NAME, TRUST_FILE (the public key,
+// it has had. Settings: MQTT_URL, CONFIG_SERVICE_NAME, TRUST_FILE (the public keys,
 // PEM), STATE_FILE (remembers epoch and time of the newest update across restarts;
 // remove it when the store was restored).
 package main
@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -35,7 +36,7 @@ var form = regexp.MustCompile(`(?s)^\{"version":1,"service":"([a-z][a-z0-9-]*)",
 // receiver verifies updates of one service and remembers the newest of them.
 type receiver struct {
 	service, state  string // state is a file
-	key             ed25519.PublicKey
+	trust           string // a file with the trusted keys; while keys are rotated there are two
 	epoch, issuedAt string
 	started         bool // there is a configuration since the start
 }
@@ -56,7 +57,9 @@ func (r *receiver) receive(message []byte) (string, error) {
 	}
 	signature, err := base64.StdEncoding.DecodeString(string(parts[6]))
 	signed := strings.Join([]string{"1", service, config, checksum, epoch, issuedAt}, "|")
-	if err != nil || !ed25519.Verify(r.key, []byte(signed), signature) {
+	keys, _ := publicKeys(r.trust)
+	by := func(key ed25519.PublicKey) bool { return ed25519.Verify(key, []byte(signed), signature) }
+	if err != nil || !slices.ContainsFunc(keys, by) {
 		return "", errors.New("signature")
 	}
 
@@ -101,9 +104,8 @@ func main() {
 }
 
 func run() error {
-	r := &receiver{service: cmp.Or(os.Getenv("CONFIG_SERVICE_NAME"), "stt-worker"), state: os.Getenv("STATE_FILE")}
-	var err error
-	if r.key, err = publicKey(os.Getenv("TRUST_FILE")); err != nil {
+	r := &receiver{service: cmp.Or(os.Getenv("CONFIG_SERVICE_NAME"), "stt-worker"), state: os.Getenv("STATE_FILE"), trust: os.Getenv("TRUST_FILE")}
+	if _, err := publicKeys(r.trust); err != nil {
 		return err
 	}
 	if text, err := os.ReadFile(r.state); err == nil {
@@ -133,22 +135,28 @@ func run() error {
 	return nil
 }
 
-func publicKey(file string) (ed25519.PublicKey, error) {
+func publicKeys(file string) (keys []ed25519.PublicKey, err error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	block, _ := pem.Decode(text)
-	if block == nil {
+	for {
+		var block *pem.Block
+		if block, text = pem.Decode(text); block == nil {
+			break
+		}
+		parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		key, ok := parsed.(ed25519.PublicKey)
+		if !ok {
+			return nil, fmt.Errorf("%s holds a key that is not Ed25519", file)
+		}
+		keys = append(keys, key)
+	}
+	if keys == nil {
 		return nil, fmt.Errorf("%s is not PEM", file)
 	}
-	parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
-	if err != nil {
-		return nil, err
-	}
-	key, ok := parsed.(ed25519.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("%s is not an Ed25519 key", file)
-	}
-	return key, nil
+	return keys, nil
 }

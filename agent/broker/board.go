@@ -1,0 +1,86 @@
+package broker
+
+import (
+	"strings"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// board lists who may want a topic, so that a message costs its own subscribers
+// and not all there are. It lists too much rather than too little: an outbox looks
+// at its filters again. Broker.mu guards it.
+type board struct {
+	exact map[string]map[*conn]struct{} // by topic
+	wild  map[*conn]struct{}            // those with a wildcard in a filter
+	of    map[*conn][]string            // where a connection stands in exact
+}
+
+func newBoard() board {
+	return board{exact: map[string]map[*conn]struct{}{}, wild: map[*conn]struct{}{}, of: map[*conn][]string{}}
+}
+
+func (b *board) add(c *conn, subs []packets.Subscription) {
+	topics := b.of[c]
+	for _, s := range subs {
+		if strings.ContainsAny(s.Filter, wildOne+wildAll) {
+			b.wild[c] = struct{}{}
+			continue
+		}
+		if b.exact[s.Filter] == nil {
+			b.exact[s.Filter] = map[*conn]struct{}{}
+		}
+		if _, listed := b.exact[s.Filter][c]; !listed {
+			b.exact[s.Filter][c] = struct{}{}
+			topics = append(topics, s.Filter)
+		}
+	}
+	b.of[c] = topics
+}
+
+// remove takes c from the topics of subs.
+func (b *board) remove(c *conn, subs []packets.Subscription) {
+	topics := b.of[c][:0]
+	for _, t := range b.of[c] {
+		gone := false
+		for _, s := range subs {
+			gone = gone || s.Filter == t
+		}
+		if gone {
+			b.drop(c, t)
+		} else {
+			topics = append(topics, t)
+		}
+	}
+	if b.of[c] != nil {
+		b.of[c] = topics
+	}
+}
+
+// forget removes c everywhere.
+func (b *board) forget(c *conn) {
+	for _, t := range b.of[c] {
+		b.drop(c, t)
+	}
+	delete(b.of, c)
+	delete(b.wild, c)
+}
+
+func (b *board) drop(c *conn, topic string) {
+	delete(b.exact[topic], c)
+	if len(b.exact[topic]) == 0 {
+		delete(b.exact, topic)
+	}
+}
+
+// offer leaves m with each subscriber that may want it, once.
+func (b *board) offer(m *message) {
+	own := b.exact[m.topic]
+	for c := range own {
+		c.box.offer(m)
+	}
+	for c := range b.wild {
+		if _, done := own[c]; !done {
+			c.box.offer(m)
+		}
+	}
+}

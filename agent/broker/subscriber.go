@@ -1,0 +1,276 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/seal"
+)
+
+const (
+	subscriberPacket    = seal.MaxUpdate + 64<<10 // largest packet that is taken
+	subscriberKeepAlive = 30 * time.Second
+)
+
+// Message is one message as it came from a broker. Only what its payload proves
+// by a signature is to be believed.
+type Message struct {
+	Topic   string
+	Payload []byte
+	// What the user properties say; zero when they are not there, as in MQTT 3.1.1.
+	Version, Index uint64
+	Deleted        bool
+	Described      bool // there is a config-version
+}
+
+// SubscriberOptions of a Subscriber. URL, Filters and Handle are required.
+type SubscriberOptions struct {
+	URL     string      // mqtt://user:password@host:1883 or mqtts://...
+	TLS     *tls.Config // for mqtts; nil: the roots of the system
+	Filters []string
+	// Handle gets every message. It is called by Run's goroutine, which does nothing
+	// else meanwhile.
+	Handle func(Message)
+	// Turned is told, by Run's goroutine, that the subscriptions are granted (nil) or
+	// that the connection failed or ended. It may be nil.
+	Turned     func(error)
+	Logger     *slog.Logger
+	Timeout    time.Duration // to connect and subscribe, default 10s
+	MinBackoff time.Duration // default 200ms
+	MaxBackoff time.Duration // default 10s
+}
+
+// SubscriberStats tells what a Subscriber has done.
+type SubscriberStats struct {
+	Connected bool
+	MQTT5     bool
+	Received  uint64 // messages
+	TooLarge  uint64 // messages that were left out
+	Connects  uint64
+	Failures  uint64 // connections that failed or broke
+}
+
+// Subscriber follows topics of a broker: the embedded one of another agent, or one
+// outside. Its sessions are clean and its client id is its own, so any number of
+// them follow the same topics. Make it with NewSubscriber, then call Run once.
+type Subscriber struct {
+	o      SubscriberOptions
+	log    *slog.Logger
+	dialer dialer
+
+	once311 bool
+	unheard int
+	warned  time.Time
+
+	connected, mqtt5                       atomic.Bool
+	received, tooLarge, connects, failures atomic.Uint64
+}
+
+// NewSubscriber checks the options. Its errors do not hold the URL.
+func NewSubscriber(o SubscriberOptions) (*Subscriber, error) {
+	t, err := parseURL(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	if len(o.Filters) == 0 || o.Handle == nil {
+		return nil, conf.Errorf(conf.CodeUsage, "the MQTT subscriber has nothing to follow, or nobody to tell")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	def(&o.Timeout, 10*time.Second)
+	def(&o.MinBackoff, 200*time.Millisecond)
+	def(&o.MaxBackoff, 10*time.Second)
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.TLS != nil {
+		config = o.TLS.Clone()
+	}
+	if config.ServerName == "" {
+		config.ServerName = t.host
+	}
+	id := make([]byte, 6)
+	_, _ = rand.Read(id) // never fails (Go 1.24)
+	s := &Subscriber{o: o, log: o.Logger.With("broker", t.addr)}
+	s.dialer = dialer{
+		target: t, config: config, clientID: "hf-obs-" + hex.EncodeToString(id), timeout: o.Timeout,
+		keepAlive: subscriberKeepAlive, limit: subscriberPacket, large: func() { s.tooLarge.Add(1) },
+	}
+	return s, nil
+}
+
+// Addr is the broker, host:port.
+func (s *Subscriber) Addr() string { return s.dialer.addr }
+
+// Stats tells what the subscriber has done.
+func (s *Subscriber) Stats() SubscriberStats {
+	return SubscriberStats{
+		Connected: s.connected.Load(), MQTT5: s.mqtt5.Load(), Received: s.received.Load(), TooLarge: s.tooLarge.Load(),
+		Connects: s.connects.Load(), Failures: s.failures.Load(),
+	}
+}
+
+// Run follows until ctx ends; it connects again whenever a connection ends.
+func (s *Subscriber) Run(ctx context.Context) {
+	for attempts := 1; ctx.Err() == nil; attempts++ {
+		settled, err := s.follow(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		s.failures.Add(1)
+		if settled {
+			attempts = 1
+		}
+		if s.o.Turned != nil {
+			s.o.Turned(err)
+		}
+		delay := backoff(attempts, s.o.MinBackoff, s.o.MaxBackoff)
+		s.report(err, delay)
+		pause := time.NewTimer(delay)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+		}
+		pause.Stop()
+	}
+}
+
+// report warns of the first failure after a success, and then once a minute.
+func (s *Subscriber) report(err error, delay time.Duration) {
+	level := slog.LevelDebug
+	if now := time.Now(); now.Sub(s.warned) > time.Minute {
+		level, s.warned = slog.LevelWarn, now
+	}
+	s.log.Log(context.Background(), level, "not connected to the MQTT broker", "err", err, "hint", conf.HintOf(err), "retry_in", delay)
+}
+
+// follow is one connection. settled says that the subscriptions were granted.
+func (s *Subscriber) follow(ctx context.Context) (settled bool, err error) {
+	v5 := !s.once311
+	s.once311 = false
+	u, err := s.dialer.connect(ctx, v5, nil)
+	switch {
+	case errors.Is(err, errProtocol) && v5:
+		s.once311 = true
+	case errors.Is(err, errNoAnswer) && v5:
+		if s.unheard++; s.unheard >= 3 { // it may be too old to answer, or be starting
+			s.unheard, s.once311 = 0, true
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	s.unheard = 0
+	s.connects.Add(1)
+	s.mqtt5.Store(v5)
+	defer s.connected.Store(false)
+	if err := u.subscribe(s.o.Filters); err != nil {
+		u.close()
+		return false, err
+	}
+	deadline := time.NewTimer(s.o.Timeout) // for the SUBACK
+	defer deadline.Stop()
+	pulse := time.NewTicker(u.keepAlive / 4)
+	defer pulse.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			u.disconnect()
+			return settled, ctx.Err()
+		case pk := <-u.in:
+			if pk.FixedHeader.Type == packets.Suback {
+				if err = s.granted(pk.ReasonCodes); err == nil && !settled {
+					settled = true
+					deadline.Stop()
+					s.warned = time.Time{}
+					s.connected.Store(true)
+					s.log.Info("following the MQTT broker", "mqtt5", v5, "topics", s.o.Filters)
+					if s.o.Turned != nil {
+						s.o.Turned(nil)
+					}
+				}
+			} else {
+				err = s.take(u, &pk)
+			}
+		case <-u.ended:
+			if err = u.err; errors.Is(err, net.ErrClosed) || err == nil {
+				err = errors.New("the broker closed the connection")
+			}
+		case <-deadline.C:
+			err = fmt.Errorf("the broker has not granted the subscription within %s", s.o.Timeout)
+		case now := <-pulse.C:
+			err = u.tend(now)
+		}
+		if err != nil {
+			u.close()
+			return settled, err
+		}
+	}
+}
+
+func (u *uplink) subscribe(filters []string) error {
+	pk := packets.Packet{ProtocolVersion: 4, FixedHeader: packets.FixedHeader{Type: packets.Subscribe, Qos: 1}, PacketID: 1}
+	if u.v5 {
+		pk.ProtocolVersion = 5
+	}
+	for _, f := range filters {
+		pk.Filters = append(pk.Filters, packets.Subscription{Filter: f, Qos: 1})
+	}
+	var buf bytes.Buffer
+	if err := pk.SubscribeEncode(&buf); err != nil {
+		return err
+	}
+	return u.write(net.Buffers{buf.Bytes()})
+}
+
+// granted looks at a SUBACK. Without a service's topic there is nothing to follow;
+// a broker whose rules leave the others out is still of use.
+func (s *Subscriber) granted(codes []byte) error {
+	for i, f := range s.o.Filters {
+		if i < len(codes) && codes[i] < 0x80 {
+			continue
+		}
+		if strings.HasPrefix(f, ConfigPrefix) {
+			return conf.Errorf(conf.CodeDenied, "the broker refuses a subscription to %s", f).
+				WithHint("let the user of the MQTT URL read it: pattern read system/# in Mosquitto's acl_file")
+		}
+		s.log.Warn("the broker refuses a subscription", "topic", f)
+	}
+	return nil
+}
+
+// take hands a message over, then acknowledges it.
+func (s *Subscriber) take(u *uplink, pk *packets.Packet) error {
+	s.received.Add(1)
+	m := Message{Topic: pk.TopicName, Payload: pk.Payload}
+	for _, p := range pk.Properties.User {
+		n, err := strconv.ParseUint(p.Val, 10, 53)
+		switch {
+		case p.Key == "config-version" && err == nil && n > 0:
+			m.Version, m.Described = n, true
+		case p.Key == "config-index" && err == nil:
+			m.Index = n
+		case p.Key == "config-deleted":
+			m.Deleted = p.Val == "true"
+		}
+	}
+	s.o.Handle(m)
+	if pk.FixedHeader.Qos == 0 {
+		return nil
+	}
+	return u.write(net.Buffers{binary.BigEndian.AppendUint16([]byte{packets.Puback << 4, 2}, pk.PacketID)})
+}

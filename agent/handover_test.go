@@ -1,0 +1,161 @@
+package agent
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-config/holdfast/agent/keys"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/transport"
+)
+
+// store is what a leader does for a rotation before anybody hears of it.
+func (r *running) storeNext(kind string) string {
+	r.t.Helper()
+	if kind == conf.KeyCA {
+		ca, err := transport.NextCA(r.cluster.port.Identity().CA, time.Now())
+		if err == nil {
+			err = transport.SaveNextCA(r.o.tlsDir(), ca)
+		}
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		return ca.Hash()
+	}
+	m, err := keys.NewMaterial(kind, "")
+	if err == nil {
+		err = r.sup.stored(keys.Rotate(r.o.Env, r.o.EnvFile, m, r.sup.known().Active(kind).ID, r.sup.keyOptions()))
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return m.ID
+}
+
+func (r *running) has(kind, id string) bool {
+	if kind == conf.KeyCA {
+		return r.cluster.nextCA(id) != nil
+	}
+	return r.sup.keys.Get().Holds(kind, id)
+}
+
+// The log names a key when the other servers have it already.
+func TestHandedOverBeforeAnnounced(t *testing.T) {
+	r, _ := three(t)
+	r[0].await("a keyring", func() bool { return testStatus{r[0].keyring()}.active(conf.KeyCA) != "" })
+	for _, a := range r[1:] {
+		a.await("the keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyCA) != "" })
+		a.sup.reviving.Store(true) // it does not look for announced keys by itself
+	}
+	for _, kind := range conf.KeyKinds() {
+		rot, code, body := r[0].changeKey(kind, "prepare")
+		if code != http.StatusOK {
+			t.Fatalf("%s: %d %s", kind, code, body)
+		}
+		for _, w := range rot.Waiting {
+			if strings.Contains(w, "--abort") {
+				t.Errorf("%s: %q, and everybody has it", kind, w)
+			}
+		}
+		for _, a := range r {
+			if !a.has(kind, rot.KeyID) {
+				t.Errorf("%s: the key is announced, and %s does not have it", kind, a.cluster.self())
+			}
+		}
+	}
+}
+
+// A leader that dies for good between the two leaves the key to the others: whoever
+// leads next announces it, and once the dead one is taken out it is put to use.
+func TestLeaderDiesBeforeTheAnnouncement(t *testing.T) {
+	r, _ := three(t)
+	n1 := r[0]
+	for _, a := range r {
+		a.await("a keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyMaster) != "" })
+	}
+	n1.sup.reviving.Store(true) // it does not get to announce what it stored
+	id := n1.storeNext(conf.KeyMaster)
+	if err := n1.cluster.handOver(t.Context(), conf.KeyMaster, id); err != nil {
+		t.Fatal(err)
+	}
+	if (testStatus{r[1].keyring()}).state(conf.KeyMaster, id) != "" {
+		t.Fatal("it is announced: this test shows nothing")
+	}
+	n1.halt()
+	n2 := r[1]
+	n2.await("the key announced by the next leader", func() bool { return testStatus{n2.keyring()}.state(conf.KeyMaster, id) != "" })
+	n2.await("for whom it waits, and the way out", func() bool {
+		for _, rot := range n2.keyring().Rotations {
+			if rot.KeyID == id && strings.Contains(strings.Join(rot.Waiting, "\n"), "holdfast cluster remove n1") {
+				return true
+			}
+		}
+		return false
+	})
+	n2.await("the removal of the dead one", func() bool {
+		code, _, _ := n2.call("POST", n2.Info().AdminURL+"/api/config/cluster/members/n1/remove", "", "X-API-Token", "writer-token")
+		return code == http.StatusOK
+	})
+	n2.await("the key in use", func() bool { return testStatus{n2.keyring()}.active(conf.KeyMaster) == id })
+}
+
+// A key that fewer than a majority can take is not announced, and nothing is left of
+// it; nor of one that was handed out and then not announced.
+func TestHandoverFails(t *testing.T) {
+	r, _ := three(t)
+	for _, a := range r {
+		a.await("a keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyCA) != "" })
+	}
+	before := testStatus{r[0].keyring()}
+	var busy []*session
+	for _, a := range r[1:] {
+		ss := a.sup.cur.Load()
+		ss.tending.Lock()
+		busy = append(busy, ss)
+	}
+	for _, kind := range []string{conf.KeyMaster, conf.KeyCA} {
+		if _, code, body := r[0].changeKey(kind, "rotate"); code != http.StatusServiceUnavailable || !strings.Contains(body, "nothing was announced") {
+			t.Errorf("%s: %d %s", kind, code, body)
+		}
+	}
+	for _, ss := range busy {
+		ss.tending.Unlock()
+	}
+	st := testStatus{r[0].keyring()}
+	if len(st.Rotations) > 0 || st.active(conf.KeyMaster) != before.active(conf.KeyMaster) {
+		t.Errorf("a rotation began: %+v", st.Rotations)
+	}
+	if main, old := r[0].sup.keys.Get().IDs(conf.KeyMaster); main != before.active(conf.KeyMaster) || old != "" {
+		t.Errorf("left at the leader: %s after %s", main, old)
+	}
+	if _, err := transport.LoadNextCA(r[0].o.tlsDir()); err == nil {
+		t.Error("a CA is left at the leader")
+	}
+
+	r[0].sup.reviving.Store(true)
+	made := map[string]string{}
+	for _, kind := range conf.KeyKinds() {
+		made[kind] = r[0].storeNext(kind)
+		if err := r[0].cluster.handOver(t.Context(), kind, made[kind]); err != nil {
+			t.Fatal(kind, err)
+		}
+		r[0].sup.cur.Load().undoOwn(kind, made[kind])
+	}
+	r[0].sup.reviving.Store(false)
+	for kind, id := range made {
+		for _, a := range r[1:] {
+			if !a.has(kind, id) {
+				t.Fatalf("%s does not have the %s key", a.cluster.self(), kind)
+			}
+			a.sup.setOffer(kind, &offer{id, time.Now().Add(-offerKept)})
+			a.await("the "+kind+" key to be given back", func() bool { return !a.has(kind, id) })
+		}
+	}
+	// From another member than the leader nothing is taken.
+	err := r[1].cluster.call(t.Context(), "n3", "/keys/take", keyOffer{conf.KeyMaster, made[conf.KeyMaster]}, nil)
+	if conf.CodeOf(err) != conf.CodeDenied {
+		t.Errorf("taken from one that does not lead: %v", err)
+	}
+}

@@ -1,0 +1,91 @@
+package agent
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// run runs an agent that was made.
+func run(t *testing.T, o Options, a *Agent) *running {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{Agent: a, t: t, o: o, stop: cancel, done: make(chan error, 1)}
+	go func() { r.done <- a.Run(ctx) }()
+	t.Cleanup(r.halt)
+	return r
+}
+
+// TestAnswersWhileJoining: an agent that nobody has let in yet says so on all its
+// ports, at once, and serves on the same ports as soon as it is in.
+func TestAnswersWhileJoining(t *testing.T) {
+	founder := start(t, options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
+	o := joining(t, founder, "n2", "")
+	o.JoinTokenFile = filepath.Join(t.TempDir(), "join-token") // not there yet
+	o.LocalAddr, o.LocalSocket = freeAddr(t), filepath.Join(t.TempDir(), "s")
+	adminAddr := freeAddr(t)
+	_, o.ManagerPort, _ = net.SplitHostPort(adminAddr)
+	type made struct {
+		a   *Agent
+		err error
+	}
+	came := make(chan made, 1)
+	go func() {
+		a, err := New(t.Context(), o, founder.log)
+		came <- made{a, err}
+	}()
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	ask := func(url string) (int, http.Header, string) {
+		resp, err := client.Get(url)
+		if err != nil {
+			return 0, nil, err.Error()
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, resp.Header, string(body)
+	}
+	founder.await("the joiner to listen", func() bool { code, _, _ := ask("http://" + adminAddr + "/"); return code != 0 })
+	for _, url := range []string{
+		"http://" + adminAddr + "/api/config/services/demo", "http://" + adminAddr + "/api/config/health", "http://" + o.LocalAddr + "/v1/config/demo",
+		"http://" + o.LocalAddr + "/v1/watch/demo", "http://" + o.LocalAddr + "/readyz",
+	} {
+		code, header, body := ask(url)
+		if code != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || !strings.Contains(body, `"code":"read_only"`) || !strings.Contains(body, `"hint":"`) {
+			t.Errorf("%s: %d %v %s", url, code, header, body)
+		}
+	}
+	if code, _, body := ask("http://" + o.LocalAddr + "/healthz"); code != http.StatusOK || !strings.Contains(body, "joining the cluster at "+o.Join) {
+		t.Errorf("health: %d %s", code, body)
+	}
+	if c, err := net.Dial("unix", o.LocalSocket); err != nil {
+		t.Error(err)
+	} else {
+		c.Close()
+	}
+	if err := os.WriteFile(o.JoinTokenFile, []byte(founder.joinToken(conf.MemberServer).Token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := <-came
+	if m.err != nil {
+		t.Fatal(m.err)
+	}
+	if got := m.a.Info(); got.AdminURL != "http://"+adminAddr || got.LocalURL != "http://"+o.LocalAddr {
+		t.Errorf("it moved to %+v", got)
+	}
+	r := run(t, o, m.a).ready()
+	if v, _ := r.level(); v != "1" {
+		t.Errorf("level %s", v)
+	}
+	if code, _, body := ask("http://" + adminAddr + "/api/config/health"); code != http.StatusOK && code != http.StatusUnauthorized {
+		t.Errorf("the admin API after the join: %d %s", code, body)
+	}
+}

@@ -1,0 +1,384 @@
+package observe
+
+import (
+	"crypto/ed25519"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/seal"
+)
+
+// MaxAhead is how far a message may be dated ahead of the clock of this machine.
+const MaxAhead = 5 * time.Minute
+
+// Options of a Receiver. Services and Trust are required.
+type Options struct {
+	Services []string
+	Trust    []ed25519.PublicKey
+	// Accept is an epoch that the operator vouches for: it is accepted without a
+	// proof, unless it was left before. On an empty directory no other one is.
+	Accept string
+	// What the last-known-good file has: the epoch, those that were left, and the
+	// records.
+	Epoch   string
+	Past    []string
+	Records []*conf.Record
+	Now     func() time.Time // default time.Now
+}
+
+// Message is one update on its way in. Only Payload proves anything.
+type Message struct {
+	Service        string // of the topic
+	Payload        []byte
+	Version, Index uint64 // as the sender says; 0 = it does not
+	Deleted        bool   // a document without members is that of a deleted service
+}
+
+// Verdict is what became of a message.
+type Verdict struct {
+	Record *conf.Record // the new newest of its service; nil when nothing changed
+	// Heard is the service whose newest update this is, proven now, changed or not; ""
+	// for a refusal.
+	Heard  string
+	Gap    bool   // versions between the held one and this one were not seen
+	Reason Reason // of a refusal, or ReasonVersion
+	Err    error  // why it was refused; nil when it was not
+}
+
+// Receiver holds the newest of each service. Make it with New.
+type Receiver struct {
+	accept string
+	now    func() time.Time
+
+	mu      sync.Mutex
+	trust   []ed25519.PublicKey // replaced, never changed in place
+	learned int                 // of trust
+	want    map[string]bool
+	epoch   string
+	past    []string
+	held    map[string]*conf.Record
+	changes map[string][]conf.EpochChange // proven, by the epoch that they lead away from
+	pending map[string]Message            // good but for their epoch, the newest of each service
+	refused map[Reason]uint64
+	taken   uint64
+}
+
+// New makes one that holds what o says.
+func New(o Options) (*Receiver, error) {
+	if len(o.Trust) == 0 {
+		return nil, conf.Errorf(conf.CodeUsage, "no public key to trust").
+			WithHint("give the cluster's public key with --trust: /v1/keys of a member has it, and CONFIG_SIGNATURE_PUBLIC_KEY in its .env file")
+	}
+	r := &Receiver{
+		trust: o.Trust, accept: o.Accept, now: o.Now, epoch: o.Epoch, past: slices.Clone(o.Past), want: map[string]bool{},
+		held: map[string]*conf.Record{}, changes: map[string][]conf.EpochChange{}, pending: map[string]Message{}, refused: map[Reason]uint64{},
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	for _, s := range o.Services {
+		if err := conf.CheckService(s); err != nil {
+			return nil, err
+		}
+		r.want[s] = true
+	}
+	for _, rec := range o.Records {
+		if r.want[rec.Service] {
+			r.held[rec.Service] = rec
+		}
+	}
+	return r, nil
+}
+
+// Offer takes a message that came over MQTT.
+func (r *Receiver) Offer(m Message) Verdict {
+	u, key, no := read(m.Payload, r.trusted())
+	return r.judge(m, u, key, no)
+}
+
+// OfferDocument takes what a member answered over HTTP.
+func (r *Receiver) OfferDocument(service string, d conf.ReadResponse) Verdict {
+	u := conf.Update{
+		Version: seal.Format, Service: d.Service, Checksum: d.Metadata.Checksum, Epoch: d.Metadata.Epoch,
+		IssuedAt: d.Metadata.IssuedAt, Signature: d.Metadata.Signature,
+	}
+	m := Message{Service: service, Version: d.Metadata.Version}
+	canonical, err := seal.CanonicalJSON(d.Config)
+	if err != nil {
+		return r.judge(m, u, "", &refusal{ReasonMalformed, conf.Errorf(conf.CodeMalformed, "%w", err)})
+	}
+	u.Config = canonical
+	if u.Signature == "" {
+		return r.judge(m, u, "", refuse(ReasonUnsigned, conf.CodeDenied, "the member's document of %q has no signature", service))
+	}
+	key, no := prove(u, r.trusted())
+	if no == nil { // as it would have come over MQTT, for the day when its epoch is proven
+		m.Payload, _ = seal.EncodeUpdate(u)
+	}
+	return r.judge(m, u, key, no)
+}
+
+// OfferChanges takes the message of system/config-epoch. It returns the updates
+// that a new proof lets in.
+func (r *Receiver) OfferChanges(payload []byte) []Verdict {
+	changes, err := seal.DecodeEpochs(payload)
+	if err != nil {
+		reason := ReasonMalformed
+		if conf.CodeOf(err) == conf.CodeTooLarge {
+			reason = ReasonTooLarge
+		}
+		return []Verdict{r.count(reason, conf.Errorf(conf.CodeOf(err), "changes of the epoch: %w", err))}
+	}
+	var out []Verdict
+	r.mu.Lock()
+	for _, c := range changes {
+		if slices.ContainsFunc(r.changes[c.Previous], func(o conf.EpochChange) bool { return o.Epoch == c.Epoch }) {
+			continue
+		}
+		if reason, err := r.proveChange(c); err != nil {
+			r.refused[reason]++
+			out = append(out, Verdict{Reason: reason, Err: err})
+			continue
+		}
+		r.changes[c.Previous] = append(r.changes[c.Previous], c)
+	}
+	waiting := r.pending
+	r.pending = map[string]Message{}
+	r.mu.Unlock()
+	for _, m := range waiting {
+		if v := r.again(m); v.Heard != "" {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func (r *Receiver) proveChange(c conf.EpochChange) (Reason, error) {
+	var err error
+	for _, k := range r.trust {
+		if err = seal.VerifyEpoch(k, c); err == nil {
+			break
+		}
+	}
+	switch at, terr := conf.ParseTime(c.At); {
+	case conf.CodeOf(err) == conf.CodeDenied:
+		return ReasonSignature, err
+	case err != nil || terr != nil:
+		return ReasonMalformed, conf.Errorf(conf.CodeCorrupt, "a change of the epoch is damaged: %w", err)
+	case at.After(r.now().Add(MaxAhead)):
+		return ReasonFuture, conf.Errorf(conf.CodeDenied, "the change to the epoch %s is dated %s, ahead of this clock", c.Epoch, c.At)
+	}
+	return "", nil
+}
+
+// again judges a message whose epoch was not proven when it came. It counts it a
+// second time only when it is refused for something else.
+func (r *Receiver) again(m Message) Verdict {
+	r.mu.Lock()
+	before := r.refused[ReasonEpoch]
+	r.mu.Unlock()
+	v := r.Offer(m)
+	if v.Reason == ReasonEpoch {
+		r.mu.Lock()
+		r.refused[ReasonEpoch] = before
+		r.mu.Unlock()
+	}
+	return v
+}
+
+func (r *Receiver) count(reason Reason, err error) Verdict {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refused[reason]++
+	return Verdict{Reason: reason, Err: err}
+}
+
+// judge decides on an update whose bytes are proven, unless no says otherwise.
+func (r *Receiver) judge(m Message, u conf.Update, key string, no *refusal) Verdict {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if no == nil {
+		no = r.refuses(m, u)
+	}
+	if no != nil {
+		r.refused[no.reason]++
+		return Verdict{Reason: no.reason, Err: no.err}
+	}
+	have := r.held[u.Service]
+	r.enter(u.Epoch)
+	if have != nil && have.Epoch != u.Epoch {
+		have = nil
+	}
+	v := Verdict{Heard: u.Service}
+	if have != nil && have.IssuedAt == u.IssuedAt {
+		return v
+	}
+	rec := &conf.Record{
+		Service: u.Service, Version: m.Version, Epoch: u.Epoch, Config: u.Config, Checksum: u.Checksum, IssuedAt: u.IssuedAt,
+		Signature: u.Signature, KeyID: key, UpdatedAt: u.IssuedAt, Index: m.Index, Deleted: m.Deleted && string(u.Config) == "{}",
+	}
+	r.number(rec, have, &v)
+	delete(r.pending, u.Service)
+	r.held[u.Service] = rec
+	r.taken++
+	v.Record = rec
+	return v
+}
+
+// maxVersion bounds what is believed of an unsigned version. A number near the end
+// of those that JSON can hold exactly would leave no room for the versions after it.
+const maxVersion = 1 << 52
+
+// number gives rec its version. What the sender says is not signed: it may skip
+// ahead, never back.
+func (r *Receiver) number(rec, have *conf.Record, v *Verdict) {
+	least := uint64(1)
+	if have != nil {
+		if least = have.Version; have.Checksum != rec.Checksum || have.Deleted != rec.Deleted {
+			least++
+		} else {
+			rec.UpdatedAt = have.UpdatedAt // only signed anew
+		}
+		v.Gap = rec.Version > have.Version+1
+	}
+	if rec.Version >= least && rec.Version <= maxVersion {
+		return
+	}
+	if rec.Version > 0 {
+		v.Reason, v.Gap = ReasonVersion, true
+		r.refused[ReasonVersion]++
+	}
+	rec.Version = least
+}
+
+// refuses holds u against what is held.
+func (r *Receiver) refuses(m Message, u conf.Update) *refusal {
+	if u.Service != m.Service || !r.want[u.Service] {
+		return refuse(ReasonService, conf.CodeDenied, "a message of %s is the update of %q", m.Service, u.Service)
+	}
+	at, err := conf.ParseTime(u.IssuedAt)
+	if err != nil {
+		return refuse(ReasonMalformed, conf.CodeMalformed, "issued_at of %q: %v", u.Service, err)
+	}
+	if at.After(r.now().Add(MaxAhead)) {
+		return &refusal{ReasonFuture, conf.Errorf(conf.CodeDenied, "the update of %q is dated %s, ahead of this clock", u.Service, u.IssuedAt).
+			WithHint("compare the clocks of this machine and of the leader")}
+	}
+	if !r.leadsTo(u.Epoch) {
+		if m.Payload != nil {
+			if was, ok := r.pending[u.Service]; !ok || len(was.Payload) == 0 || newer(u, was) {
+				r.pending[u.Service] = m
+			}
+		}
+		return &refusal{ReasonEpoch, r.wrongEpoch(u)}
+	}
+	have := r.held[u.Service]
+	if have == nil || have.Epoch != u.Epoch {
+		return nil
+	}
+	held, err := conf.ParseTime(have.IssuedAt)
+	if err == nil && (at.Before(held) || at.Equal(held) && (u.Checksum != have.Checksum || u.Signature != have.Signature)) {
+		return refuse(ReasonOlder, conf.CodeStale, "the update of %q was issued at %s, and one of %s is held", u.Service, u.IssuedAt, have.IssuedAt)
+	}
+	return nil
+}
+
+// newer says whether u was issued after the message that waits.
+func newer(u conf.Update, was Message) bool {
+	w, err := seal.DecodeUpdate(was.Payload)
+	return err != nil || u.IssuedAt > w.IssuedAt
+}
+
+func (r *Receiver) wrongEpoch(u conf.Update) *conf.Error {
+	e := conf.Errorf(conf.CodeDenied, "the update of %q is of the epoch %s, and nothing that is trusted says that it follows on %s", u.Service, u.Epoch, r.epoch)
+	if slices.Contains(r.past, u.Epoch) {
+		return conf.Errorf(conf.CodeDenied, "the update of %q is of the epoch %s, which was left: it is replayed, or the broker still has it", u.Service, u.Epoch).
+			WithHint("when it is the right one after all, start in an empty data directory")
+	}
+	if r.epoch == "" {
+		e = conf.Errorf(conf.CodeDenied, "the update of %q is of the epoch %s, and this agent was told to accept %s", u.Service, u.Epoch, r.accept)
+	}
+	return e.WithHint("when the store was restored or rebuilt, start once with --accept-epoch %s", u.Epoch)
+}
+
+// leadsTo says whether the epoch may be entered from the one that is held.
+func (r *Receiver) leadsTo(epoch string) bool {
+	switch {
+	case epoch == r.epoch:
+		return true
+	case slices.Contains(r.past, epoch):
+		return false
+	case epoch == r.accept:
+		return true
+	case r.epoch == "" && r.accept == "":
+		return true
+	}
+	from := r.epoch
+	if from == "" {
+		from = r.accept
+	}
+	return r.follows(from, epoch, len(r.changes)+1)
+}
+
+// follows looks for a chain of proven changes. Epochs that were left are not on it.
+func (r *Receiver) follows(from, to string, steps int) bool {
+	if steps == 0 {
+		return false
+	}
+	for _, c := range r.changes[from] {
+		if !slices.Contains(r.past, c.Epoch) && (c.Epoch == to || r.follows(c.Epoch, to, steps-1)) {
+			return true
+		}
+	}
+	return false
+}
+
+// enter makes epoch the one that is held.
+func (r *Receiver) enter(epoch string) {
+	if epoch == r.epoch {
+		return
+	}
+	if r.epoch != "" {
+		r.past = append(r.past, r.epoch)
+	}
+	r.epoch = epoch
+}
+
+// Past lists the epochs that were left, the oldest first.
+func (r *Receiver) Past() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.past)
+}
+
+// Stats tells how many updates were taken, and what was refused, by reason.
+func (r *Receiver) Stats() (taken uint64, refused map[Reason]uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	refused = make(map[Reason]uint64, len(Reasons()))
+	for _, reason := range Reasons() {
+		refused[reason] = r.refused[reason]
+	}
+	return r.taken, refused
+}
+
+// Proven is when the leader last signed what is held: the oldest of the services
+// that exist, so that it holds for all of them. It is zero when nothing is held.
+func (r *Receiver) Proven() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	oldest := ""
+	for _, rec := range r.held {
+		if rec.Exists() && (oldest == "" || strings.Compare(rec.IssuedAt, oldest) < 0) {
+			oldest = rec.IssuedAt
+		}
+	}
+	at, err := conf.ParseTime(oldest)
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}

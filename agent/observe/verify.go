@@ -1,0 +1,101 @@
+package observe
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/json"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/seal"
+)
+
+// Reason says why a message was refused, as it stands in metrics.
+type Reason string
+
+// The reasons.
+const (
+	ReasonMalformed    Reason = "malformed"    // not a signed update
+	ReasonTooLarge     Reason = "too_large"    // over the limit of a message
+	ReasonUnsigned     Reason = "unsigned"     // without a signature
+	ReasonReserialised Reason = "reserialised" // its content is signed, its bytes are not those of a leader
+	ReasonChecksum     Reason = "checksum"     // the document is not what the checksum says
+	ReasonSignature    Reason = "signature"    // not signed by a key that is trusted
+	ReasonService      Reason = "service"      // of another service than its topic, or than was asked for
+	ReasonEpoch        Reason = "epoch"        // of another epoch, without a proof that it follows
+	ReasonOlder        Reason = "older"        // issued before what is held
+	ReasonFuture       Reason = "future"       // dated ahead of the clock
+	ReasonVersion      Reason = "version"      // accepted, but its unsigned version went back: that was ignored
+)
+
+// Reasons lists them all.
+func Reasons() []Reason {
+	return []Reason{
+		ReasonMalformed, ReasonTooLarge, ReasonUnsigned, ReasonReserialised, ReasonChecksum, ReasonSignature,
+		ReasonService, ReasonEpoch, ReasonOlder, ReasonFuture, ReasonVersion,
+	}
+}
+
+// refusal is why something is not believed.
+type refusal struct {
+	reason Reason
+	err    *conf.Error
+}
+
+func refuse(reason Reason, code conf.Code, format string, args ...any) *refusal {
+	return &refusal{reason, conf.Errorf(code, format, args...)}
+}
+
+// read proves the bytes of a message. It returns the update and the id of the key
+// that signed it.
+func read(payload []byte, trust []ed25519.PublicKey) (conf.Update, string, *refusal) {
+	u, err := seal.DecodeUpdate(payload)
+	switch {
+	case conf.CodeOf(err) == conf.CodeTooLarge:
+		return u, "", &refusal{ReasonTooLarge, conf.Errorf(conf.CodeTooLarge, "%w", err)}
+	case err != nil && unsigned(payload), err == nil && u.Signature == "":
+		return u, "", refuse(ReasonUnsigned, conf.CodeDenied, "the message has no signature")
+	case err != nil:
+		return u, "", &refusal{ReasonMalformed, conf.Errorf(conf.CodeMalformed, "%w", err)}
+	}
+	key, no := prove(u, trust)
+	if no != nil {
+		return u, "", no
+	}
+	again, err := seal.EncodeUpdate(u)
+	if err != nil || !bytes.Equal(again, payload) || seal.Checksum(u.Config) != u.Checksum {
+		return u, "", refuse(ReasonReserialised, conf.CodeCorrupt, "the signed update of %q was written anew: its content is signed, these bytes are not", u.Service)
+	}
+	return u, key, nil
+}
+
+// prove holds the checksum and the signature of u.
+func prove(u conf.Update, trust []ed25519.PublicKey) (key string, no *refusal) {
+	var err error
+	for _, k := range trust {
+		if err = seal.Verify(k, u); err == nil {
+			return seal.KeyID(k), nil
+		}
+		if conf.CodeOf(err) != conf.CodeDenied {
+			break // no other key makes it better
+		}
+	}
+	reason := ReasonSignature
+	if conf.CodeOf(err) == conf.CodeCorrupt {
+		reason = ReasonMalformed
+		if canonical, cerr := seal.CanonicalJSON(u.Config); cerr == nil && seal.Checksum(canonical) != u.Checksum {
+			reason = ReasonChecksum
+		}
+	}
+	return "", &refusal{reason, conf.Errorf(conf.CodeOf(err), "%w", err).
+		WithHint("the message was changed, or it is of another cluster; after a rotation of the signing key give the new public key too: CONFIG_TRUST")}
+}
+
+// unsigned says whether a message that does not decode is one without a signature.
+func unsigned(payload []byte) bool {
+	var m map[string]json.RawMessage
+	if json.Unmarshal(payload, &m) != nil || m["config"] == nil || m["service"] == nil {
+		return false
+	}
+	_, signed := m["signature"]
+	return !signed
+}

@@ -1,0 +1,111 @@
+package agent
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-config/holdfast/agent/lkg"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/seal"
+)
+
+func (r *running) record(service string) *conf.Record {
+	e, ok := r.sup.view.Get(service)
+	if !ok {
+		return &conf.Record{}
+	}
+	return e.Record
+}
+
+// TestReissue holds what a renewed signature changes, on the leader and on a
+// follower: the brokers and the last-known-good file have it, readers who wait for
+// a change hear nothing.
+func TestReissue(t *testing.T) {
+	mqtt := func(o Options) Options {
+		o.MQTTAddr, o.MQTTReissue = "127.0.0.1:0", 200*time.Millisecond
+		return o
+	}
+	o := mqtt(options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)}))
+	n1 := start(t, o).ready()
+	n2 := start(t, mqtt(joining(t, n1, "n2", n1.joinToken(conf.MemberServer).Token))).ready()
+	if code, body := n1.set("7"); code != http.StatusOK {
+		t.Fatalf("%d %s", code, body)
+	}
+	for _, r := range []*running{n1, n2} {
+		r.await("level 7", func() bool { v, _ := r.level(); return v == "7" })
+	}
+	for _, r := range []*running{n1, n2} {
+		first := *r.record("demo")
+		url := r.Info().LocalURL + "/v1/config/demo"
+		_, h, _ := r.call("GET", url, "")
+		published := r.broker.Stats().Published
+		e, _ := r.sup.view.Get("demo")
+
+		// The long poll ends without an answer of its own while signatures are renewed.
+		code, after, _ := r.call("GET", url+"?wait=1s", "", "If-None-Match", h.Get("ETag"))
+		if code != http.StatusNotModified || after.Get("ETag") != h.Get("ETag") || after.Get("X-Config-Version") != h.Get("X-Config-Version") {
+			t.Errorf("a reader who waits got %d, ETag %s, then %s", code, h.Get("ETag"), after.Get("ETag"))
+		}
+		now := r.record("demo")
+		if now.IssuedAt <= first.IssuedAt || now.Signature == first.Signature {
+			t.Fatalf("%s: signed at %s, and still at %s", r.o.NodeID, first.IssuedAt, now.IssuedAt)
+		}
+		if err := seal.VerifyRecord(r.sup.keys.Get().Public, now); err != nil {
+			t.Error(err)
+		}
+
+		same := *now
+		same.IssuedAt, same.Signature = first.IssuedAt, first.Signature
+		if same.Version != first.Version || same.UpdatedAt != first.UpdatedAt || same.Index != first.Index || same.KeyID != first.KeyID {
+			t.Errorf("%+v became %+v", first, same)
+		}
+		select {
+		case <-e.Changed():
+			t.Error("who waits for a change of the service was woken")
+		default:
+		}
+		if n := r.broker.Stats().Published; n <= published {
+			t.Errorf("%s: the broker published nothing: %d, then %d", r.o.NodeID, published, n)
+		}
+		r.await("the renewed signature in the last-known-good file", func() bool {
+			c, err := lkg.Load(r.o.LKGPath, r.sup.keys.Get().HMAC)
+			if err != nil {
+				return false
+			}
+			for _, rec := range c.Records {
+				if rec.Service == "demo" && rec.IssuedAt > first.IssuedAt {
+					return seal.VerifyRecord(r.sup.keys.Get().Public, rec) == nil
+				}
+			}
+			return false
+		})
+	}
+	_, _, metrics := n1.call("GET", n1.Info().LocalURL+"/metrics", "")
+	if strings.Contains(metrics, "holdfast_reissued_total 0\n") || !strings.Contains(metrics, "holdfast_reissued_total ") || !strings.Contains(metrics, "holdfast_reissue_failures_total 0\n") {
+		t.Error("the leader does not count what it signs anew")
+	}
+	_, _, history := n1.call("GET", n1.Info().AdminURL+"/api/config/services/demo/versions", "", "X-API-Token", "reader-token")
+	if strings.Count(history, `"checksum"`) != 2 {
+		t.Errorf("versions: %s", history)
+	}
+}
+
+// The signatures themselves say when they are due, whoever made them.
+func TestReissueIsDueByTheOldestSignature(t *testing.T) {
+	o := options(t, nil)
+	o.MQTTReissue = 0
+	r := start(t, o).ready()
+	at, err := conf.ParseTime(r.record("demo").IssuedAt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ passed, want time.Duration }{
+		{0, 4 * time.Minute}, {time.Minute, 3 * time.Minute}, {time.Hour, -56 * time.Minute}, {-time.Hour, 4 * time.Minute},
+	} {
+		if got := r.sup.reissueIn(4*time.Minute, at.Add(c.passed)); got != c.want {
+			t.Errorf("%s after the signature: due in %s, want %s", c.passed, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,96 @@
+package agent
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// TestTokensOfABackup: what lets people and agents in does not come back with a
+// backup, whether a new cluster begins from it or an agent repairs itself by it.
+func TestTokensOfABackup(t *testing.T) {
+	place := map[string]string{"CONFIG_NODE_ID": "n1", "LITESTREAM_S3_ENDPOINT": "file://" + t.TempDir()}
+	o := options(t, place)
+	r := start(t, o).ready()
+	var tok conf.NewAPIToken
+	if err := json.Unmarshal([]byte(r.must("POST", "tokens", `{"role":"config.write","name":"ann"}`)), &tok); err != nil {
+		t.Fatal(err)
+	}
+	join := r.joinToken(conf.MemberServer)
+	r.set("42")
+	me := func(r *running) int {
+		code, _, _ := r.call("GET", r.Info().AdminURL+"/api/config/me", "", "X-API-Token", tok.Token)
+		return code
+	}
+	if code := me(r); code != http.StatusOK {
+		t.Fatalf("a new token: %d", code)
+	}
+	r.await("the backup", func() bool { b := r.sup.ownBackup(); return b.Verified != nil && b.Behind == 0 })
+	bootstrap := func(r *running) string {
+		data, err := os.ReadFile(r.o.ServerTokenPath)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(data))
+	}
+	check := func(r *running, was string) {
+		t.Helper()
+		if v, _ := r.level(); v != "42" {
+			t.Errorf("level %s", v)
+		}
+		if code := me(r); code != http.StatusUnauthorized {
+			t.Errorf("an API token of the backup: %d", code)
+		}
+		list, err := r.cluster.Tokens(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		live := 0
+		for _, j := range list {
+			if j.ID == join.ID && !j.Revoked {
+				t.Error("a join token of the backup lets servers in")
+			}
+			if !j.Revoked {
+				live++
+			}
+		}
+		if is := bootstrap(r); is == was || live != 2 {
+			t.Errorf("the tokens for tools: %d live, the same file as before: %v", live, is == was)
+		}
+	}
+	was := bootstrap(r)
+	env, err := os.ReadFile(o.EnvFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.halt()
+
+	// The same agent repairs itself.
+	damage(t, o)
+	r = start(t, o)
+	r.await("the damage", func() bool { return r.Health().DatabaseStatus == conf.DatabaseCorrupted })
+	if code, _, body := r.call("POST", r.Info().AdminURL+"/api/config/rebuild", `{"token":"rebuild-me-please-0123456789"}`); code != http.StatusOK {
+		t.Fatal(body)
+	}
+	r.ready()
+	check(r, was)
+	r.halt()
+
+	// A new cluster begins from it.
+	place["CONFIG_ENV_FILE"] = filepath.Join(t.TempDir(), "env")
+	if err := os.WriteFile(place["CONFIG_ENV_FILE"], env, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fresh := options(t, place)
+	if _, err := RestoreCluster(t.Context(), fresh, RestorePoint{}, r.log); err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, fresh).ready()
+	check(r, was)
+	r.halt()
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"runtime"
+	"runtime/debug"
+	"testing"
+	"time"
+)
+
+func TestGarbageHasRoom(t *testing.T) {
+	for live, want := range map[uint64]int{0: 300, 1 << 20: 300, 16 << 20: 300, 24 << 20: 200, 48 << 20: 100, 8 << 30: 100} {
+		if got := percentFor(live); got != want {
+			t.Errorf("%d bytes live: %d %%, want %d", live, got, want)
+		}
+	}
+}
+
+// gcPercent reads the percentage, which can only be set.
+func gcPercent() int {
+	p := debug.SetGCPercent(100)
+	debug.SetGCPercent(p)
+	return p
+}
+
+func TestCollectLate(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
+	for _, name := range []string{"GOGC", "GOMEMLIMIT"} {
+		a := &app{lookupEnv: func(n string) (string, bool) { return "1GiB", n == name }}
+		a.collectLate()
+		if p := gcPercent(); p != 100 {
+			t.Fatalf("with %s in the environment it is %d", name, p)
+		}
+	}
+	a := &app{lookupEnv: func(string) (string, bool) { return "", false }}
+	a.collectLate()
+	if p := gcPercent(); p <= 200 {
+		t.Fatalf("with little that lives it is %d", p)
+	}
+	await := func(what string, cond func(p int) bool) {
+		t.Helper()
+		for end := time.Now().Add(30 * time.Second); !cond(gcPercent()); runtime.Gosched() {
+			if time.Now().After(end) {
+				t.Fatalf("%s, and it is %d", what, gcPercent())
+			}
+			runtime.GC()
+		}
+	}
+	ballast := make([]byte, 64<<20)
+	await("much lives", func(p int) bool { return p == 100 })
+	runtime.KeepAlive(ballast)
+	await("little lives again", func(p int) bool { return p > 200 })
+}

@@ -1,0 +1,110 @@
+package admin
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/holdfast-config/holdfast/testenv"
+)
+
+// pretend is a connection that comes from another address.
+type pretend struct {
+	net.Conn
+	from string
+}
+
+type pretendAddr string
+
+func (a pretendAddr) Network() string { return "tcp" }
+func (a pretendAddr) String() string  { return string(a) }
+
+func (p pretend) RemoteAddr() net.Addr { return pretendAddr(p.from) }
+
+// pipes is a listener of connections that a test makes.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	c, ok := <-p
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+func (p pipes) Close() error   { return nil }
+func (p pipes) Addr() net.Addr { return pretendAddr("here") }
+
+func TestConnectionsAreLimited(t *testing.T) {
+	t.Parallel()
+	in := make(pipes)
+	l := newLimiter(in, 6, 3)
+	accepted := make(chan net.Conn)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				close(accepted)
+				return
+			}
+			accepted <- c
+		}
+	}()
+	// dial says whether a connection from there is taken; else what it was told.
+	dial := func(from string) (net.Conn, *http.Response) {
+		ours, theirs := net.Pipe()
+		in <- pretend{theirs, from}
+		told := make(chan *http.Response, 1)
+		go func() {
+			_ = ours.SetReadDeadline(time.Now().Add(testenv.Patience))
+			resp, err := http.ReadResponse(bufio.NewReader(ours), nil)
+			if err == nil {
+				_, _ = io.Copy(io.Discard, resp.Body)
+				_ = ours.Close()
+				told <- resp
+			}
+		}()
+		select {
+		case c := <-accepted:
+			return c, nil
+		case resp := <-told:
+			return nil, resp
+		}
+	}
+	refused := func(from string) {
+		t.Helper()
+		if c, resp := dial(from); c != nil || resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("from %s: taken, or told %v", from, resp)
+		}
+	}
+	var open []net.Conn
+	taken := func(from string) {
+		t.Helper()
+		c, resp := dial(from)
+		if c == nil {
+			t.Fatalf("from %s: %v", from, resp.Status)
+		}
+		open = append(open, c)
+	}
+	for range 3 {
+		taken("192.0.2.1:1")
+	}
+	refused("192.0.2.1:2")
+	taken("192.0.2.2:1")
+	_ = open[0].Close()
+	_ = open[0].Close() // counts once
+	taken("192.0.2.1:3")
+	refused("192.0.2.1:4")
+	taken("127.0.0.1:1")
+	taken("127.0.0.1:2")
+	refused("192.0.2.3:1") // all places are taken
+	close(in)
+	for _, c := range open {
+		_ = c.Close()
+	}
+	if l.open != 0 || len(l.from) != 0 {
+		t.Errorf("%d open, from %v", l.open, l.from)
+	}
+}

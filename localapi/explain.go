@@ -1,0 +1,38 @@
+package localapi
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// serveExplanation tells where the values of a service come from. It is for
+// people: nothing of it is rendered beforehand.
+func (s *Server) serveExplanation(w http.ResponseWriter, r *http.Request, route route, t target) {
+	service := t.service
+	if s.opts.Explain == nil || service == "" {
+		s.fail(w, r, route, conf.Errorf(conf.CodeUnsupported, "this agent does not explain its values").WithHint("ask by the name of a service"))
+		return
+	}
+	out, err := s.opts.Explain(r.Context(), service, t.trusted)
+	if err != nil {
+		e, ok := errors.AsType[*conf.Error](err)
+		if !ok {
+			e = conf.Errorf(conf.CodeInternal, "the values cannot be explained: %w", err)
+		}
+		s.fail(w, r, route, e)
+		return
+	}
+	body := encode(out)
+	h := w.Header()
+	s.stateHeaders(h)
+	h["Content-Type"], h["Cache-Control"], h["X-Content-Type-Options"] = typeJSON, cacheNever, noSniff
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	s.metrics.count(route, http.StatusOK)
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body)
+	}
+}

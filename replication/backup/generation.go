@@ -1,0 +1,251 @@
+package backup
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+const (
+	markName = "holdfast.json"
+	maxMark  = 64 << 10
+)
+
+// Mark is holdfast.json of a generation.
+type Mark struct {
+	Format       int       `json:"format"` // 1
+	Epoch        string    `json:"config_epoch"`
+	EpochCreated string    `json:"epoch_created_at"`
+	Term         uint64    `json:"term"`
+	Restart      int       `json:"restart"` // 0 for the first generation of a leadership
+	Node         string    `json:"node_id"`
+	StartedAt    time.Time `json:"started_at"`
+	Index        uint64    `json:"index"`                     // of the log, when it began
+	Verified     *Verified `json:"verified,omitempty"`        // the newest drill that found it good
+	Previous     []string  `json:"previous_epochs,omitempty"` // of the same cluster, the oldest first
+	Keys         []string  `json:"key_ids,omitempty"`         // of the public keys that the cluster trusts
+}
+
+// Verified is what a drill found.
+type Verified struct {
+	At     time.Time `json:"at"`
+	Index  uint64    `json:"index"`
+	Digest string    `json:"state_digest"`
+	Bytes  int64     `json:"bytes"` // size of the restored file
+}
+
+// Generation is one copy at the place.
+type Generation struct {
+	Mark
+	ID      string    `json:"id"`      // <config_epoch>/<term>-<node>
+	Cluster string    `json:"cluster"` // the first epoch that is known of it
+	Bytes   int64     `json:"bytes"`
+	Files   int       `json:"files"`
+	Newest  time.Time `json:"newest"` // when the newest file came
+	Newer   bool      `json:"-"`      // another generation follows
+
+	objects []string
+}
+
+// dirOf names the directory of a generation within its epoch.
+func dirOf(term uint64, restart int, node string) string {
+	if restart > 0 {
+		return fmt.Sprintf("%d.%d-%s", term, restart+1, node)
+	}
+	return fmt.Sprintf("%d-%s", term, node)
+}
+
+func parseDir(dir string) (term uint64, restart int, node string, ok bool) {
+	head, node, ok := strings.Cut(dir, "-")
+	if !ok || node == "" {
+		return 0, 0, "", false
+	}
+	head, again, restarted := strings.Cut(head, ".")
+	if restarted {
+		n, err := strconv.Atoi(again)
+		if err != nil || n < 2 {
+			return 0, 0, "", false
+		}
+		restart = n - 1
+	}
+	term, err := strconv.ParseUint(head, 10, 64)
+	return term, restart, node, err == nil
+}
+
+// List tells the generations at the place, the newest first. "Newest" goes by the
+// epoch, then by the term: a deposed leader that writes on is not the newest.
+func List(ctx context.Context, t Target) ([]Generation, error) {
+	p, err := t.open(ctx)
+	if err != nil {
+		return nil, t.fault("list the backups", err)
+	}
+	gens, err := listAt(ctx, p)
+	return gens, t.fault("list the backups", err)
+}
+
+func listAt(ctx context.Context, p place) ([]Generation, error) {
+	objects, err := p.list(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	byID := map[string]*Generation{}
+	for _, o := range objects {
+		parts := strings.SplitN(o.name, "/", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		term, restart, node, ok := parseDir(parts[1])
+		if !ok {
+			continue
+		}
+		id := parts[0] + "/" + parts[1]
+		g := byID[id]
+		if g == nil {
+			g = &Generation{ID: id, Mark: Mark{Epoch: parts[0], Term: term, Restart: restart, Node: node}}
+			byID[id] = g
+		}
+		g.objects = append(g.objects, o.name)
+		if parts[2] == markName {
+			continue
+		}
+		g.Files++
+		g.Bytes += o.size
+		if g.Newest.Before(o.at) {
+			g.Newest = o.at
+		}
+		if g.StartedAt.IsZero() || o.at.Before(g.StartedAt) {
+			g.StartedAt = o.at
+		}
+	}
+	out := []Generation{}
+	begun := map[string]string{} // when each epoch began
+	for _, g := range byID {
+		data, err := p.read(ctx, g.ID+"/"+markName)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return nil, err
+		default:
+			var m Mark
+			// One that is torn says nothing; the files may be good all the same.
+			if json.Unmarshal(data, &m) == nil && m.Epoch == g.Epoch && m.Term == g.Term && m.Node == g.Node && m.Restart == g.Restart {
+				g.Mark = m
+			}
+		}
+		begun[g.Epoch] = max(begun[g.Epoch], g.EpochCreated)
+		if g.Files > 0 {
+			out = append(out, *g)
+		}
+	}
+	first := map[string]time.Time{}
+	for _, g := range out {
+		if at := first[g.Epoch]; at.IsZero() || g.StartedAt.Before(at) {
+			first[g.Epoch] = g.StartedAt
+		}
+	}
+	slices.SortFunc(out, func(a, b Generation) int {
+		if a.Epoch != b.Epoch {
+			if x, y := begun[a.Epoch], begun[b.Epoch]; x != "" && y != "" && x != y {
+				return strings.Compare(y, x)
+			}
+			return cmp.Or(first[b.Epoch].Compare(first[a.Epoch]), strings.Compare(a.Epoch, b.Epoch))
+		}
+		return cmp.Or(cmp.Compare(b.Term, a.Term), cmp.Compare(b.Restart, a.Restart), strings.Compare(a.Node, b.Node))
+	})
+	for i := range out {
+		out[i].Newer = i > 0
+	}
+	group(out)
+	return out, nil
+}
+
+// Prune removes the generations of the cluster that id knows whose newest file is
+// older than retention, and all above keepMost, the oldest first. It keeps its
+// newest, its newest that was verified, and those named in keep. It returns the ids
+// of those removed.
+func Prune(ctx context.Context, t Target, id Identity, retention time.Duration, now time.Time, keep ...string) ([]string, error) {
+	p, err := t.open(ctx)
+	if err != nil {
+		return nil, t.fault("remove old backups", err)
+	}
+	gens, err := listAt(ctx, p)
+	if err != nil {
+		return nil, t.fault("remove old backups", err)
+	}
+	removed, err := pruneAt(ctx, p, gens, id, retention, now, keep...)
+	return removed, t.fault("remove old backups", err)
+}
+
+func pruneAt(ctx context.Context, p place, gens []Generation, id Identity, retention time.Duration, now time.Time, keep ...string) (removed []string, err error) {
+	cluster, ok := Own(gens, id)
+	if !ok {
+		return nil, nil
+	}
+	verified, n := false, 0
+	for _, g := range gens {
+		if g.Cluster != cluster {
+			continue // another one's retention
+		}
+		spare := n == 0 || slices.Contains(keep, g.ID) || (g.Verified != nil && !verified)
+		verified = verified || g.Verified != nil
+		n++
+		if spare || (now.Sub(g.Newest) < retention && n <= keepMost) {
+			continue
+		}
+		// Its mark goes last: until then what is left is told as what it is.
+		slices.SortFunc(g.objects, func(a, b string) int {
+			return cmp.Compare(b2i(path.Base(a) == markName), b2i(path.Base(b) == markName))
+		})
+		if err := p.remove(ctx, g.objects); err != nil {
+			return removed, err
+		}
+		removed = append(removed, g.ID)
+	}
+	return removed, nil
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// keepMost bounds what leaders that change all the time leave behind.
+const keepMost = 500
+
+// fault gives an error its code and the way out; texts of the service stay.
+func (t Target) fault(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*conf.Error](err); ok {
+		return err
+	}
+	if errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	hint := "see that the service runs and can be reached from here, and that the bucket is there"
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "NoSuchBucket"):
+		hint = "make the bucket, or correct LITESTREAM_S3_BUCKET"
+	case strings.Contains(text, "InvalidAccessKeyId"), strings.Contains(text, "SignatureDoesNotMatch"), strings.Contains(text, "AccessDenied"), strings.Contains(text, "StatusCode: 403"):
+		hint = "correct LITESTREAM_ACCESS_KEY_ID and LITESTREAM_SECRET_ACCESS_KEY, and let them read and write the bucket"
+	case strings.Contains(text, "custom RootCAs"):
+		hint = "take AWS_CA_BUNDLE out of the environment and name the file in SSL_CERT_FILE"
+	case errors.Is(err, fs.ErrPermission):
+		hint = "let this user write the directory"
+	}
+	return conf.Errorf(conf.CodeInternal, "%s at %s: %w", what, t, err).WithHint("%s", hint)
+}

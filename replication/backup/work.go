@@ -1,0 +1,403 @@
+package backup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+const (
+	drillPattern  = ".drill-*"
+	uploadTimeout = 2 * time.Minute  // for one round; what was copied until then counts
+	badPause      = 10 * time.Minute // between two generations that are given up because they are no good
+)
+
+// read takes what is new out of the WAL, once a tick. It does not need the network.
+func (g *generation) read(ctx context.Context, work chan<- struct{}, giveUp context.CancelCauseFunc) {
+	tick := time.NewTicker(g.r.o.SyncEvery)
+	defer tick.Stop()
+	for {
+		index, at := g.r.o.Applied(), time.Now()
+		if err := g.db.Sync(ctx); err != nil {
+			g.r.note("read the database for the backup", err)
+		} else if pos, err := g.db.Pos(); err != nil {
+			g.r.note("read the database for the backup", err)
+		} else {
+			g.mu.Lock()
+			if n := len(g.points); n > 0 && g.points[n-1].txid == pos.TXID {
+				g.points[n-1].index = index // nothing of the database changed
+			} else {
+				g.points = append(g.points, point{pos.TXID, index, at})
+			}
+			g.mu.Unlock()
+			select {
+			case work <- struct{}{}:
+			default:
+			}
+		}
+		local := sizeOf(g.r.o.metaPath()) + fileSize(g.r.o.DB+"-wal")
+		g.r.update(func(st *Status) { st.Local = local })
+		if local > g.limit {
+			g.r.log.Warn("too much waits for the place of the backup: a whole copy is made when it answers again", "bytes", local, "limit", g.r.o.MaxLocal)
+			giveUp(conf.Errorf(conf.CodeStorageFull, "%d MiB wait for the place of the backup: %w", local>>20, errGiveUp))
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// upload brings it to the place. first is closed after the first success.
+func (g *generation) upload(ctx context.Context, work <-chan struct{}, first chan struct{}) {
+	wait := g.r.o.SyncEvery
+	for {
+		select {
+		case <-work:
+		case <-ctx.Done():
+			return
+		}
+		uctx, cancel := context.WithTimeout(ctx, uploadTimeout)
+		err := g.db.Replica.Sync(uctx)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			g.r.note("copy the database", err)
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				return
+			}
+			wait = min(2*wait, 10*time.Second)
+			continue
+		}
+		wait = g.r.o.SyncEvery
+		g.arrived()
+		g.r.fine()
+		if first != nil {
+			close(first)
+			first = nil
+		}
+	}
+}
+
+// arrived notes how far the place is.
+func (g *generation) arrived() {
+	txid, now := g.db.Replica.Pos().TXID, time.Now()
+	applied := g.r.o.Applied()
+	g.mu.Lock()
+	var got *point
+	for len(g.points) > 0 && g.points[0].txid <= txid {
+		p := g.points[0]
+		got, g.points = &p, g.points[1:]
+	}
+	if got != nil && len(g.points) == 0 {
+		g.points = []point{*got} // the next read may find nothing newer
+	}
+	g.mu.Unlock()
+	g.r.mu.Lock()
+	defer g.r.mu.Unlock()
+	g.r.st.LastSync = now
+	if got == nil {
+		return
+	}
+	if got.index > g.r.st.Index {
+		// What was applied just after the read before waited longest.
+		g.r.lags.add(now.Sub(g.r.inSync))
+		g.r.st.Index = got.index
+	}
+	g.r.inSync = got.at
+	if applied <= g.r.st.Index {
+		g.r.inSync = now
+	}
+}
+
+// upkeep gathers small files, removes old ones, and looks whether the place still
+// has what was brought there.
+func (g *generation) upkeep(ctx context.Context, first <-chan struct{}, giveUp context.CancelCauseFunc) {
+	select {
+	case <-first:
+	case <-ctx.Done():
+		return
+	}
+	all := append(levels()[1:], g.store.SnapshotLevel())
+	last := map[int]time.Time{}
+	tick := time.NewTicker(g.r.o.ProbeEvery)
+	defer tick.Stop()
+	var pruned, swept time.Time
+	for {
+		if err := g.probe(ctx); errors.Is(err, errGiveUp) {
+			g.r.log.Warn("the place of the backup lost what was brought there: a whole copy is made", "generation", g.id)
+			giveUp(err)
+			return
+		} else if err != nil {
+			g.r.note("look after the backup", err)
+		} else {
+			for _, lvl := range all {
+				if prev := lvl.PrevCompactionAt(time.Now()); !last[lvl.Level].Before(prev) {
+					continue
+				}
+				err := g.compact(ctx, lvl)
+				if err == nil {
+					last[lvl.Level] = time.Now()
+				}
+				g.r.note("gather files of the backup", err)
+			}
+			if now := time.Now(); now.Sub(swept) > 30*time.Second {
+				swept = now
+				g.r.note("remove old files of the backup", g.within(ctx, g.db.EnforceL0RetentionByTime))
+			}
+			if now := time.Now(); now.Sub(pruned) > time.Hour {
+				if err := g.within(ctx, g.survey); err == nil {
+					pruned = now
+				} else {
+					g.r.note("remove old backups", err)
+				}
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (g *generation) within(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, uploadTimeout)
+	defer cancel()
+	return f(ctx)
+}
+
+// probe finds a place that is gone while nothing changes, and one that was emptied.
+func (g *generation) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, g.r.o.ProbeEvery)
+	defer cancel()
+	brought := g.db.Replica.Pos().TXID
+	info, err := g.db.Replica.MaxLTXFileInfo(ctx, 0)
+	if err != nil {
+		return err
+	}
+	if g.r.o.SharedPath == "" {
+		// The newest file alone may have come after all others were lost.
+		_, err := g.p.read(ctx, g.id+"/"+markName)
+		if errors.Is(err, fs.ErrNotExist) || (err == nil && info.MaxTXID < brought) {
+			return errGiveUp
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if g.db.Replica.Pos().TXID == brought && brought > 0 {
+		g.r.fine()
+	}
+	return nil
+}
+
+func (g *generation) compact(ctx context.Context, lvl *litestream.CompactionLevel) error {
+	return g.within(ctx, func(ctx context.Context) error {
+		_, err := g.store.CompactDB(ctx, g.db, lvl)
+		if errors.Is(err, litestream.ErrNoCompaction) || errors.Is(err, litestream.ErrCompactionTooEarly) || errors.Is(err, litestream.ErrDBNotReady) {
+			err = nil
+		}
+		if err == nil && lvl.Level == litestream.SnapshotLevel {
+			err = g.store.EnforceSnapshotRetention(ctx, g.db)
+		}
+		return err
+	})
+}
+
+func (g *generation) writeMark(ctx context.Context) error {
+	g.mark.Keys = g.r.o.identity().Keys
+	data, err := json.MarshalIndent(g.mark, "", "  ")
+	if err != nil {
+		return err
+	}
+	return g.p.write(ctx, g.id+"/"+markName, data)
+}
+
+// drills proves the backup when a generation begins and then at intervals.
+func (g *generation) drills(ctx context.Context, first <-chan struct{}, giveUp context.CancelCauseFunc) {
+	select {
+	case <-first:
+	case <-ctx.Done():
+		return
+	}
+	var again <-chan time.Time
+	if g.r.o.DrillEvery > 0 {
+		tick := time.NewTicker(g.r.o.DrillEvery)
+		defer tick.Stop()
+		again = tick.C
+	}
+	for {
+		if code := conf.CodeOf(g.drill(ctx)); code == conf.CodeCorrupt || code == conf.CodeNotFound {
+			// Not the network: what is there is no good. Begin anew, but not all the time.
+			if time.Since(g.r.bad) > badPause {
+				g.r.bad = time.Now()
+				giveUp(errGiveUp)
+				return
+			}
+		}
+		select {
+		case <-again:
+		case <-g.r.wish:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// drill is one. What it finds replaces what was known before.
+func (g *generation) drill(ctx context.Context) error {
+	start := time.Now()
+	v, err := g.verify(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		g.r.log.Error("the backup could not be verified", "generation", g.id, "err", err, "hint", conf.HintOf(err))
+	} else {
+		g.mark.Verified = v
+		if werr := g.within(ctx, g.writeMark); werr != nil {
+			g.r.note("keep the result of a drill", werr)
+		}
+		g.r.log.Info("the backup is verified: it was restored and is equal to the state", "generation", g.id, "index", v.Index, "took", time.Since(start))
+	}
+	g.r.mu.Lock()
+	defer g.r.mu.Unlock()
+	g.r.st.Drill = &Drill{At: time.Now().UTC(), Took: time.Since(start), Err: err}
+	if err == nil {
+		g.r.st.Verified = v
+	}
+	close(g.r.drilled)
+	g.r.drilled = make(chan struct{})
+	return err
+}
+
+// verify restores the newest point and compares it with the state at its index.
+func (g *generation) verify(ctx context.Context) (*Verified, error) {
+	dir, err := os.MkdirTemp(filepath.Dir(g.r.o.DB), drillPattern)
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	for range 3 {
+		got, err := restore(ctx, g.r.o.Target, Generation{ID: g.id}, time.Time{}, filepath.Join(dir, "config.db"), g.r.o.Check, nil)
+		if err != nil {
+			return nil, err
+		}
+		want, known := g.r.o.Digest(got.Index)
+		switch {
+		case got.Epoch != g.r.o.Epoch:
+			return nil, conf.Errorf(conf.CodeCorrupt, "the restored backup is of the epoch %s, not of %s", got.Epoch, g.r.o.Epoch)
+		case !known: // it was read in the middle of much work: the next one is newer
+			continue
+		case want != got.Digest:
+			return nil, conf.Errorf(conf.CodeCorrupt, "the restored backup is not equal to the state at index %d", got.Index).
+				WithHint("a new generation begins by itself; older ones that are verified are kept")
+		}
+		return &Verified{At: time.Now().UTC(), Index: got.Index, Digest: got.Digest, Bytes: got.Bytes}, nil
+	}
+	return nil, conf.Errorf(conf.CodeStale, "the state at the index of the restored backup is not remembered").WithHint("the next drill tries again")
+}
+
+// Drill proves the backup now and returns what it found.
+func (r *Runner) Drill(ctx context.Context) (*Verified, error) {
+	r.mu.Lock()
+	drilled := r.drilled
+	r.mu.Unlock()
+	select {
+	case r.wish <- struct{}{}:
+	default:
+	}
+	select {
+	case <-drilled:
+	case <-r.done:
+		return nil, conf.Errorf(conf.CodeReadOnly, "this agent does not lead any more").WithHint("try again")
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	st := r.Status()
+	if st.Drill != nil && st.Drill.Err != nil {
+		return nil, st.Drill.Err
+	}
+	return st.Verified, nil
+}
+
+func fileSize(path string) int64 {
+	if fi, err := os.Stat(path); err == nil {
+		return fi.Size()
+	}
+	return 0
+}
+
+func sizeOf(dir string) int64 {
+	var n int64
+	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			if fi, err := e.Info(); err == nil {
+				n += fi.Size()
+			}
+		}
+		return nil
+	})
+	return n
+}
+
+// lagRing keeps the newest lags.
+type lagRing struct {
+	all  []time.Duration
+	next int
+}
+
+func (l *lagRing) add(d time.Duration) {
+	if len(l.all) < 1000 {
+		l.all = append(l.all, d)
+		return
+	}
+	l.all[l.next] = d
+	l.next = (l.next + 1) % len(l.all)
+}
+
+func (l *lagRing) p99() time.Duration {
+	if len(l.all) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(l.all))
+	return s[len(s)*99/100]
+}
+
+// quiet is a log where what Litestream does all the time is not news.
+type quiet struct{ slog.Handler }
+
+func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
+	return q.Handler.Enabled(ctx, lower(l))
+}
+
+func (q quiet) Handle(ctx context.Context, rec slog.Record) error {
+	rec.Level = lower(rec.Level)
+	if !q.Handler.Enabled(ctx, rec.Level) {
+		return nil
+	}
+	return q.Handler.Handle(ctx, rec)
+}
+
+func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(a)} }
+func (q quiet) WithGroup(n string) slog.Handler      { return quiet{q.Handler.WithGroup(n)} }
+
+// lower makes everything Debug: what counts is told by the Runner itself.
+func lower(l slog.Level) slog.Level { return min(l, slog.LevelDebug) }

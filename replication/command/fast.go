@@ -1,0 +1,338 @@
+package command
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// An Edit that changes documents and nothing else is nearly every entry, and each
+// member encodes or decodes it: encoding/json takes longer for that than the
+// store does to apply it. What stands here writes and reads the same bytes.
+// Whatever is not quite ordinary (an escape in a text, another member) it leaves
+// to encoding/json.
+
+// The compiler holds that no member is forgotten here: whoever adds one to a type
+// adds it to its shape, to append... and to the reader, or makes plain refuse it.
+type (
+	editShape struct {
+		ID, Epoch, At, By, Reason, Action string
+		Updates                           []Update
+		Secrets                           []Secret
+		Schemas                           []Schema
+		Profiles                          []Profile
+		ProfileDeletes                    []string
+		Audit                             []conf.Access
+	}
+	updateShape struct {
+		Service                              string
+		Prev, Version                        uint64
+		Values, Config                       json.RawMessage
+		Checksum, IssuedAt, Signature, KeyID string
+		Deleted                              bool
+		UpdatedAt, UpdatedBy                 string
+	}
+	accessShape struct {
+		ID                           int64
+		UserID, Action, Service, Key string
+		Success                      bool
+		Reason, Timestamp            string
+	}
+)
+
+var (
+	_ = editShape(Edit{})
+	_ = updateShape(Update{})
+	_ = accessShape(conf.Access{})
+)
+
+// plain says whether e has only what appendEdit writes.
+func plain(e *Edit) bool {
+	return len(e.Secrets) == 0 && len(e.Schemas) == 0 && len(e.Profiles) == 0 && len(e.ProfileDeletes) == 0
+}
+
+// fastEncode appends e as marshal does; ok is false when it has to.
+func fastEncode(e *Edit) (data []byte, ok bool) {
+	if !plain(e) {
+		return nil, false
+	}
+	size := 256 + 200*len(e.Audit)
+	for i := range e.Updates {
+		size += 512 + len(e.Updates[i].Values) + len(e.Updates[i].Config)
+	}
+	w := writer{b: append(make([]byte, 0, size), Version, byte(KindEdit), '{'), ok: true}
+	w.optional("id", e.ID)
+	w.text("epoch", e.Epoch)
+	w.text("at", e.At)
+	w.optional("by", e.By)
+	w.optional("reason", e.Reason)
+	w.text("action", e.Action)
+	if len(e.Updates) > 0 {
+		w.open("updates")
+		for i := range e.Updates {
+			w.update(&e.Updates[i])
+		}
+		w.b = append(w.b, ']')
+	}
+	if len(e.Audit) > 0 {
+		w.open("audit")
+		for i := range e.Audit {
+			w.access(&e.Audit[i])
+		}
+		w.b = append(w.b, ']')
+	}
+	return append(w.b, '}'), w.ok
+}
+
+// writer writes members of objects.
+type writer struct {
+	b  []byte
+	ok bool // nothing was met that encoding/json would write in another way
+}
+
+// sep writes a comma where one belongs.
+func (w *writer) sep() {
+	if c := w.b[len(w.b)-1]; c != '{' && c != '[' {
+		w.b = append(w.b, ',')
+	}
+}
+
+func (w *writer) name(name string) {
+	w.sep()
+	w.b = append(append(append(w.b, '"'), name...), '"', ':')
+}
+
+func (w *writer) open(name string) {
+	w.name(name)
+	w.b = append(w.b, '[')
+}
+
+func (w *writer) text(name, s string) {
+	w.name(name)
+	w.ok = w.ok && plainText(s)
+	w.b = append(append(append(w.b, '"'), s...), '"')
+}
+
+func (w *writer) optional(name, s string) {
+	if s != "" {
+		w.text(name, s)
+	}
+}
+
+func (w *writer) number(name string, n uint64) {
+	w.name(name)
+	w.b = strconv.AppendUint(w.b, n, 10)
+}
+
+func (w *writer) document(name string, m json.RawMessage) {
+	if len(m) == 0 {
+		return
+	}
+	w.name(name)
+	w.ok = w.ok && compact(m)
+	w.b = append(w.b, m...)
+}
+
+func (w *writer) update(u *Update) {
+	w.sep()
+	w.b = append(w.b, '{')
+	w.text("service", u.Service)
+	w.number("prev", u.Prev)
+	w.number("version", u.Version)
+	w.document("values", u.Values)
+	w.document("config", u.Config)
+	w.text("checksum", u.Checksum)
+	w.text("issued_at", u.IssuedAt)
+	w.text("signature", u.Signature)
+	w.text("key_id", u.KeyID)
+	if u.Deleted {
+		w.name("deleted")
+		w.b = append(w.b, "true"...)
+	}
+	w.optional("updated_at", u.UpdatedAt)
+	w.optional("updated_by", u.UpdatedBy)
+	w.b = append(w.b, '}')
+}
+
+func (w *writer) access(a *conf.Access) {
+	w.ok = w.ok && a.ID == 0
+	w.sep()
+	w.b = append(w.b, '{')
+	w.text("user_id", a.UserID)
+	w.text("action", a.Action)
+	w.text("service", a.Service)
+	w.text("key", a.Key)
+	w.name("success")
+	w.b = strconv.AppendBool(w.b, a.Success)
+	w.text("reason", a.Reason)
+	w.text("timestamp", a.Timestamp)
+	w.b = append(w.b, '}')
+}
+
+// plainText says whether s stands in JSON as it is.
+func plainText(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// compact says whether m is JSON without white space. It answers false for some
+// that is, too: for what has escapes, or is deeply nested.
+func compact(m []byte) bool {
+	r := reader{b: m}
+	return r.value(0) && r.at == len(m)
+}
+
+// fastDecode reads what fastEncode writes, and nothing else.
+func fastDecode(data []byte) (*Edit, bool) {
+	r := reader{b: data, at: 2}
+	e := new(Edit)
+	ok := r.skip('{') && r.optional("id", &e.ID) && r.text("epoch", &e.Epoch) && r.text("at", &e.At) &&
+		r.optional("by", &e.By) && r.optional("reason", &e.Reason) && r.text("action", &e.Action)
+	if ok && r.name("updates") {
+		for ok = r.skip('['); ok; {
+			var u Update
+			ok = r.update(&u)
+			e.Updates = append(e.Updates, u)
+			if !r.skip(',') {
+				break
+			}
+		}
+		ok = ok && r.skip(']')
+	}
+	if ok && r.name("audit") {
+		for ok = r.skip('['); ok; {
+			var a conf.Access
+			ok = r.access(&a)
+			e.Audit = append(e.Audit, a)
+			if !r.skip(',') {
+				break
+			}
+		}
+		ok = ok && r.skip(']')
+	}
+	return e, ok && r.skip('}') && r.at == len(data)
+}
+
+// reader reads members of objects, in the one order that they are written in.
+type reader struct {
+	b  []byte
+	at int
+}
+
+func (r *reader) skip(c byte) bool {
+	if r.at < len(r.b) && r.b[r.at] == c {
+		r.at++
+		return true
+	}
+	return false
+}
+
+// name passes a member's name, and the comma before it, when it is the next.
+func (r *reader) name(name string) bool {
+	i := r.at
+	if i > 0 && i < len(r.b) && r.b[i-1] != '{' {
+		if r.b[i] != ',' {
+			return false
+		}
+		i++
+	}
+	end := i + len(name) + 3
+	if end > len(r.b) || r.b[i] != '"' || string(r.b[i+1:end-2]) != name || r.b[end-2] != '"' || r.b[end-1] != ':' {
+		return false
+	}
+	r.at = end
+	return true
+}
+
+func (r *reader) text(name string, s *string) bool {
+	if !r.name(name) || !r.skip('"') {
+		return false
+	}
+	for i := r.at; i < len(r.b); i++ {
+		switch c := r.b[i]; {
+		case c == '"':
+			*s = string(r.b[r.at:i])
+			r.at = i + 1
+			return true
+		case c < 0x20 || c >= 0x7f || c == '\\':
+			return false
+		}
+	}
+	return false
+}
+
+// optional reads a member that is left out when it is empty.
+func (r *reader) optional(name string, s *string) bool {
+	was := r.at
+	if !r.name(name) {
+		return true
+	}
+	r.at = was
+	return r.text(name, s) && *s != ""
+}
+
+func (r *reader) number(name string, n *uint64) bool {
+	if !r.name(name) {
+		return false
+	}
+	start := r.at
+	for r.at < len(r.b) && '0' <= r.b[r.at] && r.b[r.at] <= '9' {
+		r.at++
+	}
+	digits := r.b[start:r.at]
+	if len(digits) == 0 || len(digits) > 19 || (digits[0] == '0' && len(digits) > 1) {
+		return false
+	}
+	*n = 0
+	for _, c := range digits {
+		*n = 10**n + uint64(c-'0')
+	}
+	return true
+}
+
+func (r *reader) document(name string, m *json.RawMessage) bool {
+	if !r.name(name) {
+		return true
+	}
+	start := r.at
+	if !r.value(0) {
+		return false
+	}
+	*m = bytes.Clone(r.b[start:r.at]) // an entry's bytes are raft's
+	return true
+}
+
+func (r *reader) update(u *Update) bool {
+	ok := r.skip('{') && r.text("service", &u.Service) && r.number("prev", &u.Prev) && r.number("version", &u.Version) &&
+		r.document("values", &u.Values) && r.document("config", &u.Config) && r.text("checksum", &u.Checksum) &&
+		r.text("issued_at", &u.IssuedAt) && r.text("signature", &u.Signature) && r.text("key_id", &u.KeyID)
+	if ok && r.name("deleted") {
+		u.Deleted, ok = true, r.word("true")
+	}
+	return ok && r.optional("updated_at", &u.UpdatedAt) && r.optional("updated_by", &u.UpdatedBy) && r.skip('}')
+}
+
+func (r *reader) access(a *conf.Access) bool {
+	ok := r.skip('{') && r.text("user_id", &a.UserID) && r.text("action", &a.Action) && r.text("service", &a.Service) &&
+		r.text("key", &a.Key) && r.name("success")
+	if ok {
+		if a.Success = r.word("true"); !a.Success {
+			ok = r.word("false")
+		}
+	}
+	return ok && r.text("reason", &a.Reason) && r.text("timestamp", &a.Timestamp) && r.skip('}')
+}
+
+func (r *reader) word(w string) bool {
+	if end := r.at + len(w); end <= len(r.b) && string(r.b[r.at:end]) == w {
+		r.at = end
+		return true
+	}
+	return false
+}

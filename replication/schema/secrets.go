@@ -1,0 +1,111 @@
+package schema
+
+import (
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Secret is a secret field with the value that a document has for it.
+type Secret struct {
+	Field conf.Field
+	Value any
+}
+
+// SplitSecrets takes the values of secret fields out of a document, stored values
+// or a patch of them: rest is the document without them, and without the objects
+// that held nothing else. The secrets come in ascending order of their keys.
+// values is not changed; rest shares what is in it.
+func (s *Schema) SplitSecrets(values map[string]any) (rest map[string]any, secrets []Secret) {
+	rest = values
+	for _, p := range s.leaves {
+		if !p.secret() {
+			continue
+		}
+		if v, ok := lookup(rest, p.path); ok {
+			secrets = append(secrets, Secret{p.field, v})
+			rest = without(rest, p.path)
+		}
+	}
+	return rest, secrets
+}
+
+// without copies doc as far as the path goes, and leaves the end of it out.
+func without(doc map[string]any, path []string) map[string]any {
+	out := make(map[string]any, len(doc))
+	for k, v := range doc {
+		if k != path[0] {
+			out[k] = v
+			continue
+		}
+		if len(path) == 1 {
+			continue
+		}
+		if sub := without(v.(map[string]any), path[1:]); len(sub) > 0 {
+			out[k] = sub
+		}
+	}
+	return out
+}
+
+// SecretField finds the secret field of a key, with a refusal that helps for any
+// other key.
+func (s *Schema) SecretField(key string) (conf.Field, error) {
+	f, ok := s.Field(key)
+	switch {
+	case !ok:
+		return f, conf.Errorf(conf.CodeNotFound, "%s has no field %q", s.service, clip(key)).
+			WithHint("holdfast schema get %s shows every field", s.service)
+	case !f.IsSecret:
+		return f, conf.Errorf(conf.CodeInvalid, "%s of %s is not a secret", key, s.service).
+			WithHint("set it as any other value: holdfast set %s %s=VALUE; or give it x-secret: true in the schema", s.service, key)
+	}
+	return f, nil
+}
+
+// CheckSecret says what is wrong with the value of a secret field, nil for
+// nothing. No message tells anything of the value.
+func (s *Schema) CheckSecret(key string, value any) []conf.FieldError {
+	p, ok := s.byKey[key]
+	if !ok || !p.secret() {
+		return []conf.FieldError{{Key: key, Message: "is not a secret of this service"}}
+	}
+	x := explainer{doc: value, own: p}
+	switch {
+	case oddNumber(value, nil) != nil:
+		return []conf.FieldError{{Key: key, Message: numberRule}}
+	case tooMuch(measure(value, s.unique), s.costs) != "":
+		return []conf.FieldError{{Key: key, Message: "is too large"}}
+	}
+	for _, sch := range p.checks {
+		x.run(sch)
+	}
+	if len(x.found) == 0 {
+		return nil
+	}
+	inOrder(x.found)
+	msg := "does not fit its schema"
+	for _, f := range x.found {
+		if len(f.loc) == 0 {
+			if m := secretRule(f); m != "" {
+				msg = m
+				break
+			}
+		}
+	}
+	return []conf.FieldError{{Key: key, Message: msg}}
+}
+
+// secretRule is what the schema asks for, without what it got.
+func secretRule(f finding) string {
+	switch k := f.kind.(type) {
+	case *kind.Type:
+		return "must be " + or(articles(k.Want))
+	case *kind.Enum, *kind.Const:
+		return "is not one of the allowed values"
+	case *kind.Pattern, *kind.Format, *kind.MinLength, *kind.MaxLength, *kind.MinItems, *kind.MaxItems, *kind.Minimum, *kind.Maximum,
+		*kind.ExclusiveMinimum, *kind.ExclusiveMaximum, *kind.MultipleOf:
+		return f.head
+	}
+	return ""
+}

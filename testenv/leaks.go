@@ -1,0 +1,24 @@
+package testenv
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// NoLeaks runs the tests of a package, fails when one of their goroutines never
+// ends, and gives TestMain the exit code. What goleak waits for by itself is over in
+// half a second, which is not long for the last goroutines of a busy machine.
+func NoLeaks(m *testing.M, ignore ...goleak.Option) int {
+	code := m.Run()
+	if code == 0 {
+		var left error
+		if !poll(Patience/4, func() bool { left = goleak.Find(ignore...); return left == nil }) {
+			fmt.Fprintf(os.Stderr, "goleak: errors on successful test run: %v\n", left)
+			code = 1
+		}
+	}
+	return code
+}
