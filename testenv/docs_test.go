@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,12 +83,33 @@ func TestDocs(t *testing.T) {
 }
 
 // preamble ends a stream (curl -N) after a second, as its reader would with Ctrl-C.
+// A text that waits a second for a program to start means seconds of a machine that
+// does little else.
 const preamble = `curl() {
 	case " $* " in
 	*" -N "*) timeout 1 curl "$@" || [ $? = 124 ] ;;
 	*) command curl -sS "$@" ;;
 	esac
 }
+sleep() {
+	case $1 in
+	*.*) command sleep "$1" ;;
+	*) command sleep $(($1 * 5)) ;;
+	esac
+}
+`
+
+// patient is the program in the hands of a reader who tries again when it says that
+// the agent cannot take a change now (exit code 6), as its hint has it.
+const patient = `#!/bin/sh
+[ "$1" = agent ] && exec %[1]s "$@"
+for try in 1 2 3 4 5 6 7 8 9 10; do
+	%[1]s "$@"
+	code=$?
+	[ $code = 6 ] || exit $code
+	sleep 0.5
+done
+exit 6
 `
 
 // runBlocks gives each block to a shell, in one directory and one environment. The
@@ -107,7 +129,7 @@ func runBlocks(t *testing.T, blocks []string) {
 	if err := os.MkdirAll(filepath.Join(dir, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(bin, filepath.Join(dir, "bin", "holdfast")); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "bin", "holdfast"), fmt.Appendf(nil, patient, bin), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	// Those of the first agent, and of the others that a page of the cluster starts.
@@ -128,7 +150,7 @@ func runBlocks(t *testing.T, blocks []string) {
 		"CONFIG_CLUSTER_ADDR=127.0.0.1:" + text(2), "CONFIG_MQTT_ADDR=127.0.0.1:" + text(3),
 		"CONFIG_AGENT_URL=http://127.0.0.1:" + text(0),
 	}
-	dev := Spawn(t, dir, env, "bin/holdfast", "dev")
+	dev := Spawn(t, dir, env, bin, "dev")
 	ready := func() bool { return Do("GET", "http://127.0.0.1:"+text(0)+"/readyz", "").Status == 200 }
 	if !poll(Patience, func() bool { return ready() || !dev.Running() }) || !dev.Running() {
 		t.Fatalf("holdfast dev did not come up:\n%s", dev.Output())

@@ -169,7 +169,7 @@ func (n *Network) End(node, target string) (addr string) {
 
 func (n *Network) carry(c net.Conn, to, target string) {
 	defer c.Close()
-	from, ok := n.dialer(c.RemoteAddr())
+	from, ok := n.dialer(c)
 	if !ok {
 		return // gone already; or nobody's, whose faults would not be known
 	}
@@ -272,9 +272,10 @@ func (n *Network) deliver(l *Link, p piece, out net.Conn) bool {
 // dialer finds out which node a connection comes from, by the process that has
 // its other end open. "" is this process; ok is false for a stranger. The kernel's
 // lists are not read in one piece, so a miss is looked at again.
-func (n *Network) dialer(remote net.Addr) (node string, ok bool) {
+func (n *Network) dialer(c net.Conn) (node string, ok bool) {
+	theirs, ours := c.RemoteAddr().(*net.TCPAddr).Port, c.LocalAddr().(*net.TCPAddr).Port
 	found := poll(2*time.Second, func() bool {
-		inode := socketInode(remote.(*net.TCPAddr).Port)
+		inode := socketInode(theirs, ours)
 		if inode == "" {
 			return false
 		}
@@ -307,17 +308,18 @@ func holds(pid int, want string) bool {
 	return false
 }
 
-// socketInode is the inode of the connected socket on this host whose own end is
-// this loopback port. The list has thousands of lines under load, so only the one
-// line is taken apart.
-func socketInode(port int) string {
+// socketInode is the inode of the connected socket on this host that goes from one
+// loopback port to another. The first alone would not do: the kernel lends a port to
+// several connections at once when they go to different places. The list has
+// thousands of lines under load, so only the one line is taken apart.
+func socketInode(from, to int) string {
 	data, err := os.ReadFile("/proc/net/tcp")
 	if err != nil {
 		return ""
 	}
-	local := []byte(fmt.Sprintf(": 0100007F:%04X ", port))
+	ends := fmt.Appendf(nil, ": 0100007F:%04X 0100007F:%04X ", from, to)
 	for {
-		at := bytes.Index(data, local)
+		at := bytes.Index(data, ends)
 		if at < 0 {
 			return ""
 		}

@@ -133,9 +133,18 @@ func (l *Load) client(id int) {
 		default:
 			in.op = opDelete
 		}
+		unknown := l.Unknown()
 		versions[in.service] = l.Do(id, n, in)
+		if l.Unknown() > unknown && !l.wait(lostAnswerPause) {
+			return
+		}
 	}
 }
+
+// lostAnswerPause is how long clients rest when an answer was lost. A network that
+// resets every connection would have them lose hundreds in a second, and what is
+// unknown to so many says little of what is true.
+const lostAnswerPause = 200 * time.Millisecond
 
 // Do carries one operation out at a node and notes it. It returns the version
 // that the register has now, as far as the answer tells.
@@ -335,6 +344,13 @@ func (l *Load) follow(body io.Reader, stream, service string) {
 			l.observe(stream+d.Metadata.Epoch, service, d.Metadata.Version, valueOf(d.Config), true)
 		}
 	}
+}
+
+// Unknown is how many operations have an outcome that their clients do not know.
+func (l *Load) Unknown() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unknown
 }
 
 // Acknowledged is how many writes were acknowledged.
