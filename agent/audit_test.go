@@ -16,6 +16,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 func rowsFor(users ...string) []conf.Access {
@@ -403,7 +404,7 @@ func TestAuditorDeliversOnce(t *testing.T) {
 		}
 	}
 	f.good = 100 // each process that follows gets on with the first lines one by one
-	for deadline := time.Now().Add(10 * time.Second); len(f.got) < want && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(testenv.Patience); len(f.got) < want && time.Now().Before(deadline); {
 		a := newAuditor(path, f.send, quiet)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

@@ -32,6 +32,19 @@ func (r *running) joinToken(role string) conf.NewJoinToken {
 	return tok
 }
 
+// lead has r lead, should another one of them have been elected meanwhile.
+func (r *running) lead(others ...*running) {
+	r.t.Helper()
+	r.await("it leads", func() bool {
+		for _, a := range others {
+			if ss := a.sup.cur.Load(); a != r && ss != nil && a.cluster.leading() {
+				_ = ss.member.Transfer(r.t.Context(), r.Info().NodeID)
+			}
+		}
+		return r.cluster.leading()
+	})
+}
+
 func (r *running) status() conf.ClusterStatus {
 	r.t.Helper()
 	s, err := r.cluster.Status(r.t.Context())
@@ -116,7 +129,7 @@ func TestAgentsFormACluster(t *testing.T) {
 	n2.halt()
 	n3.halt()
 	n1.await("no leader", func() bool { node, _ := n1.cluster.leader(); return node == "" && !n1.cluster.leading() })
-	code, text := n1.set("70")
+	code, text := n1.setOnce("70")
 	if code != http.StatusServiceUnavailable || !strings.Contains(text, `"code":"no_quorum"`) {
 		t.Fatalf("%d %s", code, text)
 	}

@@ -15,26 +15,31 @@ import (
 func diverge(t *testing.T, r *running) {
 	t.Helper()
 	ss := r.sup.cur.Load()
-	index, term := ss.store.Applied()
-	_, _, err := ss.store.Apply(t.Context(), []store.Entry{{Index: index + 1, Term: term, Command: &command.Audit{
-		Rows: []conf.Access{{UserID: "nobody", Action: "write", Timestamp: conf.FormatTime(time.Now())}},
-	}}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r.await("an index that the log has not reached", func() bool {
+		index, term := ss.store.Applied()
+		res, _, err := ss.store.Apply(t.Context(), []store.Entry{{Index: index + 1, Term: term, Command: &command.Audit{
+			Rows: []conf.Access{{UserID: "nobody", Action: "write", Timestamp: conf.FormatTime(time.Now())}},
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return !res[0].Duplicate
+	})
 }
 
 func TestMemberThatDiffersIsRebuilt(t *testing.T) {
 	for _, which := range []string{"follower", "leader"} {
 		t.Run(which, func(t *testing.T) {
 			r, _ := three(t, "CONFIG_DIGEST_EVERY", "200ms")
-			r[0].await("a leader", func() bool { return r[0].cluster.leading() || r[1].cluster.leading() || r[2].cluster.leading() })
 			var bad *running
-			for _, a := range r {
-				if a.cluster.leading() == (which == "leader") {
-					bad = a
+			r[0].await("a "+which, func() bool {
+				for _, a := range r {
+					if a.cluster.leading() == (which == "leader") {
+						bad = a
+					}
 				}
-			}
+				return bad != nil
+			})
 			was := bad.Info().NodeID
 			diverge(t, bad)
 			bad.await("a new id", func() bool { return bad.Info().NodeID == was+"-r2" })

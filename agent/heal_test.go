@@ -202,7 +202,7 @@ func TestDamagedMemberWaitsForALeader(t *testing.T) {
 	if v, _ := n2.level(); v != "7" {
 		t.Fatalf("reads: %q", v)
 	}
-	if code, _ := n2.set("9"); code == http.StatusOK {
+	if code, _ := n2.setOnce("9"); code == http.StatusOK {
 		t.Fatal("it took a change alone")
 	}
 	if _, err := os.Stat(o[1].DBPath); err != nil {

@@ -9,9 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // run runs an agent that was made.
@@ -42,7 +42,7 @@ func TestAnswersWhileJoining(t *testing.T) {
 		a, err := New(t.Context(), o, founder.log)
 		came <- made{a, err}
 	}()
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{}}
+	client := &http.Client{Timeout: testenv.Patience, Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	ask := func(url string) (int, http.Header, string) {
 		resp, err := client.Get(url)
@@ -58,7 +58,10 @@ func TestAnswersWhileJoining(t *testing.T) {
 		"http://" + adminAddr + "/api/config/services/demo", "http://" + adminAddr + "/api/config/health", "http://" + o.LocalAddr + "/v1/config/demo",
 		"http://" + o.LocalAddr + "/v1/watch/demo", "http://" + o.LocalAddr + "/readyz",
 	} {
-		code, header, body := ask(url)
+		var code int
+		var header http.Header
+		var body string
+		founder.await("an answer from "+url, func() bool { code, header, body = ask(url); return code != 0 })
 		if code != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || !strings.Contains(body, `"code":"read_only"`) || !strings.Contains(body, `"hint":"`) {
 			t.Errorf("%s: %d %v %s", url, code, header, body)
 		}

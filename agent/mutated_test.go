@@ -65,9 +65,10 @@ func TestMutatedClusterRequests(t *testing.T) {
 		}
 		w := httptest.NewRecorder()
 		r.cluster.mux.ServeHTTP(w, req)
+		late := ctx.Err() != nil // the machine stalled, and the request was given up
 		cancel()
 		statuses[w.Code]++
-		if w.Code == 500 {
+		if w.Code == 500 && !late {
 			t.Fatalf("request %d: %d %s\n%s", i, w.Code, w.Body, what)
 		}
 	}

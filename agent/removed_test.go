@@ -55,9 +55,7 @@ func TestARemovedMemberStaysOut(t *testing.T) {
 	n2 := start(t, joining(t, n1, "n2", n1.joinToken(conf.MemberServer).Token)).ready()
 	th := steal(t, n2.cluster.port.Identity(), n1.Info().Cluster)
 	key := n1.sup.keys.Get().MasterID
-	if !th.pull(key) {
-		t.Fatal("a member gets no key")
-	}
+	n1.await("a key for a member", func() bool { return th.pull(key) })
 	n1.await("n2 to be taken out", func() bool {
 		code, _ := n1.admin("POST", "cluster/members/n2/remove", "")
 		return code == http.StatusOK

@@ -27,7 +27,12 @@ func (r *running) keyring() conf.KeysStatus {
 // change asks for a change of a key, and tells the answer.
 func (r *running) changeKey(kind, change string) (conf.KeyRotation, int, string) {
 	r.t.Helper()
-	code, _, body := r.call("POST", r.Info().AdminURL+"/api/config/keys/"+kind+"/"+change+"?reason=test", "", "X-API-Token", "writer-token")
+	return r.answerTo(kind, change, r.call)
+}
+
+func (r *running) answerTo(kind, change string, ask func(method, url, body string, header ...string) (int, http.Header, string)) (conf.KeyRotation, int, string) {
+	r.t.Helper()
+	code, _, body := ask("POST", r.Info().AdminURL+"/api/config/keys/"+kind+"/"+change+"?reason=test", "", "X-API-Token", "writer-token")
 	var rot conf.KeyRotation
 	if code == http.StatusOK {
 		if err := json.Unmarshal([]byte(body), &rot); err != nil {

@@ -202,7 +202,7 @@ func TestRevealNeedsAQuorum(t *testing.T) {
 		a.await("the secret", func() bool { v, _ := a.secret(passwordPath); return v == `"canary-secret-value"` })
 		a.halt()
 	}
-	code, body := r[0].admin("POST", "services/vault/secrets/db.password/reveal", `{"reason":"r"}`)
+	code, _, body := r[0].once("POST", r[0].Info().AdminURL+"/api/config/services/vault/secrets/db.password/reveal", `{"reason":"r"}`, "X-API-Token", "writer-token")
 	if code == http.StatusOK || strings.Contains(body, "canary") {
 		t.Errorf("revealed: %d %s", code, body)
 	}

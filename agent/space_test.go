@@ -42,13 +42,14 @@ func TestLeaderWithoutSpaceHandsOver(t *testing.T) {
 	o[0].MinFreeMB = noDiskHasThis
 	r[0] = start(t, o[0]).ready()
 	r[0].await("a change through it", func() bool { code, _ := r[0].set("9"); return code == http.StatusOK })
-	for _, a := range r[1:] {
-		if a.cluster.leading() {
-			if err := a.sup.cur.Load().member.Transfer(t.Context(), "n1"); err != nil {
-				t.Fatal(err)
+	r[0].await("it was made to lead", func() bool {
+		for _, a := range r[1:] {
+			if a.cluster.leading() {
+				return a.sup.cur.Load().member.Transfer(t.Context(), "n1") == nil
 			}
 		}
-	}
+		return r[0].cluster.leading()
+	})
 	r[0].await("a change although it was made to lead", func() bool {
 		code, _ := r[0].set("10")
 		return code == http.StatusOK && !r[0].cluster.leading()
