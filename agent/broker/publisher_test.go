@@ -44,7 +44,7 @@ func publish(t testing.TB, o PublisherOptions) (p *Publisher, stop func()) {
 	t.Helper()
 	def(&o.MinBackoff, 10*time.Millisecond)
 	def(&o.MaxBackoff, 100*time.Millisecond)
-	def(&o.Timeout, 5*time.Second)
+	def(&o.Timeout, 30*time.Second) // a machine that stalls must not cost a connection
 	if o.Leading == nil {
 		o.Leading = leads(true).get
 	}

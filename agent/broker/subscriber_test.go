@@ -58,7 +58,7 @@ func follows(t testing.TB, o SubscriberOptions) (*Subscriber, *inbox) {
 	o.Handle, o.Turned = in.handle, in.turn
 	def(&o.MinBackoff, 10*time.Millisecond)
 	def(&o.MaxBackoff, 100*time.Millisecond)
-	def(&o.Timeout, 5*time.Second)
+	def(&o.Timeout, 30*time.Second)
 	s, err := NewSubscriber(o)
 	if err != nil {
 		t.Fatal(err)
@@ -243,7 +243,7 @@ func TestSubscriberHostileBroker(t *testing.T) {
 					_ = nc.Close()
 				}
 			})
-			s, in := follows(t, SubscriberOptions{URL: "mqtt://" + l.Addr().String(), Filters: []string{ConfigPrefix + "a"}, Timeout: 10 * time.Second})
+			s, in := follows(t, SubscriberOptions{URL: "mqtt://" + l.Addr().String(), Filters: []string{ConfigPrefix + "a"}})
 			if !c.good {
 				await(t, "it comes again", func() bool { return s.Stats().Failures > 1 })
 				return
