@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/holdfast-config/holdfast/replication/command"
@@ -35,6 +36,7 @@ func TestProposalsWaitForEachOther(t *testing.T) {
 	gate := &gatedBolt{}
 	n := fresh(t, t.TempDir(), func(o *Options) {
 		o.wrapLog = func(b bolt) bolt { gate.bolt = b; return gate }
+		o.SlowDisk, o.HungDisk = time.Hour, time.Hour // shut, it is as a disk that hangs
 	})
 	waiting := func(want int) func() bool {
 		return func() bool {

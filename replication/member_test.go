@@ -277,7 +277,7 @@ func TestThreeNodes(t *testing.T) {
 	options := func(i int) func(*Options) {
 		return func(o *Options) {
 			o.NodeID, o.Join, o.TrailingLogs = fmt.Sprintf("n%d", i+1), i > 0, 1
-			o.Heartbeat, o.Lease = time.Second, time.Second // a busy machine must not depose the leader
+			o.Heartbeat, o.Lease = 5*time.Second, 5*time.Second // a busy machine must not depose the leader
 			o.Addr = fmt.Sprintf("127.0.0.1:%d", ports[i])
 		}
 	}

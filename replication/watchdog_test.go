@@ -27,7 +27,7 @@ func (s *slowBolt) StoreLogs(logs []*raft.Log) error {
 }
 
 // pair is a leader on a disk that a test slows down, and another voter.
-func pair(t *testing.T) (nodes []*node, disk *slowBolt) {
+func pair(t *testing.T, hung time.Duration) (nodes []*node, disk *slowBolt) {
 	t.Helper()
 	disk = &slowBolt{mu: &sync.Mutex{}}
 	var drop atomic.Bool
@@ -36,8 +36,8 @@ func pair(t *testing.T) (nodes []*node, disk *slowBolt) {
 	for i := range nodes {
 		nodes[i] = start(t, t.TempDir(), func(o *Options) {
 			o.NodeID, o.Join = fmt.Sprintf("n%d", i+1), i > 0
-			o.Heartbeat, o.Lease = time.Second, time.Second // a busy machine must not depose the leader
-			o.SlowDisk, o.HungDisk = 500*time.Millisecond, 2*time.Second
+			o.Heartbeat, o.Lease = 3*time.Second, 3*time.Second // a busy machine must not depose the leader
+			o.SlowDisk, o.HungDisk = 2*time.Second, hung
 			if i == 0 {
 				o.wrapLog = func(b bolt) bolt { disk.bolt = b; return disk }
 			}
@@ -68,8 +68,8 @@ func otherLeads(nodes []*node) func() bool {
 }
 
 func TestSlowDiskDoesNotLead(t *testing.T) {
-	nodes, disk := pair(t)
-	disk.delay.Store(int64(time.Second))
+	nodes, disk := pair(t, patience)
+	disk.delay.Store(int64(2500 * time.Millisecond))
 	_, _ = nodes[0].Propose(t.Context(), edit("router", 2))
 	eventually(t, "another leader", otherLeads(nodes))
 	disk.delay.Store(0)
@@ -79,7 +79,7 @@ func TestSlowDiskDoesNotLead(t *testing.T) {
 }
 
 func TestHungDiskDoesNotLead(t *testing.T) {
-	nodes, disk := pair(t)
+	nodes, disk := pair(t, 4*time.Second)
 	disk.mu.Lock()
 	done := make(chan error, 1)
 	go func() { _, err := nodes[0].Propose(t.Context(), edit("router", 2)); done <- err }()

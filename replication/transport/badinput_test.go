@@ -24,7 +24,7 @@ import (
 func guarded(t *testing.T, id *transport.Identity, change func(*transport.Options)) *port {
 	t.Helper()
 	p := start(t, id, func(o *transport.Options) {
-		o.Limits.Handshake = 300 * time.Millisecond
+		o.Limits.Handshake = patience // what is judged is judged before, on any machine
 		o.RPC = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("rpc got %s from %s", r.URL, r.RemoteAddr) })
 		if change != nil {
 			change(o)
@@ -182,7 +182,8 @@ func manyCerts(c *cluster, n int) [][]byte {
 // What is not TLS, or only the beginning of it.
 func TestJunkIsRefused(t *testing.T) {
 	c := newCluster(t, "blue")
-	p := guarded(t, c.server("b"), nil)
+	patient := guarded(t, c.server("b"), nil)
+	hasty := guarded(t, c.server("b"), func(o *transport.Options) { o.Limits.Handshake = 300 * time.Millisecond })
 	junk := make([]byte, 64<<10)
 	_, _ = rand.Read(junk)
 	junk[0] = 0xFF
@@ -206,6 +207,10 @@ func TestJunkIsRefused(t *testing.T) {
 		"endless fragments":  {bytes.Repeat([]byte{22, 3, 1, 0, 1, 0}, 20000), false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			p := patient
+			if tc.reason == transport.ReasonTimeout {
+				p = hasty
+			}
 			raw := dialTCP(t, p.Addr())
 			_, _ = raw.Write(tc.send)
 			if tc.hangUp {
@@ -218,9 +223,11 @@ func TestJunkIsRefused(t *testing.T) {
 			}
 		})
 	}
-	await(t, "all of them are gone", func() bool { st := p.Stats(); return st.Open == 0 && st.Handshaking == 0 })
-	if st := p.Stats(); len(st.Accepted) != 0 {
-		t.Errorf("%+v", st)
+	for _, p := range []*port{patient, hasty} {
+		await(t, "all of them are gone", func() bool { st := p.Stats(); return st.Open == 0 && st.Handshaking == 0 })
+		if st := p.Stats(); len(st.Accepted) != 0 {
+			t.Errorf("%+v", st)
+		}
 	}
 }
 
@@ -246,7 +253,7 @@ func TestIdleSockets(t *testing.T) {
 	const sockets = 500
 	c := newCluster(t, "blue")
 	p := start(t, c.server("b"), func(o *transport.Options) {
-		o.Limits = transport.Limits{Handshake: 2 * time.Second, Handshakes: 40, HandshakesPerSource: 40}
+		o.Limits = transport.Limits{Handshake: 8 * time.Second, Handshakes: 40, HandshakesPerSource: 40}
 	})
 	echo(p.layer)
 	a := start(t, c.server("a"), nil)

@@ -175,7 +175,7 @@ func TestDialEnds(t *testing.T) {
 	_, err := a.layer.Dial(mute.Addr().String(), 50*time.Millisecond)
 	wantCode(t, err, conf.CodeInternal)
 	wantHint(t, err)
-	if d := time.Since(begin); d > 3*time.Second {
+	if d := time.Since(begin); d > patience/2 {
 		t.Errorf("took %v", d)
 	}
 	gone := must(net.Listen("tcp", "127.0.0.1:0"))(t)
@@ -183,13 +183,14 @@ func TestDialEnds(t *testing.T) {
 	_, err = a.layer.Dial(gone.Addr().String(), patience)
 	wantHint(t, err)
 	// Closing the layer ends a dial that waits.
+	other := must(net.Listen("tcp", "127.0.0.1:0"))(t) // whether the first dial got to its listener nobody knows
+	defer other.Close()
 	ended := make(chan error)
 	go func() {
-		_, err := a.layer.Dial(mute.Addr().String(), patience)
+		_, err := a.layer.Dial(other.Addr().String(), patience)
 		ended <- err
 	}()
-	must(mute.Accept())(t).Close() // the first dial
-	conn := must(mute.Accept())(t)
+	conn := must(other.Accept())(t)
 	defer conn.Close()
 	a.layer.Close()
 	select {
@@ -197,7 +198,7 @@ func TestDialEnds(t *testing.T) {
 		if err == nil {
 			t.Error("no error")
 		}
-	case <-time.After(3 * time.Second):
+	case <-time.After(patience / 2):
 		t.Error("the dial goes on")
 	}
 	// Something else than an agent.
