@@ -397,7 +397,7 @@ func TestSlowBody(t *testing.T) {
 		server        time.Duration // the deadline of the server, beside that of the handler
 	}{
 		{writeToken, "400", 0},
-		{"", "401", 100 * time.Millisecond}, // nobody reads its body
+		{"", "401", 3 * time.Second}, // nobody reads its body; the header has to come before
 	} {
 		srv := httptest.NewUnstartedServer(s.h)
 		srv.Config = admin.NewServer(s.h)

@@ -288,7 +288,7 @@ func TestDeadlineOfAChange(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
 	defer srv.Close()
 	defer close(release)
-	c := newClient(t, client.Options{AdminURL: srv.URL, Timeout: 20 * time.Millisecond})
+	c := newClient(t, client.Options{AdminURL: srv.URL, Timeout: 3 * time.Second}) // it has to get there before
 	_, err := c.Do(t.Context(), conf.Draft{Service: "router", Op: conf.OpDelete})
 	if !errors.Is(err, conf.ErrOutcomeUnknown) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
@@ -432,7 +432,7 @@ func TestLocal(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", socket)
 	check(t, err)
-	unix := &http.Server{Handler: h, ReadHeaderTimeout: time.Second}
+	unix := &http.Server{Handler: h, ReadHeaderTimeout: testenv.Patience}
 	done := make(chan error, 1)
 	go func() { done <- unix.Serve(l) }()
 	srv.Start()
