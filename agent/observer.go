@@ -46,6 +46,7 @@ type Observer struct {
 	writer     *lkg.Writer
 	subscriber *broker.Subscriber // nil without a broker
 	members    []member
+	learned    *learnedKeys
 	local      *localapi.Server
 	localL     net.Listener
 	socketL    net.Listener
@@ -163,9 +164,14 @@ func (b *Observer) build(set keys.Set, ro observe.Options) (err error) {
 		b.log.Error("the last-known-good file is refused; a fresh one is written with the next update", "path", b.o.LKGPath, "err", err)
 		b.defaults(cache)
 	}
+	b.learned = &learnedKeys{path: b.o.learnedFile(), macs: set.HMACKeys(set.HMACID)}
+	if ro.Learned, err = b.learned.load(); err != nil {
+		b.log.Warn("the keys that were learned from members are not believed: they are learned anew", "path", b.learned.path, "err", err)
+	}
 	if b.receiver, err = observe.New(ro); err != nil {
 		return err
 	}
+	b.recallKeys(ro.Learned)
 	b.source = &source{v: b.view, age: b.age}
 	b.source.refresh()
 	g := &good{v: b.view, epoch: ro.Epoch, past: ro.Past, proven: func(s *snapshot) bool { return s.Epoch != "" }}

@@ -22,6 +22,9 @@ const (
 	askGrace   = 3 * time.Second  // for a broker to come back, and for its retained messages
 	askAgain   = 10 * time.Second // while the broker has nothing
 	askSilent  = 6 * time.Minute  // after the last word of a leader: it signs anew every 4 minutes
+
+	askKeysOften = time.Hour   // whether what was learned is still good, and at the start
+	askKeysAgain = time.Minute // when nobody could say
 )
 
 // What became of a question.
@@ -38,7 +41,7 @@ var askResults = []string{askedNewer, askedSame, askedRefused, askedFailed}
 // answers is proven like a message.
 func (b *Observer) askMembers(ctx context.Context) {
 	last := map[string]time.Time{}
-	var keysAt time.Time
+	var keysAt, told time.Time // when the keys were asked for, and when a member answered
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	// Hundreds of observers lose their broker at the same moment.
@@ -50,9 +53,12 @@ func (b *Observer) askMembers(ctx context.Context) {
 		case <-b.nudge:
 		case <-tick.C:
 		}
-		if b.unproven.Load() && time.Since(keysAt) > askAgain+spread {
+		doubt := len(b.receiver.Learned()) > 0 && time.Since(told) > askKeysOften && time.Since(keysAt) > askKeysAgain+spread
+		if doubt || b.unproven.Load() && time.Since(keysAt) > askAgain+spread {
 			keysAt = time.Now()
-			b.askKeys(ctx)
+			if b.askKeys(ctx) {
+				told = keysAt
+			}
 		}
 		for _, s := range b.due(last, spread, time.Now()) {
 			last[s] = time.Now()
@@ -109,10 +115,12 @@ func (b *Observer) ask(ctx context.Context, service string) {
 	b.mu.Unlock()
 }
 
-// askKeys asks every member for the signing keys, after an update that no trusted key
-// signed: the cluster may have rotated it. What a member says is believed of a key as
-// far as a trusted one proves it.
-func (b *Observer) askKeys(ctx context.Context) {
+// askKeys asks the members for the signing keys: after an update that no trusted key
+// signed, since the cluster may have rotated it, until one tells a new key; and now
+// and then, whether what was learned has been retired. What a member says is believed
+// of a key as far as a trusted one proves it. It says whether one answered.
+func (b *Observer) askKeys(ctx context.Context) (told bool) {
+	wanted := b.unproven.Swap(false)
 	for _, i := range rand.Perm(len(b.members)) {
 		asking, cancel := context.WithTimeout(ctx, askTimeout)
 		st, err := b.members[i].KeyRing(asking)
@@ -121,9 +129,16 @@ func (b *Observer) askKeys(ctx context.Context) {
 			b.log.Debug("a member was asked for the keys in vain", "err", err)
 			continue
 		}
-		b.unproven.Store(false)
-		fresh := b.receiver.Learn(st.Keys)
+		told = true
+		fresh, gone := b.receiver.Learn(st.Keys)
+		for _, k := range gone {
+			b.log.Info("a signing key of the cluster is at its end: it is trusted no more", "key", seal.KeyID(k))
+		}
+		b.keepKeys()
 		if len(fresh) == 0 {
+			if !wanted {
+				return true
+			}
 			continue
 		}
 		for _, k := range fresh {
@@ -134,6 +149,10 @@ func (b *Observer) askKeys(ctx context.Context) {
 			b.gaps[s] = true
 		}
 		b.mu.Unlock()
-		return
+		return true
 	}
+	if wanted && !told {
+		b.unproven.Store(true)
+	}
+	return told
 }

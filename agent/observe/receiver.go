@@ -26,6 +26,8 @@ type Options struct {
 	Epoch   string
 	Past    []string
 	Records []*conf.Record
+	// Learned is what a Receiver before this one had learned: proven again from Trust.
+	Learned []conf.KeyInfo
 	Now     func() time.Time // default time.Now
 }
 
@@ -54,8 +56,9 @@ type Receiver struct {
 	now    func() time.Time
 
 	mu      sync.Mutex
-	trust   []ed25519.PublicKey // replaced, never changed in place
-	learned int                 // of trust
+	roots   []ed25519.PublicKey // as the operator gave them
+	trust   []ed25519.PublicKey // roots, and the live ones of learned; replaced, never changed in place
+	learned []conf.KeyInfo      // proven by roots
 	want    map[string]bool
 	epoch   string
 	past    []string
@@ -73,12 +76,13 @@ func New(o Options) (*Receiver, error) {
 			WithHint("give the cluster's public key with --trust: /v1/keys of a member has it, and CONFIG_SIGNATURE_PUBLIC_KEY in its .env file")
 	}
 	r := &Receiver{
-		trust: o.Trust, accept: o.Accept, now: o.Now, epoch: o.Epoch, past: slices.Clone(o.Past), want: map[string]bool{},
+		roots: o.Trust, accept: o.Accept, now: o.Now, epoch: o.Epoch, past: slices.Clone(o.Past), want: map[string]bool{},
 		held: map[string]*conf.Record{}, changes: map[string][]conf.EpochChange{}, pending: map[string]Message{}, refused: map[Reason]uint64{},
 	}
 	if r.now == nil {
 		r.now = time.Now
 	}
+	r.adopt(o.Learned)
 	for _, s := range o.Services {
 		if err := conf.CheckService(s); err != nil {
 			return nil, err

@@ -2,6 +2,7 @@ package observe_test
 
 import (
 	"crypto/ed25519"
+	"slices"
 	"testing"
 
 	"github.com/holdfast-config/holdfast/agent/observe"
@@ -58,11 +59,79 @@ func TestLearn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := r.Learn(c.ring); len(got) != c.want || len(r.Trusted()) != 1+c.want {
-			t.Errorf("%s: %d learned, %d trusted, want %d", name, len(got), len(r.Trusted()), c.want)
+		if got, gone := r.Learn(c.ring); len(got) != c.want || len(r.Trusted()) != 1+c.want || len(gone) != 0 {
+			t.Errorf("%s: %d learned, %d trusted, %d gone, want %d", name, len(got), len(r.Trusted()), len(gone), c.want)
 		}
-		if again := r.Learn(c.ring); len(again) != 0 {
+		if again, gone := r.Learn(c.ring); len(again) != 0 || len(gone) != 0 {
 			t.Errorf("%s: learned twice", name)
 		}
+	}
+}
+
+// A key that was learned is trusted until a member says that it is at its end, or does
+// not know it any more; it proves the one after it all the same, after a restart too.
+func TestLearnedKeysEnd(t *testing.T) {
+	var pub [4]ed25519.PublicKey
+	var private [4]ed25519.PrivateKey
+	for i := range pub {
+		var err error
+		if pub[i], private[i], err = ed25519.GenerateKey(nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key := func(i int, state string) conf.KeyInfo {
+		return conf.KeyInfo{Kind: conf.KeySigning, ID: seal.KeyID(pub[i]), Public: seal.EncodePublic(pub[i]), State: state, Proof: seal.ProveKey(private[i-1], pub[i])}
+	}
+	made := func(trust int, learned []conf.KeyInfo) *observe.Receiver {
+		r, err := observe.New(observe.Options{Services: []string{"a"}, Trust: pub[trust : trust+1], Learned: learned})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	trusts := func(what string, r *observe.Receiver, want ...int) {
+		t.Helper()
+		list := r.Trusted()
+		for _, i := range want {
+			if !slices.ContainsFunc(list, func(k ed25519.PublicKey) bool { return k.Equal(pub[i]) }) {
+				t.Errorf("%s: %d is not trusted", what, i)
+			}
+		}
+		if len(list) != len(want) {
+			t.Errorf("%s: %d are trusted, want %v", what, len(list), want)
+		}
+	}
+	r := made(0, nil)
+	r.Learn([]conf.KeyInfo{key(1, conf.KeyActive)})
+	trusts("at first", r, 0, 1)
+	if fresh, gone := r.Learn(nil); len(fresh)+len(gone) != 0 {
+		t.Error("a member without a keyring says something")
+	}
+	fresh, gone := r.Learn([]conf.KeyInfo{key(1, conf.KeyExpired), key(2, conf.KeyActive)})
+	if len(fresh) != 1 || len(gone) != 1 || !gone[0].Equal(pub[1]) {
+		t.Errorf("retired: %d fresh, %d gone", len(fresh), len(gone))
+	}
+	trusts("retired", r, 0, 2)
+	r = made(0, r.Learned())
+	trusts("after a restart", r, 0, 2)
+	r.Learn([]conf.KeyInfo{key(2, conf.KeyOld), key(3, conf.KeyActive)})
+	trusts("a link that the cluster forgot", r, 0, 2, 3)
+	r.Learn([]conf.KeyInfo{key(3, conf.KeyActive)})
+	trusts("a key that it forgot", r, 0, 3)
+	if stripped := key(3, conf.KeyActive); len(r.Learned()) == 3 {
+		stripped.Proof = ""
+		r.Learn([]conf.KeyInfo{stripped})
+		trusts("a proof that was left out", r, 0, 3)
+	} else {
+		t.Errorf("%d are kept", len(r.Learned()))
+	}
+	trusts("another trust, in the chain", made(1, r.Learned()), 1, 3)
+	other, _, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := observe.New(observe.Options{Services: []string{"a"}, Trust: []ed25519.PublicKey{other}, Learned: r.Learned()})
+	if err != nil || len(foreign.Trusted()) != 1 || len(foreign.Learned()) != 0 {
+		t.Errorf("a foreign trust: %d trusted, %d kept, %v", len(foreign.Trusted()), len(foreign.Learned()), err)
 	}
 }
