@@ -107,7 +107,8 @@ func TestObserverOverTLS(t *testing.T) {
 	oo := options(t, env)
 	r := observe1(t, oo)
 	r.serves("42", "replica")
-	if h := r.Health(); !h.OK || h.OperationalMode != conf.ModeNormal || h.ConfigEpoch != member.Health().ConfigEpoch || h.Err != nil {
+	r.await("the word that it is connected, which may come after the value", func() bool { h := r.Health(); return h.OK && h.Err == nil })
+	if h := r.Health(); h.OperationalMode != conf.ModeNormal || h.ConfigEpoch != member.Health().ConfigEpoch {
 		t.Errorf("health %+v", h)
 	}
 	if code, _, body := r.get("/readyz"); code != http.StatusOK {

@@ -364,6 +364,17 @@ func TestTLS(t *testing.T) {
 }
 
 func TestStopTellsClients(t *testing.T) {
+	tries := 1
+	for !stopTells(t) { // the last word has half a second, which a machine may sleep through
+		if tries++; tries > 5 {
+			t.Fatal("MQTT 5 got nothing")
+		}
+	}
+}
+
+// stopTells says whether a client of MQTT 5 was told why its connection ends.
+func stopTells(t *testing.T) bool {
+	t.Helper()
 	b := start(t, Options{Source: newSource(record("a", testEpoch, 1, false))})
 	five, three := subscriber(t, b, 5, 1, "system/config/a"), subscriber(t, b, 4, 1, "system/config/a")
 	five.message()
@@ -371,7 +382,8 @@ func TestStopTellsClients(t *testing.T) {
 	if err := b.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if last := five.closed(); last.FixedHeader.Type != packets.Disconnect || last.ReasonCode != packets.ErrServerShuttingDown.Code {
+	last := five.closed()
+	if last.FixedHeader.Type != 0 && (last.FixedHeader.Type != packets.Disconnect || last.ReasonCode != packets.ErrServerShuttingDown.Code) {
 		t.Fatalf("MQTT 5 got %v", last.FixedHeader.Type)
 	}
 	if last := three.closed(); last.FixedHeader.Type != 0 {
@@ -380,6 +392,7 @@ func TestStopTellsClients(t *testing.T) {
 	if _, err := net.Dial("tcp", b.Addr().String()); err == nil {
 		t.Fatal("still listening")
 	}
+	return last.FixedHeader.Type != 0
 }
 
 func TestStopBeforeRun(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -243,12 +244,9 @@ func TestWrongToken(t *testing.T) {
 
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	check(t, err)
-	addr := l.Addr().String()
-	check(t, l.Close())
+	addr := fmt.Sprintf("127.0.0.1:%d", testenv.FreePorts(t, 1)[0]) // the kernel gives it to no other test
 	c := newClient(t, client.Options{AdminURL: addr, LocalURL: addr, Token: "secret-token", LocalToken: "local-secret"})
-	_, err = c.Services(t.Context())
+	_, err := c.Services(t.Context())
 	if conf.CodeOf(err) != conf.CodeInternal || !strings.Contains(err.Error(), "cannot reach the agent at http://"+addr) ||
 		!strings.Contains(conf.HintOf(err), "CONFIG_MANAGER_PORT") {
 		t.Errorf("admin: %v (%s)", err, conf.HintOf(err))
