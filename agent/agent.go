@@ -137,12 +137,12 @@ func (a *Agent) build(set keys.Set) error {
 	cache := schema.NewCache()
 	ring := keys.NewRing(set)
 	vault := keys.NewVault(ring)
-	known := secrets{environment{lookup: a.o.LookupEnv, schemas: cache, warn: a.log.Warn}, vault, a.log, a.o.ServiceName}
+	known := secrets{environment{lookup: a.o.LookupEnv, schemas: cache, warn: a.log.Warn}, vault, a.log, a.o.ServiceName, &lostSecrets{}}
 	render := &localapi.Renderer{Secrets: known.of}
 	v := view.New(render.Render)
 	s := &supervisor{
 		o: a.o, log: a.log, keys: ring, vault: vault, st: newStatus(), view: v, schemas: cache, rebuilds: make(chan *rebuildPlan),
-		keyTurn: make(chan struct{}, 1), rotateTurn: make(chan struct{}, 1),
+		keyTurn: make(chan struct{}, 1), rotateTurn: make(chan struct{}, 1), lost: known.lost,
 	}
 	a.sup = s
 	a.explain = newExplainer(known, v, s)

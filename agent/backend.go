@@ -101,7 +101,9 @@ func (s *supervisor) Health() conf.Health {
 	if p := s.full.Load(); p != nil {
 		full, h.OK = *p, false
 	}
-	for _, e := range []error{err, lkgErr, full, s.sharedBackup()} {
+	lost := s.lostError()
+	h.OK = h.OK && lost == nil
+	for _, e := range []error{err, lkgErr, full, lost, s.sharedBackup()} {
 		if e != nil && h.Err == nil {
 			text := e.Error()
 			if c := publicCause(e); c != nil {

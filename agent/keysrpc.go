@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"encoding/base64"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/transport"
@@ -25,6 +27,41 @@ func (c *cluster) keyRoutes() {
 		k, err := c.give(r)
 		answer(w, k, err)
 	})
+	c.mux.HandleFunc("GET /keys/granted", func(w http.ResponseWriter, r *http.Request) {
+		k, err := c.giveAnew(r)
+		answer(w, k, err)
+	})
+}
+
+// giveAnew hands a sidecar the key of the service that it was admitted for, as it got
+// it when it joined. What it tells of its service itself does not count.
+func (c *cluster) giveAnew(r *http.Request) (pulledKey, error) {
+	p, ok := transport.PeerFrom(r.Context())
+	if !ok || p.Role != transport.RoleSidecar {
+		return pulledKey{}, conf.Errorf(conf.CodeDenied, "only sidecars receive the key of a service")
+	}
+	ss := c.s.cur.Load()
+	if ss == nil {
+		return pulledKey{}, c.s.down()
+	}
+	service, err := ss.store.AdmittedFor(r.Context(), p.NodeID)
+	if err != nil {
+		return pulledKey{}, err
+	}
+	if service == "" {
+		return pulledKey{}, conf.Errorf(conf.CodeDenied, "%s was admitted for no service, as far as node %s knows", p.NodeID, c.self())
+	}
+	id := r.URL.Query().Get("id")
+	key, err := c.s.keys.Get().SecretKey(service, id)
+	if err != nil {
+		return pulledKey{}, err
+	}
+	c.log.Info("handing a sidecar the key of its service anew", "service", service, "key", id, "node", p.NodeID)
+	c.s.auditRow(conf.Access{
+		UserID: "join:" + p.NodeID, Action: "write", Success: true, Timestamp: conf.FormatTime(time.Now()),
+		Reason: "received the key of " + service + " under the master key " + id + " anew",
+	})
+	return pulledKey{base64.StdEncoding.EncodeToString(key)}, nil
 }
 
 // give hands a key to another server, and what is derived for its service to a sidecar.

@@ -202,6 +202,7 @@ type secrets struct {
 	vault *keys.Vault
 	log   *slog.Logger
 	own   string // the service beside this agent
+	lost  *lostSecrets
 }
 
 // of gives the values of a record's secret fields by dotted key: what the
@@ -219,6 +220,7 @@ func (s secrets) of(service string, rec *conf.Record) map[string]any {
 		return nil
 	}
 	out := map[string]any{}
+	var lost []lostSecret
 	for _, sealed := range rec.Secrets {
 		f, ok := sch.Field(sealed.Key)
 		if !ok || !f.IsSecret {
@@ -227,8 +229,8 @@ func (s secrets) of(service string, rec *conf.Record) map[string]any {
 		v, err := s.open(rec, sealed)
 		if err != nil {
 			// A sidecar holds the key of one service; under the same id as all others.
-			if conf.CodeOf(err) != conf.CodeUnsupported && (service == s.own || !s.vault.Narrow()) {
-				s.log.Error("a stored secret is not served", "service", service, "key", sealed.Key, "err", err)
+			if service == s.own || !s.vault.Narrow() {
+				lost = append(lost, lostSecret{service, sealed.Key, sealed.KeyID, conf.CodeOf(err) == conf.CodeUnsupported})
 			}
 			continue
 		}
@@ -239,6 +241,16 @@ func (s secrets) of(service string, rec *conf.Record) map[string]any {
 			if v, ok := s.value(service, f); ok {
 				out[f.Key] = v
 			}
+		}
+	}
+	lost = slices.DeleteFunc(lost, func(l lostSecret) bool { _, ok := out[l.key]; return ok })
+	if s.lost.note(rec, lost) {
+		for _, l := range lost {
+			why := "it is damaged"
+			if l.noKey {
+				why = "this agent does not hold the master key " + l.keyID
+			}
+			s.log.Error("a stored secret is not served", "service", service, "key", l.key, "why", why)
 		}
 	}
 	return out

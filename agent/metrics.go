@@ -14,7 +14,7 @@ type metrics struct {
 	audit *auditor
 	share *admin.Share
 
-	up, services, index, age, lkgValid, auditLost, auditWaiting, reissued, reissueFailures, refused *prometheus.Desc
+	up, services, index, age, lkgValid, auditLost, auditWaiting, reissued, reissueFailures, lostSecrets, refused *prometheus.Desc
 }
 
 func newMetrics(s *supervisor, a *auditor, share *admin.Share) *metrics {
@@ -30,6 +30,7 @@ func newMetrics(s *supervisor, a *auditor, share *admin.Share) *metrics {
 		auditWaiting:    d("access_log_waiting_bytes", "Bytes of the access log that wait in the data directory for a leader."),
 		reissued:        d("reissued_total", "Signatures that this agent renewed while it led."),
 		reissueFailures: d("reissue_failures_total", "Attempts to renew all signatures that failed."),
+		lostSecrets:     d("secrets_unopened", "Stored secrets that are missing from what is served, because this agent cannot open them."),
 		refused: prometheus.NewDesc("holdfast_admin_refused_total",
 			"Answers 429 of the admin API: attempts after too many that failed, requests of a caller that has too many under way, connections.", []string{"reason"}, nil),
 	}
@@ -37,7 +38,7 @@ func newMetrics(s *supervisor, a *auditor, share *admin.Share) *metrics {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.up, m.services, m.index, m.age, m.lkgValid, m.auditLost, m.auditWaiting, m.reissued, m.reissueFailures, m.refused} {
+	for _, d := range []*prometheus.Desc{m.up, m.services, m.index, m.age, m.lkgValid, m.auditLost, m.auditWaiting, m.reissued, m.reissueFailures, m.lostSecrets, m.refused} {
 		ch <- d
 	}
 }
@@ -58,6 +59,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.index, float64(snap.Index))
 	gauge(m.age, m.s.age().Seconds())
 	gauge(m.lkgValid, flag(h.LKGCacheValid))
+	gauge(m.lostSecrets, float64(len(m.s.lost.now(snap))))
 	gauge(m.auditWaiting, float64(m.audit.spool.pending()))
 	count := func(d *prometheus.Desc, v uint64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))

@@ -138,7 +138,7 @@ func (b *Observer) build(set keys.Set, ro observe.Options) (err error) {
 		return err
 	}
 	cache := schema.NewCache()
-	known := secrets{environment{lookup: b.o.LookupEnv, schemas: cache, warn: b.log.Warn}, keys.NewVault(keys.NewRing(set)), b.log, ""}
+	known := secrets{environment{lookup: b.o.LookupEnv, schemas: cache, warn: b.log.Warn}, keys.NewVault(keys.NewRing(set)), b.log, "", &lostSecrets{}}
 	b.view = view.New((&localapi.Renderer{Secrets: known.of}).Render)
 	loaded, err := lkg.Load(b.o.LKGPath, set.HMAC)
 	switch {

@@ -56,6 +56,7 @@ type supervisor struct {
 	keyTurn    chan struct{} // wakes tendKeys; capacity 1
 	rotateTurn chan struct{} // wakes rotateOften; capacity 1
 	rotating   sync.Mutex    // one change of the keys at a time
+	lost       *lostSecrets
 	keyMu      sync.Mutex
 	keyErrs    map[string]error  // why this agent lacks a key, by kind; under keyMu
 	offers     map[string]*offer // what the leader handed out and did not announce yet, by kind; under keyMu

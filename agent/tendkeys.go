@@ -9,7 +9,6 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
 	"github.com/holdfast-config/holdfast/replication/transport"
-	"github.com/holdfast-config/holdfast/replication/view"
 )
 
 // tendKeys is one goroutine a session that brings the keys of this agent to where
@@ -107,8 +106,8 @@ func (ss *session) tendKey(ctx context.Context, ring conf.Keyring, kind, at stri
 		} else {
 			s.log.Info("received a key of the cluster", "kind", kind, "key", k.ID)
 		}
-		if kind == conf.KeyMaster {
-			ss.rerender(k.ID)
+		if kind == conf.KeyMaster { // what could not be made whole without it
+			s.view.Refresh(s.lost.of)
 		}
 	}
 	main, old := s.keys.Get().IDs(kind)
@@ -145,28 +144,6 @@ func (ss *session) tendKey(ctx context.Context, ring conf.Keyring, kind, at stri
 	return nil
 }
 
-// rerender makes the documents anew that could not be made whole without a key.
-func (ss *session) rerender(id string) {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	if !ss.live {
-		return
-	}
-	snap := ss.s.view.Load()
-	var recs []*conf.Record
-	needed := false
-	snap.Range(func(e *entry) bool {
-		recs = append(recs, e.Record)
-		for _, s := range e.Record.Secrets {
-			needed = needed || s.KeyID == id
-		}
-		return true
-	})
-	if needed && snap.Source == view.SourceReplica {
-		ss.s.view.Reset(view.SourceReplica, snap.Epoch, snap.Index, recs)
-	}
-}
-
 // obtain gets a key: from another server; or, at a sidecar, from the keyring,
 // or what is derived for its own service.
 func (ss *session) obtain(ctx context.Context, k conf.Key, sidecar bool) (keys.Material, error) {
@@ -177,9 +154,14 @@ func (ss *session) obtain(ctx context.Context, k conf.Key, sidecar bool) (keys.M
 		set := ss.s.keys.Get()
 		sealed, err := ss.s.cluster.pull(ctx, k.Kind, k.ID, set.ServiceKeyID)
 		if conf.CodeOf(err) == conf.CodeUnsupported {
-			self := ss.s.cluster.self()
-			return keys.Material{}, conf.Errorf(conf.CodeUnsupported, "this sidecar missed more than one rotation of the master key: no server holds the key %s any more, by which it could receive %s", set.ServiceKeyID, k.ID).
-				WithHint("plain values are read on; for its secrets it has to join anew: holdfast cluster remove %s, then start it with an empty data directory and .env file, and what this prints: holdfast token create --role sidecar --service %s", self, ss.s.o.ServiceName)
+			// No server has the key any more under which it could be handed on: it is
+			// given as when this sidecar joined.
+			value, again := ss.s.cluster.ask(ctx, k.Kind, k.ID, "/keys/granted?id="+k.ID)
+			if again == nil {
+				return keys.Granted(k.ID, value)
+			}
+			return keys.Material{}, conf.Errorf(conf.CodeUnsupported, "this sidecar missed more than one rotation of the master key: no server holds the key %s any more, by which it could receive %s, nor gives it that anew: %w",
+				set.ServiceKeyID, k.ID, again).WithHint("%s", joinAnew(ss.s.cluster.self(), ss.s.o.ServiceName))
 		}
 		if err != nil {
 			return keys.Material{}, err
@@ -221,6 +203,10 @@ type pulledKey struct {
 
 // pull asks the servers for a key, the leader first.
 func (c *cluster) pull(ctx context.Context, kind, id, have string) (string, error) {
+	return c.ask(ctx, kind, id, "/keys/pull?kind="+kind+"&id="+id+"&have="+have)
+}
+
+func (c *cluster) ask(ctx context.Context, kind, id, path string) (string, error) {
 	var order []string
 	if leader, ok := c.leader(); ok {
 		order = append(order, leader)
@@ -234,7 +220,7 @@ func (c *cluster) pull(ctx context.Context, kind, id, have string) (string, erro
 	for _, node := range order {
 		cctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		var k pulledKey
-		e := c.call(cctx, node, "/keys/pull?kind="+kind+"&id="+id+"&have="+have, nil, &k)
+		e := c.call(cctx, node, path, nil, &k)
 		cancel()
 		if e == nil {
 			return k.Value, nil

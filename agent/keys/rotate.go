@@ -2,6 +2,7 @@ package keys
 
 import (
 	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
 	"io/fs"
 	"os"
@@ -410,4 +411,14 @@ func (s Set) Receive(service, next, sealed string) (Material, error) {
 
 func handID(service, have, next string) seal.SecretID {
 	return seal.SecretID{Epoch: "handed on", Service: service, Key: next, KeyID: have}
+}
+
+// Granted is what is derived of the master key id for a sidecar's own service, as a
+// server gives it.
+func Granted(id, value string) (Material, error) {
+	key, err := base64.StdEncoding.Strict().DecodeString(value)
+	if err != nil || len(key) != keySize {
+		return Material{}, conf.Errorf(conf.CodeMalformed, "the received key of the service is not one")
+	}
+	return Material{Kind: conf.KeyMaster, ID: id, Value: value}, nil
 }

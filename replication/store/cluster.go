@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"slices"
 	"strings"
 
@@ -249,6 +250,38 @@ func (t *tx) removeMember(c *command.Cluster, id string) error {
 	vals := slices.Clone(old.vals)
 	vals[memberRemoved] = c.At
 	return t.upsert(tableMembers, old, vals...)
+}
+
+// AdmittedFor is the service that a live sidecar was admitted for, by the word of the
+// token that let it in, and "" when there is none: what it tells of itself is not
+// enough for the keys of that service.
+func (s *Store) AdmittedFor(ctx context.Context, node string) (service string, err error) {
+	err = s.read(ctx, "read who was admitted", func(q querier) error {
+		dig := newDigester()
+		m, err := readRow(ctx, q, dig, tableMembers, node)
+		if err != nil || m == nil || m.vals[memberRemoved] != nil || m.text(memberKeyHash) == "" || m.text(memberService) == "" {
+			return err
+		}
+		var tokens []string
+		err = eachRow(ctx, q, tableUses, dig, func(vals []any, d [sha256.Size]byte) error {
+			// Of this admission: not of one that ended with the removal of the member.
+			if u := (&row{vals, d}); u.text(1) == node && u.text(2) == m.text(memberKeyHash) && u.text(3) >= m.text(memberJoined) {
+				tokens = append(tokens, u.text(0))
+			}
+			return nil
+		})
+		for _, id := range tokens {
+			tok, terr := readRow(ctx, q, dig, tableTokens, id)
+			if err = errors.Join(err, terr); err != nil {
+				return err
+			}
+			if tok != nil && tok.text(tokenRole) == conf.MemberSidecar && tok.text(tokenService) == m.text(memberService) {
+				service = tok.text(tokenService)
+			}
+		}
+		return err
+	})
+	return service, err
 }
 
 // Members lists every agent that was admitted, removed ones too, by node id.

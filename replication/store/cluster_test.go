@@ -381,3 +381,47 @@ func TestDamagedTokenIsNotUsed(t *testing.T) {
 		t.Errorf("Apply: %v", err)
 	}
 }
+
+// For what a sidecar was admitted is the word of the token that let it in, and of
+// that admission only.
+func TestAdmittedFor(t *testing.T) {
+	d := newDriver(t, openNew(t))
+	of := func(id, service string) command.JoinToken {
+		return command.JoinToken{ID: id, SecretHash: hashOf(id), Role: conf.MemberSidecar, Service: service}
+	}
+	d.ok(tokens(of("k1", "router"), of("k2", ""), of("k3", "billing"), serverToken("k4", 1)))
+	says := func(node, service string) command.Member {
+		return command.Member{NodeID: node, Role: conf.MemberSidecar, Service: service, Addr: "10.0.0.9:2771", Version: "v1"}
+	}
+	want := func(what, node, service string) {
+		t.Helper()
+		if got, err := d.s.AdmittedFor(t.Context(), node); got != service || err != nil {
+			t.Errorf("%s: %q, %v", what, got, err)
+		}
+	}
+	want("nobody", "node-1", "")
+	d.ok(use(1, "k1", "node-1", "key-1"))
+	want("by its token", "node-1", "router")
+	d.ok(announce(2, says("node-1", "router")))
+	want("announced", "node-1", "router")
+	d.ok(&command.Cluster{At: at(3), TokenRevokes: []string{"k1"}})
+	want("by a token that lets in nobody else", "node-1", "router")
+
+	d.ok(use(4, "k2", "node-2", "key-2"))
+	d.ok(announce(5, says("node-2", "router")))
+	want("by its own word", "node-2", "")
+	d.ok(use(6, "k4", "node-3", "key-3"))
+	srv := server("node-3", "10.0.0.3:2771")
+	srv.Service = "router"
+	d.ok(announce(7, srv))
+	want("a server", "node-3", "")
+	d.ok(announce(7, says("node-4", "router")))
+	want("by no token", "node-4", "")
+
+	d.ok(use(8, "k3", "node-5", "key-5"))
+	d.ok(removal(9, "node-5"))
+	want("removed", "node-5", "")
+	d.ok(use(10, "k2", "node-5", "key-5"))
+	d.ok(announce(11, says("node-5", "billing")))
+	want("admitted again, for no service", "node-5", "")
+}

@@ -135,6 +135,26 @@ func (v *View[T]) Reset(source, epoch string, index uint64, recs []*conf.Record)
 	v.publish(old, b, index, epoch, source)
 }
 
+// Refresh renders anew what which picks, and wakes whoever waits for it: something
+// that render knows beside the record has changed.
+func (v *View[T]) Refresh(which func(*conf.Record) bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	old := v.cur.Load()
+	b := v.builder(old)
+	old.table.each(func(e *Entry[T]) {
+		if !which(e.Record) {
+			return
+		}
+		bucket := b.writable(e.hash)
+		(*bucket)[slices.Index(*bucket, e)] = &Entry[T]{Record: e.Record, Doc: v.render(e.Record), hash: e.hash, changed: make(chan struct{})}
+		b.retire(e)
+	})
+	if len(b.replaced) > 0 {
+		v.publish(old, b, old.Index, old.Epoch, old.Source)
+	}
+}
+
 // publish makes the new snapshot loadable and only then wakes whoever waits for it.
 func (v *View[T]) publish(old *Snapshot[T], b *builder[T], index uint64, epoch, source string) {
 	next := &Snapshot[T]{

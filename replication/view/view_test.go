@@ -559,3 +559,27 @@ func TestResealedIsNews(t *testing.T) {
 		t.Error("the view keeps the old seal")
 	}
 }
+
+// What is rendered anew is another entry, and who waits for it wakes; nothing else does.
+func TestRefresh(t *testing.T) {
+	v := New(render)
+	a, b := rec("a", "e", 1), rec("b", "e", 1)
+	v.Reset(SourceReplica, "e", 7, []*conf.Record{a, b})
+	was, _ := v.Get("a")
+	other, _ := v.Get("b")
+	snap := v.Load()
+	v.Refresh(func(*conf.Record) bool { return false })
+	if v.Load() != snap {
+		t.Error("a snapshot without news")
+	}
+	v.Refresh(func(r *conf.Record) bool { return r == a })
+	if now, _ := v.Get("a"); now == was || now.Record != a || !isClosed(was.Changed()) || isClosed(now.Changed()) {
+		t.Error("a was not rendered anew")
+	}
+	if now, _ := v.Get("b"); now != other || isClosed(other.Changed()) {
+		t.Error("b was rendered anew")
+	}
+	if now := v.Load(); now.Index != 7 || now.Epoch != "e" || now.Source != SourceReplica || now.Len() != 2 || !isClosed(snap.Changed()) {
+		t.Errorf("the snapshot is %+v", now)
+	}
+}
