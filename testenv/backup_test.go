@@ -66,8 +66,8 @@ func (d *diary) write() {
 		d.mu.Lock()
 		d.sent = append(d.sent, time.Now())
 		d.mu.Unlock()
-		for _, node := range d.c.Live() {
-			r := node.Admin("PATCH", "/api/config/services/"+diaryService(n), fmt.Sprintf(`{"v":"%d"}`, n))
+		for _, node := range d.c.Live() { // again at the next one when this one died over it, and once in any case
+			r := node.Admin("PATCH", "/api/config/services/"+diaryService(n), fmt.Sprintf(`{"v":"%d"}`, n), fmt.Sprintf("Idempotency-Key: diary-%d", n))
 			if r.Err == nil && r.Status == http.StatusOK {
 				d.mu.Lock()
 				d.acked[n] = time.Now()
@@ -305,48 +305,55 @@ func TestPlaceDownUnderLoad(t *testing.T) {
 	c := StartCluster(t, 1, 0, s.Env("prod")...)
 	c.awaitVerified()
 	n := c.Leader()
-	n.Admin("PUT", "/api/config/schemas/load", registerSchema).OK(t)
+	n.Try("PUT", "/api/config/schemas/load", registerSchema).OK(t)
 	i := 0
 	quantiles := func(during time.Duration) (p50, p99 time.Duration) {
 		var all []time.Duration
 		for end := time.Now().Add(during); time.Now().Before(end); {
 			i++
 			start := time.Now()
-			n.Admin("PATCH", "/api/config/services/load", fmt.Sprintf(`{"v":"%d"}`, i)).OK(t)
+			n.Try("PATCH", "/api/config/services/load", fmt.Sprintf(`{"v":"%d"}`, i)).OK(t)
 			all = append(all, time.Since(start))
 		}
 		slices.Sort(all)
 		return all[len(all)/2], all[len(all)*99/100]
 	}
 	around := min(*placeDown/2, 2*time.Minute)
-	before50, before := quantiles(around)
-	s.Down()
-	gone := time.Now()
-	told := make(chan time.Duration, 1)
-	go func() {
-		poll(time.Minute, func() bool { h, ok := n.Health(); return ok && h.LitestreamStatus == conf.BackupError })
-		told <- time.Since(gone)
-	}()
-	during50, during := quantiles(*placeDown)
-	if took := <-told; took > time.Minute {
-		t.Error("the health did not tell of it within a minute")
-	} else {
-		t.Logf("the health told of it after %s", took)
-	}
-	s.Heal()
-	last := i
-	back := time.Now()
-	Await(t, "all to be caught up", func() bool {
-		st, ok := n.backup()
-		return ok && st.Status == conf.BackupHealthy && st.Behind == 0
-	})
-	after50, after := quantiles(around)
-	t.Logf("p99 of a write: %s before, %s while S3 was gone, %s after; %d writes; caught up in %s", before, during, after, last, time.Since(back)-around)
-	// The issue's 10 % are measured by make bench. Here the machine may be busy with
-	// something else; but a write that waits for S3 waits for seconds, and if it is for
-	// less, then all do.
-	if during > 3*max(before, after)+250*time.Millisecond || during50 > 3*max(before50, after50)+20*time.Millisecond {
-		t.Errorf("writes waited while S3 was gone: p99 %s, before %s, after %s; half of them %s, before %s, after %s", during, before, after, during50, before50, after50)
+	for try := 1; ; try++ {
+		before50, before := quantiles(around)
+		s.Down()
+		gone := time.Now()
+		told := make(chan time.Duration, 1)
+		go func() {
+			poll(Patience, func() bool { h, ok := n.Health(); return ok && h.LitestreamStatus == conf.BackupError })
+			told <- time.Since(gone)
+		}()
+		during50, during := quantiles(*placeDown)
+		if took := <-told; took > time.Minute {
+			t.Error("the health did not tell of it within a minute")
+		} else {
+			t.Logf("the health told of it after %s", took)
+		}
+		s.Heal()
+		last := i
+		back := time.Now()
+		Await(t, "all to be caught up", func() bool {
+			st, ok := n.backup()
+			return ok && st.Status == conf.BackupHealthy && st.Behind == 0
+		})
+		after50, after := quantiles(around)
+		t.Logf("p99 of a write: %s before, %s while S3 was gone, %s after; %d writes; caught up in %s", before, during, after, last, time.Since(back)-around)
+		// The issue's 10 % are measured by make bench. Here the machine may be busy with
+		// something else; but a write that waits for S3 waits for seconds, and if it is for
+		// less, then all do. The machine may also stop for a moment; but not each time.
+		if during <= 3*max(before, after)+250*time.Millisecond && during50 <= 3*max(before50, after50)+20*time.Millisecond {
+			break
+		}
+		t.Logf("try %d: writes waited while S3 was gone: p99 %s, before %s, after %s; half of them %s, before %s, after %s", try, during, before, after, during50, before50, after50)
+		if try == 3 {
+			t.Error("writes wait while S3 is gone")
+			break
+		}
 	}
 	_, out, code := restoreTo(t, n)
 	if code != 0 {
@@ -360,26 +367,26 @@ func TestLoss(t *testing.T) {
 	c := StartCluster(t, 3, 1, s.Env("prod")...)
 	first, side := c.Nodes[0], c.Nodes[3]
 	first.Patch("stt-worker", `{"vad_threshold": 0.61}`)
-	c.awaitVerified()
+	wiped := c.awaitVerified().Generation
 
 	// S3 is wiped, the cluster alone is left.
 	s.Wipe()
 	Await(t, "a new generation", func() bool { // a whole one, which is proved
 		out, code := first.Holdfast("backup", "list", "-o", "json")
 		var gens []conf.Backup
-		return code == 0 && json.Unmarshal([]byte(out), &gens) == nil && len(gens) > 0 && strings.Contains(gens[0].ID, ".2-") && gens[0].VerifiedAt != nil
+		return code == 0 && json.Unmarshal([]byte(out), &gens) == nil && len(gens) > 0 && gens[0].ID != wiped && gens[0].VerifiedAt != nil
 	})
-	first.Patch("stt-worker", `{"vad_threshold": 0.62}`)
+	changed := first.Patch("stt-worker", `{"vad_threshold": 0.62}`)
 	Await(t, "the change to be copied", func() bool { st, ok := first.backup(); return ok && st.Behind == 0 && st.Status == conf.BackupHealthy })
 	oldEpoch := first.EpochFile().ConfigEpoch
 
 	// All servers' disks are wiped. The .env file was kept apart; one old server comes
 	// back later from a copy of its disk; the sidecar goes on all the time.
 	keys := filepath.Join(t.TempDir(), "env")
-	Await(t, "the sidecar to have it", func() bool {
-		doc, err := side.TryDocument("stt-worker")
-		return err == nil && fmt.Sprint(doc.Values["vad_threshold"]) == "0.62"
-	})
+	for _, n := range []*Node{c.Nodes[1], side} { // what they will start from
+		awaitVersion(t, n, "stt-worker", changed)
+		n.AwaitLKG(State{"stt-worker": n.Document("stt-worker")})
+	}
 	for _, n := range c.Nodes[:3] {
 		n.Kill()
 	}
@@ -415,7 +422,7 @@ func TestLoss(t *testing.T) {
 	if doc := side.Document("stt-worker"); fmt.Sprint(doc.Values["vad_threshold"]) != "0.62" || doc.Metadata.Epoch != oldEpoch {
 		t.Errorf("the sidecar took %v of the epoch %s without having joined", doc.Values["vad_threshold"], doc.Metadata.Epoch)
 	}
-	if st, ok := first.Status(); !ok || len(Voters(st)) != 1 {
+	if st := status(t, first); len(Voters(st)) != 1 {
 		t.Errorf("the new cluster counts %v among its voters", Voters(st))
 	}
 	if doc := first.Document("stt-worker"); doc.Metadata.Epoch != newEpoch || fmt.Sprint(doc.Values["vad_threshold"]) != "0.64" {
@@ -479,7 +486,7 @@ func TestBackupStarting(t *testing.T) {
 	n.Wipe()
 	copyFile(t, keys, n.EnvFile())
 	n.args = []string{"agent", "--restore"}
-	s.Slow(100 * time.Millisecond)
+	s.HoldWrites() // nothing can be proved for now
 	n.Start()
 	starting := 0
 	Await(t, "the new epoch's backup to be verified", func() bool {
@@ -488,6 +495,9 @@ func TestBackupStarting(t *testing.T) {
 			return false
 		}
 		h, hok := n.Health()
+		if !hok {
+			return false
+		}
 		proved := st.Verified != nil && strings.HasPrefix(st.Generation, h.ConfigEpoch+"/") && h.ConfigEpoch != old
 		switch {
 		case st.Status == conf.BackupHealthy:
@@ -497,15 +507,15 @@ func TestBackupStarting(t *testing.T) {
 			return true
 		case st.Status != conf.BackupStarting:
 			t.Errorf("the backup is %s", jsonText(st))
-		case hok && h.LitestreamStatus == conf.BackupError:
+		case h.LitestreamStatus == conf.BackupError:
 			starting++
+			s.Heal()
 		}
 		return false
 	})
 	if starting == 0 {
 		t.Error("nothing told that the backup has only begun")
 	}
-	s.Heal()
 	Await(t, "the health to follow", func() bool { h, ok := n.Health(); return ok && h.LitestreamStatus == conf.BackupHealthy })
 }
 
@@ -554,6 +564,7 @@ func TestStockLitestreamReads(t *testing.T) {
 		n := c.Nodes[0]
 		n.Patch("stt-worker", `{"vad_threshold": 0.77}`)
 		st := c.awaitVerified()
+		c.awaitCopied()
 		n.Stop()
 		url := "file://" + dir + "/prod/" + st.Generation
 		if name == "s3" {
@@ -583,7 +594,7 @@ func TestRebuildPrefersTheBackup(t *testing.T) {
 	place := "LITESTREAM_S3_ENDPOINT=file://" + t.TempDir()
 	c := StartCluster(t, 1, 0, place)
 	n := c.Nodes[0]
-	n.Admin("PUT", "/api/config/schemas/extra", registerSchema).OK(t)
+	n.Try("PUT", "/api/config/schemas/extra", registerSchema).OK(t)
 	n.Patch("stt-worker", `{"vad_threshold": 0.61}`)
 	c.awaitVerified()
 	Await(t, "all to be copied", func() bool { st, ok := n.backup(); return ok && st.Behind == 0 })
@@ -609,9 +620,10 @@ func TestRebuildPrefersTheBackup(t *testing.T) {
 	if out, code := n.Holdfast("history", "stt-worker"); code != 0 || !strings.Contains(out, "0.61") {
 		t.Errorf("the history is gone: %s", out)
 	}
-	if out, code := n.Holdfast("audit"); code != 0 || !strings.Contains(out, "rebuild from the backup") {
-		t.Errorf("the access log does not tell of it: %s", out)
-	}
+	Await(t, "the access log to tell of it", func() bool {
+		out, code := n.Holdfast("audit")
+		return code == 0 && strings.Contains(out, "rebuild from the backup")
+	})
 }
 
 // addSidecarsKey lets a server read the last-known-good file of a sidecar, as

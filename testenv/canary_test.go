@@ -11,7 +11,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
@@ -69,7 +68,7 @@ func overhear(t *testing.T, addr string) func() []byte {
 	t.Helper()
 	var mu sync.Mutex
 	var all []byte
-	o := mqtt.NewClientOptions().AddBroker("tcp://" + addr).SetClientID("canary").SetConnectTimeout(5 * time.Second)
+	o := mqtt.NewClientOptions().AddBroker("tcp://" + addr).SetClientID("canary").SetConnectTimeout(Patience).SetPingTimeout(Patience)
 	o.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -112,28 +111,28 @@ func TestCanaries(t *testing.T) {
 	follower := followers[0]
 
 	const route = "/api/config/services/vault"
-	leader.Admin("PUT", "/api/config/schemas/vault", vaultSchema).OK(t)
-	leader.Admin("PUT", "/api/config/schemas/other", `{"type":"object","properties":{"token":{"type":"string","x-secret":true}}}`).OK(t)
+	leader.Try("PUT", "/api/config/schemas/vault", vaultSchema).OK(t)
+	leader.Try("PUT", "/api/config/schemas/other", `{"type":"object","properties":{"token":{"type":"string","x-secret":true}}}`).OK(t)
 	version := func() uint64 {
 		var d conf.ReadResponse
-		leader.Admin("GET", route, "").Into(t, &d)
+		leader.Try("GET", route+"?consistent=1", "").Into(t, &d)
 		return d.Metadata.Version
 	}
 	// Set and changed: on the leader, through a follower, through the sidecar, in documents.
-	leader.Admin("PUT", route+"/secrets/token", `{"value":`+text.JSON()+`,"reason":"first"}`, "Idempotency-Key: one").OK(t)
-	follower.Admin("PUT", route+"/secrets/token", `{"value":`+changed.JSON()+`}`, "Idempotency-Key: two").OK(t)
-	side.Admin("PUT", route+"/secrets/gone", `{"value":`+gone.JSON()+`}`).OK(t)
-	follower.Admin("PATCH", route, `{"name":"n","db":{"password":`+doc.JSON()+`}}`, "Idempotency-Key: three").OK(t)
-	side.Admin("PUT", route, fmt.Sprintf(`{"service":"vault","config":{"name":"m","pin":%s},"version":%d}`, pin.Value, version())).OK(t)
-	leader.Admin("PUT", "/api/config/services/other/secrets/token", `{"value":`+text.JSON()+`}`).OK(t)
-	follower.Admin("DELETE", route+"/secrets/gone", "").OK(t)
-	leader.Admin("PUT", "/api/config/profiles/night", "", "X-Config-Reason: all of it").OK(t)
-	leader.Admin("POST", "/api/config/profiles/night/activate", "").OK(t)
+	leader.Try("PUT", route+"/secrets/token", `{"value":`+text.JSON()+`,"reason":"first"}`).OK(t)
+	follower.Try("PUT", route+"/secrets/token", `{"value":`+changed.JSON()+`}`).OK(t)
+	side.Try("PUT", route+"/secrets/gone", `{"value":`+gone.JSON()+`}`).OK(t)
+	follower.Try("PATCH", route, `{"name":"n","db":{"password":`+doc.JSON()+`}}`).OK(t)
+	side.Try("PUT", route, fmt.Sprintf(`{"service":"vault","config":{"name":"m","pin":%s},"version":%d}`, pin.Value, version())).OK(t)
+	leader.Try("PUT", "/api/config/services/other/secrets/token", `{"value":`+text.JSON()+`}`).OK(t)
+	follower.Try("DELETE", route+"/secrets/gone", "").OK(t)
+	leader.Try("PUT", "/api/config/profiles/night", "", "X-Config-Reason: all of it").OK(t)
+	leader.Try("POST", "/api/config/profiles/night/activate", "").OK(t)
 
 	// Refused: nothing that comes back, and no log, repeats what was sent.
 	refused := func(n *Node, status int, method, path, body string) {
 		t.Helper()
-		r := n.Admin(method, path, body).Want(t, status, "")
+		r := n.Try(method, path, body).Want(t, status, "")
 		hunt.Look("refusal of "+method+" "+path, append([]byte(fmt.Sprint(r.Header)), r.Body...))
 	}
 	for _, n := range []*Node{leader, follower, side} {
@@ -158,15 +157,15 @@ func TestCanaries(t *testing.T) {
 	// Revealed, with who and why in the access log of every agent.
 	for _, n := range []*Node{leader, follower, side} {
 		var got struct{ Value string }
-		n.Admin("POST", route+"/secrets/token/reveal", `{"reason":"the test on `+n.ID+`"}`).OK(t).Into(t, &got)
+		n.Try("POST", route+"/secrets/token/reveal", `{"reason":"the test on `+n.ID+`"}`).Into(t, &got)
 		if got.Value != changed.Value {
 			t.Errorf("%s reveals %q, want %q", n.ID, got.Value, changed.Value)
 		}
-		var log conf.AccessPage
-		leader.Admin("GET", "/api/config/access?action=reveal_secret", "").Into(t, &log)
-		if len(log.Results) == 0 || log.Results[0].Reason != "the test on "+n.ID || log.Results[0].Key != "token" || !log.Results[0].Success {
-			t.Errorf("the access log has %+v", log.Results)
-		}
+		Await(t, "the access log to have it", func() bool {
+			var log conf.AccessPage
+			leader.Admin("GET", "/api/config/access?action=reveal_secret", "").Into(t, &log)
+			return len(log.Results) > 0 && log.Results[0].Reason == "the test on "+n.ID && log.Results[0].Key == "token" && log.Results[0].Success
+		})
 	}
 
 	// Read: by who proves itself all of it, else nothing.
@@ -202,7 +201,7 @@ func TestCanaries(t *testing.T) {
 			"/api/config/schemas/vault", "/api/config/profiles", "/api/config/profiles/night", "/api/config/access?limit=1000", "/api/config/tokens",
 			"/api/config/cluster", "/api/config/cluster/tokens",
 		} {
-			r := n.Admin("GET", path, "")
+			r := n.Try("GET", path, "")
 			if r.Status != http.StatusOK {
 				t.Errorf("%s GET %s: %s", n.ID, path, r)
 			}
@@ -217,9 +216,9 @@ func TestCanaries(t *testing.T) {
 	follower.Kill()
 	follower.Start()
 	follower.AwaitUp()
-	if !strings.Contains(string(follower.Local("/v1/config/vault", follower.proof()).OK(t).Body), changed.core) {
-		t.Error("the secret is gone after a restart")
-	}
+	Await(t, "the secret to be there after a restart", func() bool {
+		return strings.Contains(string(follower.Local("/v1/config/vault", follower.proof()).Body), changed.core)
+	})
 	side.Stop()
 
 	Await(t, "MQTT to have carried the last version", func() bool { return strings.Contains(string(heard()), "system/config/vault") })

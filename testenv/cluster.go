@@ -3,7 +3,6 @@ package testenv
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -383,32 +382,6 @@ func (c *Cluster) Servers() (leader *Node, followers []*Node) {
 		}
 	}
 	return leader, followers
-}
-
-// Patch changes values of a service through this node and returns its new version.
-// A busy machine may bring an election about at any time: the write is repeated
-// with its Idempotency-Key, as a careful client does, while there is no leader.
-func (n *Node) Patch(service, patch string) (version uint64) {
-	n.t.Helper()
-	key := fmt.Sprintf("Idempotency-Key: patch-%d", rand.Uint64())
-	var r Reply
-	if !poll(Patience, func() bool {
-		r = n.Admin("PATCH", "/api/config/services/"+service, patch, key)
-		switch r.Failure().Code {
-		case conf.CodeNoQuorum, conf.CodeReadOnly, conf.CodeStale, conf.CodeOutcomeUnknown:
-			return r.Err != nil
-		}
-		return true
-	}) {
-		n.t.Fatalf("%s took no change of %s within %v: %s", n.ID, service, Patience, r)
-	}
-	var out struct {
-		NewVersion uint64 `json:"new_version"`
-	}
-	if r.Into(n.t, &out); out.NewVersion == 0 {
-		n.t.Fatalf("patch of %s at %s: %s", service, n.ID, r)
-	}
-	return out.NewVersion
 }
 
 // AwaitVoters waits until every living node sees count voters, all of them there,

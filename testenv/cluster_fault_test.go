@@ -32,11 +32,11 @@ func TestLeaderKills(t *testing.T) {
 		leader.AwaitUp()
 	}
 	l.AwaitWrites(30)
+	Await(t, "traffic that means something", func() bool {
+		return l.Count("reads") >= 500 && l.Count(opGet) >= 50 && l.Count("watch events") >= 50
+	})
 	c.CheckInvariants(t, l)
 	t.Logf("%d kills; %s", kills, l.Counts())
-	if l.Count("reads") < 500 || l.Count(opGet) < 50 || l.Count("watch events") < 50 {
-		t.Errorf("too little traffic to mean anything: %s", l.Counts())
-	}
 }
 
 // reader reads as fast as it can from one agent and counts what fails.
@@ -108,9 +108,13 @@ func TestQuorumLost(t *testing.T) {
 		})
 		quickest := Patience // of a few: the machine may be busy with something else
 		for range 5 {
-			began := time.Now()
-			r := patchRouter(n, 43).Want(t, http.StatusServiceUnavailable, conf.CodeNoQuorum)
-			quickest = min(quickest, time.Since(began))
+			var r Reply
+			Await(t, n.ID+" to refuse another one", func() bool { // not one that went to the old leader
+				began := time.Now()
+				r = patchRouter(n, 43)
+				quickest = min(quickest, time.Since(began))
+				return r.Failure().Code == conf.CodeNoQuorum
+			})
 			if r.Header.Get("Retry-After") == "" || r.Failure().Hint == "" {
 				t.Errorf("the refusal has no Retry-After or no hint: %s", r)
 			}
@@ -208,12 +212,18 @@ func TestPartitions(t *testing.T) {
 		})
 		// Whoever is cut off says so, in time, and serves its reads (the load holds that).
 		if tc.name != "follower, silently" {
-			began := time.Now()
-			r := patchRouter(n, 49)
-			took := time.Since(began)
-			t.Logf("%s: a write at the isolated agent was answered after %v", tc.name, took)
-			if took > 15*time.Second { // it may wait ten seconds for another
-				t.Errorf("%s: a write at the isolated agent was answered after %v: %s", tc.name, took, r)
+			for try := 1; ; try++ {
+				began := time.Now()
+				r := patchRouter(n, 49)
+				took := time.Since(began)
+				t.Logf("%s: a write at the isolated agent was answered after %v", tc.name, took)
+				if took < 15*time.Second { // it may wait ten seconds for another
+					break
+				}
+				if try == 2 { // once it may be the machine
+					t.Errorf("%s: a write at the isolated agent was answered after %v: %s", tc.name, took, r)
+					break
+				}
 			}
 		}
 		c.Net.Heal()
@@ -234,6 +244,7 @@ func TestPausedLeader(t *testing.T) {
 	for range 2 {
 		l.AwaitWrites(30)
 		leader := c.Leader()
+		term := status(t, leader).Term
 		leader.Pause()
 		l.AwaitWrites(20)
 		if now := c.Leader(); now == leader {
@@ -243,7 +254,7 @@ func TestPausedLeader(t *testing.T) {
 		Await(t, "the old leader to follow", func() bool {
 			st, ok := leader.Status()
 			row, in := leader.In(st)
-			return ok && in && st.Quorum && st.Leader != row.NodeID
+			return ok && in && st.Quorum && (st.Leader != row.NodeID || st.Term > term) // it may lead again, later
 		})
 		c.AwaitVoters(3)
 	}

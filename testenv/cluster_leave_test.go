@@ -3,6 +3,8 @@ package testenv
 import (
 	"net/http"
 	"testing"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
 // TestLeave: any agent goes when it is told to, the one that leads too, and says
@@ -11,7 +13,12 @@ func TestLeave(t *testing.T) {
 	t.Parallel()
 	c := StartCluster(t, 3, 1)
 	for i, n := range []*Node{c.Leader(), c.Nodes[3]} { // the leader, and the sidecar
-		if r := n.Admin("POST", "/api/config/cluster/leave", ""); r.Status != http.StatusOK {
+		var r Reply
+		Await(t, n.ID+" to be let go", func() bool { // a leader first has to find another
+			r = n.Try("POST", "/api/config/cluster/leave", "")
+			return r.Failure().Code != conf.CodeConflict
+		})
+		if r.Status != http.StatusOK {
 			t.Fatalf("node %d of those that leave: %d %s", i, r.Status, r.Body)
 		}
 		n.Kill()

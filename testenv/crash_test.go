@@ -37,7 +37,7 @@ type ledger struct {
 type attempt struct{ expect uint64 }
 
 // send makes one write and notes what came of it. It returns the version to
-// build on, or false when the agent is gone.
+// build on, or false when the outcome is not known, as when the agent is gone.
 func (l *ledger) send(t *testing.T, a *Agent, value string, expect uint64, conflicts *atomic.Int64) (uint64, bool) {
 	l.mu.Lock()
 	l.maybe[value] = attempt{expect}
@@ -77,12 +77,18 @@ func (l *ledger) write(t *testing.T, a *Agent, sequence *atomic.Int64, stop <-ch
 	l.mu.Lock()
 	expect := l.highest
 	l.mu.Unlock()
-	for ok := true; ok; {
+	for {
+		version, ok := l.send(t, a, fmt.Sprintf(l.format, sequence.Add(1)), expect, conflicts)
+		pause := time.Duration(0)
+		if ok {
+			expect = version
+		} else {
+			pause = 100 * time.Millisecond // killed, or busy for a moment
+		}
 		select {
 		case <-stop:
 			return
-		default:
-			expect, ok = l.send(t, a, fmt.Sprintf(l.format, sequence.Add(1)), expect, conflicts)
+		case <-time.After(pause):
 		}
 	}
 }
@@ -94,7 +100,7 @@ func (l *ledger) repeat(t *testing.T, a *Agent, conflicts *atomic.Int64) (repeat
 	again := maps.Clone(l.maybe)
 	l.mu.Unlock()
 	for value, at := range again {
-		if _, ok := l.send(t, a, value, at.expect, conflicts); !ok {
+		if !poll(Patience, func() bool { _, ok := l.send(t, a, value, at.expect, conflicts); return ok }) {
 			t.Errorf("the repeated write of %s=%s got no answer", l.key, value)
 		}
 	}

@@ -197,6 +197,23 @@ func (e *epochsTest) write(epoch string, at *Node) mark {
 	return m
 }
 
+// bothUntil writes in both epochs, at their leaders, until cond holds: the broker
+// retains only the last word of the two, and who listens late has heard no other.
+func (e *epochsTest) bothUntil(what string, old, next *Node, cond func() bool) {
+	e.t.Helper()
+	Await(e.t, what, func() bool {
+		if e.t.Failed() || poll(200*time.Millisecond, cond) {
+			return true
+		}
+		e.write("A", old)
+		e.write("B", next)
+		return false
+	})
+}
+
+// last is the newest change in an epoch.
+func (e *epochsTest) last(epoch string) mark { return mark{epoch, e.wrote[epoch]} }
+
 func refusedEpoch(t testing.TB, o *Agent) int {
 	n, _ := strconv.Atoi(refusals(t, o)["epoch"])
 	return n
@@ -320,9 +337,8 @@ func TestEpochsNeverMix(t *testing.T) {
 	seen(zombie, oldWorld...)
 	seen(b, newWorld...)
 	for _, p := range outside {
-		if n := p.refused(); n < 3 {
-			t.Errorf("%s refused %d messages of another epoch, which is too little traffic:\n%s", p.name, n, p.proc.Output())
-		}
+		e.bothUntil(p.name+" to have refused a few messages", old, next, func() bool { return p.refused() >= 3 })
+		seen(e.last("A"), oldWorld...)
 	}
 
 	// Those that are told go over, and do not go back.
@@ -342,12 +358,12 @@ func TestEpochsNeverMix(t *testing.T) {
 	newWorld = append(newWorld, sidecar, beside) // which has heard the signed change from the sidecar
 	for _, p := range outside {
 		newWorld = append(newWorld, p.shown)
-		// Until it listens: the broker retains only the last word of the two.
-		for !poll(200*time.Millisecond, func() bool { return p.refused() > 0 }) && !t.Failed() {
-			zombie, _ = e.write("A", old), e.write("B", next)
-		}
+		e.bothUntil(p.name+" to listen", old, next, func() bool { return p.refused() > 0 })
 	}
-	seen(zombie, oldLeader)
+	for _, o := range []*Agent{follower, sleeper, late} {
+		e.bothUntil("each observer to have refused something since its start", old, next, func() bool { return refusedEpoch(t, o) > 0 })
+	}
+	seen(e.last("A"), oldLeader)
 	b = e.write("B", next)
 	seen(b, newWorld...)
 	Await(t, client.name+" to refuse the new epoch", func() bool { return client.refused() > 0 })

@@ -48,8 +48,8 @@ func TestColdStartFromLKG(t *testing.T) {
 
 	a.Start()
 	want.Require(t, a, "lkg", false)
-	h := a.AwaitHealth("the agent to say that it only reads", readOnly)
-	if h.OK || h.DatabaseStatus == conf.DatabaseHealthy || !h.LKGCacheValid || h.Err == nil {
+	h := a.AwaitHealth("the agent to say that it only reads, and why", func(h conf.Health) bool { return readOnly(h) && h.Err != nil })
+	if h.OK || h.DatabaseStatus == conf.DatabaseHealthy || !h.LKGCacheValid {
 		t.Errorf("health of an agent without its database: %s", jsonText(h))
 	}
 	if h.ConfigEpoch != want["stt-worker"].Metadata.Epoch {

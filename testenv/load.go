@@ -37,6 +37,41 @@ type Load struct {
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
 	http     *http.Client
+	stalls   stalls
+}
+
+// stalls notes when this process, and with it the machine, stood still: what took
+// long then says nothing about the agents.
+type stalls struct {
+	mu   sync.Mutex
+	last time.Time // the end of the last one
+}
+
+const stallTick = 50 * time.Millisecond
+
+func (s *stalls) run(ctx context.Context) {
+	for tick := time.NewTicker(stallTick); ; {
+		before := time.Now()
+		select {
+		case <-ctx.Done():
+			tick.Stop()
+			return
+		case <-tick.C:
+		}
+		if time.Since(before) > time.Second {
+			s.mu.Lock()
+			s.last = time.Now()
+			s.mu.Unlock()
+		}
+	}
+}
+
+// stalled says whether the machine stood still since t.
+func (l *Load) stalled(t time.Time) bool {
+	l.wait(2 * stallTick) // until a stall that has just ended is noted
+	l.stalls.mu.Lock()
+	defer l.stalls.mu.Unlock()
+	return l.stalls.last.After(t)
 }
 
 // registerSchema is the schema of a register.
@@ -70,6 +105,7 @@ func StartLoad(t testing.TB, c *Cluster, o LoadOptions) *Load {
 			n.AwaitServing(s)
 		}
 	}
+	l.wg.Go(func() { l.stalls.run(l.ctx) })
 	for i := range o.Clients {
 		l.wg.Go(func() { l.client(i) })
 	}
@@ -282,6 +318,11 @@ func (l *Load) read(n *Node, r *rand.Rand) {
 		}
 		l.count("reads")
 		switch took := time.Since(began); {
+		case took > 2*time.Second && l.stalled(began):
+			l.count("reads while the machine stood still")
+			if reply.Err != nil {
+				continue
+			}
 		case took > 10*time.Second:
 			l.Problem("a local read at %s took %v", n.ID, took)
 		case took > 2*time.Second: // by itself it may be the machine that was busy

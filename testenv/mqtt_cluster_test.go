@@ -22,7 +22,7 @@ import (
 func retainedBy(t *testing.T, broker, topic string) []byte {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(broker)
-	out, err := exec.Command("mosquitto_sub", "-h", host, "-p", port, "-t", topic, "-q", "1", "-C", "1", "-N", "-W", "20").Output()
+	out, err := exec.Command("mosquitto_sub", "-h", host, "-p", port, "-t", topic, "-q", "1", "-C", "1", "-N", "-W", "110").Output()
 	if err != nil {
 		t.Fatalf("mosquitto_sub at %s: %v", broker, err)
 	}
@@ -138,7 +138,7 @@ func TestMQTTCluster(t *testing.T) {
 		health := listenTopic(t, c.outside.addr, "system/health/config-manager")
 		outside := listen(t, c.outside.addr, "stt-worker")
 		f := follow(t, c.outside.addr, trust)
-		for round := range 2 {
+		for round, late := 0, 0; round < 2+late; round++ {
 			mark := fmt.Sprintf("round-%d", round)
 			leader := c.Leader()
 			inside := map[string]*listener{}
@@ -149,8 +149,14 @@ func TestMQTTCluster(t *testing.T) {
 			c.Net.Link(leader.ID, outsideEnd).Cut()
 			leader.Patch("stt-worker", `{"whisper_model":"`+mark+`"}`)
 			leader.Kill()
-			if outside.saw(mark) {
-				t.Fatal("the leader published before it died: the test proves nothing")
+			if outside.saw(mark) { // another one leads by now, and published
+				if late++; late == 3 {
+					t.Fatal("the leader published before it died: the test proves nothing")
+				}
+				c.Net.Link(leader.ID, outsideEnd).Heal()
+				leader.Start()
+				leader.AwaitUp()
+				continue
 			}
 			health.sees("leader lost")
 			outside.sees(mark)
@@ -201,10 +207,10 @@ func TestMQTTCluster(t *testing.T) {
 		c.Leader().Stop()
 		health.sees("leader stopped")
 		health.sees(`"ok":true`)
-		var h conf.Health
-		if err := json.Unmarshal(retainedBy(t, c.outside.addr, "system/health/config-manager"), &h); err != nil || !h.OK {
-			t.Errorf("%+v, %v", h, err)
-		}
+		Await(t, "the broker to retain a good health", func() bool {
+			var h conf.Health
+			return json.Unmarshal(retainedBy(t, c.outside.addr, "system/health/config-manager"), &h) == nil && h.OK
+		})
 	})
 }
 

@@ -60,7 +60,7 @@ func listen(t testing.TB, broker, service string) *listener {
 func listenTopic(t testing.TB, broker, topic string) *listener {
 	t.Helper()
 	l := &listener{t: t, came: make(chan []byte, 1024)}
-	l.c = mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + broker).SetAutoReconnect(false))
+	l.c = mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + broker).SetAutoReconnect(false).SetPingTimeout(Patience))
 	t.Cleanup(func() { l.c.Disconnect(0) })
 	for _, step := range []func() mqtt.Token{
 		l.c.Connect,
@@ -148,10 +148,13 @@ func TestMQTTHostileClients(t *testing.T) {
 	const total = 1000
 	want, kinds := map[string]float64{}, attacks()
 	var all sync.WaitGroup
+	sending := make(chan struct{}, 100) // so that none of them waits for its turn longer than the broker waits for it
 	for i := range total {
 		attack := kinds[i%len(kinds)]
 		want[attack.reason]++
 		all.Go(func() {
+			sending <- struct{}{}
+			defer func() { <-sending }()
 			c, err := net.Dial("tcp", broker)
 			if err != nil {
 				t.Error(err)
@@ -236,7 +239,7 @@ func TestMQTTStoppedSubscribers(t *testing.T) {
 	t.Logf("%d updates within %s beside %d stopped subscribers: the slowest took %s, alone %s; %d MiB more at the peak; %v conflated, %v thrown out",
 		updates, stop, len(subs), beside, alone, grown>>20, conflated, a.metric(`holdfast_mqtt_refused_total{reason="slow"}`))
 	// Who waits for one of them waits until it is thrown out, after 20 seconds.
-	if beside > max(5*time.Second, 10*alone) {
+	if beside > max(15*time.Second, 10*alone) {
 		t.Errorf("stopped subscribers delayed another by %s", beside)
 	}
 	// 64 are on their way to each, and one waits: all others were replaced by a newer one.

@@ -94,7 +94,7 @@ func (f *following) kill() {
 func said(p *Process) string {
 	var out strings.Builder
 	for line := range strings.Lines(p.Output()) {
-		if strings.HasPrefix(line, "accepted ") || strings.HasPrefix(line, "refused: ") {
+		if whole := strings.HasSuffix(line, "\n"); whole && (strings.HasPrefix(line, "accepted ") || strings.HasPrefix(line, "refused: ")) {
 			out.WriteString(line)
 		}
 	}
@@ -147,6 +147,7 @@ func TestMQTTSubscribers(t *testing.T) {
 	accepts()
 
 	// The retained message that comes with each connection is no news.
+	a.AwaitLKG(State{"stt-worker": a.Document("stt-worker")})
 	a.Restart()
 	a.Patch("stt-worker", `{"whisper_model":"medium.en"}`)
 	accepts()
@@ -154,10 +155,10 @@ func TestMQTTSubscribers(t *testing.T) {
 	// Who verifies on his own is given the next signing key before it is used, and
 	// notices nothing when it is.
 	next := a.rotation("signing", "prepare")
-	a.Local("/v1/keys").Into(t, &keys)
-	if len(keys.Keys) != 2 {
-		t.Fatalf("%d keys in /v1/keys while one is prepared", len(keys.Keys))
-	}
+	Await(t, "two keys in /v1/keys while one is prepared", func() bool {
+		a.Local("/v1/keys").Into(t, &keys)
+		return len(keys.Keys) == 2
+	})
 	if err := os.WriteFile(trust, []byte(keys.Keys[0].PEM+keys.Keys[1].PEM), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +241,7 @@ func (m *mosquitto) publisher() func(payload []byte) {
 
 func (m *mosquitto) client() mqtt.Client {
 	m.t.Helper()
-	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + m.addr).SetAutoReconnect(false))
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + m.addr).SetAutoReconnect(false).SetPingTimeout(Patience))
 	m.done(c.Connect())
 	return c
 }

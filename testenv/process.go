@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -151,7 +152,11 @@ func (l *Transcript) String() string {
 }
 
 // Has says whether s was printed.
-func (l *Transcript) Has(s string) bool { return strings.Contains(l.String(), s) }
+func (l *Transcript) Has(s string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Contains(l.buf, []byte(s))
+}
 
 // Tail is the last n lines.
 func (l *Transcript) Tail(n int) string {

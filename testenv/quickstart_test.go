@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -22,15 +23,23 @@ func TestQuickstart(t *testing.T) {
 	}
 	script := string(text)
 	a := NewAgent(t)
+	free := a.AdminAddr
 	if PortFree(8081) {
 		a.Set("CONFIG_MANAGER_PORT", "8081")
 		a.AdminAddr = "127.0.0.1:8081"
-	} else {
-		_, port, _ := strings.Cut(a.AdminAddr, ":")
+		a.Start()
+		Await(t, "the agent to answer, or to end for want of the port", func() bool { // which somebody may take meanwhile
+			return !a.Running() || a.Local("/readyz").Status == http.StatusOK
+		})
+	}
+	if !a.Running() {
+		_, port, _ := strings.Cut(free, ":")
+		a.Set("CONFIG_MANAGER_PORT", port)
+		a.AdminAddr = free
 		script = strings.ReplaceAll(script, "localhost:8081", "localhost:"+port)
 		t.Log("port 8081 is taken: the lines run with port " + port)
+		a.Start()
 	}
-	a.Start()
 	a.AwaitNormal()
 
 	// A line break after each answer, so that they can be told apart.
@@ -167,7 +176,11 @@ func TestBadInput(t *testing.T) {
 		"too deep":         put(deep),
 		"too large":        put(`{"whisper_model":"` + strings.Repeat("x", 2<<20) + `"}`),
 	} {
-		r := a.Admin("PUT", "/api/config/services/stt-worker", body)
+		var r Reply
+		poll(Patience, func() bool { // an agent that reads no further may break the connection before its answer is read
+			r = a.Admin("PUT", "/api/config/services/stt-worker", body)
+			return r.Err == nil || !a.Running()
+		})
 		f := r.Failure()
 		if r.Err != nil || r.Status/100 != 4 || f.Success || f.Error == "" || f.Code == "" {
 			t.Errorf("%s: %s", name, r)

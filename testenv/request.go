@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"testing"
@@ -121,14 +122,33 @@ func (a *Agent) Admin(method, path, body string, headers ...string) Reply {
 	return Do(method, "http://"+a.AdminAddr+path, body, append([]string{"X-API-Token: " + WriteToken}, headers...)...)
 }
 
+// Try makes a request of the admin API as a careful client does: while the answer is
+// that it cannot be done now, as in an election, which a busy machine may bring about
+// at any time, or when it is lost, the request is repeated, with the Idempotency-Key
+// that it had. It returns the last answer.
+func (a *Agent) Try(method, path, body string, headers ...string) (r Reply) {
+	if method != http.MethodGet {
+		headers = append([]string{fmt.Sprintf("Idempotency-Key: try-%d", rand.Uint64())}, headers...)
+	}
+	poll(Patience, func() bool {
+		r = a.Admin(method, path, body, headers...)
+		switch r.Failure().Code {
+		case conf.CodeNoQuorum, conf.CodeReadOnly, conf.CodeStale, conf.CodeOutcomeUnknown, conf.CodeRateLimited:
+			return false
+		}
+		return r.Err == nil || !a.Running()
+	})
+	return r
+}
+
 // Patch changes values of a service and returns its new version.
-func (a *Agent) Patch(service, patch string, headers ...string) uint64 {
+func (a *Agent) Patch(service, patch string) uint64 {
 	a.t.Helper()
 	var out struct {
 		Success    bool   `json:"success"`
 		NewVersion uint64 `json:"new_version"`
 	}
-	a.Admin("PATCH", "/api/config/services/"+service, patch, headers...).Into(a.t, &out)
+	a.Try("PATCH", "/api/config/services/"+service, patch).Into(a.t, &out)
 	if !out.Success || out.NewVersion == 0 {
 		a.t.Fatalf("patch of %s: %+v", service, out)
 	}

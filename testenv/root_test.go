@@ -251,7 +251,7 @@ func TestNetworkNamespaces(t *testing.T) {
 		// Inside, behind the link: reads go on, changes are refused.
 		inside := func(method string, more ...string) string {
 			args := append([]string{
-				"netns", "exec", link(int(n.ID[1] - '0')), "curl", "-s", "-m", "10", "-X", method,
+				"netns", "exec", link(int(n.ID[1] - '0')), "curl", "-s", "-m", "60", "-X", method,
 				"-H", "X-API-Token: " + WriteToken, "-H", "Content-Type: application/json",
 			}, more...)
 			out, _ := exec.Command("ip", args...).CombinedOutput()

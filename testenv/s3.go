@@ -43,6 +43,7 @@ type S3 struct {
 type fault struct {
 	down   bool          // connections are reset
 	hold   bool          // requests wait, as on a network that swallows everything
+	writes bool          // of those that hold, only what writes
 	status int           // answered instead
 	share  float64       // of the requests that the status, or a cut, meets
 	cut    bool          // the connection ends in the middle
@@ -161,7 +162,7 @@ func (s *S3) startServer() {
 	p := Spawn(t, s.Dir, []string{"ROOT_ACCESS_KEY=" + s.AccessKey, "ROOT_SECRET_KEY=" + s.SecretKey},
 		bin, "--quiet", "--port", addr, "posix", "--sidecar", meta, s.Dir)
 	s.Direct = "http://" + addr
-	if !poll(20*time.Second, func() bool {
+	if !poll(Patience, func() bool {
 		res, err := http.Get(s.Direct + "/" + s.Bucket)
 		if err != nil {
 			return false
@@ -176,6 +177,7 @@ func (s *S3) startServer() {
 func (s *S3) serve(proxy http.Handler, w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	f, heal := s.fault, s.heal
+	f.hold = f.hold && (!f.writes || r.Method != http.MethodGet && r.Method != http.MethodHead)
 	s.seen++
 	met := f.down || f.hold || f.slow > 0 || ((f.cut || f.status > 0) && rand.Float64() < f.share)
 	if met {
@@ -230,6 +232,9 @@ func (s *S3) Down() { s.set(fault{down: true}) }
 
 // Hold lets every request wait until Heal.
 func (s *S3) Hold() { s.set(fault{hold: true}) }
+
+// HoldWrites lets every request that would change something wait until Heal.
+func (s *S3) HoldWrites() { s.set(fault{hold: true, writes: true}) }
 
 // Slow makes every request wait for d.
 func (s *S3) Slow(d time.Duration) { s.set(fault{slow: d}) }
