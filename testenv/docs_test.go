@@ -82,34 +82,39 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// preamble ends a stream (curl -N) after a second, as its reader would with Ctrl-C.
-// A text that waits a second for a program to start means seconds of a machine that
-// does little else.
+// preamble ends a stream (curl -N) after a second, as its reader would with Ctrl-C, and
+// lets curl ask again when an agent says that it cannot answer now. A text that waits
+// for programs to start means until such programs have started, on any machine.
 const preamble = `curl() {
 	case " $* " in
 	*" -N "*) timeout 1 curl "$@" || [ $? = 124 ] ;;
-	*) command curl -sS "$@" ;;
+	*) command curl -sS --retry 9 "$@" ;;
 	esac
 }
 sleep() {
 	case $1 in
 	*.*) command sleep "$1" ;;
-	*) command sleep $(($1 * 5)) ;;
+	1) command sleep 3 ;;
+	*) command sleep $(($1 * 5)) && python3 -c 'import json, urllib.request' && node -e 0 ;;
 	esac
 }
 `
 
 // patient is the program in the hands of a reader who tries again when it says that
-// the agent cannot take a change now (exit code 6), as its hint has it.
+// the agent cannot take a change now (exit code 6), as its hint has it, or that there
+// is no agent yet. Each try has the standard input from its beginning.
 const patient = `#!/bin/sh
 [ "$1" = agent ] && exec %[1]s "$@"
-for try in 1 2 3 4 5 6 7 8 9 10; do
-	%[1]s "$@"
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
+for try in $(seq ${TRIES:-60}); do
+	%[1]s "$@" </dev/stdin 2>"$said"
 	code=$?
-	[ $code = 6 ] || exit $code
+	cat "$said" >&2
+	[ $code = 6 ] || grep -q '^holdfast: cannot reach the agent' "$said" || exit $code
 	sleep 0.5
 done
-exit 6
+exit $code
 `
 
 // runBlocks gives each block to a shell, in one directory and one environment. The
@@ -138,7 +143,7 @@ func runBlocks(t *testing.T, blocks []string) {
 	}
 	ports := FreePorts(t, len(numbers))
 	text := func(i int) string { return strconv.Itoa(ports[i]) }
-	var pairs []string
+	pairs := []string{"ready --wait 10s", "ready --wait 2m", "ready --wait 30s", "ready --wait 2m"}
 	for i, n := range numbers {
 		pairs = append(pairs, n, text(i))
 	}
@@ -168,8 +173,13 @@ func runBlocks(t *testing.T, blocks []string) {
 		}
 	})
 	for i, block := range blocks {
+		env := env
+		if strings.Contains(block, "test $? = 6") { // it shows a refusal that lasts
+			env = append(slices.Clone(env), "TRIES=10")
+		}
 		p := Spawn(t, dir, env, "sh", "-e", "-c", preamble+renumber.Replace(block))
 		t.Cleanup(func() { _ = syscall.Kill(-p.Pid(), syscall.SIGKILL) }) // what it left in the background
+		poll(2*Patience, func() bool { return !p.Running() })             // many steps, each of which takes its time
 		if code := p.Wait(t, "block "+strconv.Itoa(i+1)); code != 0 {
 			t.Errorf("block %d ended with code %d:\n%s\nIt printed:\n%s\nThe agent printed:\n%s",
 				i+1, code, block, p.Output(), dev.Transcript().Tail(15))
