@@ -13,6 +13,9 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// PatientShare is NewShare for a test whose callers wait for as long as it takes.
+func PatientShare() *Share { return newShare(maxRunning, maxRunningFrom, maxInLine, time.Hour) }
+
 func from(name string) [sha256.Size]byte { return sha256.Sum256([]byte(name)) }
 
 // One source in a tight loop never has all of the agent: another one goes on at once,
@@ -131,6 +134,7 @@ func TestShareUnderLoad(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	t.Logf("%d of %d had a turn", done.Load(), 64*200)
 	if most.Load() > 8 || done.Load() < 1000 || len(s.lanes) != 0 || len(s.turn) != 0 || s.running != 0 {
 		t.Fatalf("%d at a time, %d done; left: %d sources, %d lines, %d running", most.Load(), done.Load(), len(s.lanes), len(s.turn), s.running)
 	}
