@@ -161,8 +161,13 @@ func ended() context.Context {
 	return ctx
 }
 
-func grace(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+// grace is what an agent gives the last sync, and orderly what a busy machine may need.
+func grace(t testing.TB) context.Context { return within(t, 4*time.Second) }
+
+func orderly(t testing.TB) context.Context { return within(t, testenv.Patience) }
+
+func within(t testing.TB, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -235,7 +240,7 @@ func TestBackupAndRestore(t *testing.T) {
 				t.Errorf("restored index %d for the time before the changes", old.Index)
 			}
 			m.apply(7)
-			r.Stop(grace(t))
+			r.Stop(orderly(t))
 			if got := restored(t, target, backup.Selection{Generation: "3-node-1"}); got.Index != 257 {
 				t.Errorf("an orderly stop left the last changes out: restored %d of 257", got.Index)
 			}

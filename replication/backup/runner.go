@@ -384,7 +384,11 @@ func (g *generation) close(ctx context.Context) {
 	}
 	before := g.r.o.Applied()
 	if last.Err() == nil {
-		g.store.SetShutdownSyncTimeout(3 * time.Second)
+		wait := 3 * time.Second
+		if end, ok := last.Deadline(); ok { // the rest of the stop takes less than a second
+			wait = max(wait, time.Until(end)-time.Second)
+		}
+		g.store.SetShutdownSyncTimeout(wait)
 	}
 	err := g.store.Close(last)
 	if err == nil && last.Err() == nil {
