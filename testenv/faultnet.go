@@ -24,6 +24,7 @@ type Network struct {
 	mu    sync.Mutex
 	links map[[2]string]*Link
 	ends  []net.Listener
+	asked chan *caller
 	stop  chan struct{}
 	wg    sync.WaitGroup
 }
@@ -51,7 +52,8 @@ func (w *wire) close() {
 // NewNetwork makes one without ends. pids names the processes of the nodes, as
 // they are at the time of the call.
 func NewNetwork(t testing.TB, pids func() map[int]string) *Network {
-	n := &Network{t: t, pids: pids, links: map[[2]string]*Link{}, stop: make(chan struct{})}
+	n := &Network{t: t, pids: pids, links: map[[2]string]*Link{}, asked: make(chan *caller, 1024), stop: make(chan struct{})}
+	n.wg.Go(n.tell)
 	t.Cleanup(n.close)
 	return n
 }
@@ -269,54 +271,117 @@ func (n *Network) deliver(l *Link, p piece, out net.Conn) bool {
 	}
 }
 
+// caller is a connection of which somebody asks where it comes from.
+type caller struct {
+	from, to int // its ports
+	until    time.Time
+	looks    int
+	node     chan string // gets the node, "" for this process; closed for a stranger
+}
+
 // dialer finds out which node a connection comes from, by the process that has
-// its other end open. "" is this process; ok is false for a stranger. The kernel's
-// lists are not read in one piece, so a miss is looked at again.
+// its other end open. "" is this process; ok is false for a stranger.
 func (n *Network) dialer(c net.Conn) (node string, ok bool) {
-	theirs, ours := c.RemoteAddr().(*net.TCPAddr).Port, c.LocalAddr().(*net.TCPAddr).Port
-	found := poll(2*time.Second, func() bool {
-		inode := socketInode(theirs, ours)
-		if inode == "" {
-			return false
+	q := &caller{
+		from: c.RemoteAddr().(*net.TCPAddr).Port, to: c.LocalAddr().(*net.TCPAddr).Port,
+		until: time.Now().Add(2 * time.Second), node: make(chan string, 1),
+	}
+	select {
+	case n.asked <- q:
+	case <-n.stop:
+		return "", false
+	}
+	select {
+	case node, ok = <-q.node:
+	case <-n.stop:
+	}
+	return node, ok
+}
+
+// tell answers all callers with one look at the kernel's lists, which is dear: on a
+// busy machine, where each of hundreds looks for itself, nobody gets through in time,
+// and dials again. The lists are not read in one piece, so a miss is looked at again.
+func (n *Network) tell() {
+	var open []*caller
+	again := time.NewTicker(pollEvery)
+	defer again.Stop()
+	for {
+		var due <-chan time.Time // nothing while nobody waits
+		if len(open) > 0 {
+			due = again.C
 		}
+		select {
+		case q := <-n.asked:
+			open = append(open, q)
+		case <-due:
+		case <-n.stop:
+			return
+		}
+		for len(n.asked) > 0 {
+			open = append(open, <-n.asked)
+		}
+		open = n.look(open)
+	}
+}
+
+// look answers those whose process is found, gives up on those that are gone, and
+// returns the others.
+func (n *Network) look(open []*caller) (left []*caller) {
+	inodes := map[string]*caller{}
+	list, _ := os.ReadFile("/proc/net/tcp")
+	for _, q := range open {
+		if inode := socketInode(list, q.from, q.to); inode != "" {
+			inodes["socket:["+inode+"]"] = q
+		}
+	}
+	if len(inodes) > 0 {
 		pids := n.pids()
 		pids[os.Getpid()] = ""
 		for pid, name := range pids {
-			if holds(pid, "socket:["+inode+"]") {
-				node, ok = name, true
+			for _, file := range openFiles(pid) {
+				if q := inodes[file]; q != nil {
+					q.node <- name
+					delete(inodes, file)
+					q.looks = -1
+				}
 			}
 		}
-		return ok
-	})
-	return node, found
+	}
+	for _, q := range open {
+		if q.looks < 0 {
+			continue
+		}
+		if q.looks++; q.looks > 3 && time.Now().After(q.until) {
+			close(q.node)
+			continue
+		}
+		left = append(left, q)
+	}
+	return left
 }
 
-// holds says whether a process has this file open.
-func holds(pid int, want string) bool {
+// openFiles are what a process has open, as the kernel names it.
+func openFiles(pid int) (out []string) {
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
 	d, err := os.Open(dir)
 	if err != nil {
-		return false
+		return nil
 	}
 	defer d.Close()
 	names, _ := d.Readdirnames(-1)
 	for _, name := range names {
-		if to, err := os.Readlink(dir + "/" + name); err == nil && to == want {
-			return true
+		if to, err := os.Readlink(dir + "/" + name); err == nil {
+			out = append(out, to)
 		}
 	}
-	return false
+	return out
 }
 
 // socketInode is the inode of the connected socket on this host that goes from one
-// loopback port to another. The first alone would not do: the kernel lends a port to
-// several connections at once when they go to different places. The list has
-// thousands of lines under load, so only the one line is taken apart.
-func socketInode(from, to int) string {
-	data, err := os.ReadFile("/proc/net/tcp")
-	if err != nil {
-		return ""
-	}
+// loopback port to another, in the list of /proc/net/tcp. The first alone would not do:
+// the kernel lends a port to several connections at once when they go to different
+// places. The list has thousands of lines under load, so only the one line is taken apart.
+func socketInode(data []byte, from, to int) string {
 	ends := fmt.Appendf(nil, ": 0100007F:%04X 0100007F:%04X ", from, to)
 	for {
 		at := bytes.Index(data, ends)
