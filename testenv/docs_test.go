@@ -88,7 +88,7 @@ func TestDocs(t *testing.T) {
 const preamble = `curl() {
 	case " $* " in
 	*" -N "*) timeout 1 curl "$@" || [ $? = 124 ] ;;
-	*) command curl -sS --retry 9 "$@" ;;
+	*) command curl -sS --retry 9 --retry-delay 1 "$@" ;;
 	esac
 }
 sleep() {

@@ -60,6 +60,9 @@ func (s State) Differs(d Document, valuesOnly bool) error {
 // Require fails the test unless the agent serves exactly s, from source.
 func (s State) Require(t testing.TB, a *Agent, source string, valuesOnly bool) {
 	t.Helper()
+	if source == "replica" { // which comes a moment after an agent works normally
+		a.AwaitSource(s.Names()[0], source)
+	}
 	for _, name := range s.Names() {
 		d := a.AwaitServing(name)
 		if d.Source != source {
