@@ -6,7 +6,8 @@
 // a failing disk do wrong:
 //
 //   - heartbeats go through the main loop, never past it (transport.go);
-//   - a snapshot that comes too late does not take the log back (orderly.go);
+//   - a snapshot that comes too late does not take the log back, nor does a late
+//     order to stand unseat a leader (orderly.go);
 //   - a member that refused entries once is sent entries again (pipeline.go);
 //   - every log entry and every stable value carries a CRC32C, and the file of
 //     the log is walked before it is mapped (logstore.go, boltfile.go);

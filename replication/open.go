@@ -113,7 +113,7 @@ func run(o *Options, logs *checkedStore, snaps *snapshotStore, trans slowHeartbe
 		}
 		return nil, err
 	}
-	go m.requests.run()
+	go m.requests.run(func() bool { return m.raft.State() == raft.Leader })
 	nudges.follow(m.raft)
 	go m.watch()
 	m.spawn(func() { m.vigil(o.refused) })

@@ -1,8 +1,10 @@
 package replication
 
 import (
+	"errors"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -19,6 +21,10 @@ import (
 // A log that was found equal to the leader's up to some index, in the leader's own
 // term, needs no snapshot of that term that ends there or before: the leader sends
 // none any more, and the answer to one that is late is that all of it is here.
+//
+// Nor does a leader stand for election when it is told to: that comes late, too, and
+// it would step down for nothing, with what is on its way through the log. On a busy
+// machine a lone voter has often won by its timeouts when its own word reaches it.
 type orderly struct {
 	slowHeartbeats
 	log  *slog.Logger
@@ -36,8 +42,8 @@ func newOrderly(t slowHeartbeats, log *slog.Logger) *orderly {
 // Consumer is where raft takes requests from.
 func (o *orderly) Consumer() <-chan raft.RPC { return o.out }
 
-// run returns when done is closed.
-func (o *orderly) run() {
+// run returns when done is closed. leads says whether this node is the leader.
+func (o *orderly) run(leads func() bool) {
 	in := o.slowHeartbeats.Consumer()
 	for {
 		var rpc raft.RPC
@@ -55,10 +61,17 @@ func (o *orderly) run() {
 		answer := make(chan raft.RPCResponse, 1)
 		given := rpc
 		given.RespChan = answer
-		select {
-		case o.out <- given:
-		case <-o.done:
-			return
+		if _, ok := rpc.Command.(*raft.TimeoutNowRequest); ok {
+			if !o.stand(given, leads) {
+				rpc.Respond(&raft.TimeoutNowResponse{}, errLeads)
+				continue
+			}
+		} else {
+			select {
+			case o.out <- given:
+			case <-o.done:
+				return
+			}
 		}
 		select {
 		case r := <-answer:
@@ -68,6 +81,29 @@ func (o *orderly) run() {
 			return
 		}
 	}
+}
+
+var errLeads = errors.New("this node leads already")
+
+// stand hands on the order to stand for election, unless this node leads. What it is
+// can change until raft takes the order, so it is looked at anew for each try, and
+// raft takes it at once or not at all.
+func (o *orderly) stand(rpc raft.RPC, leads func() bool) bool {
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for !leads() {
+		select {
+		case o.out <- rpc:
+			return true
+		default:
+		}
+		select {
+		case <-again.C:
+		case <-o.done:
+			return false
+		}
+	}
+	return false
 }
 
 // note learns from an answer how far the log is the leader's.

@@ -35,7 +35,7 @@ func lateSnapshot(t *testing.T, guard bool) (last uint64) {
 	go func() {
 		defer close(ended)
 		if guard {
-			guarded.run()
+			guarded.run(func() bool { return r.State() == raft.Leader })
 		}
 	}()
 	defer func() {
@@ -112,4 +112,21 @@ func TestSnapshotThatIsNeeded(t *testing.T) {
 	want("the leader of before", 4, 9)
 	o.note(&raft.InstallSnapshotResponse{Success: true}, &raft.InstallSnapshotRequest{Term: 4, LastLogIndex: 30})
 	want("a snapshot", 4, 30)
+}
+
+// TestLeaderStandsForNoElection: the order to stand that reaches a leader, late or not,
+// does not cost it its leadership.
+func TestLeaderStandsForNoElection(t *testing.T) {
+	n := fresh(t, t.TempDir(), nil)
+	defer n.close(t)
+	n.lead(t)
+	term := n.Term()
+	req := raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.id), Addr: n.trans.EncodePeer(n.id, n.addr)}}
+	err := n.trans.TimeoutNow(n.id, n.addr, &req, &raft.TimeoutNowResponse{})
+	if err == nil || err.Error() != errLeads.Error() {
+		t.Errorf("a leader was told to stand: %v", err)
+	}
+	if n.raft.State() != raft.Leader || n.Term() != term {
+		t.Errorf("it is %v in term %d, and led term %d", n.raft.State(), n.Term(), term)
+	}
 }

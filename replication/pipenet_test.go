@@ -118,7 +118,7 @@ func startSending(t *testing.T, wrap func(p pipelines) raft.Transport) *sending 
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
-	wg.Go(o.run)
+	wg.Go(func() { o.run(func() bool { return s.State() == raft.Leader }) })
 	stop := make(chan struct{})
 	wg.Go(func() {
 		for {
