@@ -85,16 +85,9 @@ func NewPublisher(o PublisherOptions) (*Publisher, error) {
 	def(&o.Timeout, 10*time.Second)
 	def(&o.MinBackoff, 200*time.Millisecond)
 	def(&o.MaxBackoff, 10*time.Second)
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if o.TLS != nil {
-		config = o.TLS.Clone()
-	}
-	if config.ServerName == "" {
-		config.ServerName = t.host
-	}
 	return &Publisher{
 		o: o, log: o.Logger.With("broker", t.addr),
-		dialer: dialer{target: t, config: config, clientID: o.ClientID, timeout: o.Timeout},
+		dialer: dialer{target: t, config: t.tlsConfig(o.TLS), clientID: o.ClientID, timeout: o.Timeout},
 	}, nil
 }
 

@@ -96,18 +96,11 @@ func NewSubscriber(o SubscriberOptions) (*Subscriber, error) {
 	def(&o.Timeout, 10*time.Second)
 	def(&o.MinBackoff, 200*time.Millisecond)
 	def(&o.MaxBackoff, 10*time.Second)
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if o.TLS != nil {
-		config = o.TLS.Clone()
-	}
-	if config.ServerName == "" {
-		config.ServerName = t.host
-	}
 	id := make([]byte, 6)
 	_, _ = rand.Read(id) // never fails (Go 1.24)
 	s := &Subscriber{o: o, log: o.Logger.With("broker", t.addr)}
 	s.dialer = dialer{
-		target: t, config: config, clientID: "hf-obs-" + hex.EncodeToString(id), timeout: o.Timeout,
+		target: t, config: t.tlsConfig(o.TLS), clientID: "hf-obs-" + hex.EncodeToString(id), timeout: o.Timeout,
 		keepAlive: subscriberKeepAlive, limit: subscriberPacket, large: func() { s.tooLarge.Add(1) },
 	}
 	return s, nil

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"crypto/tls"
 	"net"
 	"net/url"
 
@@ -56,4 +57,16 @@ func parseURL(raw string) (target, error) {
 		}
 	}
 	return t, nil
+}
+
+// tlsConfig is the given one, nil for the default, for a connection to this broker.
+func (t target) tlsConfig(given *tls.Config) *tls.Config {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if given != nil {
+		config = given.Clone()
+	}
+	if config.ServerName == "" {
+		config.ServerName = t.host
+	}
+	return config
 }
