@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/agent/lkg"
+	"github.com/holdfast-config/holdfast/agent/options"
+	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/view"
 	"github.com/holdfast-config/holdfast/testenv"
@@ -35,12 +37,12 @@ const (
 type running struct {
 	*Agent
 	t    *testing.T
-	o    Options
+	o    options.Options
 	stop context.CancelFunc
 	done chan error
 }
 
-func options(t *testing.T, env map[string]string) Options {
+func testOptions(t *testing.T, env map[string]string) options.Options {
 	t.Helper()
 	dir := t.TempDir()
 	schemas := filepath.Join(dir, "schemas")
@@ -58,7 +60,7 @@ func options(t *testing.T, env map[string]string) Options {
 	for k, v := range env {
 		all[k] = v
 	}
-	o := Defaults()
+	o := options.Defaults()
 	if err := o.Resolve(nil, func(k string) (string, bool) { v, ok := all[k]; return v, ok }); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +68,7 @@ func options(t *testing.T, env map[string]string) Options {
 }
 
 // start runs an agent and returns at once; ready waits for normal mode.
-func start(t *testing.T, o Options) *running {
+func start(t *testing.T, o options.Options) *running {
 	t.Helper()
 	a, err := New(t.Context(), o, slog.New(slog.NewTextHandler(testLog{t}, nil)))
 	if err != nil {
@@ -185,7 +187,7 @@ func (l testLog) Write(p []byte) (int, error) {
 }
 
 func TestWriteReadRestart(t *testing.T) {
-	o := options(t, nil)
+	o := testOptions(t, nil)
 	r := start(t, o).ready()
 	epoch := r.Health().ConfigEpoch
 	if code, body := r.set("42"); code != 200 || !strings.Contains(body, `"new_version":2`) {
@@ -216,18 +218,18 @@ func TestWriteReadRestart(t *testing.T) {
 // TestReadyStaysReady: an agent that was ready with its last-known-good file is
 // ready when the replica takes over, too, before that has looked for new schemas.
 func TestReadyStaysReady(t *testing.T) {
-	o := options(t, nil)
+	o := testOptions(t, nil)
 	start(t, o).ready().halt()
 	a, err := New(t.Context(), o, slog.New(slog.NewTextHandler(testLog{t}, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, source := range []string{view.SourceLKG, view.SourceReplica} {
-		snap := a.sup.view.Load()
+		snap := a.rooms.view.Load()
 		if source != snap.Source {
-			a.sup.view.Reset(source, snap.Epoch, snap.Index, nil)
+			a.rooms.view.Reset(source, snap.Epoch, snap.Index, nil)
 		}
-		if err := a.sup.serving(); err != nil {
+		if err := a.replicas.Serving(); err != nil {
 			t.Errorf("with the values of %s: %v", source, err)
 		}
 	}
@@ -235,12 +237,12 @@ func TestReadyStaysReady(t *testing.T) {
 }
 
 func TestEnvSecretsStayInTheEnvironment(t *testing.T) {
-	o := options(t, nil)
+	o := testOptions(t, nil)
 	r := start(t, o).ready()
 	if _, _, body := r.call("GET", r.Info().LocalURL+"/v1/config/demo", ""); strings.Contains(body, "canary") || strings.Contains(body, "api_key") {
 		t.Fatalf("a stranger got the secret: %s", body)
 	}
-	token, err := os.ReadFile(o.localTokenFile())
+	token, err := os.ReadFile(o.LocalTokenFile())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +271,7 @@ func TestEnvSecretsStayInTheEnvironment(t *testing.T) {
 }
 
 func TestDatabaseDeletedWhileRunning(t *testing.T) {
-	o := options(t, nil)
+	o := testOptions(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("7"); code != 200 {
 		t.Fatal(body)
@@ -289,9 +291,9 @@ func TestDatabaseDeletedWhileRunning(t *testing.T) {
 
 // damage makes the replica unusable: the database and the log it could be
 // rebuilt from.
-func damage(t *testing.T, o Options) {
+func damage(t *testing.T, o options.Options) {
 	t.Helper()
-	if err := os.RemoveAll(o.raftDir()); err != nil {
+	if err := os.RemoveAll(o.RaftDir()); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range []string{o.DBPath + "-wal", o.DBPath + "-shm"} {
@@ -303,7 +305,7 @@ func damage(t *testing.T, o Options) {
 }
 
 func TestReadOnlyFallbackAndRebuildByHand(t *testing.T) {
-	o := options(t, nil)
+	o := testOptions(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("55"); code != 200 {
 		t.Fatal(body)
@@ -339,8 +341,8 @@ func TestReadOnlyFallbackAndRebuildByHand(t *testing.T) {
 	if v, src := r.level(); v != "55" || src != "replica" {
 		t.Fatalf("%s from %s", v, src)
 	}
-	var info RebuildInfo
-	data, err := os.ReadFile(o.rebuildInfo())
+	var info recovery.Info
+	data, err := os.ReadFile(o.RebuildInfo())
 	if err != nil || json.Unmarshal(data, &info) != nil || info.Source != "lkg" || info.OldEpoch != epoch || len(info.Services) != 1 {
 		t.Fatalf("%s %v", data, err)
 	}
@@ -363,7 +365,7 @@ func TestReadOnlyFallbackAndRebuildByHand(t *testing.T) {
 
 // A rebuild of a healthy store keeps what was written up to its very moment.
 func TestRebuildUnderWritesLosesNothing(t *testing.T) {
-	o := options(t, nil)
+	o := testOptions(t, nil)
 	r := start(t, o).ready()
 	acked := make(chan []string, 1)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -394,7 +396,7 @@ func TestRebuildUnderWritesLosesNothing(t *testing.T) {
 }
 
 func TestAutoRebuild(t *testing.T) {
-	o := options(t, nil)
+	o := testOptions(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("9"); code != 200 {
 		t.Fatal(body)
@@ -411,7 +413,7 @@ func TestAutoRebuild(t *testing.T) {
 
 // A rebuild that was killed between the new epoch and its filling is begun again.
 func TestInterruptedRebuild(t *testing.T) {
-	o := options(t, nil)
+	o := testOptions(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("31"); code != 200 {
 		t.Fatal(body)
@@ -422,7 +424,7 @@ func TestInterruptedRebuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What such a kill leaves: an empty store of a new epoch, the old file, the marker.
-	for _, p := range []string{o.DBPath, o.DBPath + "-wal", o.DBPath + "-shm", o.raftDir(), o.LKGPath, o.EpochPath} {
+	for _, p := range []string{o.DBPath, o.DBPath + "-wal", o.DBPath + "-shm", o.RaftDir(), o.LKGPath, o.EpochPath} {
 		if err := os.RemoveAll(p); err != nil {
 			t.Fatal(err)
 		}
@@ -433,14 +435,14 @@ func TestInterruptedRebuild(t *testing.T) {
 	if err := os.WriteFile(o.LKGPath, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(o.rebuildPending(), []byte(`{"reason":"by hand"}`), 0o600); err != nil {
+	if err := os.WriteFile(o.RebuildPending(), []byte(`{"reason":"by hand"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r = start(t, empty).ready()
 	if v, src := r.level(); v != "31" || src != "replica" {
 		t.Fatalf("%s from %s", v, src)
 	}
-	if _, err := os.Stat(o.rebuildPending()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(o.RebuildPending()); !errors.Is(err, os.ErrNotExist) {
 		t.Fatal("the marker is still there")
 	}
 }
@@ -448,7 +450,7 @@ func TestInterruptedRebuild(t *testing.T) {
 // The database and the log of last week, put back: acknowledged writes would be
 // gone. The agent says so and serves what it proved, instead.
 func TestOlderDatabaseIsRefused(t *testing.T) {
-	o := options(t, nil)
+	o := testOptions(t, nil)
 	start(t, o).ready().halt()
 	old := t.TempDir()
 	copyInto := func(dst, src string) {
@@ -486,7 +488,7 @@ func TestOlderDatabaseIsRefused(t *testing.T) {
 
 // Neither database nor last-known-good file: the schemas' defaults, and so marked.
 func TestDefaultsWhenNothingIsLeft(t *testing.T) {
-	o := options(t, nil)
+	o := testOptions(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("9"); code != 200 {
 		t.Fatal(body)
@@ -511,21 +513,21 @@ func TestDefaultsWhenNothingIsLeft(t *testing.T) {
 }
 
 func TestRefusedAtStart(t *testing.T) {
-	o := options(t, nil)
+	o := testOptions(t, nil)
 	r := start(t, o).ready()
 	if _, err := New(t.Context(), o, slog.New(slog.DiscardHandler)); conf.CodeOf(err) != conf.CodeUsage || !strings.Contains(err.Error(), "another agent") {
 		t.Fatalf("a second agent in the directory: %v", err)
 	}
-	taken := options(t, nil)
+	taken := testOptions(t, nil)
 	taken.LocalAddr = strings.TrimPrefix(r.Info().LocalURL, "http://")
 	if _, err := New(t.Context(), taken, slog.New(slog.DiscardHandler)); conf.CodeOf(err) != conf.CodeUsage || conf.HintOf(err) == "" {
 		t.Fatalf("a port in use: %v", err)
 	}
-	bad := options(t, map[string]string{"CONFIG_MASTER_KEY_BASE64": "CHANGEME_base64_encoded_32_bytes"})
+	bad := testOptions(t, map[string]string{"CONFIG_MASTER_KEY_BASE64": "CHANGEME_base64_encoded_32_bytes"})
 	if _, err := New(t.Context(), bad, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "CONFIG_MASTER_KEY_BASE64") {
 		t.Fatalf("CHANGEME: %v", err)
 	}
-	readonly := options(t, nil)
+	readonly := testOptions(t, nil)
 	readonly.EnvFile = filepath.Join(t.TempDir(), "file", ".env")
 	if err := os.WriteFile(filepath.Dir(readonly.EnvFile), nil, 0o600); err != nil {
 		t.Fatal(err)

@@ -12,14 +12,14 @@ import (
 // TestOldBuildIsNotWrittenPast: while a member runs a build that cannot apply a
 // kind of change, the leader refuses to make one, and says what to do.
 func TestOldBuildIsNotWrittenPast(t *testing.T) {
-	n1 := start(t, options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
+	n1 := start(t, testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
 	n2 := start(t, joining(t, n1, "n2", n1.joinToken(conf.MemberSidecar).Token)).ready()
 	newer := &command.Keyring{At: conf.FormatTime(time.Now())}
-	propose := func() error { _, err := n1.sup.Propose(t.Context(), newer); return err }
+	propose := func() error { _, err := n1.replicas.Propose(t.Context(), newer); return err }
 	if err := propose(); err != nil {
 		t.Fatalf("all know it: %v", err)
 	}
-	n2.cluster.knows.Store(0) // a build of before members told
+	n2.cluster.Features().SetOwn(0) // a build of before members told
 	n1.await("the old build to be known", func() bool { return conf.CodeOf(propose()) == conf.CodeUnsupported })
 	if err := propose(); !strings.Contains(err.Error(), "n2") || !strings.Contains(conf.HintOf(err), "cluster remove n2") {
 		t.Errorf("%v; %s", err, conf.HintOf(err))
@@ -27,9 +27,9 @@ func TestOldBuildIsNotWrittenPast(t *testing.T) {
 	if code, body := n1.set("9"); code != 200 { // what it knows goes on
 		t.Errorf("%d %s", code, body)
 	}
-	n2.cluster.knows.Store(command.Known())
+	n2.cluster.Features().SetOwn(command.Known())
 	n1.await("the upgrade to be known", func() bool { return propose() == nil })
-	n2.cluster.knows.Store(0)
+	n2.cluster.Features().SetOwn(0)
 	n1.await("the old build to be known", func() bool { return conf.CodeOf(propose()) == conf.CodeUnsupported })
 	code, _, body := n1.call("POST", n1.Info().AdminURL+"/api/config/cluster/members/n2/remove", "", "X-API-Token", "writer-token", "Content-Type", "application/json")
 	if code != 200 {

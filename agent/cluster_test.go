@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/testenv"
 )
@@ -37,11 +38,11 @@ func (r *running) lead(others ...*running) {
 	r.t.Helper()
 	r.await("it leads", func() bool {
 		for _, a := range others {
-			if ss := a.sup.cur.Load(); a != r && ss != nil && a.cluster.leading() {
-				_ = ss.member.Transfer(r.t.Context(), r.Info().NodeID)
+			if ss := a.replicas.Current(); a != r && ss != nil && a.cluster.IsReadyLeader() {
+				_ = ss.Node().Transfer(r.t.Context(), r.Info().NodeID)
 			}
 		}
-		return r.cluster.leading()
+		return r.cluster.IsReadyLeader()
 	})
 }
 
@@ -55,15 +56,15 @@ func (r *running) status() conf.ClusterStatus {
 }
 
 // joining are the options of an agent that joins r.
-func joining(t *testing.T, r *running, id, token string) Options {
+func joining(t *testing.T, r *running, id, token string) options.Options {
 	t.Helper()
-	o := options(t, map[string]string{"CONFIG_NODE_ID": id, "CONFIG_CLUSTER_ADDR": freeAddr(t), "CONFIG_SCHEMA_DIR": ""})
+	o := testOptions(t, map[string]string{"CONFIG_NODE_ID": id, "CONFIG_CLUSTER_ADDR": freeAddr(t), "CONFIG_SCHEMA_DIR": ""})
 	o.Join, o.JoinToken = r.Info().Cluster, token
 	return o
 }
 
 func TestAgentsFormACluster(t *testing.T) {
-	first := options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})
+	first := testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})
 	n1 := start(t, first).ready()
 	used := n1.joinToken(conf.MemberServer)
 	o2 := joining(t, n1, "n2", used.Token)
@@ -83,14 +84,14 @@ func TestAgentsFormACluster(t *testing.T) {
 		}
 	}
 	// A sidecar has no key that signs, seals or opens the API.
-	if k := side.sup.keys.Get(); k.Private != nil || k.Master != nil || len(k.Tokens) > 2 || k.RebuildToken != "" {
+	if k := side.rooms.keys.Set(); k.Private != nil || k.Master != nil || len(k.Tokens) > 2 || k.RebuildToken != "" {
 		t.Fatalf("the sidecar holds keys: %v", k)
 	}
-	if string(n2.sup.keys.Get().Private) != string(n1.sup.keys.Get().Private) {
+	if string(n2.rooms.keys.Set().Private) != string(n1.rooms.keys.Set().Private) {
 		t.Fatal("a server did not get the signing key")
 	}
 	// A server lets others in when the first one is gone: it has the CA.
-	if n2.cluster.port.Identity().CA == nil || side.cluster.port.Identity().CA != nil {
+	if n2.cluster.Port.Identity().CA == nil || side.cluster.Port.Identity().CA != nil {
 		t.Fatal("the CA key is where it does not belong, or is not where it does")
 	}
 	// A token that is used up lets nobody else in, in words that say no more.
@@ -128,7 +129,7 @@ func TestAgentsFormACluster(t *testing.T) {
 	// Without the others there is no quorum: reads go on, changes are refused.
 	n2.halt()
 	n3.halt()
-	n1.await("no leader", func() bool { node, _ := n1.cluster.leader(); return node == "" && !n1.cluster.leading() })
+	n1.await("no leader", func() bool { node, _ := n1.cluster.Leader(); return node == "" && !n1.cluster.IsReadyLeader() })
 	code, text := n1.setOnce("70")
 	if code != http.StatusServiceUnavailable || !strings.Contains(text, `"code":"no_quorum"`) {
 		t.Fatalf("%d %s", code, text)

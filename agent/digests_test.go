@@ -14,10 +14,10 @@ import (
 // an entry that nobody else has takes the place of the next one.
 func diverge(t *testing.T, r *running) {
 	t.Helper()
-	ss := r.sup.cur.Load()
+	ss := r.replicas.Current()
 	r.await("an index that the log has not reached", func() bool {
-		index, term := ss.store.Applied()
-		res, _, err := ss.store.Apply(t.Context(), []store.Entry{{Index: index + 1, Term: term, Command: &command.Audit{
+		index, term := ss.Store().Applied()
+		res, _, err := ss.Store().Apply(t.Context(), []store.Entry{{Index: index + 1, Term: term, Command: &command.Audit{
 			Rows: []conf.Access{{UserID: "nobody", Action: "write", Timestamp: conf.FormatTime(time.Now())}},
 		}}})
 		if err != nil {
@@ -34,7 +34,7 @@ func TestMemberThatDiffersIsRebuilt(t *testing.T) {
 			var bad *running
 			r[0].await("a "+which, func() bool {
 				for _, a := range r {
-					if a.cluster.leading() == (which == "leader") {
+					if a.cluster.IsReadyLeader() == (which == "leader") {
 						bad = a
 					}
 				}
@@ -54,30 +54,5 @@ func TestMemberThatDiffersIsRebuilt(t *testing.T) {
 				t.Fatal(body)
 			}
 		})
-	}
-}
-
-func TestOutvoted(t *testing.T) {
-	for _, c := range []struct {
-		others string // one digest a voter
-		voters int
-		want   bool
-	}{
-		{"bb", 3, true},
-		{"bc", 3, false},
-		{"ab", 3, false},
-		{"b", 2, false}, // one against one: nobody knows who is wrong
-		{"b", 1, true},  // a non-voter against the only voter
-		{"b", 3, false}, // the third does not answer
-		{"bbcc", 5, false},
-		{"bbbc", 5, true},
-	} {
-		others := map[string]string{}
-		for i, d := range c.others {
-			others[string(rune('0'+i))] = string(d)
-		}
-		if got := outvoted("a", others, c.voters); got != c.want {
-			t.Errorf("%+v: %v", c, got)
-		}
 	}
 }

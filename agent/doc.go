@@ -1,21 +1,15 @@
-// Package agent is one Holdfast agent: it builds every part, in the order that
-// data flows, and keeps them running.
+// Package agent wires the rooms of one Holdfast agent together, in the order that data
+// flows, and runs them.
 //
-// Life of an agent:
+//   - New loads the keys and the last-known-good file, fills the view from it and opens
+//     the listeners. From there on services read, whatever else is broken.
+//   - Run serves, and runs the replicas, the brokers, the writer of the last-known-good
+//     file and the access log. When its context ends, all is undone in reverse.
 //
-//   - New loads the keys and the last-known-good file, fills the view from it and
-//     opens the listeners. From there on services read, whatever else is broken.
-//   - Run serves, and runs the replica: SQLite, then the Raft member, then the
-//     view (source "replica"). The replica may fail and come back any number of
-//     times; each attempt is one session (replica.go). Readers never notice: the
-//     view outlives the sessions.
-//   - The keys follow the keyring, which the log carries and which names them only:
-//     tendKeys fetches, keeps and drops keys at every agent, rotateOften decides at the
-//     leader. Each looks at what is, and goes on from there.
-//   - When Run's context ends, all is undone in reverse.
+// Invariants: nothing here decides anything; a feature has a room of its own, which brings
+// its routes, jobs and metrics, and is added to the lists in rooms.go. Readers never wait
+// for a replica.
 //
-// Goroutines: one supervisor runs the sessions; one LKG writer; one access log
-// writer; the HTTP servers have theirs. The Raft member calls applied on its own
-// goroutine. All of them meet in the view and in status, both safe for
-// concurrent use; nothing else is shared.
+// Goroutines: New and Run are called once, one after the other. Info, Health and AwaitReady
+// may be called at any time.
 package agent

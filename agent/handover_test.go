@@ -3,10 +3,12 @@ package agent
 import (
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/holdfast-config/holdfast/agent/keys"
+	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
@@ -15,9 +17,9 @@ import (
 func (r *running) storeNext(kind string) string {
 	r.t.Helper()
 	if kind == conf.KeyCA {
-		ca, err := transport.NextCA(r.cluster.port.Identity().CA, time.Now())
+		ca, err := transport.NextCA(r.cluster.Port.Identity().CA, time.Now())
 		if err == nil {
-			err = transport.SaveNextCA(r.o.tlsDir(), ca)
+			err = transport.SaveNextCA(r.o.TLSDir(), ca)
 		}
 		if err != nil {
 			r.t.Fatal(err)
@@ -26,7 +28,7 @@ func (r *running) storeNext(kind string) string {
 	}
 	m, err := keys.NewMaterial(kind, "")
 	if err == nil {
-		err = r.sup.stored(keys.Rotate(r.o.Env, r.o.EnvFile, m, r.sup.known().Active(kind).ID, r.sup.keyOptions()))
+		r.storeKey(m, r.rooms.keys.Keyring().Active(kind).ID)
 	}
 	if err != nil {
 		r.t.Fatal(err)
@@ -36,9 +38,10 @@ func (r *running) storeNext(kind string) string {
 
 func (r *running) has(kind, id string) bool {
 	if kind == conf.KeyCA {
-		return r.cluster.nextCA(id) != nil
+		ca, err := transport.LoadNextCA(r.o.TLSDir())
+		return err == nil && ca.Hash() == id
 	}
-	return r.sup.keys.Get().Holds(kind, id)
+	return r.rooms.keys.Set().Holds(kind, id)
 }
 
 // The log names a key when the other servers have it already.
@@ -47,7 +50,7 @@ func TestHandedOverBeforeAnnounced(t *testing.T) {
 	r[0].await("a keyring", func() bool { return testStatus{r[0].keyring()}.active(conf.KeyCA) != "" })
 	for _, a := range r[1:] {
 		a.await("the keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyCA) != "" })
-		a.sup.reviving.Store(true) // it does not look for announced keys by itself
+		a.rooms.recovery.SetPending(&recovery.Pending{}) // it does not look for announced keys by itself
 	}
 	for _, kind := range conf.KeyKinds() {
 		r[0].lead(r[1:]...)
@@ -63,7 +66,7 @@ func TestHandedOverBeforeAnnounced(t *testing.T) {
 		var without []string // a server that stalls is not waited for
 		for _, a := range r {
 			if !a.has(kind, rot.KeyID) {
-				without = append(without, a.cluster.self())
+				without = append(without, a.cluster.Self())
 			}
 		}
 		if len(without) > 1 {
@@ -81,9 +84,9 @@ func TestLeaderDiesBeforeTheAnnouncement(t *testing.T) {
 		a.await("a keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyMaster) != "" })
 	}
 	n1.lead(r[1:]...)
-	n1.sup.reviving.Store(true) // it does not get to announce what it stored
+	n1.rooms.recovery.SetPending(&recovery.Pending{}) // it does not get to announce what it stored
 	id := n1.storeNext(conf.KeyMaster)
-	if err := n1.cluster.handOver(t.Context(), conf.KeyMaster, id); err != nil {
+	if err := n1.rooms.rotation.Distribute(t.Context(), conf.KeyMaster, id); err != nil {
 		t.Fatal(err)
 	}
 	if (testStatus{r[1].keyring()}).state(conf.KeyMaster, id) != "" {
@@ -116,53 +119,62 @@ func TestHandoverFails(t *testing.T) {
 	}
 	r[0].lead(r[1:]...)
 	before := testStatus{r[0].keyring()}
-	var busy []*session
+	var busy []*sync.Mutex
 	for _, a := range r[1:] {
-		ss := a.sup.cur.Load()
-		ss.tending.Lock()
-		busy = append(busy, ss)
+		mu := field[sync.Mutex](a.rooms.rotation, "mu")
+		mu.Lock()
+		busy = append(busy, mu)
 	}
 	for _, kind := range []string{conf.KeyMaster, conf.KeyCA} {
 		if _, code, body := r[0].answerTo(kind, "rotate", r[0].once); code != http.StatusServiceUnavailable || !strings.Contains(body, "nothing was announced") {
 			t.Errorf("%s: %d %s", kind, code, body)
 		}
 	}
-	for _, ss := range busy {
-		ss.tending.Unlock()
+	for _, mu := range busy {
+		mu.Unlock()
 	}
 	st := testStatus{r[0].keyring()}
 	if len(st.Rotations) > 0 || st.active(conf.KeyMaster) != before.active(conf.KeyMaster) {
 		t.Errorf("a rotation began: %+v", st.Rotations)
 	}
-	if main, old := r[0].sup.keys.Get().IDs(conf.KeyMaster); main != before.active(conf.KeyMaster) || old != "" {
+	if main, old := r[0].rooms.keys.Set().IDs(conf.KeyMaster); main != before.active(conf.KeyMaster) || old != "" {
 		t.Errorf("left at the leader: %s after %s", main, old)
 	}
-	if _, err := transport.LoadNextCA(r[0].o.tlsDir()); err == nil {
+	if _, err := transport.LoadNextCA(r[0].o.TLSDir()); err == nil {
 		t.Error("a CA is left at the leader")
 	}
 
 	r[0].lead(r[1:]...)
-	r[0].sup.reviving.Store(true)
+	r[0].rooms.recovery.SetPending(&recovery.Pending{})
 	made := map[string]string{}
 	for _, kind := range conf.KeyKinds() {
 		made[kind] = r[0].storeNext(kind)
-		if err := r[0].cluster.handOver(t.Context(), kind, made[kind]); err != nil {
+		if err := r[0].rooms.rotation.Distribute(t.Context(), kind, made[kind]); err != nil {
 			t.Fatal(kind, err)
 		}
-		r[0].sup.cur.Load().undoOwn(kind, made[kind])
+		r[0].rooms.rotation.DiscardPending(kind, made[kind])
 	}
-	r[0].sup.reviving.Store(false)
+	r[0].rooms.recovery.SetPending(nil)
 	for kind, id := range made {
 		for _, a := range r[1:] {
 			if !a.has(kind, id) {
-				t.Fatalf("%s does not have the %s key", a.cluster.self(), kind)
+				t.Fatalf("%s does not have the %s key", a.cluster.Self(), kind)
 			}
-			a.sup.setOffer(kind, &offer{id, time.Now().Add(-offerKept)})
+		}
+	}
+	for _, a := range r[1:] {
+		mu := field[sync.Mutex](a.rooms.rotation, "mu")
+		mu.Lock()
+		*field[time.Duration](a.rooms.rotation, "pendingTTL") = 0
+		mu.Unlock()
+	}
+	for kind, id := range made {
+		for _, a := range r[1:] {
 			a.await("the "+kind+" key to be given back", func() bool { return !a.has(kind, id) })
 		}
 	}
 	// From another member than the leader nothing is taken.
-	err := r[1].cluster.call(t.Context(), "n3", "/keys/take", keyOffer{conf.KeyMaster, made[conf.KeyMaster]}, nil)
+	err := r[1].cluster.Call(t.Context(), "n3", "/keys/take", map[string]string{"kind": conf.KeyMaster, "id": made[conf.KeyMaster]}, nil)
 	if conf.CodeOf(err) != conf.CodeDenied {
 		t.Errorf("taken from one that does not lead: %v", err)
 	}

@@ -11,17 +11,19 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-config/holdfast/agent/options"
+	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
 // three starts three servers that all vote, and answers them with their options.
-func three(t *testing.T, env ...string) (r [3]*running, o [3]Options) {
+func three(t *testing.T, env ...string) (r [3]*running, o [3]options.Options) {
 	t.Helper()
 	all := map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)}
 	for i := 0; i < len(env); i += 2 {
 		all[env[i]] = env[i+1]
 	}
-	o[0] = options(t, all)
+	o[0] = testOptions(t, all)
 	r[0] = start(t, o[0]).ready()
 	for i := 1; i < 3; i++ {
 		o[i] = joining(t, r[0], "n"+strconv.Itoa(i+1), r[0].joinToken(conf.MemberServer).Token)
@@ -34,7 +36,7 @@ func three(t *testing.T, env ...string) (r [3]*running, o [3]Options) {
 	}
 	for _, a := range r {
 		a.await("the value everywhere", func() bool { v, _ := a.level(); return v == "7" })
-		a.await("a log that is noted", a.cluster.begun)
+		a.await("a log that is noted", a.cluster.HasLog)
 	}
 	return r, o
 }
@@ -42,7 +44,7 @@ func three(t *testing.T, env ...string) (r [3]*running, o [3]Options) {
 // voters are the ids of those that vote, by the word of one agent.
 func (r *running) voters() map[string]bool {
 	out := map[string]bool{}
-	for _, s := range r.cluster.servers() {
+	for _, s := range r.replicas.Servers() {
 		out[s.ID] = s.Voter
 	}
 	return out
@@ -103,19 +105,19 @@ func sameDigests(s conf.ClusterStatus, nodes int) bool {
 // another one.
 func TestMemberThatLostItsLogComesBackUnderANewID(t *testing.T) {
 	r, o := three(t)
-	raftDB := filepath.Join(o[1].raftDir(), "raft.db")
+	raftDB := filepath.Join(o[1].RaftDir(), "raft.db")
 	cases := []struct {
 		name string
 		harm func() error
 	}{
-		{"log wiped", func() error { return os.RemoveAll(o[1].raftDir()) }},
+		{"log wiped", func() error { return os.RemoveAll(o[1].RaftDir()) }},
 		{"log corrupt", func() error { flip(t, raftDB); return nil }},
 		{"log empty", func() error { return os.Truncate(raftDB, 0) }},
 		{"log and database gone", func() error {
 			for _, suffix := range []string{"", "-wal", "-shm"} {
 				_ = os.Remove(o[1].DBPath + suffix)
 			}
-			return os.RemoveAll(o[1].raftDir())
+			return os.RemoveAll(o[1].RaftDir())
 		}},
 	}
 	for i, c := range cases {
@@ -141,8 +143,8 @@ func TestMemberThatLostItsLogComesBackUnderANewID(t *testing.T) {
 		if v, src := r[1].level(); v != "7" || src != "replica" {
 			t.Fatalf("%s: %s from %s", c.name, v, src)
 		}
-		var info RebuildInfo
-		data, err := os.ReadFile(o[1].rebuildInfo())
+		var info recovery.Info
+		data, err := os.ReadFile(o[1].RebuildInfo())
 		if err == nil {
 			err = json.Unmarshal(data, &info)
 		}
@@ -155,7 +157,7 @@ func TestMemberThatLostItsLogComesBackUnderANewID(t *testing.T) {
 			return v[now] && !old && len(v) == 3
 		})
 		r[0].await("the old row is gone", func() bool {
-			for _, m := range r[0].cluster.members() {
+			for _, m := range r[0].cluster.Members() {
 				if m.NodeID == was {
 					return false
 				}
@@ -191,7 +193,7 @@ func TestDamagedMemberWaitsForALeader(t *testing.T) {
 	for _, a := range r {
 		a.halt()
 	}
-	if err := os.RemoveAll(o[1].raftDir()); err != nil {
+	if err := os.RemoveAll(o[1].RaftDir()); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(filepath.Join(o[1].DataDir, "cluster.json")); err != nil { // it does not even know of the others
@@ -224,7 +226,7 @@ func TestDamagedMemberWaitsForALeader(t *testing.T) {
 	})
 	timer := time.NewTimer(3 * time.Second)
 	<-timer.C
-	if n1.cluster.leading() {
+	if n1.cluster.IsReadyLeader() {
 		t.Fatal("the damaged member voted")
 	}
 	start(t, o[2])
@@ -243,17 +245,17 @@ func TestDamagedMemberWaitsForALeader(t *testing.T) {
 
 // A sidecar never votes: it keeps its name, and is fed again.
 func TestSidecarThatLostItsLogIsFedAgain(t *testing.T) {
-	n1 := start(t, options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
+	n1 := start(t, testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
 	o := joining(t, n1, "side", n1.joinToken(conf.MemberSidecar).Token)
 	side := start(t, o).ready()
 	if code, body := n1.set("8"); code != http.StatusOK {
 		t.Fatal(body)
 	}
 	side.await("the value", func() bool { v, _ := side.level(); return v == "8" })
-	side.await("a log that is noted", side.cluster.begun)
+	side.await("a log that is noted", side.cluster.HasLog)
 	for range 2 {
 		side.halt()
-		if err := os.RemoveAll(o.raftDir()); err != nil {
+		if err := os.RemoveAll(o.RaftDir()); err != nil {
 			t.Fatal(err)
 		}
 		side = start(t, o).ready()
@@ -263,47 +265,6 @@ func TestSidecarThatLostItsLogIsFedAgain(t *testing.T) {
 		if v, src := side.level(); v != "8" || src != "replica" {
 			t.Fatalf("%s from %s", v, src)
 		}
-		side.await("a log that is noted", side.cluster.begun)
-	}
-}
-
-func TestLineage(t *testing.T) {
-	long := strings.Repeat("x", 63)
-	for _, c := range []struct {
-		of, id string
-		want   bool
-	}{
-		{"n", "n-r2", true},
-		{"n-r2", "n-r3", true},
-		{"n", "n-r10", true},
-		{"n-r3", "n-r2", false},
-		{"n", "n", false},
-		{"n", "m-r2", false},
-		{"n", "n-r1", false},
-		{"n", "n-r02", false},
-		{"n-r", "n-r-r2", true},
-		{long, descendant(long, 2), true},
-	} {
-		if got := succeeds(c.of, c.id); got != c.want {
-			t.Errorf("succeeds(%q, %q) = %v", c.of, c.id, got)
-		}
-	}
-	if id := descendant(long, 12); conf.CheckNode(id) != nil {
-		t.Error(id)
-	}
-}
-
-func TestSnapshotLoopIsFound(t *testing.T) {
-	var i installs
-	now := time.Now()
-	steps := []struct {
-		index uint64
-		after time.Duration
-		want  bool
-	}{{5, 0, false}, {5, 1, false}, {6, 2, false}, {6, 3, false}, {6, 9, false}, {6, 10, false}, {6, 11, true}, {6, 11, false}}
-	for n, s := range steps {
-		if got := i.loops(s.index, now.Add(s.after*time.Minute)); got != s.want {
-			t.Errorf("step %d: %v", n, got)
-		}
+		side.await("a log that is noted", side.cluster.HasLog)
 	}
 }

@@ -10,12 +10,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // run runs an agent that was made.
-func run(t *testing.T, o Options, a *Agent) *running {
+func run(t *testing.T, o options.Options, a *Agent) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{Agent: a, t: t, o: o, stop: cancel, done: make(chan error, 1)}
@@ -27,7 +28,7 @@ func run(t *testing.T, o Options, a *Agent) *running {
 // TestAnswersWhileJoining: an agent that nobody has let in yet says so on all its
 // ports, at once, and serves on the same ports as soon as it is in.
 func TestAnswersWhileJoining(t *testing.T) {
-	founder := start(t, options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
+	founder := start(t, testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
 	o := joining(t, founder, "n2", "")
 	o.JoinTokenFile = filepath.Join(t.TempDir(), "join-token") // not there yet
 	o.LocalAddr, o.LocalSocket = freeAddr(t), filepath.Join(t.TempDir(), "s")

@@ -58,7 +58,7 @@ func (s *strangers) do(method, url, body, token, header string) (int, http.Heade
 // kind of token, at a real agent: who may not, is refused, and changes nothing.
 func TestRouteMatrix(t *testing.T) {
 	t.Parallel()
-	r := start(t, options(t, nil)).ready()
+	r := start(t, testOptions(t, nil)).ready()
 	expired, revoked := r.apiToken(conf.RoleWrite, "late", "1s"), r.apiToken(conf.RoleWrite, "gone", "1h")
 	read, write := r.apiToken(conf.RoleRead, "reads", "1h"), r.apiToken(conf.RoleWrite, "writes", "1h")
 	if code, _, body := r.call("DELETE", r.Info().AdminURL+"/api/config/tokens/"+revoked.ID, "", "X-API-Token", "writer-token"); code != 200 {
@@ -157,7 +157,7 @@ func TestRouteMatrix(t *testing.T) {
 // gives secrets to its own token only.
 func (r *running) localMatrix(s *strangers) {
 	t, url := r.t, r.Info().LocalURL
-	right, err := os.ReadFile(r.o.localTokenFile())
+	right, err := os.ReadFile(r.o.LocalTokenFile())
 	if err != nil {
 		t.Fatal(err)
 	}

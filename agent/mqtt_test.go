@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/testenv"
 )
@@ -57,7 +55,7 @@ var connectWithWill = []byte("\x10\x14\x00\x04MQTT\x04\x06\x00\x3c\x00\x01c\x00\
 // TestBrokerSpeaksTLS serves a certificate from files, follows them when they
 // change, and counts what it refuses.
 func TestBrokerSpeaksTLS(t *testing.T) {
-	o := options(t, nil)
+	o := testOptions(t, nil)
 	o.MQTTAddr = "127.0.0.1:0"
 	o.MQTTCert, o.MQTTKey = filepath.Join(o.DataDir, "mqtt.pem"), filepath.Join(o.DataDir, "mqtt.key")
 	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
@@ -106,27 +104,5 @@ func TestBrokerSpeaksTLS(t *testing.T) {
 	}
 	if strings.Contains(metrics, `reason="will"} 0`) || strings.Contains(metrics, "holdfast_mqtt_uplink") {
 		t.Error("/metrics does not count Wills, or has an uplink that is not there")
-	}
-}
-
-// What the brokers count is in the documentation by name.
-func TestMQTTCountersAreDocumented(t *testing.T) {
-	page, err := os.ReadFile("../docs/mqtt.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ch := make(chan *prometheus.Desc, 100)
-	mqttMetrics{}.Describe(ch)
-	close(ch)
-	n := 0
-	for d := range ch {
-		_, rest, _ := strings.Cut(d.String(), `fqName: "`)
-		name, _, _ := strings.Cut(rest, `"`)
-		if n++; !strings.Contains(string(page), "| `"+name) {
-			t.Errorf("docs/mqtt.md does not tell of %s", name)
-		}
-	}
-	if n < 13 {
-		t.Errorf("only %d metrics", n)
 	}
 }

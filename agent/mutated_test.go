@@ -38,7 +38,7 @@ func clusterSeeds(t *testing.T) []mutate.Seed {
 		{Method: "GET", Target: "/digest?index=12"},
 		post("/hello", command.Member{NodeID: "side", Role: "sidecar", Service: "demo", Addr: "127.0.0.1:1"}),
 		post("/access", command.Audit{Rows: []conf.Access{{UserID: "a", Action: "read", Timestamp: "2026-01-02T03:04:05+00:00"}}, Source: "s", Seq: 1}),
-		post("/leave", struct{}{}), post("/rejoin", rejoinRequest{}), post("/retire", retireRequest{}), post("/join", transport.JoinRequest{}),
+		post("/leave", struct{}{}), post("/rejoin", json.RawMessage(`{"csr":null,"advertise":"","service":"","version":"","reason":""}`)), post("/retire", json.RawMessage(`{"node_id":""}`)), post("/join", transport.JoinRequest{}),
 		{Method: "PATCH", Target: "/api/config/services/demo", Body: `{"level":3}`, Header: []string{"X-API-Token: writer-token"}},
 		{Method: "GET", Target: "/api/config/services/demo?consistent=1", Header: []string{"X-API-Token: reader-token"}},
 	}
@@ -48,7 +48,7 @@ func clusterSeeds(t *testing.T) []mutate.Seed {
 // random, as a member with a good certificate could. The agent leads, and goes on
 // to. Run it with -mutations 1000000.
 func TestMutatedClusterRequests(t *testing.T) {
-	r := start(t, options(t, nil)).ready()
+	r := start(t, testOptions(t, nil)).ready()
 	m := mutate.New(3, clusterSeeds(t))
 	statuses := map[int]int{}
 	for i := range *mutations {
@@ -64,7 +64,7 @@ func TestMutatedClusterRequests(t *testing.T) {
 			req.Body = http.NoBody
 		}
 		w := httptest.NewRecorder()
-		r.cluster.mux.ServeHTTP(w, req)
+		r.cluster.Routes().ServeHTTP(w, req)
 		late := ctx.Err() != nil // the machine stalled, and the request was given up
 		cancel()
 		statuses[w.Code]++
@@ -79,7 +79,7 @@ func TestMutatedClusterRequests(t *testing.T) {
 // TestMutatedBytes sends what is no HTTP at all to every port.
 func TestMutatedBytes(t *testing.T) {
 	t.Parallel()
-	r := start(t, options(t, nil)).ready()
+	r := start(t, testOptions(t, nil)).ready()
 	good := "PATCH /api/config/services/demo HTTP/1.1\r\nHost: localhost\r\nX-API-Token: writer-token\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"level\":3}" +
 		"GET /v1/config/demo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
 	rng := rand.New(rand.NewPCG(4, 4))

@@ -13,21 +13,23 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-config/holdfast/agent/observer"
+	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // observing is an observer in this process.
 type observing struct {
-	*Observer
+	*observer.Observer
 	t    *testing.T
 	stop context.CancelFunc
 	done chan error
 }
 
-func observe1(t *testing.T, o Options) *observing {
+func observe1(t *testing.T, o options.Options) *observing {
 	t.Helper()
-	b, err := NewObserver(o, slog.New(slog.NewTextHandler(testLog{t}, nil)))
+	b, err := observer.New(o, slog.New(slog.NewTextHandler(testLog{t}, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +92,7 @@ func (r *observing) serves(level, source string) {
 // TestObserverOverTLS follows an embedded broker with a certificate of its own CA and
 // a password, and comes back from a last-known-good file that somebody changed.
 func TestObserverOverTLS(t *testing.T) {
-	o := options(t, map[string]string{"CONFIG_MQTT_USER": "observers", "CONFIG_MQTT_PASSWORD": "pass word"})
+	o := testOptions(t, map[string]string{"CONFIG_MQTT_USER": "observers", "CONFIG_MQTT_PASSWORD": "pass word"})
 	o.MQTTAddr = "127.0.0.1:0"
 	dir := t.TempDir()
 	o.MQTTCert, o.MQTTKey = filepath.Join(dir, "mqtt.pem"), filepath.Join(dir, "mqtt.key")
@@ -99,12 +101,12 @@ func TestObserverOverTLS(t *testing.T) {
 	if code, body := member.set("42"); code != 200 {
 		t.Fatal(code, body)
 	}
-	trust := base64.StdEncoding.EncodeToString(member.sup.keys.Get().Public)
+	trust := base64.StdEncoding.EncodeToString(member.rooms.keys.Set().Public)
 	env := map[string]string{
 		"CONFIG_ROLE": "observer", "CONFIG_SERVICE_NAME": "demo", "CONFIG_TRUST": trust, "MQTT_CA_FILE": o.MQTTCert,
 		"CONFIG_OBSERVE_URL": "mqtts://observers:pass%20word@" + member.broker.Addr().String(),
 	}
-	oo := options(t, env)
+	oo := testOptions(t, env)
 	r := observe1(t, oo)
 	r.serves("42", "replica")
 	r.await("the word that it is connected, which may come after the value", func() bool { h := r.Health(); return h.OK && h.Err == nil })
@@ -143,7 +145,7 @@ func TestObserverOverTLS(t *testing.T) {
 	// The cluster is back: so is the truth, and a good file.
 	member = start(t, o).ready()
 	env["CONFIG_OBSERVE_URL"] = "mqtts://observers:pass%20word@" + member.broker.Addr().String()
-	again := options(t, env)
+	again := testOptions(t, env)
 	again.DataDir, again.LKGPath, again.EnvFile = oo.DataDir, oo.LKGPath, oo.EnvFile
 	r = observe1(t, again)
 	r.serves("42", "replica")
@@ -153,14 +155,14 @@ func TestObserverOverTLS(t *testing.T) {
 // TestLeftEpochStaysLeft puts the files of before a rebuild back under an agent whose
 // last-known-good file knows that they are of the past.
 func TestLeftEpochStaysLeft(t *testing.T) {
-	o := options(t, nil)
+	o := testOptions(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("7"); code != 200 {
 		t.Fatal(code, body)
 	}
 	r.halt()
 	kept := t.TempDir()
-	files := []string{o.DBPath, o.raftDir()}
+	files := []string{o.DBPath, o.RaftDir()}
 	move := func(from, to string) {
 		t.Helper()
 		if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
@@ -172,14 +174,14 @@ func TestLeftEpochStaysLeft(t *testing.T) {
 	}
 	r = start(t, o).ready()
 	left := r.Health().ConfigEpoch
-	if err := r.sup.Rebuild(t.Context(), "rebuild-me-please-0123456789"); err != nil {
+	if err := r.backend.Rebuild(t.Context(), "rebuild-me-please-0123456789"); err != nil {
 		t.Fatal(err)
 	}
 	if code, body := r.set("8"); code != 200 {
 		t.Fatal(code, body)
 	}
 	now := r.Health().ConfigEpoch
-	changes := *r.sup.epochs.Load()
+	changes := r.replicas.EpochChanges()
 	if len(changes) != 1 || changes[0].Previous != left || changes[0].Epoch != now {
 		t.Errorf("the changes of the epoch are %+v", changes)
 	}

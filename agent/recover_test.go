@@ -1,13 +1,17 @@
 package agent
 
 import (
+	"encoding/json"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/holdfast-config/holdfast/agent/documents"
 	"github.com/holdfast-config/holdfast/agent/lkg"
+	"github.com/holdfast-config/holdfast/agent/peers"
+	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -17,14 +21,14 @@ func TestClusterLivesOnInOneServer(t *testing.T) {
 	r[0].keepSecret()
 	r[1].await("the secret", func() bool { v, _ := r[1].secret(passwordPath); return v == `"canary-secret-value"` })
 	before := r[1].records().Record("demo")
-	_, err := Recover(t.Context(), o[1], r[1].log)
+	_, err := recovery.Recover(t.Context(), o[1], r[1].log)
 	if conf.CodeOf(err) != conf.CodeUsage {
 		t.Fatalf("while the agent runs: %v", err)
 	}
 	for _, a := range r {
 		a.halt()
 	}
-	rec, err := Recover(t.Context(), o[1], r[1].log)
+	rec, err := recovery.Recover(t.Context(), o[1], r[1].log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,12 +37,16 @@ func TestClusterLivesOnInOneServer(t *testing.T) {
 	}
 	// Cut short: the agent does not start a half recovered cluster, and doing it
 	// again comes to the same epoch.
-	c := &cluster{o: o[1]}
-	if err := c.readFile(); err != nil {
+	data, err := os.ReadFile(o[1].ClusterFile())
+	if err != nil {
 		t.Fatal(err)
 	}
-	c.known.Joined = true
-	if err := c.writeFile(); err != nil {
+	var saved peers.SavedState
+	if err := json.Unmarshal(data, &saved); err != nil {
+		t.Fatal(err)
+	}
+	saved.Joined = true
+	if err := lkg.WriteJSON(o[1].ClusterFile(), saved, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	n2 := start(t, o[1])
@@ -50,7 +58,7 @@ func TestClusterLivesOnInOneServer(t *testing.T) {
 		t.Fatal(v)
 	}
 	n2.halt()
-	again, err := Recover(t.Context(), o[1], n2.log)
+	again, err := recovery.Recover(t.Context(), o[1], n2.log)
 	if err != nil || again.NewEpoch != rec.NewEpoch || again.OldEpoch != oldEpoch {
 		t.Fatalf("%+v, %v", again, err)
 	}
@@ -74,10 +82,10 @@ func TestClusterLivesOnInOneServer(t *testing.T) {
 		t.Fatal(body)
 	}
 	// The whole past is there.
-	if _, err := n2.sup.VersionValues(t.Context(), "demo", before.Version); err != nil {
+	if _, err := n2.backend.VersionValues(t.Context(), "demo", before.Version); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(o[1].recoverPending()); err == nil {
+	if _, err := os.Stat(o[1].RecoverPending()); err == nil {
 		t.Fatal("recover.pending stays")
 	}
 	// An old member with the old data is not let back, and serves what it has.
@@ -89,8 +97,8 @@ func TestClusterLivesOnInOneServer(t *testing.T) {
 	if v, _ := n3.level(); v != "7" {
 		t.Fatal(v)
 	}
-	if n2.cluster.alone() == false || len(n2.cluster.servers()) != 1 {
-		t.Fatalf("%+v", n2.cluster.servers())
+	if n2.cluster.IsSingleNode() == false || len(n2.replicas.Servers()) != 1 {
+		t.Fatalf("%+v", n2.replicas.Servers())
 	}
 	n3.halt()
 	// It joins anew, under its old name.
@@ -110,8 +118,8 @@ func TestRecoverFromTheDatabaseAlone(t *testing.T) {
 	for _, a := range r {
 		a.halt()
 	}
-	flip(t, filepath.Join(o[2].raftDir(), "raft.db"))
-	rec, err := Recover(t.Context(), o[2], r[2].log)
+	flip(t, filepath.Join(o[2].RaftDir(), "raft.db"))
+	rec, err := recovery.Recover(t.Context(), o[2], r[2].log)
 	if err != nil || rec.Source != "database" {
 		t.Fatalf("%+v, %v", rec, err)
 	}
@@ -125,24 +133,24 @@ func TestRecoverFromTheDatabaseAlone(t *testing.T) {
 }
 
 func TestRecoverRefuses(t *testing.T) {
-	o := options(t, nil)
-	if _, err := Recover(t.Context(), o, nil); conf.CodeOf(err) != conf.CodeUsage {
+	o := testOptions(t, nil)
+	if _, err := recovery.Recover(t.Context(), o, nil); conf.CodeOf(err) != conf.CodeUsage {
 		t.Fatalf("no directory: %v", err)
 	}
-	n1 := start(t, options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
+	n1 := start(t, testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
 	side := joining(t, n1, "side", n1.joinToken(conf.MemberSidecar).Token)
 	s := start(t, side).ready()
 	s.halt()
-	if _, err := Recover(t.Context(), side, s.log); conf.CodeOf(err) != conf.CodeUnsupported {
+	if _, err := recovery.Recover(t.Context(), side, s.log); conf.CodeOf(err) != conf.CodeUnsupported {
 		t.Fatalf("a sidecar: %v", err)
 	}
-	alone := start(t, options(t, nil)).ready()
+	alone := start(t, testOptions(t, nil)).ready()
 	alone.halt()
-	if _, err := Recover(t.Context(), alone.o, alone.log); conf.CodeOf(err) != conf.CodeConflict {
+	if _, err := recovery.Recover(t.Context(), alone.o, alone.log); conf.CodeOf(err) != conf.CodeConflict {
 		t.Fatalf("a lone agent: %v", err)
 	}
 	// What cannot be read is not taken for nothing.
-	if err := lkg.WriteJSON(alone.o.recoverPending(), map[string]string{"config_epoch": ""}, 0o600); err != nil {
+	if err := lkg.WriteJSON(alone.o.RecoverPending(), map[string]string{"config_epoch": ""}, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	alone = start(t, alone.o)
@@ -152,4 +160,4 @@ func TestRecoverRefuses(t *testing.T) {
 	})
 }
 
-func (r *running) records() records { return records{r.sup.view} }
+func (r *running) records() documents.Records { return documents.Records{View: r.rooms.view} }

@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/agent/lkg"
+	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
 
 func (r *running) record(service string) *conf.Record {
-	e, ok := r.sup.view.Get(service)
+	e, ok := r.rooms.view.Get(service)
 	if !ok {
 		return &conf.Record{}
 	}
@@ -23,11 +24,11 @@ func (r *running) record(service string) *conf.Record {
 // follower: the brokers and the last-known-good file have it, readers who wait for
 // a change hear nothing.
 func TestReissue(t *testing.T) {
-	mqtt := func(o Options) Options {
+	mqtt := func(o options.Options) options.Options {
 		o.MQTTAddr, o.MQTTReissue = "127.0.0.1:0", 200*time.Millisecond
 		return o
 	}
-	o := mqtt(options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)}))
+	o := mqtt(testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)}))
 	n1 := start(t, o).ready()
 	n2 := start(t, mqtt(joining(t, n1, "n2", n1.joinToken(conf.MemberServer).Token))).ready()
 	if code, body := n1.set("7"); code != http.StatusOK {
@@ -41,7 +42,7 @@ func TestReissue(t *testing.T) {
 		url := r.Info().LocalURL + "/v1/config/demo"
 		_, h, _ := r.call("GET", url, "")
 		published := r.broker.Stats().Published
-		e, _ := r.sup.view.Get("demo")
+		e, _ := r.rooms.view.Get("demo")
 
 		// The long poll ends without an answer of its own while signatures are renewed.
 		r.await("a renewed signature while a reader waits", func() bool {
@@ -55,7 +56,7 @@ func TestReissue(t *testing.T) {
 		if now.Signature == first.Signature {
 			t.Fatalf("%s: signed at %s and at %s by the same signature", r.o.NodeID, first.IssuedAt, now.IssuedAt)
 		}
-		if err := seal.VerifyRecord(r.sup.keys.Get().Public, now); err != nil {
+		if err := seal.VerifyRecord(r.rooms.keys.Set().Public, now); err != nil {
 			t.Error(err)
 		}
 
@@ -71,13 +72,13 @@ func TestReissue(t *testing.T) {
 		}
 		r.await("the broker to publish it", func() bool { return r.broker.Stats().Published > published })
 		r.await("the renewed signature in the last-known-good file", func() bool {
-			c, err := lkg.Load(r.o.LKGPath, r.sup.keys.Get().HMAC)
+			c, err := lkg.Load(r.o.LKGPath, r.rooms.keys.Set().HMAC)
 			if err != nil {
 				return false
 			}
 			for _, rec := range c.Records {
 				if rec.Service == "demo" && rec.IssuedAt > first.IssuedAt {
-					return seal.VerifyRecord(r.sup.keys.Get().Public, rec) == nil
+					return seal.VerifyRecord(r.rooms.keys.Set().Public, rec) == nil
 				}
 			}
 			return false
@@ -97,23 +98,5 @@ func TestReissue(t *testing.T) {
 	_, _, history := n1.call("GET", n1.Info().AdminURL+"/api/config/services/demo/versions", "", "X-API-Token", "reader-token")
 	if strings.Count(history, `"checksum"`) != 2 {
 		t.Errorf("versions: %s", history)
-	}
-}
-
-// The signatures themselves say when they are due, whoever made them.
-func TestReissueIsDueByTheOldestSignature(t *testing.T) {
-	o := options(t, nil)
-	o.MQTTReissue = 0
-	r := start(t, o).ready()
-	at, err := conf.ParseTime(r.record("demo").IssuedAt)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct{ passed, want time.Duration }{
-		{0, 4 * time.Minute}, {time.Minute, 3 * time.Minute}, {time.Hour, -56 * time.Minute}, {-time.Hour, 4 * time.Minute},
-	} {
-		if got := r.sup.reissueIn(4*time.Minute, at.Add(c.passed)); got != c.want {
-			t.Errorf("%s after the signature: due in %s, want %s", c.passed, got, c.want)
-		}
 	}
 }

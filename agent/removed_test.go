@@ -50,11 +50,11 @@ func (th *thief) pull(key string) bool {
 // The certificate of a member that was removed opens nothing: not on a connection
 // that was open, not before a replica is up, not without one, not after a rebuild.
 func TestARemovedMemberStaysOut(t *testing.T) {
-	o := options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})
+	o := testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})
 	n1 := start(t, o).ready()
 	n2 := start(t, joining(t, n1, "n2", n1.joinToken(conf.MemberServer).Token)).ready()
-	th := steal(t, n2.cluster.port.Identity(), n1.Info().Cluster)
-	key := n1.sup.keys.Get().MasterID
+	th := steal(t, n2.cluster.Port.Identity(), n1.Info().Cluster)
+	key := n1.rooms.keys.Set().MasterID
 	n1.await("a key for a member", func() bool { return th.pull(key) })
 	n1.await("n2 to be taken out", func() bool {
 		code, _ := n1.admin("POST", "cluster/members/n2/remove", "")
@@ -69,7 +69,7 @@ func TestARemovedMemberStaysOut(t *testing.T) {
 	if a, err := New(t.Context(), o, n1.log); err != nil {
 		t.Fatal(err)
 	} else {
-		if a.cluster.allowed(th.id.Peer()) == nil {
+		if a.cluster.Allowed(th.id.Peer()) == nil {
 			t.Error("it is let in while the replica is being opened")
 		}
 		n1 = run(t, o, a)
@@ -85,18 +85,18 @@ func TestARemovedMemberStaysOut(t *testing.T) {
 		t.Fatal(body)
 	}
 	n1.ready()
-	n1.cluster.learn([]conf.Member{{NodeID: "n1", Role: conf.MemberServer, Addr: n1.Info().Cluster}}) // what the new store knows
+	n1.cluster.Set([]conf.Member{{NodeID: "n1", Role: conf.MemberServer, Addr: n1.Info().Cluster}}) // what the new store knows
 	if th.pull(key) {
 		t.Error("it gets a key from a store that was rebuilt")
 	}
 	// The files for tools hold tokens that the new store knows.
 	for _, path := range []string{o.ServerTokenPath, o.SidecarTokenPath} {
 		n1.await("a token in "+path, func() bool {
-			tok, err := tokenIn(path)
+			tok, err := transport.ReadTokenFile(path)
 			if err != nil {
 				return false
 			}
-			list, err := n1.cluster.Tokens(t.Context())
+			list, err := n1.members.Tokens(t.Context())
 			return err == nil && slices.ContainsFunc(list, func(j conf.JoinTokenInfo) bool { return j.ID == tok.ID && !j.Revoked })
 		})
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -15,7 +16,7 @@ import (
 // backup, whether a new cluster begins from it or an agent repairs itself by it.
 func TestTokensOfABackup(t *testing.T) {
 	place := map[string]string{"CONFIG_NODE_ID": "n1", "LITESTREAM_S3_ENDPOINT": "file://" + t.TempDir()}
-	o := options(t, place)
+	o := testOptions(t, place)
 	r := start(t, o).ready()
 	var tok conf.NewAPIToken
 	if err := json.Unmarshal([]byte(r.must("POST", "tokens", `{"role":"config.write","name":"ann"}`)), &tok); err != nil {
@@ -30,7 +31,7 @@ func TestTokensOfABackup(t *testing.T) {
 	if code := me(r); code != http.StatusOK {
 		t.Fatalf("a new token: %d", code)
 	}
-	r.await("the backup", func() bool { b := r.sup.ownBackup(); return b.Verified != nil && b.Behind == 0 })
+	r.await("the backup", func() bool { b := r.rooms.backups.Known(); return b.Verified != nil && b.Behind == 0 })
 	bootstrap := func(r *running) string {
 		data, err := os.ReadFile(r.o.ServerTokenPath)
 		if err != nil {
@@ -46,7 +47,7 @@ func TestTokensOfABackup(t *testing.T) {
 		if code := me(r); code != http.StatusUnauthorized {
 			t.Errorf("an API token of the backup: %d", code)
 		}
-		list, err := r.cluster.Tokens(t.Context())
+		list, err := r.members.Tokens(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,8 +87,8 @@ func TestTokensOfABackup(t *testing.T) {
 	if err := os.WriteFile(place["CONFIG_ENV_FILE"], env, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	fresh := options(t, place)
-	if _, err := RestoreCluster(t.Context(), fresh, RestorePoint{}, r.log); err != nil {
+	fresh := testOptions(t, place)
+	if _, err := recovery.RestoreCluster(t.Context(), fresh, recovery.RestorePoint{}, r.log); err != nil {
 		t.Fatal(err)
 	}
 	r = start(t, fresh).ready()

@@ -85,9 +85,9 @@ func TestRotation(t *testing.T) {
 	all := []*running{r[0], r[1], r[2], side}
 	r[0].await("the keys in the keyring", func() bool { return testStatus{r[0].keyring()}.active(conf.KeyCA) != "" })
 	side.await("the key of the cluster's name for its own file, and no other", func() bool {
-		set := side.sup.keys.Get()
+		set := side.rooms.keys.Set()
 		_, err := lkg.Load(side.o.LKGPath, set.HMAC)
-		return set.OldHMAC == nil && set.HMACID == r[0].sup.keys.Get().HMACID && err == nil
+		return set.OldHMAC == nil && set.HMACID == r[0].rooms.keys.Set().HMACID && err == nil
 	})
 
 	for i, kind := range conf.KeyKinds() {
@@ -119,18 +119,18 @@ func TestRotation(t *testing.T) {
 			}
 		case conf.KeyHMAC:
 			for _, a := range all {
-				set := a.sup.keys.Get()
+				set := a.rooms.keys.Set()
 				if main, _ := set.IDs(kind); main != rot.KeyID {
 					t.Fatalf("%s: %s", a.Info().NodeID, main)
 				}
 				a.await("a file under the new key", func() bool { _, err := lkg.Load(a.o.LKGPath, set.HMAC); return err == nil })
 			}
-			if string(side.sup.keys.Get().HMAC) == string(r[0].sup.keys.Get().HMAC) {
+			if string(side.rooms.keys.Set().HMAC) == string(r[0].rooms.keys.Set().HMAC) {
 				t.Fatal("the sidecar has the servers' key")
 			}
 		case conf.KeyCA:
 			for _, a := range all {
-				if id := a.cluster.port.Identity(); transport.HashCA(id.Issuer()) != rot.KeyID {
+				if id := a.cluster.Port.Identity(); transport.HashCA(id.Issuer()) != rot.KeyID {
 					t.Fatalf("%s has no certificate from the new CA", a.Info().NodeID)
 				}
 			}
@@ -141,10 +141,10 @@ func TestRotation(t *testing.T) {
 			}
 			for _, a := range all {
 				if kind == conf.KeyCA {
-					if len(a.cluster.port.Identity().CAs) != 1 {
+					if len(a.cluster.Port.Identity().CAs) != 1 {
 						return false
 					}
-				} else if main, old := a.sup.keys.Get().IDs(kind); old != "" || main != rot.KeyID && !(a == side && kind == conf.KeyMaster) {
+				} else if main, old := a.rooms.keys.Set().IDs(kind); old != "" || main != rot.KeyID && !(a == side && kind == conf.KeyMaster) {
 					return false
 				}
 			}
@@ -156,7 +156,7 @@ func TestRotation(t *testing.T) {
 		}
 	}
 	r[0].await("tokens of the new CA in the files", func() bool {
-		return !r[0].cluster.leading() || r[0].cluster.ownToken(r[0].o.ServerTokenPath) && r[0].cluster.ownToken(r[0].o.SidecarTokenPath)
+		return !r[0].cluster.IsReadyLeader() || r[0].members.IsOwnToken(r[0].o.ServerTokenPath) && r[0].members.IsOwnToken(r[0].o.SidecarTokenPath)
 	})
 	text, err := os.ReadFile(o[1].EnvFile)
 	if err != nil || strings.Contains(string(text), "OLD") {

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"os"
@@ -36,13 +37,13 @@ func (r *running) rotateAll() map[string]string {
 // Members that were down while every key was rotated come back, and get them all:
 // a server that does not vote, and a sidecar. Nobody's old CA is forgotten before.
 func TestMembersThatWereAway(t *testing.T) {
-	n1 := start(t, options(t, map[string]string{
+	n1 := start(t, testOptions(t, map[string]string{
 		"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t), "CONFIG_VOTERS": "1", "CONFIG_KEY_ROTATION_GRACE_MINUTES": "0.02",
 	})).ready()
 	o2, os2 := joining(t, n1, "n2", n1.joinToken(conf.MemberServer).Token), joining(t, n1, "side", n1.joinToken(conf.MemberSidecar).Token)
 	n2, side := start(t, o2).ready(), start(t, os2).ready()
 	for _, a := range []*running{n2, side} {
-		a.await("a log that is noted", a.cluster.begun)
+		a.await("a log that is noted", a.cluster.HasLog)
 		a.await("the value", func() bool { v, _ := a.level(); return v != "" })
 	}
 	n2.halt()
@@ -63,7 +64,7 @@ func TestMembersThatWereAway(t *testing.T) {
 	for _, a := range []*running{n2, side} {
 		a.await("the change", func() bool { v, source := a.level(); return v == "61" && source == "replica" })
 		a.await("all keys", func() bool {
-			held := a.sup.held()
+			held := a.heldKeys()
 			for kind, id := range made {
 				if a == side && kind == conf.KeyMaster {
 					continue
@@ -76,14 +77,14 @@ func TestMembersThatWereAway(t *testing.T) {
 		})
 	}
 	n1.await("the end of all rotations", func() bool { return len(n1.keyring().Rotations) == 0 })
-	n2.await("one CA", func() bool { return len(n2.cluster.port.Identity().CAs) == 1 })
+	n2.await("one CA", func() bool { return len(n2.cluster.Port.Identity().CAs) == 1 })
 }
 
 // The seed's way: the operator puts the new key and the old one into the .env file
 // and restarts. A key that was stored and not announced when the agent died is the
 // same case.
 func TestRotationByHand(t *testing.T) {
-	o := options(t, map[string]string{"CONFIG_KEY_ROTATION_GRACE_MINUTES": "60"})
+	o := testOptions(t, map[string]string{"CONFIG_KEY_ROTATION_GRACE_MINUTES": "60"})
 	a := start(t, o).ready()
 	kinds := []string{conf.KeyMaster, conf.KeyHMAC, conf.KeySigning}
 	for _, kind := range kinds {
@@ -138,7 +139,7 @@ func TestRotationByHand(t *testing.T) {
 // What cannot be stored is refused before anything is changed, with the way out.
 func TestRotationRefused(t *testing.T) {
 	set := map[string]string{"CONFIG_MASTER_KEY_BASE64": "bWFzdGVyIGtleSBvZiB0aGlydHktdHdvIGJ5dGVzISE=", "CONFIG_MASTER_KEY_ID": "5a0c3f1e-6ff1-4a5e-9a0e-0d6f0a5f6a01"}
-	a := start(t, options(t, set)).ready()
+	a := start(t, testOptions(t, set)).ready()
 	a.await("a keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyMaster) != "" })
 	_, code, body := a.changeKey(conf.KeyMaster, "rotate")
 	if code != http.StatusConflict || !strings.Contains(body, "environment") || !strings.Contains(body, "_OLD_") {
@@ -160,7 +161,7 @@ func TestRotationRefused(t *testing.T) {
 
 // A rotation that is given up leaves the key in use where it was.
 func TestRotationGivenUp(t *testing.T) {
-	n1 := start(t, options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
+	n1 := start(t, testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
 	o2 := joining(t, n1, "n2", n1.joinToken(conf.MemberServer).Token)
 	n2 := start(t, o2).ready()
 	n1.await("a keyring", func() bool { return testStatus{n1.keyring()}.active(conf.KeyCA) != "" })
@@ -185,7 +186,7 @@ func TestRotationGivenUp(t *testing.T) {
 			}
 			return false
 		})
-		if err := n1.sup.cur.Load().rotateStep(t.Context()); err != nil || (testStatus{n1.keyring()}).active(kind) != before.active(kind) {
+		if err := n1.rooms.rotation.Advance(t.Context(), n1.replicas.Current()); err != nil || (testStatus{n1.keyring()}).active(kind) != before.active(kind) {
 			t.Fatalf("a %s key that nobody has is in use (%v)", kind, err)
 		}
 		if _, code, body := n1.changeKey(kind, "abort"); code != http.StatusOK {
@@ -198,22 +199,22 @@ func TestRotationGivenUp(t *testing.T) {
 	}
 	made := n1.rotateAll() // and it goes on from there
 	n2.await("the new keys", func() bool {
-		id := n2.cluster.port.Identity()
-		return n2.sup.keys.Get().MasterID == made[conf.KeyMaster] && transport.HashCA(id.Issuer()) == made[conf.KeyCA]
+		id := n2.cluster.Port.Identity()
+		return n2.rooms.keys.Set().MasterID == made[conf.KeyMaster] && transport.HashCA(id.Issuer()) == made[conf.KeyCA]
 	})
 }
 
 func announceNobodys(t *testing.T, r *running, kind string) string {
 	t.Helper()
-	ss := r.sup.cur.Load()
+	ss := r.replicas.Current()
 	k := command.NewKey{Kind: kind, ID: "5a0c3f1e-6ff1-4a5e-9a0e-0d6f0a5f6a01"}
 	switch kind {
 	case conf.KeyCA:
-		ca, err := transport.NextCA(r.cluster.port.Identity().CA, time.Now())
+		ca, err := transport.NextCA(r.cluster.Port.Identity().CA, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
-		k.ID, k.Public = ca.Hash(), encodeCA(ca.Certificate())
+		k.ID, k.Public = ca.Hash(), base64.StdEncoding.EncodeToString(ca.Certificate().Raw)
 	case conf.KeySigning:
 		m, err := keys.NewMaterial(kind, "")
 		if err != nil {
@@ -225,7 +226,7 @@ func announceNobodys(t *testing.T, r *running, kind string) string {
 		}
 		k.ID, k.Public = m.ID, seal.EncodePublic(private.Public().(ed25519.PublicKey))
 	}
-	if err := ss.proposeKeys(t.Context(), &command.Keyring{At: conf.FormatTime(time.Now()), By: "test", Announce: []command.NewKey{k}}); err != nil {
+	if err := ss.Propose(t.Context(), &command.Keyring{At: conf.FormatTime(time.Now()), By: "test", Announce: []command.NewKey{k}}); err != nil {
 		t.Fatal(err)
 	}
 	return k.ID
@@ -234,18 +235,18 @@ func announceNobodys(t *testing.T, r *running, kind string) string {
 // A store that came from another cluster, as out of a backup, names a CA that is not
 // this one's.
 func TestKeyringOfAnotherCluster(t *testing.T) {
-	o := options(t, map[string]string{"CONFIG_NODE_ID": "n1"})
+	o := testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1"})
 	a := start(t, o).ready()
 	a.await("a keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyCA) != "" })
 	was := testStatus{a.keyring()}.active(conf.KeyCA)
 	a.halt()
-	for _, p := range []string{o.tlsDir(), o.clusterFile()} {
+	for _, p := range []string{o.TLSDir(), o.ClusterFile()} {
 		if err := os.RemoveAll(p); err != nil {
 			t.Fatal(err)
 		}
 	}
 	a = start(t, o).ready()
-	own := a.cluster.port.Identity().CA.Hash()
+	own := a.cluster.Port.Identity().CA.Hash()
 	if own == was {
 		t.Fatal("the same CA")
 	}
@@ -254,15 +255,15 @@ func TestKeyringOfAnotherCluster(t *testing.T) {
 	if code != http.StatusOK {
 		t.Fatalf("%d %s", code, body)
 	}
-	a.await("the next one", func() bool { return transport.HashCA(a.cluster.port.Identity().Issuer()) == rot.KeyID })
+	a.await("the next one", func() bool { return transport.HashCA(a.cluster.Port.Identity().Issuer()) == rot.KeyID })
 }
 
 // A rotation of the master key goes on after a restart where it was, and the secrets
 // are read all the while.
 func TestResealGoesOn(t *testing.T) {
-	o := options(t, nil)
+	o := testOptions(t, nil)
 	a := start(t, o).ready()
-	const n = 3*resealBatch - 10
+	const n = 3*50 - 10 // three batches
 	props, doc := []string{}, []string{}
 	for i := range n {
 		props = append(props, fmt.Sprintf(`"s%d":{"type":"string","x-secret":true,"x-secret-source":"database"}`, i))
@@ -276,7 +277,7 @@ func TestResealGoesOn(t *testing.T) {
 			t.Fatalf("%d %s", code, body)
 		}
 	}
-	token, err := os.ReadFile(o.localTokenFile())
+	token, err := os.ReadFile(o.LocalTokenFile())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,17 +290,15 @@ func TestResealGoesOn(t *testing.T) {
 	before := testStatus{a.keyring()}.active(conf.KeyMaster)
 
 	// The agent ends right after the new key came into use.
-	ss := a.sup.cur.Load()
+	ss := a.replicas.Current()
 	ctx, cancel := context.WithCancel(t.Context())
 	m, err := keys.NewMaterial(conf.KeyMaster, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.sup.stored(keys.Rotate(o.Env, o.EnvFile, m, before, a.sup.keyOptions())); err != nil {
-		t.Fatal(err)
-	}
+	a.storeKey(m, before)
 	at := conf.FormatTime(time.Now())
-	res, err := ss.member.Propose(ctx, &command.Keyring{
+	res, err := ss.Node().Propose(ctx, &command.Keyring{
 		At: at, Announce: []command.NewKey{{Kind: conf.KeyMaster, ID: m.ID}},
 		Activate: []command.KeyTurn{{Kind: conf.KeyMaster, ID: m.ID, OldUntil: conf.FormatTime(time.Now().Add(time.Hour))}},
 	})

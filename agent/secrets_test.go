@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -35,7 +36,7 @@ func (r *running) must(method, path, body string) string {
 // secret is what a service that proves itself reads, and where it came from.
 func (r *running) secret(path string) (string, string) {
 	r.t.Helper()
-	token, err := os.ReadFile(r.o.localTokenFile())
+	token, err := os.ReadFile(r.o.LocalTokenFile())
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ const passwordPath = "/v1/config/vault/db.password"
 
 // A stored secret outlives a restart, the replica, and the epoch.
 func TestSecretsOutliveTheStore(t *testing.T) {
-	o := options(t, nil)
+	o := testOptions(t, nil)
 	r := start(t, o).ready()
 	r.keepSecret()
 	r.must("PUT", "services/vault/secrets/pin", `{"value":4711}`)
@@ -103,7 +104,7 @@ func TestSecretsOutliveTheStore(t *testing.T) {
 
 // The environment comes before what is stored, and that before the default.
 func TestPrecedenceAndItsExplanation(t *testing.T) {
-	o := options(t, nil)
+	o := testOptions(t, nil)
 	r := start(t, o).ready()
 	stored := strings.Replace(vaultSchema, `"x-secret-source":"env","x-env":"DEMO_KEY"`, `"x-secret-source":"database"`, 1)
 	r.must("PUT", "schemas/vault", stored)
@@ -182,7 +183,7 @@ func TestPrecedenceAndItsExplanation(t *testing.T) {
 }
 
 // withoutKey is o without the variable of the secret.
-func withoutKey(o Options) Options {
+func withoutKey(o options.Options) options.Options {
 	lookup := o.LookupEnv
 	o.LookupEnv = func(name string) (string, bool) {
 		if name == "DEMO_KEY" {
@@ -214,7 +215,7 @@ func TestRevealNeedsAQuorum(t *testing.T) {
 // TestASchemaGetsNoKeysOut: a schema can name any variable as the source of a secret;
 // those of the agent itself are given to nobody.
 func TestASchemaGetsNoKeysOut(t *testing.T) {
-	r := start(t, options(t, map[string]string{"LITESTREAM_SECRET_ACCESS_KEY": "canary-secret-key"})).ready()
+	r := start(t, testOptions(t, map[string]string{"LITESTREAM_SECRET_ACCESS_KEY": "canary-secret-key"})).ready()
 	r.must("PUT", "schemas/greedy", `{"type":"object","properties":{
  "master":{"type":"string","x-secret":true,"x-secret-source":"env","x-env":"CONFIG_MASTER_KEY_BASE64"},
  "config_signature_private_key":{"type":"string","x-secret":true,"x-secret-source":"env"},
@@ -227,7 +228,7 @@ func TestASchemaGetsNoKeysOut(t *testing.T) {
 		if !strings.Contains(body, "canary-secret-value") {
 			t.Errorf("%s has not what is the service's: %s", path, body)
 		}
-		if master := base64.StdEncoding.EncodeToString(r.sup.keys.Get().Master); strings.Contains(body, master) || strings.Contains(body, "PRIVATE KEY") ||
+		if master := base64.StdEncoding.EncodeToString(r.rooms.keys.Set().Master); strings.Contains(body, master) || strings.Contains(body, "PRIVATE KEY") ||
 			strings.Contains(body, "writer-token") || strings.Contains(body, "rebuild-me") || strings.Contains(body, "canary-secret-key") {
 			t.Errorf("%s gives keys of the agent out: %s", path, body)
 		}

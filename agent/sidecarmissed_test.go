@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
@@ -17,13 +18,13 @@ import (
 type vaulted struct {
 	t    *testing.T
 	n1   *running
-	o    Options // of the sidecar
+	o    options.Options // of the sidecar
 	side *running
 }
 
 func newVaulted(t *testing.T) *vaulted {
 	t.Helper()
-	n1 := start(t, options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t), "CONFIG_KEY_ROTATION_GRACE_MINUTES": "60"})).ready()
+	n1 := start(t, testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t), "CONFIG_KEY_ROTATION_GRACE_MINUTES": "60"})).ready()
 	v := &vaulted{t: t, n1: n1}
 	v.put("schemas/vault", `{"type":"object","properties":{"port":{"type":"integer"},"password":{"type":"string","x-secret":true,"x-secret-source":"database"}}}`)
 	v.put("services/vault", `{"service":"vault","version":1,"config":{"port":1,"password":"correct horse"}}`)
@@ -56,7 +57,7 @@ func (v *vaulted) start() { v.side = start(v.t, v.o).ready() }
 // read is what the service beside the sidecar reads.
 func (v *vaulted) read() string {
 	v.t.Helper()
-	proof, err := os.ReadFile(v.o.localTokenFile())
+	proof, err := os.ReadFile(v.o.LocalTokenFile())
 	if err != nil {
 		v.t.Fatal(err)
 	}
@@ -76,7 +77,7 @@ func (v *vaulted) rotateTwice() {
 			_, code, _ := v.n1.changeKey(conf.KeyMaster, "retire")
 			return code == http.StatusOK && testStatus{v.n1.keyring()}.active(conf.KeyMaster) == rot.KeyID
 		})
-		v.n1.await("one key at the server", func() bool { _, old := v.n1.sup.keys.Get().IDs(conf.KeyMaster); return old == "" })
+		v.n1.await("one key at the server", func() bool { _, old := v.n1.rooms.keys.Set().IDs(conf.KeyMaster); return old == "" })
 	}
 	v.put("services/vault", `{"service":"vault","version":2,"config":{"port":2,"password":"battery staple"}}`)
 }
@@ -143,7 +144,7 @@ func TestSidecarMissedTwoRotations(t *testing.T) {
 	v.start()
 	v.whole("battery staple")
 	active := testStatus{v.n1.keyring()}.active(conf.KeyMaster)
-	if main, old := v.side.sup.keys.Get().IDs(conf.KeyMaster); main != active {
+	if main, old := v.side.rooms.keys.Set().IDs(conf.KeyMaster); main != active {
 		t.Errorf("it holds %s and %s, and %s is in use", main, old, active)
 	}
 	v.n1.await("a row of it in the access log", func() bool {
@@ -162,7 +163,7 @@ func TestSidecarWithoutItsKey(t *testing.T) {
 	v.join(`{"role":"sidecar","service":"vault","uses":1}`)
 	v.whole("correct horse")
 	v.side.halt()
-	before := v.n1.sup.keys.Get()
+	before := v.n1.rooms.keys.Set()
 	v.rotateTwice()
 	many := &command.Cluster{At: conf.FormatTime(time.Now()), By: "test"}
 	for i := range 1000 { // they push out the token that let it in
@@ -170,7 +171,7 @@ func TestSidecarWithoutItsKey(t *testing.T) {
 			ID: fmt.Sprintf("many%04d", i), SecretHash: strings.Repeat("ab", 32), Role: conf.MemberSidecar, ExpiresAt: conf.FormatTime(time.Now().Add(-time.Hour)), CreatedBy: "test", Uses: 1,
 		})
 	}
-	if res, err := v.n1.sup.cur.Load().member.Propose(t.Context(), many); err != nil || res.Err != nil {
+	if res, err := v.n1.replicas.Current().Node().Propose(t.Context(), many); err != nil || res.Err != nil {
 		t.Fatal(err, res.Err)
 	}
 	v.start()
@@ -190,9 +191,9 @@ func TestSidecarWithoutItsKey(t *testing.T) {
 	// A server that still has the key of before comes: the secret is there at once, though
 	// its record does not change.
 	v.side.await("its secret", func() bool {
-		set := v.n1.sup.keys.Get()
+		set := v.n1.rooms.keys.Set()
 		set.OldMaster, set.OldMasterID = before.Master, before.MasterID // until it looks at its .env file again
-		v.n1.sup.keys.Put(set)
+		v.n1.rooms.holder.Put(set)
 		return strings.Contains(v.read(), "battery staple")
 	})
 	v.whole("battery staple")
@@ -205,14 +206,14 @@ func TestSidecarOfNoService(t *testing.T) {
 	v.join(`{"role":"sidecar"}`)
 	v.says("admitted for no service")
 	v.n1.await("its own word in its row", func() bool {
-		for _, m := range v.n1.cluster.members() {
+		for _, m := range v.n1.cluster.Members() {
 			if m.NodeID == "side" && m.Service == "vault" {
 				return true
 			}
 		}
 		return false
 	})
-	_, err := v.side.cluster.ask(t.Context(), conf.KeyMaster, testStatus{v.n1.keyring()}.active(conf.KeyMaster), "/keys/granted?id="+testStatus{v.n1.keyring()}.active(conf.KeyMaster))
+	err := v.side.cluster.Call(t.Context(), "n1", "/keys/granted?id="+testStatus{v.n1.keyring()}.active(conf.KeyMaster), nil, nil)
 	if err == nil || !strings.Contains(err.Error(), "admitted for no service") {
 		t.Errorf("it asked for the key of the service that it claims: %v", err)
 	}

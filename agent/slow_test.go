@@ -19,7 +19,7 @@ const withinHead, withinBody = 30 * time.Second, time.Minute
 // of them is cut in time, and the ports answer others meanwhile.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
-	r := start(t, options(t, nil)).ready()
+	r := start(t, testOptions(t, nil)).ready()
 	admin, local := strings.TrimPrefix(r.Info().AdminURL, "http://"), strings.TrimPrefix(r.Info().LocalURL, "http://")
 	const token = "X-API-Token: writer-token\r\n"
 	type slow struct {

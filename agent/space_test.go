@@ -9,7 +9,7 @@ import (
 const noDiskHasThis = 1 << 40 // MiB
 
 func TestChangesAreRefusedBeforeTheDiskIsFull(t *testing.T) {
-	o := options(t, nil)
+	o := testOptions(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("5"); code != http.StatusOK {
 		t.Fatal(body)
@@ -18,7 +18,7 @@ func TestChangesAreRefusedBeforeTheDiskIsFull(t *testing.T) {
 	full := o
 	full.MinFreeMB = noDiskHasThis
 	r = start(t, full).ready()
-	r.await("it is noticed", func() bool { return r.sup.full.Load() != nil })
+	r.await("it is noticed", func() bool { return r.replicas.DiskFull() != nil })
 	code, body := r.set("6")
 	if code != http.StatusInsufficientStorage || !strings.Contains(body, `"code":"storage_full"`) {
 		t.Fatalf("%d %s", code, body)
@@ -44,14 +44,14 @@ func TestLeaderWithoutSpaceHandsOver(t *testing.T) {
 	r[0].await("a change through it", func() bool { code, _ := r[0].set("9"); return code == http.StatusOK })
 	r[0].await("it was made to lead", func() bool {
 		for _, a := range r[1:] {
-			if a.cluster.leading() {
-				return a.sup.cur.Load().member.Transfer(t.Context(), "n1") == nil
+			if a.cluster.IsReadyLeader() {
+				return a.replicas.Current().Node().Transfer(t.Context(), "n1") == nil
 			}
 		}
-		return r[0].cluster.leading()
+		return r[0].cluster.IsReadyLeader()
 	})
 	r[0].await("a change although it was made to lead", func() bool {
 		code, _ := r[0].set("10")
-		return code == http.StatusOK && !r[0].cluster.leading()
+		return code == http.StatusOK && !r[0].cluster.IsReadyLeader()
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-config/holdfast/agent/backend"
 	"github.com/holdfast-config/holdfast/agent/keys"
 	"github.com/holdfast-config/holdfast/localapi/admin"
 	"github.com/holdfast-config/holdfast/replication/command"
@@ -26,8 +27,7 @@ func (anybody) Authenticate(string) (conf.Principal, bool) {
 // caller nobody looks at, among a thousand tokens: the check may cost a twentieth
 // of it. The shortest of several rounds counts, in turns.
 func TestTokenCheckIsCheap(t *testing.T) {
-	r := start(t, options(t, nil)).ready()
-	b := &backend{records: records{r.sup.view}, s: r.sup, schemas: r.sup.schemas, editor: r.sup.editor}
+	r := start(t, testOptions(t, nil)).ready()
 	tok := r.apiToken(conf.RoleRead, "one", "1h")
 	many := &command.APITokens{At: conf.FormatTime(time.Now())}
 	for i := range 990 {
@@ -36,20 +36,22 @@ func TestTokenCheckIsCheap(t *testing.T) {
 			ID: fmt.Sprintf("api-%012x", i), Name: "n", Role: string(conf.RoleRead), SecretHash: hex.EncodeToString(sum[:]),
 		})
 	}
-	if err := settled(r.sup.Propose(t.Context(), many)); err != nil {
+	if err := r.replicas.Current().Propose(t.Context(), many); err != nil {
 		t.Fatal(err)
 	}
 	handler := func(a admin.Authenticator) http.Handler {
 		h, err := admin.New(admin.Options{
-			Auth: a, Audit: discard{}, Health: r.sup, Reader: reader{b}, Queries: r.sup, Versions: r.sup, Schemas: schemaReader{b}, Profiles: r.sup,
-			Editor: r.sup.editor, SchemaEditor: writer{b}, ProfileEditor: writer{b}, Rebuilder: r.sup,
+			Auth: a, Audit: discard{}, Health: r.backend, Reader: r.backend, Queries: r.backend, Versions: r.backend, Schemas: r.backend, Profiles: r.backend,
+			Editor: r.rooms.editor, SchemaEditor: r.backend, ProfileEditor: r.rooms.editor, Rebuilder: r.backend,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return h
 	}
-	checked := handler(&authenticator{keys.NewAuthenticator(nil), r.sup, time.Now})
+	checked := handler(&backend.Authenticator{
+		Bootstrap: keys.NewAuthenticator(nil), Supervisor: r.replicas, TokensUnrevoked: r.rooms.recovery.TokensUnrevoked, Now: time.Now,
+	})
 	open := handler(anybody{})
 	const rounds, each = 30, 100
 	direct := func(h http.Handler) time.Duration {

@@ -507,13 +507,13 @@ func TestSchemaChange(t *testing.T) {
 func TestProfiles(t *testing.T) {
 	f := setup(t, "demo", "other")
 	ctx := t.Context()
-	if _, err := f.SaveProfile(ctx, alice, "night", "", map[string]json.RawMessage{"demo": []byte(`{"model":"small"}`), "other": []byte(`{"threshold":0.2}`)}, nil, "", ""); err != nil {
+	if _, err := f.SaveProfile(ctx, alice, conf.Profile{Name: "night", Services: map[string]json.RawMessage{"demo": []byte(`{"model":"small"}`), "other": []byte(`{"threshold":0.2}`)}}, nil, "", ""); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.SaveProfile(ctx, alice, "bad", "", map[string]json.RawMessage{"demo": []byte(`{"model":"huge"}`)}, nil, "", ""); !errors.Is(err, conf.ErrInvalid) {
+	if _, err := f.SaveProfile(ctx, alice, conf.Profile{Name: "bad", Services: map[string]json.RawMessage{"demo": []byte(`{"model":"huge"}`)}}, nil, "", ""); !errors.Is(err, conf.ErrInvalid) {
 		t.Fatalf("an invalid profile: %v", err)
 	}
-	if _, err := f.SaveProfile(ctx, alice, "day", "", nil, []string{"demo"}, "", ""); err != nil {
+	if _, err := f.SaveProfile(ctx, alice, conf.Profile{Name: "day"}, []string{"demo"}, "", ""); err != nil {
 		t.Fatal(err)
 	}
 	outs, err := f.ActivateProfile(ctx, alice, "night", "", "")

@@ -105,31 +105,32 @@ func (e *Editor) underSchema(cur *conf.Record, rawSchema json.RawMessage, now ti
 	return u, secrets, len(secrets) > 0 || !cur.Exists() || string(u.Config) != string(cur.Config), nil
 }
 
-// SaveProfile stores a named set of values. With a nil services it takes the
-// stored values of the services named in only, or of all when only is empty.
-func (e *Editor) SaveProfile(ctx context.Context, who conf.Principal, name, description string, services map[string]json.RawMessage, only []string, reason, key string) (conf.Profile, error) {
+// SaveProfile stores a named set of values, of which in has the name, the description and
+// the values by service. With nil values it takes the stored ones of the services named in
+// only, or of all when only is empty.
+func (e *Editor) SaveProfile(ctx context.Context, who conf.Principal, in conf.Profile, only []string, reason, key string) (conf.Profile, error) {
 	if err := e.admit(who, reason, false); err != nil {
 		return conf.Profile{}, err
 	}
-	if err := conf.CheckProfile(name); err != nil {
+	if err := conf.CheckProfile(in.Name); err != nil {
 		return conf.Profile{}, err
 	}
-	if len(description) > conf.MaxReason {
-		return conf.Profile{}, conf.Errorf(conf.CodeInvalid, "the description has %d bytes, over the limit of %d", len(description), conf.MaxReason)
+	if len(in.Description) > conf.MaxReason {
+		return conf.Profile{}, conf.Errorf(conf.CodeInvalid, "the description has %d bytes, over the limit of %d", len(in.Description), conf.MaxReason)
 	}
 	now := e.o.Now()
-	p := conf.Profile{Name: name, Description: description, UpdatedAt: conf.FormatTime(now), UpdatedBy: who.Name}
+	p := conf.Profile{Name: in.Name, Description: in.Description, UpdatedAt: conf.FormatTime(now), UpdatedBy: who.Name}
 	var err error
-	if services == nil {
+	if in.Services == nil {
 		p.Services, err = e.present(only)
 	} else {
-		p.Services, err = e.checked(services, now)
+		p.Services, err = e.checked(in.Services, now)
 	}
 	if err != nil {
 		return conf.Profile{}, err
 	}
 	ed := e.edit(who, requestID(who, key), "profile-save", reason, now)
-	ed.Profiles = []command.Profile{{Name: name, Description: description, Services: p.Services}}
+	ed.Profiles = []command.Profile{{Name: in.Name, Description: in.Description, Services: p.Services}}
 	ed.Audit = e.audit(ed, "")
 	return p, e.propose(ctx, ed)
 }

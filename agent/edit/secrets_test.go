@@ -177,11 +177,11 @@ func TestSecretRefusals(t *testing.T) {
 	if out, err := f.Do(t.Context(), bob, d); err != nil || out.Version != 2 || f.c.count() != n {
 		t.Errorf("dry run: %+v, %v", out, err)
 	}
-	if _, err := f.SaveProfile(t.Context(), alice, "night", "", map[string]json.RawMessage{"demo": json.RawMessage(`{"password":"s3cr3t"}`)}, nil, "", ""); conf.CodeOf(err) != conf.CodeInvalid || strings.Contains(err.Error(), "s3cr3t") {
+	if _, err := f.SaveProfile(t.Context(), alice, conf.Profile{Name: "night", Services: map[string]json.RawMessage{"demo": json.RawMessage(`{"password":"s3cr3t"}`)}}, nil, "", ""); conf.CodeOf(err) != conf.CodeInvalid || strings.Contains(err.Error(), "s3cr3t") {
 		t.Errorf("a secret in a profile: %v", err)
 	}
 	f.do(t, secretDraft(conf.OpSecretSet, "password", `"s3cr3t"`))
-	p, err := f.SaveProfile(t.Context(), alice, "night", "", nil, nil, "", "")
+	p, err := f.SaveProfile(t.Context(), alice, conf.Profile{Name: "night"}, nil, "", "")
 	if err != nil || strings.Contains(string(p.Services["demo"]), "password") {
 		t.Errorf("a profile holds a secret: %s, %v", p.Services["demo"], err)
 	}

@@ -1,0 +1,62 @@
+package audit
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/holdfast-config/holdfast/agent/peers"
+	"github.com/holdfast-config/holdfast/agent/replica"
+	"github.com/holdfast-config/holdfast/replication/command"
+	"github.com/holdfast-config/holdfast/replication/transport"
+)
+
+const routeAccess = "/access"
+
+// RegisterRoutes registers the route by which members deliver their rows to the leader.
+func RegisterRoutes(c *peers.Cluster, s *replica.Supervisor) {
+	peers.HandlePost(c, routeAccess, func(ctx context.Context, p transport.Peer, a command.Audit) (any, error) {
+		r, err := s.LeaderReplica()
+		if err != nil {
+			return nil, err
+		}
+		if err := CheckReported(&a); err != nil {
+			return nil, err
+		}
+		ClampTimestamps(a.Rows, time.Now())
+		a.Source = QueueID(p.NodeID, p.Role == transport.RoleServer, a.Source)
+		return struct{}{}, r.Propose(ctx, &a)
+	})
+}
+
+// Sender writes rows to the log, through the leader when that is another member. The queue
+// has the name of this node before its own, as the leader sees it in the certificate.
+func Sender(c *peers.Cluster, s *replica.Supervisor) func(context.Context, *command.Audit) error {
+	return func(ctx context.Context, b *command.Audit) error {
+		if !c.IsReadyLeader() {
+			if leader, ok := c.Leader(); ok {
+				return c.Call(ctx, leader, routeAccess, b, nil)
+			}
+		}
+		own := *b
+		own.Source = QueueID(c.Self(), true, b.Source) // only servers lead
+		res, err := s.Propose(ctx, &own)
+		if err == nil && res.Err != nil {
+			err = res.Err
+		}
+		return err
+	}
+}
+
+// PruneJob is the leader job that deletes old rows; see Prune.
+func PruneJob(accessRetention, historyRetention time.Duration, log *slog.Logger) replica.Job {
+	return func(ctx context.Context, r *replica.Replica) {
+		Prune(ctx, pruner{r}, accessRetention, historyRetention, log)
+	}
+}
+
+type pruner struct{ *replica.Replica }
+
+func (p pruner) Prunable(ctx context.Context, access, history string) (bool, error) {
+	return p.Store().Prunable(ctx, access, history)
+}

@@ -1,0 +1,39 @@
+package backend
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/holdfast-config/holdfast/agent/replica"
+	"github.com/holdfast-config/holdfast/replication/command"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store"
+)
+
+// Archive is the log and the store of the replica that serves, as the editor uses them; it
+// is edit.Proposer and edit.Archive. Supervisor is set before the first call.
+type Archive struct{ Supervisor *replica.Supervisor }
+
+// Propose puts a command through the log.
+func (a *Archive) Propose(ctx context.Context, c command.Command) (command.Result, error) {
+	return a.Supervisor.Propose(ctx, c)
+}
+
+// RequestResult is the result of a request that was made before.
+func (a *Archive) RequestResult(ctx context.Context, id string) (command.Result, bool, error) {
+	r := a.Supervisor.Current()
+	if r == nil {
+		return command.Result{}, false, a.Supervisor.Down()
+	}
+	return r.Store().RequestResult(ctx, id)
+}
+
+// VersionValues is what was stored at a version.
+func (a *Archive) VersionValues(ctx context.Context, service string, version uint64) (json.RawMessage, error) {
+	return replica.Query(a.Supervisor, func(st *store.Store) (json.RawMessage, error) { return st.VersionValues(ctx, service, version) })
+}
+
+// Profile is one profile.
+func (a *Archive) Profile(ctx context.Context, name string) (conf.Profile, error) {
+	return replica.Query(a.Supervisor, func(st *store.Store) (conf.Profile, error) { return st.Profile(ctx, name) })
+}

@@ -1,0 +1,201 @@
+package backend
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/holdfast-config/holdfast/agent/backupjob"
+	"github.com/holdfast-config/holdfast/agent/documents"
+	"github.com/holdfast-config/holdfast/agent/edit"
+	"github.com/holdfast-config/holdfast/agent/lkg"
+	"github.com/holdfast-config/holdfast/agent/options"
+	"github.com/holdfast-config/holdfast/agent/peers"
+	"github.com/holdfast-config/holdfast/agent/replica"
+	"github.com/holdfast-config/holdfast/agent/rotation"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/schema"
+	"github.com/holdfast-config/holdfast/replication/seal"
+	"github.com/holdfast-config/holdfast/replication/store"
+)
+
+// Options set up a Backend.
+type Options struct {
+	View       *documents.View
+	Supervisor *replica.Supervisor
+	Status     *replica.Status
+	Schemas    *schema.Cache
+	Secrets    *documents.Secrets
+	Editor     *edit.Editor
+	LKG        *lkg.Writer
+	Backups    *backupjob.Manager
+	Keys       *rotation.AgentKeys
+	Options    *options.Options
+	Cluster    *peers.Cluster
+}
+
+// Backend answers the admin API.
+type Backend struct {
+	o       Options
+	sup     *replica.Supervisor
+	records documents.Records
+	explain chan struct{} // few at a time: each asks the history about every stored value
+}
+
+// New makes a Backend.
+func New(o Options) *Backend {
+	return &Backend{o: o, sup: o.Supervisor, records: documents.Records{View: o.View}, explain: make(chan struct{}, 2)}
+}
+
+// Services lists the services that have a document or a schema.
+func (b *Backend) Services(context.Context) ([]conf.ServiceInfo, error) {
+	if b.o.View.Load().Source == "" {
+		return nil, b.sup.Down()
+	}
+	out := []conf.ServiceInfo{}
+	for _, r := range b.records.Services() {
+		if r.Deleted {
+			continue
+		}
+		out = append(out, conf.ServiceInfo{
+			Service: r.Service, Version: r.Version, UpdatedAt: r.UpdatedAt, UpdatedBy: r.UpdatedBy,
+			Epoch: r.Epoch, Checksum: r.Checksum, HasSchema: r.Schema != nil,
+		})
+	}
+	return out, nil
+}
+
+// Record is the newest record of a service.
+func (b *Backend) Record(_ context.Context, service string) (*conf.Record, error) {
+	if rec := b.records.Record(service); rec != nil {
+		return rec, nil
+	}
+	if b.o.View.Load().Source == "" {
+		return nil, b.sup.Down()
+	}
+	return nil, conf.Errorf(conf.CodeNotFound, "no service %q", service).WithHint("GET /api/config/services lists them")
+}
+
+// Versions lists the kept versions of a service, newest first.
+func (b *Backend) Versions(ctx context.Context, service string, limit int) ([]conf.Metadata, error) {
+	return replica.Query(b.sup, func(st *store.Store) ([]conf.Metadata, error) { return st.Versions(ctx, service, limit) })
+}
+
+// VersionValues is what was stored at a version.
+func (b *Backend) VersionValues(ctx context.Context, service string, version uint64) (json.RawMessage, error) {
+	return replica.Query(b.sup, func(st *store.Store) (json.RawMessage, error) { return st.VersionValues(ctx, service, version) })
+}
+
+// Profile is one profile.
+func (b *Backend) Profile(ctx context.Context, name string) (conf.Profile, error) {
+	return replica.Query(b.sup, func(st *store.Store) (conf.Profile, error) { return st.Profile(ctx, name) })
+}
+
+// Profiles are all profiles.
+func (b *Backend) Profiles(ctx context.Context) ([]conf.Profile, error) {
+	return replica.Query(b.sup, func(st *store.Store) ([]conf.Profile, error) { return st.Profiles(ctx) })
+}
+
+// Search finds configuration items.
+func (b *Backend) Search(ctx context.Context, q conf.SearchRequest) (conf.SearchResponse, error) {
+	return replica.Query(b.sup, func(st *store.Store) (conf.SearchResponse, error) { return st.Search(ctx, q) })
+}
+
+// History pages through the changes.
+func (b *Backend) History(ctx context.Context, f conf.HistoryFilter) (conf.HistoryPage, error) {
+	return replica.Query(b.sup, func(st *store.Store) (conf.HistoryPage, error) { return st.History(ctx, f) })
+}
+
+// AccessLog pages through the access log.
+func (b *Backend) AccessLog(ctx context.Context, f conf.AccessFilter) (conf.AccessPage, error) {
+	return replica.Query(b.sup, func(st *store.Store) (conf.AccessPage, error) { return st.AccessLog(ctx, f) })
+}
+
+// Schemas lists the schemas, without their text. It answers in every mode.
+func (b *Backend) Schemas(ctx context.Context) ([]conf.SchemaInfo, error) {
+	if r := b.sup.Current(); r != nil {
+		return r.Store().Schemas(ctx)
+	}
+	out := []conf.SchemaInfo{}
+	for _, r := range b.records.Services() {
+		if r.Schema != nil {
+			out = append(out, conf.SchemaInfo{Service: r.Service, Hash: seal.Checksum(r.Schema)})
+		}
+	}
+	return out, nil
+}
+
+// Schema is the schema of a service with its fields. It answers in every mode.
+func (b *Backend) Schema(ctx context.Context, service string) (conf.SchemaInfo, error) {
+	r := b.records.Record(service)
+	if r == nil || r.Schema == nil {
+		return conf.SchemaInfo{}, conf.Errorf(conf.CodeNotFound, "service %q has no schema", service).
+			WithHint("put one: holdfast schema put %s FILE", service)
+	}
+	s, err := b.o.Schemas.Get(service, r.Schema)
+	if err != nil {
+		return conf.SchemaInfo{}, err
+	}
+	info := conf.SchemaInfo{Service: service, Hash: seal.Checksum(r.Schema), Schema: r.Schema, Fields: s.Fields()}
+	all, err := b.Schemas(ctx)
+	if err != nil {
+		return info, nil //nolint:nilerr // author and time are optional; the schema itself is at hand
+	}
+	for _, i := range all {
+		if i.Service == service {
+			info.UpdatedAt, info.UpdatedBy = i.UpdatedAt, i.UpdatedBy
+		}
+	}
+	return info, nil
+}
+
+// PutSchema replaces the schema of one service.
+func (b *Backend) PutSchema(ctx context.Context, who conf.Principal, service string, raw []byte, reason, requestID string) (conf.SchemaInfo, conf.Outcome, error) {
+	outs, err := b.o.Editor.PutSchemas(ctx, who, map[string][]byte{service: raw}, reason, requestID)
+	if err != nil {
+		return conf.SchemaInfo{}, conf.Outcome{}, err
+	}
+	info, err := b.Schema(ctx, service)
+	return info, outs[0], err
+}
+
+// Rebuild makes a new store from what this agent can verify, for a caller with the rebuild
+// token.
+func (b *Backend) Rebuild(ctx context.Context, token string) error {
+	if !b.o.Keys.Set().AllowsRebuild(token) {
+		return conf.Errorf(conf.CodeDenied, "wrong rebuild token").WithHint("send the value of REBUILD_TOKEN in the .env file of this agent")
+	}
+	return b.sup.Rebuild(ctx, "by hand")
+}
+
+// AwaitLocal waits for 300 ms at most until this agent has applied a change that the leader
+// has acknowledged: a caller that writes here and then reads here expects its own write.
+// It is peers.Forwarder.AwaitLocal.
+func (b *Backend) AwaitLocal(ctx context.Context, r *http.Request, reply http.Header) {
+	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	if strings.HasPrefix(r.URL.Path, "/api/config/tokens") {
+		_ = replica.Consistent(ctx, b.sup) // a token that was created or revoked here is valid or rejected here
+		return
+	}
+	version, err := strconv.ParseUint(reply.Get("X-Config-Version"), 10, 64)
+	service, ok := strings.CutPrefix(r.URL.Path, "/api/config/services/")
+	if err != nil || !ok {
+		return
+	}
+	service, _, _ = strings.Cut(service, "/")
+	for {
+		e, ok := b.o.View.Get(service)
+		if !ok || e.Record.Version >= version {
+			return
+		}
+		select {
+		case <-e.Changed():
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,56 @@
+package backend
+
+import (
+	"github.com/holdfast-config/holdfast/localapi/admin"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics read the state of the agent at each scrape: requests count nothing here.
+type metrics struct {
+	b     *Backend
+	share *admin.Share
+
+	up, services, index, age, lkgValid, unopened, refused *prometheus.Desc
+}
+
+// Metrics are those of the state of this agent, and of the admin API's limits.
+func (b *Backend) Metrics(share *admin.Share) prometheus.Collector {
+	d := func(name, help string) *prometheus.Desc { return prometheus.NewDesc("holdfast_"+name, help, nil, nil) }
+	return &metrics{
+		b: b, share: share,
+		up:       d("replica_up", "1 while this agent runs in normal mode, 0 while it is read-only or rebuilding."),
+		services: d("services", "Services in memory, deleted ones included."),
+		index:    d("applied_index", "Log index that the readers see."),
+		age:      d("age_seconds", "Seconds since this agent last heard from a leader."),
+		lkgValid: d("lkg_valid", "1 while the last-known-good file is good."),
+		unopened: d("secrets_unopened", "Stored secrets that are missing from what is served, because this agent cannot open them."),
+		refused: prometheus.NewDesc("holdfast_admin_refused_total",
+			"Answers 429 of the admin API: attempts after too many that failed, requests of a caller that has too many under way, connections.", []string{"reason"}, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{m.up, m.services, m.index, m.age, m.lkgValid, m.unopened, m.refused} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector. It is called by scrapes and may overlap.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64) { ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
+	flag := map[bool]float64{true: 1}
+	h := m.b.Health()
+	snap := m.b.o.View.Load()
+	gauge(m.up, flag[h.OperationalMode == conf.ModeNormal])
+	gauge(m.services, float64(snap.Len()))
+	gauge(m.index, float64(snap.Index))
+	gauge(m.age, m.b.sup.Age().Seconds())
+	gauge(m.lkgValid, flag[h.LKGCacheValid])
+	gauge(m.unopened, float64(len(m.b.o.Secrets.Unopened(snap))))
+	rejected := m.share.Refused()
+	for reason, n := range map[string]uint64{"attempts": rejected.Attempts, "requests": rejected.Requests, "connections": rejected.Connections} {
+		ch <- prometheus.MustNewConstMetric(m.refused, prometheus.CounterValue, float64(n), reason)
+	}
+}

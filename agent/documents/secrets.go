@@ -1,0 +1,142 @@
+package documents
+
+import (
+	"bytes"
+	"log/slog"
+	"slices"
+
+	"github.com/holdfast-config/holdfast/agent/edit"
+	"github.com/holdfast-config/holdfast/agent/keys"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/schema"
+)
+
+// environment reads the secrets that services have in the environment of the agent.
+type environment struct {
+	lookup  func(string) (string, bool)
+	schemas *schema.Cache
+	warn    func(msg string, args ...any)
+}
+
+// Value is what the environment has for a field; not ok: nothing, or nothing that
+// fits the field.
+func (e environment) Value(service string, f conf.Field) (v any, ok bool) {
+	if f.SecretSource == nil || *f.SecretSource != conf.SourceEnv {
+		return nil, false
+	}
+	text, ok := e.lookup(f.Env)
+	if !ok {
+		return nil, false
+	}
+	if ownSecret(f.Env) {
+		e.warn("a schema asks for a key of this agent as the secret of a service: it is not served", "service", service, "key", f.Key, "variable", f.Env)
+		return nil, false
+	}
+	v, err := schema.ParseText(f, text)
+	if err != nil { // the text is a secret: name the variable only
+		e.warn("an environment secret does not fit its field: it is not served", "service", service, "key", f.Key, "variable", f.Env)
+		return nil, false
+	}
+	return v, true
+}
+
+// ownSecret says whether a variable holds what is the agent's own. A schema is written
+// by whoever may change configuration, and must not get it out to a service.
+func ownSecret(name string) bool {
+	switch name {
+	case "CONFIG_API_TOKEN", "CONFIG_JOIN_TOKEN", "CONFIG_MQTT_PASSWORD", "LITESTREAM_SECRET_ACCESS_KEY":
+		return true
+	}
+	return keys.Own(name)
+}
+
+// Secrets are the secret values that this agent can give to an authenticated caller.
+// They are opened once a version, and stay in memory.
+type Secrets struct {
+	environment
+	vault    *keys.Vault
+	log      *slog.Logger
+	own      string // the service beside this agent
+	unopened unopenedSecrets
+}
+
+// SecretsOptions set up Secrets.
+type SecretsOptions struct {
+	Lookup  func(string) (string, bool) // the environment of the agent
+	Schemas *schema.Cache
+	Vault   *keys.Vault
+	Service string // the service beside this agent, "" for none
+	Logger  *slog.Logger
+}
+
+// NewSecrets opens nothing yet.
+func NewSecrets(o SecretsOptions) *Secrets {
+	return &Secrets{environment: environment{o.Lookup, o.Schemas, o.Logger.Warn}, vault: o.Vault, log: o.Logger, own: o.Service}
+}
+
+// Values gives the values of a record's secret fields by dotted key: what the
+// environment has, else what the store has and this agent can open.
+func (s *Secrets) Values(service string, rec *conf.Record) map[string]any {
+	// Most services have no secrets, and their schemas need not be compiled for
+	// this: compiling is nearly all of a start from the last-known-good file. (The
+	// stored form is canonical, its names are plain.)
+	if len(rec.Secrets) == 0 && !bytes.Contains(rec.Schema, []byte(`"x-secret-source"`)) {
+		return nil
+	}
+	sch, err := s.schemas.Get(service, rec.Schema)
+	if err != nil {
+		s.warn("schema of a stored service does not compile: its secrets are not served", "service", service, "err", err)
+		return nil
+	}
+	out := map[string]any{}
+	var unopened []UnopenedSecret
+	for _, sealed := range rec.Secrets {
+		f, ok := sch.Field(sealed.Key)
+		if !ok || !f.IsSecret {
+			continue // unused: the schema has changed since
+		}
+		v, err := s.Open(rec, sealed)
+		if err != nil {
+			// A sidecar holds the key of one service; under the same id as all others.
+			if service == s.own || !s.vault.Narrow() {
+				unopened = append(unopened, UnopenedSecret{service, sealed.Key, sealed.KeyID, conf.CodeOf(err) == conf.CodeUnsupported})
+			}
+			continue
+		}
+		out[sealed.Key] = v
+	}
+	for _, f := range sch.Fields() {
+		if f.IsSecret {
+			if v, ok := s.Value(service, f); ok {
+				out[f.Key] = v
+			}
+		}
+	}
+	unopened = slices.DeleteFunc(unopened, func(u UnopenedSecret) bool { _, ok := out[u.Key]; return ok })
+	if s.unopened.set(rec, unopened) {
+		for _, u := range unopened {
+			why := "it is damaged"
+			if u.NoKey {
+				why = "this agent does not hold the master key " + u.KeyID
+			}
+			s.log.Error("a stored secret is not served", "service", service, "key", u.Key, "why", why)
+		}
+	}
+	return out
+}
+
+// Open decrypts a stored secret of a record.
+func (s *Secrets) Open(rec *conf.Record, sealed conf.SealedSecret) (any, error) {
+	plain, err := s.vault.Open(rec.Epoch, rec.Service, sealed)
+	if err != nil {
+		return nil, err
+	}
+	v, err := conf.ParseJSON(plain, edit.MaxSecret)
+	if err != nil { // its text may hold a piece of the value
+		return nil, conf.Errorf(conf.CodeCorrupt, "the secret %s of %s is no JSON", sealed.Key, rec.Service)
+	}
+	return v, nil
+}
+
+// OneServiceOnly reports whether this agent is a sidecar, which has the key of one service.
+func (s *Secrets) OneServiceOnly() bool { return s.vault.Narrow() }

@@ -1,0 +1,43 @@
+package documents
+
+import (
+	"github.com/holdfast-config/holdfast/localapi"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/view"
+)
+
+// The view of an agent holds rendered documents of the local API.
+type (
+	View     = view.View[*localapi.Document]
+	Entry    = view.Entry[*localapi.Document]
+	Snapshot = view.Snapshot[*localapi.Document]
+)
+
+// NewView makes an empty view whose documents hold the secrets that s can give.
+func NewView(s *Secrets) *View {
+	return view.New((&localapi.Renderer{Secrets: s.Values}).Render)
+}
+
+// Records reads the records of a view.
+type Records struct{ *View }
+
+// Record returns the record of a service, nil when there is none.
+func (r Records) Record(service string) *conf.Record {
+	if e, ok := r.Get(service); ok {
+		return e.Record
+	}
+	return nil
+}
+
+// Services returns all records, tombstones included.
+func (r Records) Services() []*conf.Record {
+	var out []*conf.Record
+	r.Load().Range(func(e *Entry) bool {
+		out = append(out, e.Record)
+		return true
+	})
+	return out
+}
+
+// Epoch is that of the present snapshot.
+func (r Records) Epoch() string { return r.Load().Epoch }

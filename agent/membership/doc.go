@@ -1,0 +1,18 @@
+// Package membership is the way into the cluster and out of it: the identity of this
+// agent, join tokens, admission of joining agents, rejoining as a later incarnation
+// after a lost log, the rows of the member list, and the changes that an operator makes
+// to the cluster.
+//
+// Invariants:
+//   - Joining is done before anything else exists, and can be repeated: the node key
+//     stays the same, so that the leader recognizes a retry.
+//   - The identity is saved last: without it the next start joins again.
+//   - A server that lost its log never comes back under its node id: it may have voted,
+//     or have acknowledged entries. It becomes the next incarnation, NODE-r2 after NODE.
+//   - The secret of a token is compared in constant time, also for an unknown token.
+//   - The row of a member is closed before its certificate is trusted by nothing.
+//
+// Callers: Identity is called by New of the agent, before the cluster port is open. The
+// jobs are called on the goroutines of a replica; Rejoin on the supervisor's. The Admin
+// API and the cluster port call the rest concurrently.
+package membership

@@ -1,0 +1,124 @@
+package membership
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/holdfast-config/holdfast/agent/process"
+	"github.com/holdfast-config/holdfast/agent/replica"
+	"github.com/holdfast-config/holdfast/replication/command"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store"
+	"github.com/holdfast-config/holdfast/replication/transport"
+)
+
+// Tokens lists the join tokens, without anything to join with.
+func (m *Manager) Tokens(ctx context.Context) ([]conf.JoinTokenInfo, error) {
+	return replica.Query(m.sup, func(st *store.Store) ([]conf.JoinTokenInfo, error) { return st.JoinTokens(ctx) })
+}
+
+// CreateToken makes a join token. It is shown once.
+func (m *Manager) CreateToken(ctx context.Context, who conf.Principal, req conf.JoinTokenRequest) (conf.NewJoinToken, error) {
+	rep, err := m.sup.LeaderReplica()
+	if err != nil {
+		return conf.NewJoinToken{}, err
+	}
+	return m.newToken(ctx, rep, who.Name, req)
+}
+
+// RevokeToken revokes a join token. Agents that joined by it stay members.
+func (m *Manager) RevokeToken(ctx context.Context, who conf.Principal, id string) error {
+	rep, err := m.sup.LeaderReplica()
+	if err != nil {
+		return err
+	}
+	at := conf.FormatTime(time.Now())
+	return rep.Propose(ctx, &command.Cluster{
+		At: at, By: who.Name, TokenRevokes: []string{id},
+		Audit: []conf.Access{{UserID: who.Name, Action: "write", Success: true, Reason: "join token " + id + " revoked", Timestamp: at}},
+	})
+}
+
+// newToken stores a join token and returns what to paste.
+func (m *Manager) newToken(ctx context.Context, rep *replica.Replica, by string, req conf.JoinTokenRequest) (conf.NewJoinToken, error) {
+	role, err := transport.ParseRole(req.Role)
+	if err != nil {
+		return conf.NewJoinToken{}, err
+	}
+	if req.Service != "" {
+		if err := conf.CheckService(req.Service); err != nil {
+			return conf.NewJoinToken{}, err
+		}
+	}
+	id := m.cluster.Port.Identity()
+	if len(id.CAs) == 0 {
+		return conf.NewJoinToken{}, conf.Errorf(conf.CodeInternal, "this agent has no CA")
+	}
+	t := transport.NewToken(transport.HashCA(id.CAs[0]))
+	now := time.Now()
+	s := t.Stored(role, req.Service, req.TTL, req.Uses, by, now)
+	at := conf.FormatTime(now)
+	err = rep.Propose(ctx, &command.Cluster{
+		At: at, By: by,
+		Tokens: []command.JoinToken{{ID: s.ID, SecretHash: s.SecretHash, Role: req.Role, Service: req.Service, ExpiresAt: s.Expires, CreatedBy: by, Uses: req.Uses}},
+		Audit:  []conf.Access{{UserID: by, Action: "write", Success: true, Reason: "join token " + s.ID + " created for a " + req.Role, Timestamp: at}},
+	})
+	if err != nil {
+		return conf.NewJoinToken{}, err
+	}
+	cmd := fmt.Sprintf("holdfast agent --join %s --token %s", m.cluster.Port.Addr(), t)
+	if req.Service != "" {
+		cmd += " --service " + req.Service
+	}
+	return conf.NewJoinToken{ID: s.ID, Token: t.String(), Command: cmd, ExpiresAt: s.Expires}, nil
+}
+
+// WriteTokenFiles writes a reusable token of each role to a file that only this user
+// can read, for compose and systemd. The agent that starts a cluster does it.
+func (m *Manager) WriteTokenFiles(ctx context.Context, rep *replica.Replica) {
+	for role, path := range map[transport.Role]string{
+		transport.RoleServer: m.o.ServerTokenPath, transport.RoleSidecar: m.o.SidecarTokenPath,
+	} {
+		if path == "none" || m.IsOwnToken(path) && isStoredToken(ctx, rep, path) {
+			continue
+		}
+		t, err := m.newToken(ctx, rep, "bootstrap", conf.JoinTokenRequest{Role: string(role), TTL: 10 * 365 * 24 * time.Hour})
+		if err == nil {
+			err = process.ReplaceLine(path, 0o600, t.Token)
+		}
+		if err != nil {
+			m.log.Warn("no join token was written to a file", "role", role, "path", path, "err", err)
+		}
+	}
+}
+
+// IsOwnToken reports whether the file holds a token of this cluster: one that an
+// earlier cluster left in a shared directory admits nobody.
+func (m *Manager) IsOwnToken(path string) bool {
+	t, err := transport.ReadTokenFile(path)
+	id := m.cluster.Port.Identity()
+	return err == nil && len(id.CAs) > 0 && t.CAHash == transport.HashCA(id.CAs[0])
+}
+
+// isStoredToken reports whether the store has the token of a file, revoked or not: one
+// that was rebuilt has none.
+func isStoredToken(ctx context.Context, rep *replica.Replica, path string) bool {
+	t, err := transport.ReadTokenFile(path)
+	if err != nil {
+		return false
+	}
+	_, _, err = rep.Store().JoinToken(ctx, t.ID)
+	return conf.CodeOf(err) != conf.CodeNotFound
+}
+
+// RenewTokenFiles replaces the join tokens in the files of the agent that started the
+// cluster: those of an old CA end with it.
+func (m *Manager) RenewTokenFiles(ctx context.Context, rep *replica.Replica) {
+	for _, path := range []string{m.o.ServerTokenPath, m.o.SidecarTokenPath} {
+		if _, err := os.Stat(path); path != "none" && err == nil && !m.IsOwnToken(path) {
+			m.WriteTokenFiles(ctx, rep)
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package observer
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/holdfast-config/holdfast/agent/broker"
+)
+
+var errNotYet = errors.New("not connected yet")
+
+// brokerLink is the state of the connection to the broker.
+type brokerLink struct {
+	subscriber *broker.Subscriber // nil without a broker
+
+	mu        sync.Mutex
+	err       error           // why there is no connection; nil when there is one
+	errSince  time.Time       // when err last became nil or non-nil
+	confirmed map[string]bool // services whose newest update this connection has brought
+}
+
+func newBrokerLink() *brokerLink {
+	return &brokerLink{err: errNotYet, errSince: time.Now(), confirmed: map[string]bool{}}
+}
+
+// set records that the connection is up (nil), or why it is not.
+func (l *brokerLink) set(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if (err == nil) != (l.err == nil) {
+		l.errSince = time.Now()
+	}
+	if err != nil { // not for nil: retained messages can come before that call
+		clear(l.confirmed)
+	}
+	l.err = err
+}
+
+func (l *brokerLink) brokerErr() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// confirm records that this connection has brought the newest update of a service.
+func (l *brokerLink) confirm(service string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.confirmed[service] = true
+}
+
+// lacks reports whether the broker has not brought a service for the time wait after
+// the connection came or ended.
+func (l *brokerLink) lacks(service string, wait time.Duration, now time.Time) bool {
+	if l.subscriber == nil {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.confirmed[service] && now.Sub(l.errSince) > wait
+}

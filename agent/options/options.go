@@ -1,0 +1,301 @@
+package options
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/holdfast-config/holdfast/agent/keys"
+	"github.com/holdfast-config/holdfast/replication/backup"
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Roles of a process.
+const (
+	RoleMember   = "member"   // of the cluster: a server or a sidecar
+	RoleObserver = "observer" // follows the signed updates of a broker, without Raft
+)
+
+// Options is how one agent process is set up. The zero value is not usable:
+// take Defaults, then Resolve, or set the members and call Complete.
+type Options struct {
+	DataDir     string // everything that follows lives below it unless set
+	DBPath      string
+	LKGPath     string
+	EpochPath   string
+	EnvFile     string
+	LocalSocket string
+	SchemaDir   string // *.json, one schema a service; loaded by the leader at its start
+	NodeID      string
+	ServiceName string // the service beside this agent: GET /v1/config
+
+	LocalAddr    string
+	ManagerHost  string
+	ManagerPort  string
+	ClusterAddr  string
+	MQTTAddr     string // embedded MQTT broker; "" or none = off
+	MQTTUser     string // what its clients must show, both or none
+	MQTTPassword string
+	MQTTCert     string // PEM files: the embedded broker speaks TLS; both or none
+	MQTTKey      string
+	MQTTURL      string        // outside broker that the leader keeps up to date
+	MQTTReissue  time.Duration // the leader signs everything anew when a signature is so old; 0 = never
+	MQTTCA       string        // file with the CA certificates that vouch for a mqtts:// broker; "" = those of the system
+
+	Role        string // RoleMember or RoleObserver
+	Observe     string // of an observer: the broker that it follows, "" = MQTTURL
+	Trust       string // public keys, or files with them, comma separated
+	MemberURL   string // admin APIs of members to ask, comma separated
+	AcceptEpoch string // an epoch that the operator vouches for
+
+	Join          string // cluster port of a member to join at, on an empty directory
+	JoinToken     string // what lets this agent in
+	JoinTokenFile string // or the file that holds it
+	AdvertiseAddr string // where the others reach this agent's cluster port
+	// Where the agent that starts a cluster keeps reusable join tokens; none = nowhere.
+	ServerTokenPath, SidecarTokenPath string
+
+	Voters    int           // most voters of the cluster
+	DeadAfter time.Duration // a member that is gone for so long is removed; 0 = never
+	Version   string        // of this build, as the others are told
+
+	KeyGrace    time.Duration // how long an old key is taken after a rotation
+	Backup      backup.Target // where the leader copies the database to; the zero value is nowhere
+	BackupHours int           // how long its restore points are kept
+	BackupDrill time.Duration // how often it is proved by restoring it; 0 = only when it begins
+
+	LogLevel         string
+	LogFormat        string
+	AllowAutoRebuild bool
+	VerifyEvery      time.Duration // how often the database is checked while it runs; 0 = only at start
+	MinFreeMB        int           // a leader with less space takes no changes; 0 = does not look
+	AuditRetention   time.Duration // how long the access log is kept; 0 = for ever
+	HistoryRetention time.Duration // how long the history is kept; 0 = for ever
+	DigestEvery      time.Duration // how often the members compare their states; 0 = never
+
+	// Env reads the environment of the process; nil means os.LookupEnv.
+	Env func(string) (string, bool)
+	// LookupEnv reads settings and secrets from the environment and then the
+	// .env file. Resolve sets it.
+	LookupEnv func(string) (string, bool)
+}
+
+// Defaults are the settings of an agent that is told nothing.
+func Defaults() Options {
+	return Options{
+		DataDir: "holdfast-data", LocalAddr: "127.0.0.1:2770", ManagerHost: "127.0.0.1", ManagerPort: "8081",
+		Role: RoleMember, ClusterAddr: ":2771", MQTTAddr: "127.0.0.1:1883", MQTTReissue: 4 * time.Minute, LogLevel: "INFO", LogFormat: "text", VerifyEvery: 10 * time.Minute, DigestEvery: time.Minute, MinFreeMB: 64,
+		Voters: 3, DeadAfter: 72 * time.Hour, KeyGrace: time.Hour, BackupHours: 168, BackupDrill: time.Hour,
+		AuditRetention: 90 * 24 * time.Hour, HistoryRetention: 366 * 24 * time.Hour,
+	}
+}
+
+// Resolve fills o from flags that were given, the environment and the .env
+// file, in this order of strength, and completes the paths. flag answers the
+// value of a flag and whether the user gave it; it may be nil.
+func (o *Options) Resolve(flag, env func(string) (string, bool)) error {
+	if env == nil {
+		env = os.LookupEnv
+	}
+	if flag == nil {
+		flag = func(string) (string, bool) { return "", false }
+	}
+	set := Settings(o)
+	early := map[string]bool{"data-dir": true, "env-file": true} // they say where the .env file is
+	for _, s := range set {
+		if early[s.Flag] {
+			if err := apply(s, flag, env); err != nil {
+				return err
+			}
+		}
+	}
+	if o.EnvFile == "" {
+		o.EnvFile = filepath.Join(o.DataDir, ".env")
+	}
+	file, err := keys.ReadEnvFile(o.EnvFile) // its errors never quote the file
+	if err != nil {
+		return err
+	}
+	o.Env = env
+	o.LookupEnv = func(name string) (string, bool) {
+		if v, ok := env(name); ok {
+			return v, true
+		}
+		v, ok := file[name]
+		return v, ok
+	}
+	for _, s := range set {
+		if !early[s.Flag] {
+			if err := apply(s, flag, o.LookupEnv); err != nil {
+				return err
+			}
+		}
+	}
+	return o.Complete()
+}
+
+func apply(s Setting, flag, env func(string) (string, bool)) error {
+	v, ok := flag(s.Flag)
+	where := "--" + s.Flag
+	if !ok {
+		if v, ok = env(s.Env); !ok || (v == "" && s.Env != "CONFIG_MQTT_ADDR") {
+			return nil
+		}
+		where = s.Env
+	}
+	if err := s.Set(v); err != nil {
+		return conf.Errorf(conf.CodeUsage, "bad value %q for %s", v, where).WithHint("%s: %s", where, s.Usage)
+	}
+	return nil
+}
+
+// Complete fills what depends on DataDir and checks the rest.
+func (o *Options) Complete() error {
+	for p, name := range map[*string]string{
+		&o.DBPath: "config.db", &o.LKGPath: "config.lkg.json", &o.EpochPath: "health+epoch.json",
+		&o.EnvFile: ".env", &o.LocalSocket: "local.sock",
+		&o.ServerTokenPath: "join-token", &o.SidecarTokenPath: "join-token-sidecar",
+	} {
+		if *p == "" {
+			*p = filepath.Join(o.DataDir, name)
+		}
+	}
+	if o.Env == nil {
+		o.Env = os.LookupEnv
+	}
+	if o.LookupEnv == nil {
+		o.LookupEnv = o.Env
+	}
+	switch o.Role {
+	case RoleObserver:
+	case RoleMember, "":
+		if o.ServiceName == "" {
+			break
+		}
+		if err := conf.CheckService(o.ServiceName); err != nil {
+			return err
+		}
+	default:
+		return conf.Errorf(conf.CodeUsage, "CONFIG_ROLE %q is neither %s nor %s", o.Role, RoleMember, RoleObserver)
+	}
+	if host, _, err := net.SplitHostPort(o.LocalAddr); err != nil || !loopback(host) {
+		return conf.Errorf(conf.CodeUsage, "CONFIG_LOCAL_ADDR %q is not a loopback address with a port", o.LocalAddr).
+			WithHint("the local API has no token for plain values: use 127.0.0.1:2770, localhost:2770 or [::1]:2770")
+	}
+	if _, err := strconv.ParseUint(o.ManagerPort, 10, 16); err != nil {
+		return conf.Errorf(conf.CodeUsage, "CONFIG_MANAGER_PORT %q is not a port", o.ManagerPort).WithHint("use a number from 0 to 65535")
+	}
+	if _, _, err := net.SplitHostPort(o.ClusterAddr); err != nil {
+		return conf.Errorf(conf.CodeUsage, "CONFIG_CLUSTER_ADDR %q is not host:port", o.ClusterAddr).WithHint("use a value such as :2771")
+	}
+	if o.LogFormat != "text" && o.LogFormat != "json" {
+		return conf.Errorf(conf.CodeUsage, "CONFIG_LOG_FORMAT %q is neither text nor json", o.LogFormat)
+	}
+	if _, err := o.Level(); err != nil {
+		return err
+	}
+	return o.Backup.Validate()
+}
+
+// AdminURL is where the admin REST API of an agent with these settings answers.
+func (o *Options) AdminURL() string {
+	host := o.ManagerHost
+	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, o.ManagerPort)
+}
+
+// LocalURL is where its local API answers.
+func (o *Options) LocalURL() string { return "http://" + o.LocalAddr }
+
+// raftDir, quarantineDir and the other fixed names below DataDir.
+func (o *Options) RaftDir() string        { return filepath.Join(o.DataDir, "raft") }
+func (o *Options) AuditSpool() string     { return filepath.Join(o.DataDir, "audit.spool") }
+func (o *Options) RebuildInfo() string    { return filepath.Join(o.DataDir, "rebuild.info") }
+func (o *Options) RebuildPending() string { return filepath.Join(o.DataDir, "rebuild.pending") }
+func (o *Options) LocalTokenFile() string { return filepath.Join(o.DataDir, "local-token") }
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+func (o *Options) Level() (string, error) {
+	switch l := strings.ToUpper(o.LogLevel); l {
+	case "DEBUG", "INFO", "ERROR":
+		return l, nil
+	case "WARN", "WARNING":
+		return "WARN", nil
+	default:
+		return "", conf.Errorf(conf.CodeUsage, "CONFIG_MANAGER_LOG_LEVEL %q is unknown", o.LogLevel).WithHint("use DEBUG, INFO, WARNING or ERROR")
+	}
+}
+
+// String is for logs: it holds no key and no token.
+func (o *Options) String() string {
+	return fmt.Sprintf("data %s, local %s, admin %s", o.DataDir, o.LocalAddr, o.AdminURL())
+}
+
+func (o *Options) TLSDir() string { return filepath.Join(o.DataDir, "tls") }
+
+func (o *Options) ClusterFile() string { return filepath.Join(o.DataDir, "cluster.json") }
+
+// advertise is the address at which the others reach this agent.
+func (o *Options) Advertise() string {
+	if o.AdvertiseAddr != "" {
+		return o.AdvertiseAddr
+	}
+	host, port, _ := net.SplitHostPort(o.ClusterAddr)
+	if port == "0" {
+		return "" // the listener knows
+	}
+	if ip := net.ParseIP(host); host != "" && (ip == nil || !ip.IsUnspecified()) {
+		return o.ClusterAddr
+	}
+	return net.JoinHostPort(hostIP(), port)
+}
+
+// hostIP is an address of this host that others may reach, the loopback one when
+// it has no other.
+func hostIP() string {
+	addrs, err := net.InterfaceAddrs()
+	if err == nil {
+		for _, a := range addrs {
+			if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
+				return n.IP.String()
+			}
+		}
+	}
+	return "127.0.0.1"
+}
+
+// brokerTLS trusts the CAs of a file for a mqtts:// broker; nil is what the system trusts.
+func (o *Options) BrokerTLS() (*tls.Config, error) {
+	path := o.MQTTCA
+	if path == "" {
+		return nil, nil //nolint:nilnil // the default
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeUsage, "MQTT_CA_FILE: %w", err).WithHint("set it to a PEM file with the certificates of the broker's CA")
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(data) {
+		return nil, conf.Errorf(conf.CodeUsage, "MQTT_CA_FILE %s holds no certificate", path).WithHint("set it to a PEM file with the certificates of the broker's CA")
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}, nil
+}
+
+func (o *Options) LearnedKeysFile() string { return filepath.Join(o.DataDir, "learned-keys.json") }
+
+func (o *Options) RecoverPending() string { return filepath.Join(o.DataDir, "recover.pending") }

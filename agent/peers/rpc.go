@@ -1,0 +1,122 @@
+package peers
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/transport"
+)
+
+// rpcTimeout bounds the work on a route that changes something.
+const rpcTimeout = 10 * time.Second
+
+// StatusTimeout is how long a member may take to report its state.
+const StatusTimeout = time.Second
+
+// ErrNoRoute is in the error of a call to a member whose build lacks the route.
+var ErrNoRoute = errors.New("the build of the member lacks the route")
+
+// HandleGet registers a route that members may call; pattern is a path, with no
+// method. f reads the query and PeerFrom of the request.
+func (c *Cluster) HandleGet(path string, f func(*http.Request) (any, error)) {
+	c.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+		v, err := f(r)
+		writeReply(w, v, err)
+	})
+}
+
+// HandlePost registers a route that decodes its body into In. f has 10 seconds.
+func HandlePost[In any](c *Cluster, path string, f func(context.Context, transport.Peer, In) (any, error)) {
+	c.mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+		v, err := decodeAndCall(w, r, f)
+		writeReply(w, v, err)
+	})
+}
+
+// Routes are what members may call, for the cluster port.
+func (c *Cluster) Routes() http.Handler { return c.mux }
+
+// HandleAPI serves the admin API for members below /api/.
+func (c *Cluster) HandleAPI(api http.Handler) { c.mux.Handle("/api/", api) }
+
+func decodeAndCall[In any](w http.ResponseWriter, r *http.Request, f func(context.Context, transport.Peer, In) (any, error)) (any, error) {
+	p, ok := transport.PeerFrom(r.Context())
+	if !ok {
+		return nil, conf.Errorf(conf.CodeDenied, "no certificate")
+	}
+	var in In
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, conf.MaxDocument)).Decode(&in); err != nil {
+		return nil, conf.Errorf(conf.CodeMalformed, "the request does not decode: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), rpcTimeout)
+	defer cancel()
+	return f(ctx, p, in)
+}
+
+func writeReply(w http.ResponseWriter, v any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		v = map[string]any{"success": false, "code": conf.CodeOf(err), "error": err.Error()}
+	}
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// Call asks another member over the cluster port: a GET without in, a POST with it. It
+// decodes the reply into out, unless that is nil. An error of the member keeps its
+// code.
+func (c *Cluster) Call(ctx context.Context, node, path string, in, out any) error {
+	var body io.Reader
+	method := http.MethodGet
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body, method = bytes.NewReader(data), http.MethodPost
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "https://member"+path, body)
+	if err != nil {
+		return err
+	}
+	resp, err := c.Port.Client(node).Do(req)
+	if err != nil {
+		if ue, ok := errors.AsType[*url.Error](err); ok {
+			err = ue.Err // without the URL, which means nothing to a person
+		}
+		return err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, conf.MaxDocument))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return replyError(resp, data)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(data, out)
+}
+
+func replyError(resp *http.Response, data []byte) error {
+	var e struct {
+		Code    conf.Code `json:"code"`
+		Message string    `json:"error"`
+	}
+	if err := json.Unmarshal(data, &e); err == nil && e.Code != "" {
+		return conf.Errorf(e.Code, "%s", e.Message)
+	}
+	if resp.StatusCode == http.StatusNotFound {
+		return conf.Errorf(conf.CodeInternal, "%s: %w", resp.Status, ErrNoRoute)
+	}
+	return conf.Errorf(conf.CodeInternal, "%s", resp.Status)
+}

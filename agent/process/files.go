@@ -1,0 +1,88 @@
+package process
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-config/holdfast/agent/options"
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// nodeID is the name of this member: the setting, or the one made on first run.
+func NodeID(o options.Options) (string, error) {
+	id := o.NodeID
+	if id == "" {
+		var err error
+		if id, err = keepLine(filepath.Join(o.DataDir, "node-id"), 0o600, func() string { return "node-" + uuid.NewString()[:8] }); err != nil {
+			return "", err
+		}
+	}
+	if conf.CheckNode(id) != nil {
+		return "", conf.Errorf(conf.CodeUsage, "bad node id %q", id).WithHint("CONFIG_NODE_ID takes 1 to 63 letters, digits, dots, hyphens and underscores")
+	}
+	return id, nil
+}
+
+// localToken is what a service shows to read its secrets. Its group may read the
+// file, so that a service under another user can be let in by chgrp.
+func LocalToken(path string) (string, error) {
+	return keepLine(path, 0o640, func() string {
+		b := make([]byte, 32)
+		_, _ = rand.Read(b) // never fails (Go 1.24)
+		return "hf_local_" + base64.RawURLEncoding.EncodeToString(b)
+	})
+}
+
+// keep reads a one-line file, or makes it. A line that was torn in a crash is
+// made again: O_EXCL on a temporary name and a rename leave all or nothing.
+func keepLine(path string, mode os.FileMode, fresh func() string) (string, error) {
+	data, err := os.ReadFile(path)
+	if err == nil && strings.TrimSpace(string(data)) != "" {
+		return strings.TrimSpace(string(data)), nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", conf.Errorf(conf.CodeUsage, "reading %s: %w", path, err)
+	}
+	v := fresh()
+	if err := ReplaceLine(path, mode, v); err != nil {
+		return "", err
+	}
+	return v, nil
+}
+
+// replaceLine makes the file hold the line, whatever it held.
+func ReplaceLine(path string, mode os.FileMode, v string) error {
+	tmp := path + ".tmp"
+	_ = os.Remove(tmp)
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return conf.Errorf(conf.CodeUsage, "writing %s: %w", path, err)
+	}
+	_, werr := f.WriteString(v + "\n")
+	if err := errors.Join(werr, f.Sync(), f.Close(), os.Rename(tmp, path)); err != nil {
+		return conf.Errorf(conf.CodeStorageFull, "writing %s: %w", path, err)
+	}
+	return nil
+}
+
+// lockDir makes sure that one agent at a time uses a directory: two would write
+// one database under one node id. The lock ends with the process.
+func LockDir(dir string) (*os.File, error) {
+	path := filepath.Join(dir, "agent.lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeUsage, "data directory: %w", err).WithHint("set CONFIG_DATA_DIR to a directory that this user may write")
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, conf.Errorf(conf.CodeUsage, "another agent runs in %s", dir).WithHint("stop it, or set CONFIG_DATA_DIR to another directory")
+	}
+	return f, nil
+}

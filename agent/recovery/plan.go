@@ -1,0 +1,56 @@
+package recovery
+
+import (
+	"github.com/holdfast-config/holdfast/agent/documents"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/view"
+)
+
+// Plan says from what a lost store is rebuilt.
+type Plan struct {
+	Reason string
+
+	source   string // memory, lkg, defaults, backup
+	oldEpoch string
+	recs     []*conf.Record
+	result   chan error // capacity 1
+}
+
+// NewPlan is a request for a rebuild.
+func NewPlan(reason string) *Plan { return &Plan{Reason: reason, result: make(chan error, 1)} }
+
+// Source names what the rebuild is made from.
+func (p *Plan) Source() string { return p.source }
+
+// Finish sends the outcome to the requester, once.
+func (p *Plan) Finish(err error) {
+	select {
+	case p.result <- err:
+	default:
+	}
+}
+
+// Result receives what Finish sends.
+func (p *Plan) Result() <-chan error { return p.result }
+
+// collect takes what is verified: what the view got from a verified replica or
+// last-known-good file. With nothing of that the services start from the defaults of
+// the schema directory. No replica runs, so nothing is written meanwhile that the new
+// store would miss.
+func (p *Plan) collect(v *documents.View) {
+	snap := v.Load()
+	p.oldEpoch, p.recs = snap.Epoch, nil
+	switch snap.Source {
+	case view.SourceReplica:
+		p.source = sourceMemory
+	case view.SourceLKG:
+		p.source = sourceLKG
+	default:
+		p.source = sourceDefaults
+		return
+	}
+	snap.Range(func(e *documents.Entry) bool {
+		p.recs = append(p.recs, e.Record)
+		return true
+	})
+}

@@ -1,0 +1,243 @@
+package recovery
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-config/holdfast/agent/keys"
+	"github.com/holdfast-config/holdfast/agent/options"
+	"github.com/holdfast-config/holdfast/agent/process"
+	"github.com/holdfast-config/holdfast/agent/schemas"
+	"github.com/holdfast-config/holdfast/localapi/client"
+	"github.com/holdfast-config/holdfast/replication/backup"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/schema"
+	"github.com/holdfast-config/holdfast/replication/seal"
+	"github.com/holdfast-config/holdfast/replication/store"
+)
+
+// RestorePoint says what to restore; the zero value is the newest.
+type RestorePoint struct {
+	Generation string    // CONFIG_EPOCH/TERM-NODE, or TERM-NODE of the newest epoch
+	At         time.Time // the newest state that was in the backup before it
+	// Progress is told how many of the bytes have come; it may be nil, and is
+	// called from more than one goroutine at a time.
+	Progress func(done, total int64)
+}
+
+// RestoredFile says what RestoreFile made.
+type RestoredFile struct {
+	File       string  `json:"file"`
+	Generation string  `json:"generation"`
+	Epoch      string  `json:"config_epoch"`
+	Index      uint64  `json:"index"`
+	Digest     string  `json:"state_digest"`
+	Bytes      int64   `json:"bytes"`
+	At         string  `json:"at"` // when the last change in it was copied
+	Took       float64 `json:"took_seconds"`
+}
+
+// RestoreFile makes the database file out from the backup and verifies all of it. It
+// needs no agent and overwrites nothing.
+func RestoreFile(ctx context.Context, o options.Options, p RestorePoint, out string, log *slog.Logger) (RestoredFile, error) {
+	if !o.Backup.Enabled() {
+		return RestoredFile{}, errNoBackupTarget()
+	}
+	start := time.Now()
+	got, err := backup.Restore(ctx, o.Backup, backup.Selection{Generation: p.Generation, At: p.At, Own: backupIdentity(&o)}, out, checker(schema.NewCache(), log), p.Progress)
+	if err != nil {
+		return RestoredFile{}, err
+	}
+	return RestoredFile{
+		File: out, Generation: got.Generation.ID, Epoch: got.Epoch, Index: got.Index, Digest: got.Digest,
+		Bytes: got.Bytes, At: conf.FormatTime(got.At), Took: time.Since(start).Seconds(),
+	}, nil
+}
+
+// backupIdentity is whose backups are meant: those of the cluster with the public
+// keys of the settings, if there are any.
+func backupIdentity(o *options.Options) (id backup.Identity) {
+	for _, name := range []string{keys.EnvPublicKey, keys.EnvPublicOldKey} {
+		text, ok := o.LookupEnv(name)
+		if !ok || text == "" {
+			continue
+		}
+		if list, err := client.ParseKeys([]byte(text)); err == nil {
+			for _, k := range list {
+				id.Keys = append(id.Keys, seal.KeyID(k))
+			}
+		}
+	}
+	return id
+}
+
+func errNoBackupTarget() error {
+	return conf.Errorf(conf.CodeUsage, "no place of backups is set").
+		WithHint("set LITESTREAM_S3_ENDPOINT and what belongs to it, in the environment or in the .env file (--env-file)")
+}
+
+// RestoreCluster fills an empty data directory from the backup, so that the agent
+// which is started in it begins a new epoch with all that was there. The keys of
+// the cluster have to be in the .env file already. Doing it again after it was cut
+// short is safe.
+func RestoreCluster(ctx context.Context, o options.Options, p RestorePoint, log *slog.Logger) (got RestoredFile, err error) {
+	if err := o.Complete(); err != nil {
+		return got, err
+	}
+	if !o.Backup.Enabled() {
+		return got, errNoBackupTarget()
+	}
+	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
+		return got, conf.Errorf(conf.CodeUsage, "data directory: %w", err).WithHint("set CONFIG_DATA_DIR to a directory that this user may write")
+	}
+	lock, err := process.LockDir(o.DataDir)
+	if err != nil {
+		return got, conf.Errorf(conf.CodeConflict, "%w", err).
+			WithHint("a running cluster goes back in time by holdfast rollback --all --timestamp T; a new one needs an empty data directory (--data-dir)")
+	}
+	defer lock.Close()
+	if err := checkEmpty(&o); err != nil {
+		return got, err
+	}
+	for _, name := range []string{"CONFIG_SIGNATURE_PRIVATE_KEY", "CONFIG_MASTER_KEY_BASE64"} {
+		if v, ok := o.LookupEnv(name); !ok || v == "" {
+			return got, conf.Errorf(conf.CodeUsage, "%s is not set: a backup holds no keys", name).
+				WithHint("put the .env file of a server of the lost cluster to %s first; the values in the backup are signed and sealed by its keys", o.EnvFile)
+		}
+	}
+	if o.NodeID, err = process.NodeID(o); err != nil {
+		return got, err
+	}
+	tmp := o.DBPath + ".restored"
+	removeRestored(tmp)
+	got, err = RestoreFile(ctx, o, p, tmp, log)
+	if err != nil {
+		return got, err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(tmp)
+		}
+	}()
+	if err := verifySigners(ctx, &o, tmp, log); err != nil {
+		return got, err
+	}
+	pending := Pending{
+		Epoch: uuid.NewString(), OldEpoch: got.Epoch, NodeID: o.NodeID, Source: sourceBackup,
+		Reason: "restored from the backup " + got.Generation + ", index " + strconv.FormatUint(got.Index, 10),
+	}
+	// First: a database without it would go on in the old epoch.
+	if err := pending.write(&o); err != nil {
+		return got, err
+	}
+	if err := os.Rename(tmp, o.DBPath); err != nil {
+		return got, err
+	}
+	got.File = o.DBPath
+	log.Info("restored from the backup", "generation", got.Generation, "index", got.Index, "at", got.At, "bytes", got.Bytes, "new_epoch", pending.Epoch)
+	return got, nil
+}
+
+// checkEmpty rejects a directory that an agent has used.
+func checkEmpty(o *options.Options) error {
+	if p, err := LoadPending(o); err == nil && p != nil && p.FromBackup() {
+		if _, err := os.Lstat(o.DBPath); errors.Is(err, fs.ErrNotExist) {
+			return nil // one that was cut short
+		}
+	}
+	mine := []string{"agent.lock", "node-id", filepath.Base(o.EnvFile), filepath.Base(o.EnvFile) + ".lock"}
+	ents, err := os.ReadDir(o.DataDir)
+	if err != nil {
+		return err
+	}
+	var found []string
+	for _, e := range ents {
+		if !slices.Contains(mine, e.Name()) && !strings.HasPrefix(e.Name(), "config.db.restored") {
+			found = append(found, e.Name())
+		}
+	}
+	for _, p := range []string{o.DBPath, o.LKGPath, o.EpochPath} {
+		if _, err := os.Lstat(p); err == nil && !slices.Contains(found, filepath.Base(p)) {
+			found = append(found, p)
+		}
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	return conf.Errorf(conf.CodeConflict, "%s is not empty: it holds %s", o.DataDir, strings.Join(found[:min(5, len(found))], ", ")).
+		WithHint("a restore overwrites nothing: use an empty data directory (--data-dir) with the .env file in it, or move these files away. For one file alone: holdfast backup restore -o FILE")
+}
+
+// verifySigners checks that the keys in the .env file are those of the backup.
+func verifySigners(ctx context.Context, o *options.Options, file string, log *slog.Logger) error {
+	set, _, err := keys.Load(o.Env, o.EnvFile, keys.Options{Role: conf.MemberServer, Joined: true})
+	if err != nil {
+		return err
+	}
+	st, err := store.Open(ctx, schemas.StoreOptions(file, schema.NewCache(), log))
+	if err != nil {
+		if st != nil {
+			_ = st.Close()
+		}
+		return err
+	}
+	trusted := map[string]ed25519.PublicKey{seal.KeyID(set.Public): set.Public}
+	if len(set.OldPublic) > 0 {
+		trusted[seal.KeyID(set.OldPublic)] = set.OldPublic
+	}
+	total, ours := 0, 0
+	err = st.Records(ctx, func(r *conf.Record) error {
+		if r.Version == 0 {
+			return nil
+		}
+		total++
+		if trusted[r.KeyID] != nil {
+			ours++
+		}
+		return VerifyRecord(r, trusted)
+	})
+	err = errors.Join(err, st.Close())
+	if err == nil {
+		err = checkSignerCounts(total, ours, o.EnvFile)
+	}
+	return err
+}
+
+// checkSignerCounts rejects a backup with a service that no known key signed: a writer
+// of the backup target without a key could have put it there. The leader reissues
+// everything under a new key, so an old key alone explains no such service.
+func checkSignerCounts(total, ours int, envFile string) error {
+	switch {
+	case ours == total:
+		return nil
+	case ours == 0:
+		return conf.Errorf(conf.CodeDenied, "none of the %d services in the backup is signed by the key of %s", total, envFile).
+			WithHint("put the .env file of the lost cluster there: the one that was in use when this backup was made")
+	}
+	return conf.Errorf(conf.CodeDenied, "%d of the %d services in the backup are not signed by a key of %s", total-ours, total, envFile).
+		WithHint("somebody may have put them there: take an earlier backup; or, when a key was changed shortly before, a later one")
+}
+
+func checker(cache *schema.Cache, log *slog.Logger) func(context.Context, string) (backup.Content, error) {
+	return func(ctx context.Context, file string) (backup.Content, error) {
+		return CheckFile(ctx, file, cache, log)
+	}
+}
+
+// removeRestored removes what a restore that was cut short left at path.
+func removeRestored(path string) {
+	for _, suffix := range []string{"", "-wal", "-shm", ".tmp"} {
+		_ = os.Remove(path + suffix)
+	}
+}

@@ -1,0 +1,35 @@
+package replica
+
+import "runtime/debug"
+
+// memoryReleaser returns memory to the system when the replica is idle: what loading
+// the schemas, or many changes, took would otherwise stay with an agent that waits for
+// the rest of the day, beside a service that may need it.
+type memoryReleaser struct {
+	free func()
+
+	index     uint64 // at the last tick
+	freed     uint64 // at the last release
+	idleTicks int    // since the index changed
+	released  bool   // once, at least
+}
+
+const (
+	releaseAfter = 10  // ticks, a second each, without a change
+	releaseWorth = 200 // changes that are worth a garbage collection
+)
+
+func newMemoryReleaser() *memoryReleaser { return &memoryReleaser{free: debug.FreeOSMemory} }
+
+// tick is called each second with the applied index.
+func (r *memoryReleaser) tick(index, _ uint64) {
+	if index != r.index {
+		r.index, r.idleTicks = index, 0
+		return
+	}
+	if r.idleTicks++; r.idleTicks != releaseAfter || (r.released && index-r.freed < releaseWorth) {
+		return
+	}
+	r.released, r.freed = true, index
+	r.free()
+}

@@ -1,0 +1,345 @@
+package replica
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-config/holdfast/agent/documents"
+	"github.com/holdfast-config/holdfast/agent/recovery"
+	"github.com/holdfast-config/holdfast/agent/schemas"
+	"github.com/holdfast-config/holdfast/replication"
+	"github.com/holdfast-config/holdfast/replication/backup"
+	"github.com/holdfast-config/holdfast/replication/command"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store"
+	"github.com/holdfast-config/holdfast/replication/view"
+)
+
+func (s *Supervisor) records() documents.Records { return documents.Records{View: s.o.View} }
+
+// chooseFiles decides from what the replica opens: the files that are there, or, with a
+// plan or after one that was cut short, those of a rebuild. It returns the recovery that
+// the open replica has to finish.
+func (s *Supervisor) chooseFiles(ctx context.Context, plan *recovery.Plan) (_ *recovery.Plan, pending *recovery.Pending, files recovery.Files, err error) {
+	o, rec := s.o.Options, s.o.Recovery
+	if pending, err = recovery.LoadPending(o); err != nil {
+		return plan, nil, files, err
+	}
+	member := !s.o.Cluster.IsSingleNode()
+	if rec.SetPending(pending); pending != nil && member {
+		return plan, nil, files, conf.Errorf(conf.CodeReadOnly, "the recovery of the cluster was cut short").WithHint("stop this agent and run holdfast cluster recover again")
+	}
+	if plan == nil && !member {
+		plan = rec.PendingRebuild()
+	}
+	if plan != nil {
+		if member {
+			return plan, nil, files, errRebuildInCluster()
+		}
+		if pending, err = s.beginRebuild(ctx, plan, pending); err != nil {
+			return plan, nil, files, err
+		}
+	}
+	files = recovery.ExistingFiles(o)
+	switch {
+	case pending != nil && pending.FromBackup() && !files.Database && !files.Raft:
+		err = conf.Errorf(conf.CodeCorrupt, "the restore from the backup was cut short").WithHint("run holdfast agent --restore again, or empty the data directory")
+	case member && !files.Raft && s.o.Cluster.HasLog():
+		err = conf.Errorf(conf.CodeCorrupt, "the log of this agent is gone")
+	case plan == nil && !member && !files.Database && !files.Raft && files.Other:
+		err = conf.Errorf(conf.CodeCorrupt, "the database and the log are gone, but other files of this agent are there").
+			WithHint("put config.db or raft/ back, or rebuild: start with ALLOW_AUTO_REBUILD=1, or POST /api/config/rebuild with REBUILD_TOKEN; to begin anew use an empty directory")
+	}
+	return plan, pending, files, err
+}
+
+// beginRebuild quarantines the files of the old store, and puts the newest backup in
+// their place when there is one. pending is the recovery that was to be finished; the
+// one that is to be finished now is returned.
+func (s *Supervisor) beginRebuild(ctx context.Context, plan *recovery.Plan, pending *recovery.Pending) (*recovery.Pending, error) {
+	o, rec := s.o.Options, s.o.Recovery
+	if err := rec.Begin(ctx, plan); err != nil {
+		return nil, err
+	}
+	if pending != nil { // the rebuild starts a new epoch too
+		if err := recovery.DropPending(o); err != nil {
+			return nil, err
+		}
+		rec.SetPending(nil)
+	}
+	s.o.Status.Set(conf.DatabaseCorrupted, conf.ModeRebuilding, "rebuilding: "+plan.Reason, nil)
+	if err := recovery.Quarantine(o.DataDir, s.log, plan.Reason, append(recovery.DatabaseFiles(o.DBPath), o.RaftDir())...); err != nil {
+		return nil, err
+	}
+	pending, err := rec.RestoreNewestBackup(ctx, plan, s.EarlierEpochs(s.o.View.Load().Epoch))
+	if err != nil {
+		return nil, err
+	}
+	rec.SetPending(pending)
+	return pending, nil
+}
+
+// open brings up SQLite and the Raft node. The one that is damaged is quarantined and
+// made from the other one.
+func (r *Replica) open(ctx context.Context, files recovery.Files) error {
+	s := r.sup
+	o := s.o.Options
+	database := recovery.DatabaseFiles(o.DBPath)
+	if !files.Database { // the log files of a database that is missing belong to no other
+		if err := recovery.Quarantine(o.DataDir, s.log, "the database file is gone", database[1:]...); err != nil {
+			return err
+		}
+		if files.Raft {
+			s.repairEvent = "database restored from the log"
+		}
+	}
+	if err := backup.Clean(o.DBPath); err != nil { // of a replica that ended in the middle of one
+		s.log.Warn("what an earlier backup left could not be removed", "err", err)
+	}
+	err := r.openStore(ctx)
+	if conf.CodeOf(err) == conf.CodeCorrupt && files.Raft {
+		s.log.Error("the database is damaged: rebuilding it from this agent's own snapshot and log", "err", err)
+		s.o.Status.Set(conf.DatabaseCorrupted, conf.ModeReadOnly, "restoring the database from the log", err)
+		if err := recovery.Quarantine(o.DataDir, s.log, err.Error(), database...); err != nil {
+			return err
+		}
+		files.Database = false
+		s.repairEvent = "database restored from the log"
+		err = r.openStore(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	s.o.Cluster.LoadFrom(ctx, r.store)
+	err = r.openNode(ctx)
+	if conf.CodeOf(err) == conf.CodeCorrupt && files.Database && s.o.Cluster.IsSingleNode() {
+		if index, _ := r.store.Applied(); index > 0 {
+			s.log.Error("the Raft log is damaged: making it again from the database", "err", err)
+			if err := recovery.Quarantine(o.DataDir, s.log, err.Error(), o.RaftDir()); err != nil {
+				return err
+			}
+			s.repairEvent = "log made anew from the database"
+			err = r.openNode(ctx)
+		}
+	}
+	if err != nil && !files.Database {
+		// An empty file must not be mistaken for the database at the next start.
+		r.close()
+		for _, path := range database {
+			_ = os.Remove(path)
+		}
+	}
+	return err
+}
+
+func (r *Replica) openStore(ctx context.Context) error {
+	st, err := store.Open(ctx, schemas.StoreOptions(r.sup.o.Options.DBPath, r.sup.o.Schemas, r.sup.log))
+	if err != nil {
+		if st != nil {
+			_ = st.Close()
+		}
+		return err
+	}
+	r.store = st
+	r.sup.lastStore.Store(st)
+	return nil
+}
+
+func (r *Replica) openNode(ctx context.Context) error {
+	s := r.sup
+	c := s.o.Cluster
+	var served uint64
+	if snap := s.o.View.Load(); snap.Epoch != "" && (snap.Epoch == r.store.Epoch() || r.store.Epoch() == "") && c.HasLog() {
+		served = snap.Index
+	}
+	node, err := replication.Open(ctx, replication.Options{
+		Dir: s.o.Options.RaftDir(), NodeID: c.Self(), Logger: s.log, Join: !c.IsSingleNode(),
+		Begun: c.HasLog(), Seen: served,
+		Gate:    c.Features().Check,
+		Machine: r.store, OnApplied: r.onApplied, OnDigest: r.digest.onDigest, OnRestored: r.onRestored, OnBlocked: r.onBlocked,
+		Transport: replication.NewTransport(c.Port.RaftLayer(), s.log),
+	})
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.node, r.opened = node, true
+	r.mu.Unlock()
+	return nil
+}
+
+// prepare brings the replica to where it can serve, and starts the epoch where there is
+// none.
+func (r *Replica) prepare(ctx context.Context, plan *recovery.Plan, files recovery.Files, pending *recovery.Pending) error {
+	s := r.sup
+	if !s.o.Cluster.IsSingleNode() {
+		return r.catchUp(ctx)
+	}
+	for !r.IsReadyLeader() {
+		s.o.Status.SetUnlessLocked(conf.DatabaseHealthy, conf.ModeReadOnly, "waiting for a leader", nil)
+		select {
+		case err := <-r.node.Fault():
+			return err
+		case <-time.After(2 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if pending != nil {
+		event, err := s.o.Recovery.Finish(ctx, r, pending)
+		if err != nil {
+			return err
+		}
+		s.repairEvent = event
+		s.o.Recovery.SetPending(nil)
+		return nil
+	}
+	if r.store.Epoch() != "" {
+		return r.checkNotOlderThanServed(ctx)
+	}
+	if plan == nil && files.Other {
+		return conf.Errorf(conf.CodeCorrupt, "the log holds no epoch, but this agent had one").
+			WithHint("rebuild: start with ALLOW_AUTO_REBUILD=1, or POST /api/config/rebuild with REBUILD_TOKEN")
+	}
+	now := time.Now()
+	g := &command.Genesis{Epoch: uuid.NewString(), At: conf.FormatTime(now), NodeID: s.o.Cluster.Self(), Reason: "first start"}
+	if plan != nil {
+		g.Reason, g.Signed = plan.Reason, s.o.Recovery.SignEpoch(plan, g.Epoch, now)
+	}
+	if err := r.Propose(ctx, g); err != nil {
+		return fmt.Errorf("starting the epoch: %w", err)
+	}
+	s.log.Info("new epoch", "epoch", g.Epoch, "reason", g.Reason)
+	if plan != nil {
+		return s.o.Recovery.ImportRecords(ctx, r, plan)
+	}
+	return nil
+}
+
+// checkNotOlderThanServed rejects a replica that is older than what this agent has
+// already served: an acknowledged write would disappear silently.
+func (r *Replica) checkNotOlderThanServed(ctx context.Context) error {
+	const hint = "restore the newer config.db and raft/, or rebuild from the last-known-good file (ALLOW_AUTO_REBUILD=1, or POST /api/config/rebuild)"
+	snap := r.sup.o.View.Load()
+	if epoch := r.store.Epoch(); slices.Contains(r.sup.pastEpochs, epoch) {
+		return conf.Errorf(conf.CodeCorrupt, "the database is of the epoch %s, which this agent has left for %s", epoch, snap.Epoch).WithHint(hint)
+	} else if snap.Epoch != epoch {
+		return nil
+	}
+	stored := map[string]uint64{}
+	if err := r.store.Records(ctx, func(rec *conf.Record) error { stored[rec.Service] = rec.Version; return nil }); err != nil {
+		return err
+	}
+	var err error
+	snap.Range(func(e *documents.Entry) bool {
+		if have := stored[e.Record.Service]; e.Record.Version > have {
+			err = conf.Errorf(conf.CodeCorrupt, "the database is older than the last-known-good file: %s is at version %d there, %d here",
+				e.Record.Service, e.Record.Version, have).WithHint(hint)
+			return false
+		}
+		return true
+	})
+	return err
+}
+
+// publish fills the view from the store and lets it follow the log from there.
+func (r *Replica) publish(ctx context.Context) error {
+	s := r.sup
+	if err := s.o.Keys.CatchUp(ctx, r); err != nil {
+		return err
+	}
+	recs, err := r.verifiedRecords(ctx, s.o.Keys.PublicKeys())
+	if err != nil {
+		return err
+	}
+	changes, err := r.store.Epochs(ctx)
+	if err != nil {
+		return err
+	}
+	s.epochs.Store(&changes) // before the view shows the epoch
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	index, _ := r.store.Applied()
+	s.o.View.Reset(view.SourceReplica, r.store.Epoch(), index, recs)
+	if len(r.pending) > 0 {
+		s.o.View.Advance(r.index, r.pending)
+		r.pending = nil
+	}
+	r.live = true
+	return nil
+}
+
+func (r *Replica) verifiedRecords(ctx context.Context, trusted map[string]ed25519.PublicKey) (recs []*conf.Record, err error) {
+	unknown := map[string]string{} // key id -> a service that it signed
+	err = r.store.Records(ctx, func(rec *conf.Record) error {
+		if rec.Exists() || rec.Deleted {
+			if trusted[rec.KeyID] == nil {
+				unknown[rec.KeyID] = rec.Service
+			}
+			if err := recovery.VerifyRecord(rec, trusted); err != nil {
+				return err
+			}
+		}
+		recs = append(recs, rec)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for id, service := range unknown {
+		r.sup.log.Error("services in the database are signed by a key that this agent does not know, and are verified by their checksum only: if nobody changed the key by hand, an attacker may have written to the database",
+			"key_id", id, "such_as", service)
+	}
+	return recs, nil
+}
+
+// onApplied is called by Raft's goroutine after each batch was committed.
+func (r *Replica) onApplied(index uint64, recs []*conf.Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.index = index
+	if !r.live {
+		r.pending = append(r.pending, recs...)
+		return
+	}
+	r.sup.o.View.Advance(index, recs)
+}
+
+// onRestored is called by Raft's goroutine after a snapshot replaced the store. The
+// replica is opened again: the way in is the same as after a restart.
+func (r *Replica) onRestored() {
+	r.mu.Lock()
+	live, opened := r.live, r.opened
+	r.pending = nil
+	r.mu.Unlock()
+	if !opened { // it was this agent's own snapshot
+		return
+	}
+	switch index, _ := r.store.Applied(); {
+	case r.sup.installs.add(index, time.Now()):
+		r.fail(&rejoinError{conf.Errorf(conf.CodeCorrupt, "the snapshot of index %d was installed %d times within %s, and the log never went on from it", index, sameSnapshot, sameSnapshotIn)})
+	case live:
+		r.fail(errSnapshotInstalled)
+	}
+}
+
+// onBlocked is called by Raft's goroutine while another process holds the database
+// (err set), and when it is free again (nil).
+func (r *Replica) onBlocked(err error) {
+	if err != nil {
+		r.sup.o.Status.Set(conf.DatabaseLocked, conf.ModeReadOnly, "another process holds the database", err)
+		return
+	}
+	r.mu.Lock()
+	live := r.live
+	r.mu.Unlock()
+	if live {
+		r.sup.o.Status.Set(conf.DatabaseHealthy, conf.ModeNormal, "the database is free again", nil)
+	}
+}

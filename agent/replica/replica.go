@@ -1,0 +1,272 @@
+package replica
+
+import (
+	"context"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-config/holdfast/agent/lkg"
+	"github.com/holdfast-config/holdfast/agent/recovery"
+	"github.com/holdfast-config/holdfast/agent/schemas"
+	"github.com/holdfast-config/holdfast/replication"
+	"github.com/holdfast-config/holdfast/replication/command"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store"
+)
+
+// Replica is one life of the store and the Raft node: from opening SQLite to the fault
+// or the stop that ends it. Jobs and requests that still hold it after its end get
+// errors from the closed parts.
+type Replica struct {
+	sup    *Supervisor
+	store  *store.Store
+	node   *replication.Member
+	digest digestCheck
+	faults chan error // what the replica itself finds wrong, capacity 1
+	once   sync.Once  // close
+
+	readyTerm atomic.Uint64 // the term in which this replica has passed its barrier; 0 = none
+
+	mu      sync.Mutex
+	opened  bool           // the node runs
+	live    bool           // the view follows the log
+	pending []*conf.Record // applied while the view was being filled
+	index   uint64
+}
+
+// Store is the store of the replica.
+func (r *Replica) Store() *store.Store { return r.store }
+
+// Node is the Raft node of the replica.
+func (r *Replica) Node() *replication.Member { return r.node }
+
+// Propose puts a command through the log. It returns the error of the proposal, or else
+// that of its result.
+func (r *Replica) Propose(ctx context.Context, c command.Command) error {
+	res, err := r.node.Propose(ctx, c)
+	if err == nil && res.Err != nil {
+		return res.Err
+	}
+	return err
+}
+
+// IsReadyLeader reports whether this replica may accept changes now.
+func (r *Replica) IsReadyLeader() bool {
+	return r.readyTerm.Load() != 0 && r.readyTerm.Load() == r.node.Term() && r.node.Leading()
+}
+
+// IsCurrent reports whether this replica is the one that serves.
+func (r *Replica) IsCurrent() bool { return r.sup.current.Load() == r }
+
+// leader names another node that leads, as Raft knows it.
+func (r *Replica) leader() (string, bool) {
+	node, _ := r.node.Leader()
+	return node, node != "" && node != r.sup.o.Cluster.Self()
+}
+
+// fail ends the replica.
+func (r *Replica) fail(err error) {
+	select {
+	case r.faults <- err:
+	default:
+	}
+}
+
+// runReplica is one life of the replica. It returns whether the replica was up, and the
+// fault that ended it or ctx's error. A non-nil plan makes it a rebuild: the old files
+// are quarantined first.
+func (s *Supervisor) runReplica(ctx context.Context, plan *recovery.Plan) (live bool, err error) {
+	plan, pending, files, err := s.chooseFiles(ctx, plan)
+	if err != nil {
+		return false, err
+	}
+	r := &Replica{sup: s, faults: make(chan error, 1)}
+	r.digest = digestCheck{r: r, mismatches: make(chan uint64, 1)}
+	defer r.close()
+	if err := r.open(ctx, files); err != nil {
+		return false, err
+	}
+	jobs, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { r.monitorLeadership(jobs) })
+	running.Go(func() { r.digest.resolveMismatches(jobs) })
+	running.Go(func() { r.monitorDiskSpace(jobs) })
+	for _, job := range s.o.Jobs.Life {
+		running.Go(func() { job(jobs, r) })
+	}
+	defer running.Wait() // before close: they use the node and the store
+	defer stop()
+	if err := r.prepare(ctx, plan, files, pending); err != nil {
+		return false, err
+	}
+	if err := s.o.Recovery.EndRebuild(); err != nil {
+		return false, err
+	}
+	s.current.Store(r)
+	s.o.Cluster.NotifyLeadership() // it may lead already, and nobody could see that before
+	defer s.o.Cluster.NotifyLeadership()
+	defer s.current.CompareAndSwap(r, nil)
+	if err := r.publish(ctx); err != nil {
+		return false, err
+	}
+	if r.IsReadyLeader() {
+		s.o.Status.SetUnlessLocked(conf.DatabaseHealthy, conf.ModeReadOnly, "loading the schema directory", nil)
+		schemas.Load(ctx, s.o.Options.SchemaDir, s.records(), s.o.Editor, s.log)
+		if s.o.Cluster.IsSingleNode() && s.o.Jobs.Founder != nil {
+			s.o.Jobs.Founder(ctx, r)
+		}
+	}
+	if s.rejoinInfo != nil {
+		s.writeRejoinInfo(r)
+	}
+	s.writeEpochFile(r)
+	if !s.o.LKG.Status().Valid {
+		if err := s.o.LKG.Flush(ctx); err != nil {
+			s.log.Error("the last-known-good file was not written: it is tried again", "path", s.o.Options.LKGPath, "err", err)
+		}
+	}
+	s.everLoaded.Store(true)
+	s.o.Status.Set(conf.DatabaseHealthy, conf.ModeNormal, s.normalEvent(plan), nil)
+	if plan != nil {
+		plan.Finish(nil)
+	}
+	return true, r.monitor(ctx)
+}
+
+// normalEvent is the event of the status when the replica is up.
+func (s *Supervisor) normalEvent(plan *recovery.Plan) string {
+	defer func() { s.repairEvent = "" }()
+	switch {
+	case plan != nil:
+		return "rebuilt from " + plan.Source()
+	case s.repairEvent != "":
+		return s.repairEvent
+	default:
+		return "started"
+	}
+}
+
+// monitor watches a running replica until something ends it.
+func (r *Replica) monitor(ctx context.Context) error {
+	s := r.sup
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	var verify <-chan time.Time
+	if s.o.Options.VerifyEvery > 0 {
+		t := time.NewTicker(s.o.Options.VerifyEvery)
+		defer t.Stop()
+		verify = t.C
+	}
+	memory := newMemoryReleaser()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-r.node.Fault():
+			return err
+		case err := <-r.faults:
+			return err
+		case p := <-s.rebuilds:
+			return &rebuildRequest{plan: p}
+		case <-second.C:
+			if err := r.store.Present(); err != nil {
+				return err
+			}
+			if err := r.store.Tend(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("checkpoint", "err", err)
+			}
+			s.writeEpochFile(r)
+			memory.tick(r.store.Applied())
+		case <-verify:
+			if err := r.store.Verify(ctx); err != nil && conf.CodeOf(err) == conf.CodeCorrupt {
+				return err
+			}
+		}
+	}
+}
+
+// close is idempotent.
+func (r *Replica) close() {
+	r.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		r.sup.current.CompareAndSwap(r, nil)
+		if r.node != nil {
+			if err := r.node.Stop(ctx); err != nil {
+				r.sup.log.Warn("stopping the Raft member", "err", err)
+			}
+		}
+		if r.store != nil {
+			if err := r.store.Close(); err != nil {
+				r.sup.log.Warn("closing the database", "err", err)
+			}
+		}
+	})
+}
+
+// writeEpochFile keeps health+epoch.json current; it writes only what changed.
+func (s *Supervisor) writeEpochFile(r *Replica) {
+	epoch, created := r.store.Genesis()
+	version, _ := r.store.SchemaVersion()
+	f := conf.EpochFile{ConfigEpoch: epoch, SchemaVersion: version, CreatedAt: created, LastRebuild: recovery.LastRebuild(s.o.Options)}
+	if sameEpochFile(f, s.epochFile) {
+		if _, err := os.Stat(s.o.Options.EpochPath); err == nil {
+			return
+		}
+	}
+	if err := lkg.WriteJSON(s.o.Options.EpochPath, f, 0o600); err != nil {
+		s.log.Warn("writing the epoch file", "path", s.o.Options.EpochPath, "err", err)
+		return
+	}
+	s.epochFile = f
+}
+
+func sameEpochFile(a, b conf.EpochFile) bool {
+	at, bt := "", ""
+	if a.LastRebuild != nil {
+		at = *a.LastRebuild
+	}
+	if b.LastRebuild != nil {
+		bt = *b.LastRebuild
+	}
+	return a.ConfigEpoch == b.ConfigEpoch && a.SchemaVersion == b.SchemaVersion && a.CreatedAt == b.CreatedAt && at == bt
+}
+
+// Servers is Raft's configuration, nil without a replica.
+func (s *Supervisor) Servers() []replication.Server {
+	r := s.current.Load()
+	if r == nil {
+		return nil
+	}
+	list, _, err := r.node.Servers()
+	if err != nil {
+		return nil
+	}
+	return list
+}
+
+// Leader is the node id of the leader as Raft knows it, "" for none.
+func (s *Supervisor) Leader() string {
+	r := s.current.Load()
+	if r == nil {
+		return ""
+	}
+	node, _ := r.node.Leader()
+	return node
+}
+
+// IsReadyLeader reports whether this agent accepts changes.
+func (s *Supervisor) IsReadyLeader() bool {
+	r := s.current.Load()
+	return r != nil && r.IsReadyLeader()
+}
+
+// Err is why no replica serves, nil while one does.
+func (s *Supervisor) Err() error {
+	if s.current.Load() != nil {
+		return nil
+	}
+	return s.Down()
+}

@@ -1,0 +1,232 @@
+package agent
+
+import (
+	"context"
+	"net/url"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/holdfast-config/holdfast/agent/audit"
+	"github.com/holdfast-config/holdfast/agent/backend"
+	"github.com/holdfast-config/holdfast/agent/backupjob"
+	"github.com/holdfast-config/holdfast/agent/broker"
+	"github.com/holdfast-config/holdfast/agent/documents"
+	"github.com/holdfast-config/holdfast/agent/edit"
+	"github.com/holdfast-config/holdfast/agent/keys"
+	"github.com/holdfast-config/holdfast/agent/lkg"
+	"github.com/holdfast-config/holdfast/agent/membership"
+	"github.com/holdfast-config/holdfast/agent/options"
+	"github.com/holdfast-config/holdfast/agent/peers"
+	"github.com/holdfast-config/holdfast/agent/recovery"
+	"github.com/holdfast-config/holdfast/agent/replica"
+	"github.com/holdfast-config/holdfast/agent/rotation"
+	"github.com/holdfast-config/holdfast/localapi"
+	"github.com/holdfast-config/holdfast/localapi/admin"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/schema"
+	"github.com/holdfast-config/holdfast/replication/transport"
+	"github.com/holdfast-config/holdfast/replication/view"
+)
+
+// rooms are the parts between the listeners and the replica.
+type rooms struct {
+	holder    *keys.Ring
+	schemas   *schema.Cache
+	keys      *rotation.AgentKeys
+	rotation  *rotation.Manager
+	reissuing *rotation.Reissuing
+	vault     *keys.Vault
+	secrets   *documents.Secrets
+	view      *documents.View
+	recovery  *recovery.Manager
+	backups   *backupjob.Manager
+	editor    *edit.Editor // for callers: rejects changes while the agent is not in normal mode
+	system    *edit.Editor // for the agent itself
+}
+
+// build wires everything below the servers, fills the view from the last-known-good file,
+// and makes the servers. It returns what the view was filled from.
+func (a *Agent) build(holder *keys.Ring, token string) (source string, err error) {
+	r := &rooms{holder: holder, schemas: schema.NewCache(), keys: rotation.NewKeys(holder), vault: keys.NewVault(holder)}
+	a.rooms = r
+	r.vault.Active = func() string { return r.keys.ActiveID(conf.KeyMaster) }
+	r.secrets = documents.NewSecrets(documents.SecretsOptions{
+		Lookup: a.o.LookupEnv, Schemas: r.schemas, Vault: r.vault, Service: a.o.ServiceName, Logger: a.log,
+	})
+	r.view = documents.NewView(r.secrets)
+	a.status = replica.NewStatus()
+	loaded := a.loadLKG(r)
+	a.buildReplicas(r, loaded)
+	a.documents = documents.NewLocalProvider(r.view, a.replicas.Age)
+	source = r.view.Load().Source
+	if err := a.buildBrokers(); err != nil {
+		return "", err
+	}
+	return source, a.buildServers(r, holder.Get(), token)
+}
+
+// loadLKG fills the view from the last-known-good file, when it is valid, and makes the
+// writer of the file.
+func (a *Agent) loadLKG(r *rooms) *lkg.Content {
+	hmacs := r.keys.Set().HMACKeys("")
+	loaded, err := lkg.Load(a.o.LKGPath, hmacs...)
+	hmac, epoch, past := hmacs[0], "", []string(nil)
+	switch {
+	case err == nil:
+		hmac = hmacs[loaded.By] // until the replica tells which one is active
+		r.view.Reset(view.SourceLKG, loaded.Epoch, loaded.Index, loaded.Records)
+		epoch, past = loaded.Epoch, loaded.Past
+		a.log.Info("serving the last known good values", "services", len(loaded.Records), "epoch", loaded.Epoch, "generated_at", conf.FormatTime(loaded.GeneratedAt))
+	case conf.CodeOf(err) == conf.CodeNotFound:
+	default:
+		a.status.SetLKGError(err)
+		a.log.Error("the last-known-good file is refused; a fresh one is written as soon as the replica is up", "path", a.o.LKGPath, "err", err)
+	}
+	a.lkg = lkg.NewWriter(a.o.LKGPath, hmac, documents.NewLKGProvider(r.view, epoch, past, nil), a.log, lkg.WriterOptions{Loaded: loaded})
+	return loaded
+}
+
+// buildReplicas makes the supervisor of the replicas and the rooms whose jobs it runs.
+func (a *Agent) buildReplicas(r *rooms, loaded *lkg.Content) {
+	r.recovery = recovery.New(recovery.Options{
+		Options: &a.o, Cluster: a.cluster, View: r.view, Schemas: r.schemas, Keys: r.keys, Vault: r.vault, LKG: a.lkg, Logger: a.log,
+		SetStatus: func(event string) { a.status.Set(conf.DatabaseCorrupted, conf.ModeRebuilding, event, nil) },
+	})
+	archive := &backend.Archive{}
+	eo := edit.Options{
+		Proposer: archive, Records: documents.Records{View: r.view}, Archive: archive, Schemas: r.schemas, Vault: r.vault,
+		Signer: r.keys.Signer, Ready: func() error { return nil }, // the agent's own changes are what makes it ready
+	}
+	r.system = edit.New(eo)
+	eo.Ready = func() error { return a.replicas.Writable() }
+	eo.Confirm = func(ctx context.Context) error { return a.replicas.ConfirmLeadership(ctx) }
+	r.editor = edit.New(eo)
+	r.reissuing = rotation.NewReissuing(a.o.MQTTReissue, r.editor, r.view, eo.Ready, a.log)
+	record := func(row conf.Access) { a.audit.Record(row) }
+	r.rotation = rotation.New(rotation.Options{
+		Options: &a.o, Keys: r.keys, Vault: r.vault, Cluster: a.cluster, View: r.view, Secrets: r.secrets, LKG: a.lkg, Editor: r.editor,
+		Audit: record, Pending: r.recovery.IsPending, NewCA: a.members.RenewTokenFiles, Logger: a.log,
+	})
+	r.backups = backupjob.New(backupjob.Options{
+		Options: &a.o, Cluster: a.cluster, View: r.view, Schemas: r.schemas,
+		KeyIDs: func() []string { return conf.SortedKeys(r.keys.PublicKeys()) }, Logger: a.log,
+	})
+	a.replicas = replica.New(replica.Options{
+		Options: &a.o, Cluster: a.cluster, Status: a.status, View: r.view, Schemas: r.schemas, Keys: r.rotation, Recovery: r.recovery,
+		LKG: a.lkg, Editor: r.system, Loaded: loaded, Logger: a.log,
+		Jobs: replica.Jobs{
+			Life:       []replica.Job{r.rotation.RunKeySync, a.members.ProbeMembership, r.backups.WatchLeader},
+			Leader:     []replica.Job{a.members.RunAutopilot, r.rotation.RunRotations, r.reissuing.Run, audit.PruneJob(a.o.AuditRetention, a.o.HistoryRetention, a.log), r.backups.RunBackup},
+			Leadership: []replica.Job{a.members.RegisterSelf, r.rotation.RenewCertificate},
+			Founder:    a.members.WriteTokenFiles,
+			Rejoin:     a.members.Rejoin,
+		},
+	})
+	archive.Supervisor = a.replicas
+	a.audit = audit.New(a.o.AuditSpool(), audit.Sender(a.cluster, a.replicas), a.log)
+	a.backend = backend.New(backend.Options{
+		View: r.view, Supervisor: a.replicas, Status: a.status, Schemas: r.schemas, Secrets: r.secrets, Editor: r.editor, LKG: a.lkg,
+		Backups: r.backups, Keys: r.keys, Options: &a.o, Cluster: a.cluster,
+	})
+	a.cluster.Attach(a.replicas, a.backend.Report)
+	a.replicas.RegisterRoutes()
+	a.members.Attach(a.cluster, a.replicas, a.status, r.recovery.IsPending)
+	r.rotation.Attach(a.replicas)
+	r.backups.Attach(a.replicas)
+	audit.RegisterRoutes(a.cluster, a.replicas)
+}
+
+// buildServers makes the two APIs.
+func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
+	registry := prometheus.NewRegistry()
+	a.share = admin.NewShare()
+	registry.MustRegister(
+		a.backend.Metrics(a.share), a.audit, r.reissuing, r.backups.Metrics(), broker.Metrics(a.broker, a.publisher),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	a.local, err = localapi.New(localapi.Options{
+		Service: a.o.ServiceName, Source: a.documents, Token: func() string { return token }, Keys: r.keys.VerificationKeys,
+		Health: a.backend.Health, Ready: a.replicas.Serving, Explain: a.backend.Explain, Logger: a.log, Metrics: registry,
+	})
+	if err != nil {
+		return err
+	}
+	ao := admin.Options{
+		Auth: &backend.Authenticator{
+			Bootstrap: keys.NewAuthenticator(set.Tokens), Supervisor: a.replicas, TokensUnrevoked: r.recovery.TokensUnrevoked, Now: time.Now,
+		},
+		Audit: a.audit, Health: a.backend, Reader: a.backend, Queries: a.backend, Versions: a.backend, Schemas: a.backend, Profiles: a.backend,
+		Editor: r.editor, SchemaEditor: a.backend, ProfileEditor: r.editor, Rebuilder: a.backend, Cluster: clusterAPI{a.cluster, a.members},
+		Keys: r.rotation, APITokens: backend.APITokens{Supervisor: a.replicas}, Secrets: a.backend, Backups: r.backups, Logger: a.log,
+		Share:       a.share,
+		RequestKeys: func() [][]byte { return r.keys.Set().RequestKeys(r.keys.ActiveID(conf.KeyMaster)) },
+	}
+	// What members send here is answered here: only the port for callers forwards. A
+	// member's address means all its callers, and it slows each of them by itself: one that
+	// guesses must not lock out the rest.
+	forMembers := ao
+	forMembers.Consistent = a.replicas.ConfirmLeadership
+	forMembers.FailRate, forMembers.FailBurst = 100, 1000
+	forMembers.Self, forMembers.Caller = a.cluster.Self, peers.CallerOf
+	h, err := admin.New(forMembers)
+	if err != nil {
+		return err
+	}
+	a.cluster.HandleAPI(h)
+	ao.Self = a.cluster.Self
+	ao.Forward = &peers.Forwarder{Cluster: a.cluster, AwaitLocal: a.backend.AwaitLocal}
+	ao.Consistent = func(ctx context.Context) error { return replica.Consistent(ctx, a.replicas) }
+	ao.Age = func() (string, time.Duration) { return r.view.Load().Source, a.replicas.Age() }
+	ao.Relay = a.cluster.Port.Identity().Role == transport.RoleSidecar
+	if h, err = admin.New(ao); err != nil {
+		return err
+	}
+	a.admin = admin.NewServer(h)
+	return nil
+}
+
+// buildBrokers makes the embedded broker and the publisher to an external one, as far as
+// the settings ask for them.
+func (a *Agent) buildBrokers() (err error) {
+	provider := backend.BrokerProvider{Backend: a.backend}
+	if a.o.MQTTAddr != "" && a.o.MQTTAddr != "none" {
+		bo := broker.Options{Addr: a.o.MQTTAddr, User: a.o.MQTTUser, Password: a.o.MQTTPassword, Source: provider, Logger: a.log}
+		if a.o.MQTTCert != "" || a.o.MQTTKey != "" {
+			if bo.TLS, err = broker.ServerTLS(a.o.MQTTCert, a.o.MQTTKey, a.log); err != nil {
+				return err
+			}
+		}
+		a.broker, err = broker.New(bo)
+		if err != nil && a.o.MQTTAddr == options.Defaults().MQTTAddr && a.o.MQTTUser == "" && bo.TLS == nil {
+			// Nobody asked for it: a broker of the user's own on the usual port must not
+			// keep the agent down.
+			a.log.Warn("the embedded MQTT broker is off: its usual address is taken", "addr", a.o.MQTTAddr, "err", err)
+			a.broker, err = nil, nil
+		}
+		if err != nil {
+			return conf.Errorf(conf.CodeUsage, "MQTT: %w", err).WithHint("stop what uses %s, set CONFIG_MQTT_ADDR, or turn the broker off with CONFIG_MQTT_ADDR=none", a.o.MQTTAddr)
+		}
+	}
+	if a.o.MQTTURL == "" || a.cluster.Port.Identity().Role == conf.MemberSidecar {
+		return nil
+	}
+	if _, err := url.Parse(a.o.MQTTURL); err != nil {
+		return conf.Errorf(conf.CodeUsage, "MQTT_URL is not a URL").WithHint("write it as mqtt://user:password@host:1883 or mqtts://host:8883")
+	}
+	config, err := a.o.BrokerTLS()
+	if err != nil {
+		return err
+	}
+	a.publisher, err = broker.NewPublisher(broker.PublisherOptions{
+		URL: a.o.MQTTURL, TLS: config, Source: provider, Leading: a.cluster.Leadership, ClientID: "holdfast-" + a.cluster.Port.Identity().ClusterID[:8], Logger: a.log,
+	})
+	return err
+}
+
+// clusterAPI is admin.Cluster.
+type clusterAPI struct {
+	*peers.Cluster
+	*membership.Manager
+}

@@ -1,0 +1,39 @@
+package agent
+
+import (
+	"reflect"
+	"unsafe"
+
+	"github.com/holdfast-config/holdfast/agent/keys"
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// field points at an unexported field, for faults that no interface can make.
+func field[T any](of any, name string) *T {
+	return (*T)(unsafe.Pointer(reflect.ValueOf(of).Elem().FieldByName(name).UnsafeAddr()))
+}
+
+// storeKey makes a key the main one on this agent's disk, and old the one before it.
+func (r *running) storeKey(m keys.Material, old string) {
+	r.t.Helper()
+	set, err := keys.Rotate(r.o.Env, r.o.EnvFile, m, old, keys.Options{Role: string(r.cluster.Port.Identity().Role), Joined: true})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.rooms.holder.Put(set)
+}
+
+// heldKeys is what this agent reports of its keys.
+func (r *running) heldKeys() map[string]conf.KeysHeld {
+	r.t.Helper()
+	st, err := r.rooms.rotation.Keys(r.t.Context())
+	if err != nil {
+		return nil
+	}
+	for _, m := range st.Members {
+		if m.NodeID == r.cluster.Self() {
+			return m.Holds
+		}
+	}
+	return nil
+}

@@ -1,0 +1,230 @@
+package rotation
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"log/slog"
+	"time"
+
+	"github.com/holdfast-config/holdfast/agent/replica"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/transport"
+)
+
+// caKeys are the CAs that this agent trusts and, on a server, can issue by. Changes are
+// made with Manager.mu held.
+type caKeys struct {
+	dir    string // of the identity
+	port   *transport.Transport
+	log    *slog.Logger
+	parsed map[string]parsedCA // by the text in the keyring, checked before: the loops ask each second
+}
+
+// parsedCA is a CA certificate of the keyring, and the cluster that it is of.
+type parsedCA struct {
+	cert    *x509.Certificate
+	cluster string
+}
+
+// maxParsedCAs is far more than a keyring has at a time.
+const maxParsedCAs = 16
+
+func encodeCA(c *x509.Certificate) string { return base64.StdEncoding.EncodeToString(c.Raw) }
+
+// decode is called with Manager.mu held.
+func (c *caKeys) decode(text string) (parsedCA, error) {
+	if ca, ok := c.parsed[text]; ok {
+		return ca, nil
+	}
+	der, err := base64.StdEncoding.Strict().DecodeString(text)
+	if err != nil {
+		return parsedCA{}, conf.Errorf(conf.CodeCorrupt, "the keyring holds a damaged CA certificate")
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return parsedCA{}, err
+	}
+	if c.parsed == nil || len(c.parsed) >= maxParsedCAs {
+		c.parsed = map[string]parsedCA{}
+	}
+	ca := parsedCA{cert, transport.ClusterOf(cert)}
+	c.parsed[text] = ca
+	return ca, nil
+}
+
+// isForeign reports whether a CA of the keyring is of another cluster.
+func (c *caKeys) isForeign(k *conf.Key) bool {
+	ca, err := c.decode(k.Public)
+	return err != nil || ca.cluster != c.port.Identity().ClusterID
+}
+
+// next is the CA that was distributed and is not active yet, when it has this hash.
+func (c *caKeys) next(hash string) *transport.CA {
+	ca, err := transport.LoadNextCA(c.dir)
+	if err != nil || ca.Hash() != hash {
+		return nil
+	}
+	return ca
+}
+
+// use saves an identity and uses it.
+func (c *caKeys) use(id *transport.Identity) error {
+	if err := id.Save(c.dir); err != nil {
+		return err
+	}
+	return c.port.SetIdentity(id)
+}
+
+func (c *caKeys) trust(cert *x509.Certificate) error {
+	id := c.port.Identity()
+	trusting, err := id.Learn(cert)
+	if err != nil || trusting == id {
+		return err
+	}
+	return c.use(trusting)
+}
+
+// syncCA trusts the CA that is announced or active, gets its certificate from the active
+// one, and forgets what has expired.
+func (m *Manager) syncCA(ctx context.Context, ring conf.Keyring, at string) error {
+	active, next := ring.Active(conf.KeyCA), ring.Next(conf.KeyCA)
+	if active == nil || m.ca.isForeign(active) {
+		return nil // this cluster's own is not written yet
+	}
+	for _, k := range []*conf.Key{active, next} {
+		if k == nil {
+			continue
+		}
+		ca, err := m.ca.decode(k.Public)
+		if err != nil {
+			return err
+		}
+		if err := m.ca.trust(ca.cert); err != nil {
+			return err
+		}
+		if err := m.fetchCAKey(ctx, k.ID); err != nil {
+			return err
+		}
+	}
+	id := m.ca.port.Identity()
+	if transport.HashCA(id.Issuer()) != active.ID {
+		if err := m.switchToCA(ctx, active.ID); err != nil {
+			return err
+		}
+	}
+	id = m.ca.port.Identity()
+	if transport.HashCA(id.Issuer()) != active.ID {
+		return nil
+	}
+	if len(id.CAs) > 1 { // so that no call is cut when the old CA is forgotten
+		m.ca.port.CloseIdle()
+	}
+	for _, ca := range id.CAs {
+		k := ring.Find(conf.KeyCA, transport.HashCA(ca))
+		if k == nil || k.ID == active.ID {
+			continue
+		}
+		if s := k.State(at); s == conf.KeyExpired || s == conf.KeyWithdrawn {
+			fresh, err := id.Forget(k.ID)
+			if err != nil {
+				return err
+			}
+			if err := m.ca.use(fresh); err != nil {
+				return err
+			}
+			m.log.Info("an old CA of the cluster is not trusted any more", "ca", k.ID)
+			id = fresh
+		}
+	}
+	if next == nil && !m.isPending(conf.KeyCA, "") {
+		return transport.DropNextCA(m.ca.dir)
+	}
+	return nil
+}
+
+// fetchCAKey gets the key of a CA to a server that may have to issue by it.
+func (m *Manager) fetchCAKey(ctx context.Context, hash string) error {
+	id := m.ca.port.Identity()
+	if id.Role != transport.RoleServer || (id.CA != nil && id.CA.Hash() == hash) || m.ca.next(hash) != nil {
+		return nil
+	}
+	text, err := m.pull(ctx, conf.KeyCA, hash, "")
+	if err != nil {
+		return err
+	}
+	ca, err := transport.ParseCAPEM([]byte(text))
+	if err != nil || ca.Hash() != hash {
+		return conf.Errorf(conf.CodeCorrupt, "the CA that was received is not %s", hash)
+	}
+	if hash == transport.HashCA(id.Issuer()) {
+		if id, err = id.WithCA(ca); err != nil {
+			return err
+		}
+		return m.ca.use(id)
+	}
+	return transport.SaveNextCA(m.ca.dir, ca)
+}
+
+// switchToCA gets this agent a certificate from another CA that it trusts.
+func (m *Manager) switchToCA(ctx context.Context, hash string) error {
+	id := m.ca.port.Identity()
+	var fresh *transport.Identity
+	var err error
+	if id.Role == transport.RoleServer {
+		ca := m.ca.next(hash)
+		if ca == nil {
+			return conf.Errorf(conf.CodeNotFound, "the key of the CA %s is not here yet", hash)
+		}
+		fresh, err = id.Adopt(ca, transport.DefaultTTL, time.Now())
+	} else {
+		leader, ok := m.o.Cluster.Leader()
+		if !ok {
+			return nil
+		}
+		rctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		if fresh, err = m.ca.port.Renew(rctx, leader); err == nil && transport.HashCA(fresh.Issuer()) != hash {
+			return nil // the leader has not moved itself: in a moment
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err := m.ca.use(fresh); err != nil {
+		return err
+	}
+	m.log.Info("this agent has a certificate from the new CA", "ca", hash)
+	return nil
+}
+
+// RenewCertificate replaces this agent's certificate in the last third of its life. A server
+// has the CA's key; a sidecar asks the leader.
+func (m *Manager) RenewCertificate(ctx context.Context, _ *replica.Replica) {
+	id := m.ca.port.Identity()
+	if !id.NeedsRenewal(time.Now()) {
+		return
+	}
+	var (
+		next *transport.Identity
+		err  error
+	)
+	if id.CA != nil {
+		next, err = id.Reissue(transport.DefaultTTL, time.Now())
+	} else if leader, ok := m.o.Cluster.Leader(); ok {
+		next, err = m.ca.port.Renew(ctx, leader)
+	} else {
+		return
+	}
+	if err == nil {
+		err = next.Save(m.ca.dir)
+	}
+	if err == nil {
+		err = m.ca.port.SetIdentity(next)
+	}
+	if err != nil {
+		m.log.Warn("this agent's certificate was not renewed: it is tried again", "expires", id.Cert.NotAfter, "err", err)
+		return
+	}
+	m.log.Info("this agent's certificate was renewed", "expires", next.Cert.NotAfter)
+}

@@ -1,0 +1,113 @@
+package rotation
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-config/holdfast/agent/documents"
+	"github.com/holdfast-config/holdfast/agent/replica"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/view"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Reissuing is the leader job that signs everything again, so that the age of a message
+// tells its freshness.
+type Reissuing struct {
+	every  time.Duration
+	editor Reissuer
+	view   *documents.View
+	ready  func() error
+	log    *slog.Logger
+
+	reissued, failures atomic.Uint64 // signatures reissued by this agent, and attempts that failed
+}
+
+// NewReissuing reissues when the oldest signature is as old as every; 0 is never. ready
+// is nil while this agent accepts changes.
+func NewReissuing(every time.Duration, editor Reissuer, v *documents.View, ready func() error, log *slog.Logger) *Reissuing {
+	return &Reissuing{every: every, editor: editor, view: v, ready: ready, log: log}
+}
+
+// Run is the leader job. The signatures themselves tell when they are due, so it makes no
+// difference which member signed them: a new leader continues where the old one was.
+func (s *Reissuing) Run(ctx context.Context, _ *replica.Replica) {
+	every := s.every
+	if every <= 0 {
+		return
+	}
+	retry := min(every, 10*time.Second)
+	failing := false
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		if s.ready() != nil || s.view.Load().Source != view.SourceReplica {
+			timer.Reset(min(every, time.Second))
+			continue
+		}
+		if wait := reissueIn(s.view.Load(), every, time.Now()); wait > 0 {
+			timer.Reset(wait)
+			continue
+		}
+		// Not sooner than that again, whatever the outcome.
+		timer.Reset(retry)
+		rctx, cancel := context.WithTimeout(ctx, time.Minute)
+		start := time.Now()
+		n, err := s.editor.Reissue(rctx)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			s.failures.Add(1)
+			level := slog.LevelWarn
+			if failing { // logged once: without a quorum, or beside a member of an older build, it may last
+				level = slog.LevelDebug
+			}
+			failing = true
+			s.log.Log(ctx, level, "the signatures were not renewed; it is tried again", "every", retry, "err", err)
+		default:
+			failing = false
+			s.reissued.Add(uint64(n))
+			s.log.Debug("signatures renewed", "services", n, "took", time.Since(start))
+		}
+	}
+}
+
+// reissueIn is how long the oldest signature is still young enough: every at most, however
+// far ahead the clock of an earlier leader was.
+func reissueIn(snap *documents.Snapshot, every time.Duration, now time.Time) time.Duration {
+	oldest := ""
+	snap.Range(func(e *documents.Entry) bool {
+		if r := e.Record; r.Signature != "" && r.Epoch == snap.Epoch && (oldest == "" || r.IssuedAt < oldest) {
+			oldest = r.IssuedAt
+		}
+		return true
+	})
+	at, err := conf.ParseTime(oldest)
+	if err != nil { // nothing is signed yet
+		return every
+	}
+	return min(at.Add(every).Sub(now), every)
+}
+
+var (
+	reissuedDesc = prometheus.NewDesc("holdfast_reissued_total", "Signatures that this agent renewed while it led.", nil, nil)
+	failuresDesc = prometheus.NewDesc("holdfast_reissue_failures_total", "Attempts to renew all signatures that failed.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (s *Reissuing) Describe(ch chan<- *prometheus.Desc) { ch <- reissuedDesc; ch <- failuresDesc }
+
+// Collect implements prometheus.Collector.
+func (s *Reissuing) Collect(ch chan<- prometheus.Metric) {
+	ch <- prometheus.MustNewConstMetric(reissuedDesc, prometheus.CounterValue, float64(s.reissued.Load()))
+	ch <- prometheus.MustNewConstMetric(failuresDesc, prometheus.CounterValue, float64(s.failures.Load()))
+}

@@ -1,0 +1,32 @@
+package schemas
+
+import (
+	"encoding/json"
+	"log/slog"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/schema"
+	"github.com/holdfast-config/holdfast/replication/store"
+)
+
+// StoreOptions returns the options with which the database at path is opened: the
+// store asks the schemas of cache for the items that it searches.
+func StoreOptions(path string, cache *schema.Cache, log *slog.Logger) store.Options {
+	return store.Options{
+		Path: path, Logger: log, ModelHash: schema.ModelHash,
+		Project: func(service string, rawSchema, config json.RawMessage) ([]conf.Item, error) {
+			// Items are derived data: a stored schema that this build cannot compile
+			// must not stop the log.
+			items, err := cache.Items(service, rawSchema, config)
+			if err == nil {
+				return items, nil
+			}
+			log.Warn("a stored schema does not compile: its keys are found without their descriptions", "service", service, "err", err)
+			doc, perr := conf.ParseObject(config, conf.MaxDocument)
+			if perr != nil {
+				return nil, perr
+			}
+			return schema.Infer(service, doc), nil
+		},
+	}
+}
