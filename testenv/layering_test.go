@@ -47,12 +47,22 @@ var layers = map[string][]string{
 	"agent/lkg":          {"replication/conf", "replication/seal"},
 	"agent/observe":      {"replication/conf", "replication/seal"}, // by itself, to be held against every forgery
 	"agent":              {"replication/...", "localapi/...", "agent/..."},
-	"cmd/holdfast":       {"agent", "localapi/client", "replication/conf"},
+	"cmd/holdfast":       {"cmd/holdfast/internal/..."},
 	"testenv":            {"agent", "localapi/client", "replication/conf", "replication/seal"},
 	"testenv/schemas":    {"replication/conf"},
 	"testenv/bench":      {"localapi/client", "replication/conf", "replication/seal"}, // what signing and verifying cost
 	"testenv/mutate":     {},
 	"testenv/chaos":      {"testenv", "replication/conf"},
+	// The command line: a package for each group of the help. Only run has the agent's code; cli reads its settings.
+	"cmd/holdfast/internal/cli":      {"agent", "localapi/client", "replication/conf"},
+	"cmd/holdfast/internal/run":      {"agent", "cmd/holdfast/internal/cli", "localapi/client", "replication/conf"},
+	"cmd/holdfast/internal/values":   {"cmd/holdfast/internal/cli", "replication/conf"},
+	"cmd/holdfast/internal/yamljson": {"replication/conf"},
+	"cmd/holdfast/internal/read":     {"cmd/holdfast/internal/cli", "cmd/holdfast/internal/values", "localapi/client", "replication/conf"},
+	"cmd/holdfast/internal/change":   {"cmd/holdfast/internal/cli", "cmd/holdfast/internal/values", "localapi/client", "replication/conf"},
+	"cmd/holdfast/internal/model":    {"cmd/holdfast/internal/cli", "cmd/holdfast/internal/values", "localapi/client", "replication/conf"},
+	"cmd/holdfast/internal/cluster":  {"cmd/holdfast/internal/cli", "cmd/holdfast/internal/run", "localapi/client", "replication/conf"},
+	"cmd/holdfast/internal/ops":      {"cmd/holdfast/internal/cli", "cmd/holdfast/internal/run", "cmd/holdfast/internal/yamljson", "localapi/client", "replication/conf"},
 	// The sample services show that a service needs nothing of ours.
 	"testenv/services/go":              {},
 	"testenv/services/mqtt/subscriber": {},
@@ -78,14 +88,16 @@ var owners = map[string][]string{
 	"github.com/eclipse/paho.mqtt.golang":   {"agent/broker", "testenv/services/mqtt/subscriber"},
 	"github.com/joho/godotenv":              {"agent", "agent/keys"},
 	"github.com/prometheus/client_golang":   {"localapi", "agent"},
-	"github.com/spf13/cobra":                {"cmd/holdfast"},
-	"go.yaml.in/yaml":                       {"cmd/holdfast"},
-	"github.com/spf13/pflag":                {"cmd/holdfast"},
-	"github.com/pmezard/go-difflib":         {"cmd/holdfast"},
-	"github.com/anishathalye/porcupine":     {"testenv"},
-	"go.uber.org/goleak":                    {"testenv"}, // for the tests of all
-	"github.com/google/uuid":                nil,
-	"golang.org/x":                          nil,
+	"github.com/spf13/cobra": {
+		"cmd/holdfast", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/run", "cmd/holdfast/internal/read", "cmd/holdfast/internal/change",
+		"cmd/holdfast/internal/model", "cmd/holdfast/internal/cluster", "cmd/holdfast/internal/ops",
+	},
+	"github.com/spf13/pflag":            {"cmd/holdfast/internal/run"},
+	"go.yaml.in/yaml":                   {"cmd/holdfast/internal/yamljson"},
+	"github.com/anishathalye/porcupine": {"testenv"},
+	"go.uber.org/goleak":                {"testenv"}, // for the tests of all
+	"github.com/google/uuid":            nil,
+	"golang.org/x":                      nil,
 }
 
 // topLevel are the names that may stand at the top of the repository. Names that

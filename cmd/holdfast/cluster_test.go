@@ -13,7 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/holdfast-config/holdfast/agent"
+	"github.com/holdfast-config/holdfast/agent/options"
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -42,7 +43,7 @@ func fiveAgents() conf.ClusterStatus {
 	}
 }
 
-// answers is a server that gives everybody the same answer.
+// answers is a server that gives the same response to every request.
 func answers(t *testing.T, v any) http.HandlerFunc {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -65,7 +66,7 @@ func golden(t *testing.T, name, got string) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got, -update writes it anew):\n%s", path, diff)
+		t.Errorf("%s (-want +got, -update updates it):\n%s", path, diff)
 	}
 }
 
@@ -206,10 +207,10 @@ func TestTokenList(t *testing.T) {
 // agent's own on "agent" and "dev": --token is the join token there, and never
 // the API token.
 func TestSettingsWinOverGlobalFlags(t *testing.T) {
-	o := agent.Defaults()
+	o := options.Defaults()
 	for _, name := range []string{"agent", "dev"} {
-		for _, s := range agent.Settings(&o) {
-			a := &app{lookupEnv: func(string) (string, bool) { return "", false }}
+		for _, s := range options.Settings(&o) {
+			a := &cli.App{LookupEnv: func(string) (string, bool) { return "", false }}
 			root := newRoot(a)
 			if root.PersistentFlags().Lookup(s.Flag) == nil {
 				continue
@@ -221,11 +222,13 @@ func TestSettingsWinOverGlobalFlags(t *testing.T) {
 			if err := cmd.ParseFlags(rest); err != nil {
 				t.Fatal(err)
 			}
-			if v, ok := cmd.Flags().Lookup(s.Flag).Value.(*settingFlag); !ok || v.text != "given" {
+			if f := cmd.Flags().Lookup(s.Flag); !strings.Contains(f.Usage, "["+s.Env+"]") || f.Value.String() != "given" {
 				t.Errorf("%s --%s is not the setting %s", name, s.Flag, s.Env)
 			}
-			if a.token != "" || a.dataDir != "" || a.envFile != "" {
-				t.Errorf("%s --%s went to the flag of every command", name, s.Flag)
+			for _, global := range []string{"token", "data-dir", "env-file"} {
+				if root.PersistentFlags().Lookup(global).Value.String() != "" {
+					t.Errorf("%s --%s went to the flag of every command", name, s.Flag)
+				}
 			}
 		}
 	}

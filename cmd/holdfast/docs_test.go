@@ -7,11 +7,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/holdfast-config/holdfast/agent"
+	"github.com/holdfast-config/holdfast/agent/options"
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-var update = flag.Bool("update", false, "write the generated parts of docs/operating.md anew")
+var update = flag.Bool("update", false, "write the generated parts of docs/operating.md")
 
 // The tables of the manual are those of the code.
 func TestDocsTables(t *testing.T) {
@@ -37,7 +38,7 @@ func TestDocsTables(t *testing.T) {
 // Every command of the tree and every subcommand has a place in the manual or in
 // its own help: a short text, and arguments that are said.
 func TestEveryCommandIsExplained(t *testing.T) {
-	root := newRoot(&app{lookupEnv: func(string) (string, bool) { return "", false }})
+	root := newRoot(&cli.App{LookupEnv: func(string) (string, bool) { return "", false }})
 	for _, cmd := range root.Commands() {
 		if cmd.Short == "" {
 			t.Errorf("%s has no short text", cmd.Name())
@@ -67,9 +68,9 @@ func replaceSection(t *testing.T, text, name, table string) string {
 
 func settingsTable() string {
 	var b strings.Builder
-	o := agent.Defaults()
+	o := options.Defaults()
 	group := ""
-	for _, s := range agent.Settings(&o) {
+	for _, s := range options.Settings(&o) {
 		if s.Group != group {
 			group = s.Group
 			fmt.Fprintf(&b, "\n**%s**\n\n| variable | flag | default | |\n|---|---|---|---|\n", group)
@@ -88,16 +89,16 @@ func settingsTable() string {
 
 func exitTable() string {
 	names := map[int]string{
-		exitError: "error", exitUsage: "a flag, an argument or a setting is wrong", exitNotFound: "not found",
-		exitConflict: "somebody else wrote first", exitDenied: "not allowed",
-		exitReadOnly: "read-only, or no quorum: nothing was written", exitInvalid: "invalid or malformed", exitStale: "too old for what was asked",
+		cli.ExitError: "error", cli.ExitUsage: "a flag, an argument or a setting is wrong", cli.ExitNotFound: "not found",
+		cli.ExitConflict: "somebody else wrote first", cli.ExitDenied: "not allowed",
+		cli.ExitReadOnly: "read-only, or no quorum: nothing was written", cli.ExitInvalid: "invalid or malformed", cli.ExitStale: "too old for what was asked",
 	}
 	var b strings.Builder
 	b.WriteString("\n| exit code | meaning | error codes |\n|---|---|---|\n| 0 | success | |\n")
-	for code := exitError; code <= exitStale; code++ {
+	for code := cli.ExitError; code <= cli.ExitStale; code++ {
 		var list []string
 		for _, c := range conf.Codes() {
-			if exitCodes[c] == code {
+			if cli.ExitCodes[c] == code {
 				list = append(list, "`"+string(c)+"`")
 			}
 		}

@@ -1,14 +1,12 @@
 // Command holdfast is the agent and the command line of Holdfast.
 //
-// main is thin: it wires the process (arguments, streams, signals, exit code) to
-// the command tree of newRoot. Each subcommand is one file. The commands reach
-// an agent over its HTTP APIs only, through localapi/client; only "agent" and
-// "dev" run one, through package agent.
+// main connects the process (arguments, streams, signals, exit code) to the
+// command tree of root.go, which lists the commands in the groups of the help text.
+// Each group is a package below internal, and each command a file in it; what
+// they share is in internal/cli. The commands reach an agent over its HTTP APIs
+// only, through localapi/client; only internal/run runs the agent's own code.
 //
-// What holds for every command: results go to stdout and everything else to
-// stderr; an error is one "holdfast: ..." line with its details and a hint; the
-// exit code comes from the one table in exit.go; no secret is taken as an
-// argument other than --token.
+// No secret is taken as an argument other than --token.
 package main
 
 import (
@@ -16,7 +14,12 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
 )
+
+// version is set by the linker: -ldflags "-X main.version=v1.2.3".
+var version string
 
 func main() { os.Exit(realMain()) }
 
@@ -25,8 +28,8 @@ func realMain() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// After the first signal the default action is back: a second one ends the
-	// process at once, should the orderly stop hang.
+	// process at once when the graceful shutdown hangs.
 	context.AfterFunc(ctx, stop)
-	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, lookupEnv: os.LookupEnv}
-	return a.run(ctx, os.Args[1:])
+	a := &cli.App{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, LookupEnv: os.LookupEnv, Version: version}
+	return a.Run(ctx, newRoot(a), os.Args[1:])
 }

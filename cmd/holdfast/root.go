@@ -1,24 +1,38 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
+
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/change"
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cluster"
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/model"
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/ops"
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/read"
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/run"
 )
 
-// The groups of commands in the help, in this order.
-const (
-	groupRun    = "run"
-	groupRead   = "read"
-	groupChange = "change"
-	groupModel  = "model"
-	groupAgents = "agents"
-	groupOps    = "ops"
-)
+// groups are the groups of commands in the help, in this order, each a package. A
+// new command is one file in its package and one name here.
+var groups = []struct {
+	title    string
+	commands commands
+}{
+	{"Run an agent:", commands{run.Dev, run.Agent}},
+	{"Read:", commands{read.Get, read.Env, read.Watch, read.List, read.Search, read.Explain}},
+	{"Change:", commands{change.Set, change.Unset, change.Edit, change.Validate, change.Diff, change.Rollback, change.Delete, change.Secret}},
+	{"Schemas and profiles:", commands{model.Schema, model.Profile}},
+	{"The cluster:", commands{cluster.Cluster, cluster.Token, cluster.Keys}},
+	{"Inspect and operate:", commands{
+		ops.History, ops.Audit, ops.Health, ops.Ready, ops.Verify, ops.Backup, ops.Export, ops.Import, ops.Rebuild, ops.Version,
+	}},
+}
+
+type commands = []func(*cli.App) *cobra.Command
 
 // newRoot makes the command tree.
-func newRoot(a *app) *cobra.Command {
-	root := &cobra.Command{
+func newRoot(a *cli.App) *cobra.Command {
+	root := cli.Group(&cobra.Command{
 		Use:   "holdfast",
 		Short: "Configuration that stays readable when everything else is down",
 		Long: `Holdfast keeps the configuration of your services: validated, signed, versioned,
@@ -32,89 +46,18 @@ it is gone.`,
   holdfast history stt-worker                   who changed what, and why`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := cmd.ValidateFlagGroups(); err != nil { // cobra does this later, when it looks like a failure
-				return usageError(cmd, "%s", err.Error())
-			}
-			a.started = true
-			return nil
-		},
-	}
-	root.AddGroup(
-		&cobra.Group{ID: groupRun, Title: "Run an agent:"},
-		&cobra.Group{ID: groupRead, Title: "Read:"},
-		&cobra.Group{ID: groupChange, Title: "Change:"},
-		&cobra.Group{ID: groupModel, Title: "Schemas and profiles:"},
-		&cobra.Group{ID: groupAgents, Title: "The cluster:"},
-		&cobra.Group{ID: groupOps, Title: "Inspect and operate:"},
-	)
-	add := func(group string, cmds ...*cobra.Command) {
-		for _, c := range cmds {
-			c.GroupID = group
-			root.AddCommand(c)
+	})
+	for _, g := range groups {
+		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
+		for _, command := range g.commands {
+			cmd := command(a)
+			cmd.GroupID = g.title
+			root.AddCommand(cmd)
 		}
 	}
-	add(groupRun, newDev(a), newAgent(a))
-	add(groupRead, newGet(a), newEnv(a), newWatch(a), newList(a), newSearch(a), newExplain(a))
-	add(groupChange, newSet(a), newUnset(a), newEdit(a), newValidate(a), newDiff(a), newRollback(a), newDelete(a), newSecret(a))
-	add(groupModel, newSchema(a), newProfile(a))
-	add(groupAgents, newCluster(a), newToken(a), newKeys(a))
-	add(groupOps, newHistory(a), newAudit(a), newHealth(a), newReady(a), newVerify(a), newBackup(a), newExport(a), newImport(a), newRebuild(a), newVersion(a))
-	root.SetCompletionCommandGroupID(groupOps)
-	root.SetHelpCommandGroupID(groupOps)
-
-	f := root.PersistentFlags()
-	a.output = choice{allowed: []string{"table", "json"}}
-	f.VarP(&a.output, "output", "o", "how to print the result: table or json")
-	f.StringVar(&a.adminURL, "admin-url", "", "admin API of the agent, a `URL` (default: from CONFIG_MANAGER_HOST and _PORT)")
-	f.StringVar(&a.localURL, "local-url", "", "local API of the agent, a `URL` (default: from CONFIG_LOCAL_ADDR)")
-	f.StringVar(&a.token, "token", "", "API `TOKEN`; others can see it in the process list: prefer CONFIG_API_TOKEN")
-	f.StringVar(&a.dataDir, "data-dir", "", "`DIR` with the agent's files (default: CONFIG_DATA_DIR, else holdfast-data)")
-	f.StringVar(&a.envFile, "env-file", "", "the agent's .env `FILE` (default: CONFIG_ENV_FILE, else .env in the data directory)")
-	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
-
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, "%s", err.Error()) })
-	dispatch(root)
+	last := groups[len(groups)-1].title
+	root.SetCompletionCommandGroupID(last)
+	root.SetHelpCommandGroupID(last)
+	a.AddTo(root)
 	return root
-}
-
-// dispatch makes a command that only holds others show its help when it is
-// called alone, and refuse a subcommand that it does not have, with suggestions.
-func dispatch(cmd *cobra.Command) *cobra.Command {
-	cmd.Args = cobra.ArbitraryArgs
-	cmd.SuggestionsMinimumDistance = 2
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return cmd.Help()
-		}
-		e := usageError(cmd, "unknown command %q for %q", args[0], cmd.CommandPath())
-		if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
-			like := nearest(args[0], s)
-			if like == "" {
-				like = s[0]
-			}
-			e = e.WithHint("did you mean %s %s?", cmd.CommandPath(), like)
-		}
-		return e
-	}
-	return cmd
-}
-
-// choice is a flag with a fixed set of values.
-type choice struct {
-	allowed []string
-	value   string
-}
-
-func (c *choice) String() string { return c.value }
-func (c *choice) Type() string   { return "FORMAT" }
-
-func (c *choice) Set(s string) error {
-	for _, v := range c.allowed {
-		if v == s {
-			c.value = s
-			return nil
-		}
-	}
-	return fmt.Errorf("use one of %v", c.allowed)
 }

@@ -6,6 +6,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
 )
 
 // inProcess runs one command line against a server and returns what it did.
@@ -14,8 +16,8 @@ func inProcess(t *testing.T, server http.HandlerFunc, args ...string) (code int,
 	srv := httptest.NewServer(server)
 	defer srv.Close()
 	var out, errs bytes.Buffer
-	a := &app{in: strings.NewReader(""), out: &out, err: &errs, lookupEnv: func(string) (string, bool) { return "", false }}
-	code = a.run(t.Context(), append(args, "--local-url", srv.URL, "--admin-url", srv.URL, "--data-dir", t.TempDir(), "--token", "hidden"))
+	a := &cli.App{In: strings.NewReader(""), Out: &out, Err: &errs, LookupEnv: func(string) (string, bool) { return "", false }}
+	code = a.Run(t.Context(), newRoot(a), append(args, "--local-url", srv.URL, "--admin-url", srv.URL, "--data-dir", t.TempDir(), "--token", "hidden"))
 	if strings.Contains(out.String()+errs.String(), "hidden") {
 		t.Errorf("the token is printed:\n%s%s", &out, &errs)
 	}
@@ -59,7 +61,7 @@ func TestGetTellsTheSource(t *testing.T) {
 	}
 }
 
-// Whatever code the agent answers with, the command exits by the table.
+// The exit code follows the table for every error code of a response.
 func TestExitCodeOfAnswers(t *testing.T) {
 	answer := func(status int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
 	"github.com/holdfast-config/holdfast/localapi/client"
 	"github.com/holdfast-config/holdfast/testenv"
 )
@@ -290,9 +291,14 @@ func tokens(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: tokens")
 	}
-	a := &app{dataDir: ts.Getenv("CONFIG_DATA_DIR"), lookupEnv: func(string) (string, bool) { return "", false }}
+	a := &cli.App{LookupEnv: func(name string) (string, bool) {
+		if name == "CONFIG_DATA_DIR" {
+			return ts.Getenv(name), true
+		}
+		return "", false
+	}}
 	for name, role := range map[string]string{"READ": "config.read", "WRITE": "config.write"} {
-		o, err := a.options()
+		o, err := a.Options()
 		ts.Check(err)
 		list, _ := o.LookupEnv("CONFIG_API_TOKENS")
 		for entry := range strings.SplitSeq(list, ",") {

@@ -1,0 +1,34 @@
+package change
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
+	"github.com/holdfast-config/holdfast/localapi/client"
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// flags are the flags of the commands that change a service.
+type flags struct {
+	cmd     *cobra.Command
+	reason  string
+	version uint64
+}
+
+func addFlags(cmd *cobra.Command) *flags {
+	f := &flags{cmd: cmd}
+	cli.ReasonFlag(cmd, &f.reason)
+	cmd.Flags().Uint64Var(&f.version, "version", 0, "only when the service is at this version, else exit code 4")
+	return f
+}
+
+// do sends a draft with what the flags say.
+func (f *flags) do(ctx context.Context, c *client.Client, d conf.Draft) (conf.Outcome, error) {
+	d.Reason = f.reason
+	if f.cmd.Flags().Changed("version") {
+		d.Expect = &f.version
+	}
+	return c.Do(ctx, d)
+}

@@ -1,0 +1,45 @@
+package change
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/values"
+	"github.com/holdfast-config/holdfast/localapi/client"
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+func Unset(a *cli.App) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "unset SERVICE KEY...",
+		Short:   "Return values of a service to their defaults",
+		Long:    "Take stored values away, all in one version or none: each key has its default again.",
+		Example: `  holdfast unset stt-worker vad_threshold --reason "the default is fine"`,
+		Args:    cli.Needs("SERVICE", "KEY..."), ValidArgsFunction: a.CompleteService,
+	}
+	flags := addFlags(cmd)
+	cmd.RunE = a.WithAdmin(conf.RoleWrite, func(ctx context.Context, c *client.Client, args []string) error {
+		info, err := c.Schema(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		fields := newFieldSet(info)
+		doc := map[string]any{}
+		for _, key := range args[1:] {
+			if _, known := fields.byKey[key]; !known {
+				if like := fields.similar(key); like != "" {
+					return conf.Errorf(conf.CodeNotFound, "%s has no key %q", args[0], key).WithHint("did you mean %s?", like)
+				}
+			}
+			merge(doc, conf.Nest(key, nil, nil))
+		}
+		patch, err := values.Compact(doc)
+		if err != nil {
+			return err
+		}
+		return a.PrintChange(flags.do(ctx, c, conf.Draft{Service: args[0], Op: conf.OpPatch, Document: patch}))
+	})
+	return cmd
+}

@@ -1,0 +1,131 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-config/holdfast/agent"
+	"github.com/holdfast-config/holdfast/agent/observer"
+	"github.com/holdfast-config/holdfast/agent/options"
+	"github.com/holdfast-config/holdfast/agent/process"
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+func Agent(a *cli.App) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "Run an agent beside a service",
+		Long: `Run an agent: it keeps the configuration store, serves it on localhost to the
+service beside it, and offers the admin API.
+
+In an empty data directory it starts a new cluster of one and generates its keys
+and two API tokens into the .env file; with --join it joins a cluster that is there,
+by a token that "holdfast token create" made on one of its agents. It serves from the
+last-known-good file at once and opens the store after that. SIGTERM or Ctrl-C stops
+it in good order.
+
+With --role observer it is no member: it follows the signed updates of its service at
+an MQTT broker, keeps what the trusted key proves, and serves the same local API. It
+has no admin API, no cluster port and no copy of the store, so hundreds of them are as
+cheap as subscribers.
+
+With --restore it fills an empty data directory from the backup first, and begins a new
+cluster, with a new epoch, from what was there. The .env file of the lost cluster has to
+be there: a backup holds no keys. Agents of the old cluster join it anew.`,
+		Example: `  holdfast agent --data-dir /var/lib/holdfast --service stt-worker
+  holdfast agent --join 10.0.0.1:2771 --token HF1...
+  holdfast agent --role observer --mqtt mqtts://broker:8883 --trust cluster.pem --service stt-worker
+  holdfast agent --restore --timestamp 2026-03-01T12:00:00Z
+  CONFIG_DATA_DIR=/var/lib/holdfast holdfast agent`,
+		Args: cli.Needs(),
+	}
+	settings := AddSettings(cmd)
+	restore := cmd.Flags().Bool("restore", false, "fill an empty data directory from the backup first; a new epoch begins")
+	point := AddPoint(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := settings.Resolve(cmd, a); err != nil {
+			return err
+		}
+		o, ctx := settings.Options, cmd.Context()
+		if o.Role == options.RoleObserver {
+			return observe(ctx, a, o)
+		}
+		p, err := point.parse(cmd)
+		if err != nil {
+			return err
+		}
+		switch {
+		case *restore:
+			if err := restoreCluster(ctx, a, o, p); err != nil {
+				return stopped(err)
+			}
+		case p.Generation != "" || !p.At.IsZero():
+			return cli.UsageError(cmd, "--timestamp and --generation go with --restore")
+		}
+		ag, err := newAgent(ctx, a, o)
+		if err != nil {
+			return stopped(err) // a stop while the agent waits to join is not a failure
+		}
+		return stopped(ag.Run(ctx))
+	}
+	return cmd
+}
+
+// tuneOnce is for tuneGC, once in a process.
+var tuneOnce sync.Once
+
+// newAgent builds an agent that logs to stderr.
+func newAgent(ctx context.Context, a *cli.App, o options.Options) (*agent.Agent, error) {
+	tuneOnce.Do(func() { tuneGC(a.LookupEnv) })
+	logger, err := process.NewLogger(o, a.Err)
+	if err != nil {
+		return nil, err
+	}
+	ag, err := agent.New(ctx, o, logger)
+	return ag, unwritable(a, o, err)
+}
+
+// observe runs an observer until ctx ends.
+func observe(ctx context.Context, a *cli.App, o options.Options) error {
+	logger, err := process.NewLogger(o, a.Err)
+	if err != nil {
+		return err
+	}
+	ob, err := observer.New(o, logger)
+	if err != nil {
+		return unwritable(a, o, err)
+	}
+	return ob.Run(ctx)
+}
+
+// unwritable prints keys that were generated and could not be stored.
+func unwritable(a *cli.App, o options.Options, err error) error {
+	w, ok := errors.AsType[interface {
+		error
+		Lines() []string
+	}](err)
+	if !ok {
+		return err
+	}
+	// These keys exist nowhere else: the user sees them this once.
+	for _, line := range w.Lines() {
+		fmt.Fprintln(a.Out, line)
+	}
+	return &conf.Error{
+		Code: conf.CodeInternal, Message: err.Error(),
+		Hint: "put the lines above into " + o.EnvFile + " or into the environment, then start again: they are not shown a second time",
+	}
+}
+
+// stopped turns the end of an agent that was asked to stop into success.
+func stopped(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
