@@ -26,25 +26,26 @@ const module = "github.com/holdfast-config/holdfast"
 // open.
 var layers = map[string][]string{
 	"replication/conf":      {},
+	"replication/durable":   {},
 	"replication/seal":      {"replication/conf"},
 	"replication/schema":    {"replication/conf"},
 	"replication/command":   {"replication/conf"},
 	"replication/view":      {"replication/conf"},
 	"replication/store":     {"replication/conf", "replication/command"},
-	"replication/transport": {"replication/conf", "replication/seal"},
+	"replication/transport": {"replication/conf", "replication/durable", "replication/seal"},
 	"replication": {
-		"replication/conf", "replication/seal", "replication/schema", "replication/command",
+		"replication/conf", "replication/durable", "replication/seal", "replication/schema", "replication/command",
 		"replication/view", "replication/store", "replication/transport",
 	},
-	"replication/backup": {"replication/conf"}, // the closed set of errors, for the operator who has no agent
+	"replication/backup": {"replication/conf", "replication/durable"}, // the closed set of errors, for the operator who has no agent
 	"localapi":           {"replication/conf"},
 	"localapi/admin":     {"replication/conf"},
 	"localapi/ui":        {},
 	"localapi/client":    {"replication/conf", "replication/seal"},
-	"agent/keys":         {"replication/conf", "replication/seal"},
+	"agent/keys":         {"replication/conf", "replication/durable", "replication/seal"},
 	"agent/edit":         {"replication/conf", "replication/seal", "replication/schema", "replication/command", "localapi/client"},
 	"agent/broker":       {"replication/conf", "replication/seal"},
-	"agent/lkg":          {"replication/conf", "replication/seal"},
+	"agent/lkg":          {"replication/conf", "replication/durable", "replication/seal"},
 	"agent/observe":      {"replication/conf", "replication/seal"}, // by itself, to be held against every forgery
 	"agent":              {"replication/...", "localapi/...", "agent/..."},
 	"cmd/holdfast":       {"cmd/holdfast/internal/..."},

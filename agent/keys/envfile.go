@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/durable"
 )
 
 const maxEnvFile = 1 << 20
@@ -194,52 +195,15 @@ func (t *envTarget) write(next, content []byte, block string) (stored bool, err 
 }
 
 func (t *envTarget) replace(next []byte) (stored bool, err error) {
-	dir := filepath.Dir(t.path)
-	pattern := "." + filepath.Base(t.path) + ".tmp-*"
-	// Under the lock all such files are left over from a crash.
-	if stale, err := filepath.Glob(filepath.Join(dir, pattern)); err == nil {
-		for _, name := range stale {
-			_ = os.Remove(name)
+	_ = durable.RemoveTemps(t.path) // under the lock all of them are left over from a crash
+	info, err := durable.Replace(t.path, 0o600, func(tmp *os.File) error {
+		if err := keepOwner(t.file, tmp); err != nil {
+			return err
 		}
-	}
-	tmp, err := os.CreateTemp(dir, pattern) // 0600
-	if err != nil {
-		return false, err
-	}
-	defer func() {
-		if !stored {
-			_ = tmp.Close()
-			_ = os.Remove(tmp.Name())
-		}
-	}()
-	if err := keepOwner(t.file, tmp); err != nil {
-		return false, err
-	}
-	if _, err := tmp.Write(next); err != nil {
-		return false, err
-	}
-	if err := tmp.Sync(); err != nil {
-		return false, err
-	}
-	if err := tmp.Close(); err != nil {
-		return false, err
-	}
-	if err := os.Rename(tmp.Name(), t.path); err != nil {
-		return false, err
-	}
-	return true, syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
+		_, err := tmp.Write(next)
 		return err
-	}
-	err = d.Sync()
-	if errors.Is(err, unix.EINVAL) { // a file system that has nothing to sync there
-		err = nil
-	}
-	return errors.Join(err, d.Close())
+	})
+	return info != nil, err
 }
 
 // keepOwner gives the new file to whom the old one belongs.

@@ -7,76 +7,20 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/durable"
 )
 
-// replaceFile gives path new content, atomically and durably: whoever opens it
-// finds all of the old content or all of the new, after a power failure too. It
-// returns what the new file is.
-func replaceFile(path string, mode fs.FileMode, write func(io.Writer) error) (info fs.FileInfo, err error) {
-	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, tempPrefix(path)+"*")
+// replaceFile replaces path by what write writes. Info that is not nil describes
+// the new file, as in durable.Replace.
+func replaceFile(path string, mode fs.FileMode, write func(io.Writer) error) (fs.FileInfo, error) {
+	info, err := durable.Replace(path, mode, func(f *os.File) error { return write(f) })
 	if err != nil {
-		return nil, unwritten(path, err)
+		err = unwritten(path, err)
 	}
-	defer func() {
-		if err != nil {
-			_ = tmp.Close()
-			_ = os.Remove(tmp.Name())
-			err = unwritten(path, err)
-		}
-	}()
-	if err := tmp.Chmod(mode); err != nil {
-		return nil, err
-	}
-	if err := write(tmp); err != nil {
-		return nil, err
-	}
-	if err := tmp.Sync(); err != nil {
-		return nil, err
-	}
-	if info, err = tmp.Stat(); err != nil {
-		return nil, err
-	}
-	if err := tmp.Close(); err != nil {
-		return nil, err
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return nil, err
-	}
-	return info, syncDir(dir)
-}
-
-func tempPrefix(path string) string { return "." + filepath.Base(path) + ".tmp-" }
-
-// removeTemps removes what writers that died left of path.
-func removeTemps(path string) error {
-	entries, err := os.ReadDir(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), tempPrefix(path)) {
-			err = errors.Join(err, os.Remove(filepath.Join(filepath.Dir(path), e.Name())))
-		}
-	}
-	return err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if errors.Is(err, syscall.EINVAL) { // a file system that has nothing to sync there
-		err = nil
-	}
-	return errors.Join(err, d.Close())
+	return info, err
 }
 
 func unwritten(path string, err error) error {

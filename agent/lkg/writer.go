@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/durable"
 )
 
 // Source is where a Writer gets its content. Next waits until there is content
@@ -86,7 +87,7 @@ func NewWriter(path string, key []byte, source Source, log *slog.Logger, opts Wr
 // Run writes the newest content whenever there is newer than in the file, until
 // ctx ends. Errors are retried; Status tells the last one.
 func (w *Writer) Run(ctx context.Context) {
-	if err := removeTemps(w.path); err != nil {
+	if err := durable.RemoveTemps(w.path); err != nil {
 		w.log.Warn("cannot remove files that were left over", "path", w.path, "err", err)
 	}
 	backoff := w.opts.MinInterval

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/durable"
 )
 
 // The files of an identity.
@@ -171,7 +172,7 @@ func (s saveStep) do(dir string) error {
 	if err := os.Remove(filepath.Join(dir, s.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 // saveSteps are in an order in which the files always belong together: the key
@@ -227,7 +228,7 @@ func makeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return errors.Join(os.Chmod(dir, 0o700), syncDir(filepath.Dir(dir)))
+	return errors.Join(os.Chmod(dir, 0o700), durable.SyncDir(filepath.Dir(dir)))
 }
 
 // readFile reads a file of an identity. One that others can read is closed to
@@ -249,30 +250,8 @@ func readFile(dir, name string) ([]byte, error) {
 
 func putFile(dir, name string, data []byte) error {
 	path := filepath.Join(dir, name)
-	tmp := path + ".tmp"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := durable.RemoveTemps(path); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		_ = os.Remove(tmp)
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-// syncDir makes names that were made, renamed or removed in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.WriteFile(path, data, 0o600)
 }
