@@ -25,13 +25,14 @@ const module = "github.com/holdfast-config/holdfast"
 // package that is not in the table fails the test: put it there, in the
 // open.
 var layers = map[string][]string{
-	"replication/conf":      {},
+	"replication/conf":      {"replication/jsonscan"},
 	"replication/durable":   {},
-	"replication/seal":      {"replication/conf"},
+	"replication/jsonscan":  {},
+	"replication/seal":      {"replication/conf", "replication/jsonscan"},
 	"replication/schema":    {"replication/conf"},
-	"replication/command":   {"replication/conf"},
+	"replication/command":   {"replication/conf", "replication/jsonscan"},
 	"replication/view":      {"replication/conf"},
-	"replication/store":     {"replication/conf", "replication/command"},
+	"replication/store":     {"replication/conf", "replication/command", "replication/jsonscan"},
 	"replication/transport": {"replication/conf", "replication/durable", "replication/seal"},
 	"replication": {
 		"replication/conf", "replication/durable", "replication/seal", "replication/schema", "replication/command",
@@ -45,7 +46,7 @@ var layers = map[string][]string{
 	"agent/keys":         {"replication/conf", "replication/durable", "replication/seal"},
 	"agent/edit":         {"replication/conf", "replication/seal", "replication/schema", "replication/command", "localapi/client"},
 	"agent/broker":       {"replication/conf", "replication/seal"},
-	"agent/lkg":          {"replication/conf", "replication/durable", "replication/seal"},
+	"agent/lkg":          {"replication/conf", "replication/durable", "replication/jsonscan", "replication/seal"},
 	"agent/observe":      {"replication/conf", "replication/seal"}, // by itself, to be held against every forgery
 	"agent":              {"replication/...", "localapi/...", "agent/..."},
 	"cmd/holdfast":       {"cmd/holdfast/internal/..."},

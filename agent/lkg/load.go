@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/jsonscan"
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
 
@@ -202,7 +203,7 @@ func decodeBody(body []byte) (*Content, error) {
 	if !utf8.Valid(body) {
 		return nil, errors.New("not UTF-8")
 	}
-	d := decoder{cursor: cursor{b: body}, content: &Content{}}
+	d := decoder{cursor: cursor{jsonscan.Scanner{Data: body}}, content: &Content{}}
 	seen := 0
 	err := d.object(func(name string) error {
 		seen++
@@ -227,7 +228,7 @@ func decodeBody(body []byte) (*Content, error) {
 	if seen != 4 {
 		return nil, errors.New("a member is missing")
 	}
-	if d.i != len(body) {
+	if !d.End() {
 		return nil, d.errorf("more text after the object")
 	}
 	return d.content, nil

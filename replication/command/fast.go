@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/jsonscan"
 )
 
 // An Edit that changes documents and nothing else is nearly every entry, and each
@@ -181,158 +182,124 @@ func plainText(s string) bool {
 	return true
 }
 
-// compact says whether m is JSON without white space. It answers false for some
-// that is, too: for what has escapes, or is deeply nested.
+// maxNesting is the depth of nesting from which on documents go through encoding/json.
+const maxNesting = 64
+
+// compact reports whether m is JSON without white space and not nested deeply.
 func compact(m []byte) bool {
-	r := reader{b: m}
-	return r.value(0) && r.at == len(m)
+	s := jsonscan.Scanner{Data: m, Compact: true}
+	return s.Value(maxNesting) && s.End()
 }
 
 // fastDecode reads what fastEncode writes, and nothing else.
 func fastDecode(data []byte) (*Edit, bool) {
-	r := reader{b: data, at: 2}
+	r := reader{jsonscan.Scanner{Data: data, Pos: 2, Compact: true}}
 	e := new(Edit)
-	ok := r.skip('{') && r.optional("id", &e.ID) && r.text("epoch", &e.Epoch) && r.text("at", &e.At) &&
+	ok := r.Skip('{') && r.optional("id", &e.ID) && r.text("epoch", &e.Epoch) && r.text("at", &e.At) &&
 		r.optional("by", &e.By) && r.optional("reason", &e.Reason) && r.text("action", &e.Action)
 	if ok && r.name("updates") {
-		for ok = r.skip('['); ok; {
+		for ok = r.Skip('['); ok; {
 			var u Update
 			ok = r.update(&u)
 			e.Updates = append(e.Updates, u)
-			if !r.skip(',') {
+			if !r.Skip(',') {
 				break
 			}
 		}
-		ok = ok && r.skip(']')
+		ok = ok && r.Skip(']')
 	}
 	if ok && r.name("audit") {
-		for ok = r.skip('['); ok; {
+		for ok = r.Skip('['); ok; {
 			var a conf.Access
 			ok = r.access(&a)
 			e.Audit = append(e.Audit, a)
-			if !r.skip(',') {
+			if !r.Skip(',') {
 				break
 			}
 		}
-		ok = ok && r.skip(']')
+		ok = ok && r.Skip(']')
 	}
-	return e, ok && r.skip('}') && r.at == len(data)
+	return e, ok && r.Skip('}') && r.End()
 }
 
 // reader reads members of objects, in the one order that they are written in.
-type reader struct {
-	b  []byte
-	at int
-}
-
-func (r *reader) skip(c byte) bool {
-	if r.at < len(r.b) && r.b[r.at] == c {
-		r.at++
-		return true
-	}
-	return false
-}
+type reader struct{ jsonscan.Scanner }
 
 // name passes a member's name, and the comma before it, when it is the next.
 func (r *reader) name(name string) bool {
-	i := r.at
-	if i > 0 && i < len(r.b) && r.b[i-1] != '{' {
-		if r.b[i] != ',' {
+	i := r.Pos
+	if i > 0 && i < len(r.Data) && r.Data[i-1] != '{' {
+		if r.Data[i] != ',' {
 			return false
 		}
 		i++
 	}
 	end := i + len(name) + 3
-	if end > len(r.b) || r.b[i] != '"' || string(r.b[i+1:end-2]) != name || r.b[end-2] != '"' || r.b[end-1] != ':' {
+	if end > len(r.Data) || r.Data[i] != '"' || string(r.Data[i+1:end-2]) != name || r.Data[end-2] != '"' || r.Data[end-1] != ':' {
 		return false
 	}
-	r.at = end
+	r.Pos = end
 	return true
 }
 
 func (r *reader) text(name string, s *string) bool {
-	if !r.name(name) || !r.skip('"') {
+	if !r.name(name) {
 		return false
 	}
-	for i := r.at; i < len(r.b); i++ {
-		switch c := r.b[i]; {
-		case c == '"':
-			*s = string(r.b[r.at:i])
-			r.at = i + 1
-			return true
-		case c < 0x20 || c >= 0x7f || c == '\\':
-			return false
-		}
+	start := r.Pos + 1
+	if r.String() != jsonscan.ASCII {
+		return false
 	}
-	return false
+	*s = string(r.Data[start : r.Pos-1])
+	return true
 }
 
 // optional reads a member that is left out when it is empty.
 func (r *reader) optional(name string, s *string) bool {
-	was := r.at
+	was := r.Pos
 	if !r.name(name) {
 		return true
 	}
-	r.at = was
+	r.Pos = was
 	return r.text(name, s) && *s != ""
 }
 
-func (r *reader) number(name string, n *uint64) bool {
-	if !r.name(name) {
-		return false
+func (r *reader) number(name string, n *uint64) (ok bool) {
+	if r.name(name) {
+		*n, ok = r.Uint()
 	}
-	start := r.at
-	for r.at < len(r.b) && '0' <= r.b[r.at] && r.b[r.at] <= '9' {
-		r.at++
-	}
-	digits := r.b[start:r.at]
-	if len(digits) == 0 || len(digits) > 19 || (digits[0] == '0' && len(digits) > 1) {
-		return false
-	}
-	*n = 0
-	for _, c := range digits {
-		*n = 10**n + uint64(c-'0')
-	}
-	return true
+	return ok
 }
 
 func (r *reader) document(name string, m *json.RawMessage) bool {
 	if !r.name(name) {
 		return true
 	}
-	start := r.at
-	if !r.value(0) {
+	start := r.Pos
+	if !r.Value(maxNesting) {
 		return false
 	}
-	*m = bytes.Clone(r.b[start:r.at]) // an entry's bytes are raft's
+	*m = bytes.Clone(r.Data[start:r.Pos]) // an entry's bytes are raft's
 	return true
 }
 
 func (r *reader) update(u *Update) bool {
-	ok := r.skip('{') && r.text("service", &u.Service) && r.number("prev", &u.Prev) && r.number("version", &u.Version) &&
+	ok := r.Skip('{') && r.text("service", &u.Service) && r.number("prev", &u.Prev) && r.number("version", &u.Version) &&
 		r.document("values", &u.Values) && r.document("config", &u.Config) && r.text("checksum", &u.Checksum) &&
 		r.text("issued_at", &u.IssuedAt) && r.text("signature", &u.Signature) && r.text("key_id", &u.KeyID)
 	if ok && r.name("deleted") {
-		u.Deleted, ok = true, r.word("true")
+		u.Deleted, ok = true, r.Literal("true")
 	}
-	return ok && r.optional("updated_at", &u.UpdatedAt) && r.optional("updated_by", &u.UpdatedBy) && r.skip('}')
+	return ok && r.optional("updated_at", &u.UpdatedAt) && r.optional("updated_by", &u.UpdatedBy) && r.Skip('}')
 }
 
 func (r *reader) access(a *conf.Access) bool {
-	ok := r.skip('{') && r.text("user_id", &a.UserID) && r.text("action", &a.Action) && r.text("service", &a.Service) &&
+	ok := r.Skip('{') && r.text("user_id", &a.UserID) && r.text("action", &a.Action) && r.text("service", &a.Service) &&
 		r.text("key", &a.Key) && r.name("success")
 	if ok {
-		if a.Success = r.word("true"); !a.Success {
-			ok = r.word("false")
+		if a.Success = r.Literal("true"); !a.Success {
+			ok = r.Literal("false")
 		}
 	}
-	return ok && r.text("reason", &a.Reason) && r.text("timestamp", &a.Timestamp) && r.skip('}')
-}
-
-func (r *reader) word(w string) bool {
-	if end := r.at + len(w); end <= len(r.b) && string(r.b[r.at:end]) == w {
-		r.at = end
-		return true
-	}
-	return false
+	return ok && r.text("reason", &a.Reason) && r.text("timestamp", &a.Timestamp) && r.Skip('}')
 }

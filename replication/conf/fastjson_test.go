@@ -17,7 +17,7 @@ var fastSeeds = []string{
 func checkFast(t *testing.T, text string, depth int) {
 	t.Helper()
 	want, err := parseCarefully([]byte(text), depth)
-	got, ok := fastJSON(text, depth)
+	got, ok := fastJSON([]byte(text), depth)
 	if ok && (err != nil || !reflect.DeepEqual(got, want)) {
 		t.Fatalf("%q: the fast parser answers %#v, the careful one %#v, %v", text, got, want, err)
 	}
@@ -30,7 +30,7 @@ func TestFastParserAgrees(t *testing.T) {
 		}
 	}
 	for _, s := range []string{`{}`, `{"a":{"b":[1,-2.5e-3,"ü",true,null]}}`, " [ ] ", `9007199254740991`} {
-		if _, ok := fastJSON(s, MaxDepth); !ok {
+		if _, ok := fastJSON([]byte(s), MaxDepth); !ok {
 			t.Errorf("%s is left to the careful parser", s)
 		}
 	}

@@ -32,7 +32,7 @@ func ParseJSONDepth(data []byte, max, depth int) (any, error) {
 	if !utf8.Valid(data) {
 		return nil, Errorf(CodeMalformed, "document is not valid UTF-8").WithHint("encode it as UTF-8 without a byte order mark")
 	}
-	if v, ok := fastJSON(string(data), depth); ok {
+	if v, ok := fastJSON(data, depth); ok {
 		return v, nil
 	}
 	return parseCarefully(data, depth)

@@ -13,6 +13,7 @@ import (
 	"github.com/gowebpki/jcs"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/jsonscan"
 )
 
 // maxDepth bounds the recursion on a value. It is above conf.MaxDepth because
@@ -194,13 +195,9 @@ func smallInteger(s string) bool {
 // numberText says whether s is a number by the grammar of RFC 8259: no space
 // around it, and none of the forms that only strconv knows.
 func numberText(s string) bool {
-	if s == "" || (s[0] != '-' && (s[0] < '0' || s[0] > '9')) {
-		return false
-	}
-	if last := s[len(s)-1]; last < '0' || last > '9' {
-		return false
-	}
-	return json.Valid([]byte(s))
+	scan := jsonscan.Scanner{Data: []byte(s)}
+	_, ok := scan.Number()
+	return ok && scan.End()
 }
 
 const hexDigits = "0123456789abcdef"
