@@ -19,7 +19,7 @@ func (c *cursor) errorf(format string, args ...any) error {
 }
 
 func (c *cursor) expect(ch byte) error {
-	if !c.Skip(ch) {
+	if !c.Accept(ch) {
 		return c.errorf("expected %q", ch)
 	}
 	return nil
@@ -30,7 +30,7 @@ func (c *cursor) object(member func(name string) error) error {
 	if err := c.expect('{'); err != nil {
 		return err
 	}
-	if c.Skip('}') {
+	if c.Accept('}') {
 		return nil
 	}
 	for last, first := "", true; ; first = false {
@@ -48,7 +48,7 @@ func (c *cursor) object(member func(name string) error) error {
 		if err := member(name); err != nil {
 			return err
 		}
-		if c.Skip('}') {
+		if c.Accept('}') {
 			return nil
 		}
 		if err := c.expect(','); err != nil {
@@ -66,7 +66,7 @@ func (c *cursor) array(element func() error) error {
 		if err := element(); err != nil {
 			return err
 		}
-		if c.Skip(']') {
+		if c.Accept(']') {
 			return nil
 		}
 		if err := c.expect(','); err != nil {

@@ -195,31 +195,31 @@ func compact(m []byte) bool {
 func fastDecode(data []byte) (*Edit, bool) {
 	r := reader{jsonscan.Scanner{Data: data, Pos: 2, Compact: true}}
 	e := new(Edit)
-	ok := r.Skip('{') && r.optional("id", &e.ID) && r.text("epoch", &e.Epoch) && r.text("at", &e.At) &&
+	ok := r.Accept('{') && r.optional("id", &e.ID) && r.text("epoch", &e.Epoch) && r.text("at", &e.At) &&
 		r.optional("by", &e.By) && r.optional("reason", &e.Reason) && r.text("action", &e.Action)
 	if ok && r.name("updates") {
-		for ok = r.Skip('['); ok; {
+		for ok = r.Accept('['); ok; {
 			var u Update
 			ok = r.update(&u)
 			e.Updates = append(e.Updates, u)
-			if !r.Skip(',') {
+			if !r.Accept(',') {
 				break
 			}
 		}
-		ok = ok && r.Skip(']')
+		ok = ok && r.Accept(']')
 	}
 	if ok && r.name("audit") {
-		for ok = r.Skip('['); ok; {
+		for ok = r.Accept('['); ok; {
 			var a conf.Access
 			ok = r.access(&a)
 			e.Audit = append(e.Audit, a)
-			if !r.Skip(',') {
+			if !r.Accept(',') {
 				break
 			}
 		}
-		ok = ok && r.Skip(']')
+		ok = ok && r.Accept(']')
 	}
-	return e, ok && r.Skip('}') && r.End()
+	return e, ok && r.Accept('}') && r.End()
 }
 
 // reader reads members of objects, in the one order that they are written in.
@@ -284,22 +284,22 @@ func (r *reader) document(name string, m *json.RawMessage) bool {
 }
 
 func (r *reader) update(u *Update) bool {
-	ok := r.Skip('{') && r.text("service", &u.Service) && r.number("prev", &u.Prev) && r.number("version", &u.Version) &&
+	ok := r.Accept('{') && r.text("service", &u.Service) && r.number("prev", &u.Prev) && r.number("version", &u.Version) &&
 		r.document("values", &u.Values) && r.document("config", &u.Config) && r.text("checksum", &u.Checksum) &&
 		r.text("issued_at", &u.IssuedAt) && r.text("signature", &u.Signature) && r.text("key_id", &u.KeyID)
 	if ok && r.name("deleted") {
 		u.Deleted, ok = true, r.Literal("true")
 	}
-	return ok && r.optional("updated_at", &u.UpdatedAt) && r.optional("updated_by", &u.UpdatedBy) && r.Skip('}')
+	return ok && r.optional("updated_at", &u.UpdatedAt) && r.optional("updated_by", &u.UpdatedBy) && r.Accept('}')
 }
 
 func (r *reader) access(a *conf.Access) bool {
-	ok := r.Skip('{') && r.text("user_id", &a.UserID) && r.text("action", &a.Action) && r.text("service", &a.Service) &&
+	ok := r.Accept('{') && r.text("user_id", &a.UserID) && r.text("action", &a.Action) && r.text("service", &a.Service) &&
 		r.text("key", &a.Key) && r.name("success")
 	if ok {
 		if a.Success = r.Literal("true"); !a.Success {
 			ok = r.Literal("false")
 		}
 	}
-	return ok && r.text("reason", &a.Reason) && r.text("timestamp", &a.Timestamp) && r.Skip('}')
+	return ok && r.text("reason", &a.Reason) && r.text("timestamp", &a.Timestamp) && r.Accept('}')
 }

@@ -60,12 +60,12 @@ func (p *fastParser) object(levels int) (any, bool) {
 	m := map[string]any{}
 	p.Pos++
 	p.Space()
-	if p.Skip('}') {
+	if p.Accept('}') {
 		return m, true
 	}
 	for {
 		key, ok := p.str()
-		if p.Space(); !ok || !p.Skip(':') {
+		if p.Space(); !ok || !p.Accept(':') {
 			return nil, false
 		}
 		p.Space()
@@ -78,10 +78,10 @@ func (p *fastParser) object(levels int) (any, bool) {
 			return nil, false // a duplicate key
 		}
 		p.Space()
-		if p.Skip('}') {
+		if p.Accept('}') {
 			return m, true
 		}
-		if !p.Skip(',') {
+		if !p.Accept(',') {
 			return nil, false
 		}
 		p.Space()
@@ -92,7 +92,7 @@ func (p *fastParser) array(levels int) (any, bool) {
 	a := []any{}
 	p.Pos++
 	p.Space()
-	if p.Skip(']') {
+	if p.Accept(']') {
 		return a, true
 	}
 	for {
@@ -102,10 +102,10 @@ func (p *fastParser) array(levels int) (any, bool) {
 		}
 		a = append(a, v)
 		p.Space()
-		if p.Skip(']') {
+		if p.Accept(']') {
 			return a, true
 		}
-		if !p.Skip(',') {
+		if !p.Accept(',') {
 			return nil, false
 		}
 		p.Space()

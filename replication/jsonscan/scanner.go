@@ -25,8 +25,8 @@ func (s *Scanner) Peek() byte {
 	return 0
 }
 
-// Skip passes c.
-func (s *Scanner) Skip(c byte) bool {
+// Accept passes c.
+func (s *Scanner) Accept(c byte) bool {
 	if s.Pos < len(s.Data) && s.Data[s.Pos] == c {
 		s.Pos++
 		return true
@@ -73,7 +73,7 @@ const (
 
 // String passes a string with its quotes.
 func (s *Scanner) String() StringKind {
-	if !s.Skip('"') {
+	if !s.Accept('"') {
 		return NoString
 	}
 	kind, all := ASCII, byte(0)
@@ -143,8 +143,8 @@ func (s *Scanner) Text() (string, bool) {
 
 // Number passes a number. It is whole if it has neither a fraction nor an exponent.
 func (s *Scanner) Number() (whole, ok bool) {
-	s.Skip('-')
-	if s.Skip('0') {
+	s.Accept('-')
+	if s.Accept('0') {
 		if isDigit(s.Peek()) { // no number begins with 00 or 01
 			return false, false
 		}
@@ -152,15 +152,15 @@ func (s *Scanner) Number() (whole, ok bool) {
 		return false, false
 	}
 	whole = true
-	if s.Skip('.') {
+	if s.Accept('.') {
 		whole = false
 		if !s.digits() {
 			return false, false
 		}
 	}
-	if s.Skip('e') || s.Skip('E') {
-		if !s.Skip('+') {
-			s.Skip('-')
+	if s.Accept('e') || s.Accept('E') {
+		if !s.Accept('+') {
+			s.Accept('-')
 		}
 		return false, s.digits()
 	}
@@ -221,7 +221,7 @@ func (s *Scanner) Value(levels int) bool {
 func (s *Scanner) container(end byte, levels int) bool {
 	s.Pos++
 	s.Space()
-	if s.Skip(end) {
+	if s.Accept(end) {
 		return true
 	}
 	for {
@@ -230,7 +230,7 @@ func (s *Scanner) container(end byte, levels int) bool {
 				return false
 			}
 			s.Space()
-			if !s.Skip(':') {
+			if !s.Accept(':') {
 				return false
 			}
 			s.Space()
@@ -239,10 +239,10 @@ func (s *Scanner) container(end byte, levels int) bool {
 			return false
 		}
 		s.Space()
-		if s.Skip(end) {
+		if s.Accept(end) {
 			return true
 		}
-		if !s.Skip(',') {
+		if !s.Accept(',') {
 			return false
 		}
 		s.Space()

@@ -127,7 +127,7 @@ func TestLevels(t *testing.T) {
 
 func TestTokens(t *testing.T) {
 	s := jsonscan.Scanner{Data: []byte("{true \n1")}
-	if s.Skip('}') || s.Peek() != '{' || !s.Skip('{') || s.Literal("truee") || s.Literal("false") || !s.Literal("true") {
+	if s.Accept('}') || s.Peek() != '{' || !s.Accept('{') || s.Literal("truee") || s.Literal("false") || !s.Literal("true") {
 		t.Errorf("at byte %d", s.Pos)
 	}
 	s.Compact = true
@@ -138,7 +138,7 @@ func TestTokens(t *testing.T) {
 	if s.Space(); s.Peek() != '1' || s.End() {
 		t.Errorf("at byte %d", s.Pos)
 	}
-	if _, ok := s.Number(); !ok || !s.End() || s.Peek() != 0 || s.Skip(0) || s.Literal("x") || !s.Literal("") {
+	if _, ok := s.Number(); !ok || !s.End() || s.Peek() != 0 || s.Accept(0) || s.Literal("x") || !s.Literal("") {
 		t.Errorf("at byte %d", s.Pos)
 	}
 }
