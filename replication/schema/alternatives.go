@@ -12,14 +12,14 @@ import (
 
 // choose makes one sentence of a value that fits none of several alternatives:
 // what is wrong with the one that was meant, if that can be told.
-func (x *explainer) choose(e *jsonschema.ValidationError) {
+func (x *explainer) addAlternatives(e *jsonschema.ValidationError) {
 	loc := e.InstanceLocation
 	var near [][]finding
 	var want []string
 	for _, c := range e.Causes {
 		sub := explainer{doc: x.doc, root: x.root, own: x.own, known: x.known, meta: x.meta}
 		sub.visit(c)
-		inOrder(sub.found)
+		sortFindings(sub.found)
 		if len(sub.found) == 1 && len(sub.found[0].loc) == len(loc) {
 			if k, ok := sub.found[0].kind.(*kind.Type); ok {
 				want = append(want, k.Want...)
@@ -32,16 +32,16 @@ func (x *explainer) choose(e *jsonschema.ValidationError) {
 	}
 	if len(near) == 0 {
 		slices.SortStableFunc(want, func(a, b string) int { return cmp.Compare(btoi(a == "null"), btoi(b == "null")) })
-		x.simple(loc, &kind.Type{Want: slices.Compact(want)})
+		x.addKind(loc, &kind.Type{Want: slices.Compact(want)})
 		return
 	}
-	near = meant(near, len(loc))
+	near = byDiscriminator(near, len(loc))
 	if len(near) == 1 {
 		x.found = append(x.found, near[0]...)
 		return
 	}
-	if at, values, ok := enumerated(near); ok {
-		x.simple(at, &kind.Enum{Want: values})
+	if at, values, ok := mergeEnums(near); ok {
+		x.addKind(at, &kind.Enum{Want: values})
 		return
 	}
 	var ways []string
@@ -58,7 +58,7 @@ func (x *explainer) choose(e *jsonschema.ValidationError) {
 }
 
 // meant leaves out the alternatives whose discriminator says that another is meant.
-func meant(near [][]finding, depth int) [][]finding {
+func byDiscriminator(near [][]finding, depth int) [][]finding {
 	kept := slices.DeleteFunc(slices.Clone(near), func(fs []finding) bool {
 		return slices.ContainsFunc(fs, func(f finding) bool {
 			_, isConst := f.kind.(*kind.Const)
@@ -73,7 +73,7 @@ func meant(near [][]finding, depth int) [][]finding {
 }
 
 // enumerated merges alternatives that each ask for certain values at one place.
-func enumerated(near [][]finding) (at []string, values []any, ok bool) {
+func mergeEnums(near [][]finding) (at []string, values []any, ok bool) {
 	for _, fs := range near {
 		i := slices.IndexFunc(fs, func(f finding) bool {
 			switch f.kind.(type) {

@@ -25,7 +25,7 @@ func Compile(service string, raw []byte) (s *Schema, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if path := oddNumber(doc, nil); path != nil {
+	if path := findExtremeNumber(doc, nil); path != nil {
 		return nil, invalid(service, []conf.FieldError{{Key: schemaKey(path), Message: numberRule}})
 	}
 	sc := scanner{}
@@ -36,13 +36,13 @@ func Compile(service string, raw []byte) (s *Schema, err error) {
 	if sc.details != nil {
 		return nil, invalid(service, sc.details)
 	}
-	c := &compiler{service: service, doc: doc, asked: map[string]bool{}}
+	c := &compiler{service: service, doc: doc, requiredSecrets: map[string]bool{}}
 	// The second pass compiles the document that the first took the secrets out of.
 	for range 2 {
 		if s, err = c.run(); err != nil {
 			return nil, err
 		}
-		if !c.stripped {
+		if !c.droppedRequired {
 			break
 		}
 	}
@@ -66,14 +66,14 @@ func invalid(service string, details []conf.FieldError) *conf.Error {
 type compiler struct {
 	service  string
 	doc      map[string]any
-	stripped bool
-	asked    map[string]bool // secrets that some `required` asked for
+	droppedRequired bool
+	requiredSecrets    map[string]bool // secrets that some `required` asked for
 
 	raws    map[*jsonschema.Schema]map[string]any
 	types   map[*jsonschema.Schema]types
-	secrets map[*jsonschema.Schema]bool
+	secretNodes map[*jsonschema.Schema]bool
 	out     *Schema
-	spent   extent // of the defaults that were checked
+	checkedDefaults   extent // of the defaults that were checked
 	details []conf.FieldError
 }
 
@@ -84,7 +84,7 @@ func (c *compiler) fail(key, format string, args ...any) {
 }
 
 func (c *compiler) run() (*Schema, error) {
-	c.stripped = false
+	c.droppedRequired = false
 	c.raws = map[*jsonschema.Schema]map[string]any{}
 	c.types = map[*jsonschema.Schema]types{}
 	sch, err := c.library()
@@ -96,10 +96,10 @@ func (c *compiler) run() (*Schema, error) {
 	if unfit != nil {
 		return nil, invalid(c.service, []conf.FieldError{{Key: schemaKey(pointer(unfit.at)), Message: unfit.text}})
 	}
-	c.secrets = c.secretNodes(g)
-	c.out = &Schema{service: c.service, validate: sch, quick: quickOf(sch, g.nodes), byKey: map[string]*prop{}, costs: costs}
+	c.secretNodes = c.findSecretNodes(g)
+	c.out = &Schema{service: c.service, validate: sch, fast: newFastValidator(sch, g.nodes), byKey: map[string]*prop{}, costs: costs}
 	c.out.unique = slices.ContainsFunc(g.nodes, func(s *jsonschema.Schema) bool { return s.UniqueItems })
-	c.spent = extent{}
+	c.checkedDefaults = extent{}
 	c.rootObject(sch)
 	if len(c.out.leaves) > MaxFields {
 		c.fail("(schema)", "more than %d fields", MaxFields)

@@ -15,16 +15,16 @@ const (
 )
 
 // unfit says which subschema makes a schema too much work.
-type unfit struct{ at, text string }
+type costError struct{ at, text string }
 
 // costs tells for each depth of a document the most steps that one place in it
 // and the way there can take. It ends where that passes maxWork: at conf.MaxDepth
 // for all but schemas whose recursion branches on the same value, such as a union
 // of models that contain it, where each level doubles the work.
-func (g *graph) costs() ([]float64, *unfit) {
+func (g *graph) costs() ([]float64, *costError) {
 	order, cycle := g.order()
 	if cycle != nil {
-		return nil, &unfit{cycle.Location, "refers to itself without end"}
+		return nil, &costError{cycle.Location, "refers to itself without end"}
 	}
 	weights := make(map[*jsonschema.Schema]float64, len(order))
 	for _, s := range order {
@@ -35,14 +35,14 @@ func (g *graph) costs() ([]float64, *unfit) {
 	for d := range conf.MaxDepth + 1 {
 		cur := make(map[*jsonschema.Schema]float64, len(order))
 		for _, s := range order {
-			work := weights[s] + g.below[s].work(prev)
-			inPlace(s, func(c *jsonschema.Schema) { work += cur[c] })
+			work := weights[s] + g.children[s].work(prev)
+			eachInPlace(s, func(c *jsonschema.Schema) { work += cur[c] })
 			if work <= maxWork {
 				cur[s] = work
 				continue
 			}
 			if d <= minDepth {
-				return nil, &unfit{s.Location, fmt.Sprintf(
+				return nil, &costError{s.Location, fmt.Sprintf(
 					"takes more than %d steps to check one value: use fewer references, alternatives or enumerated values", maxWork)}
 			}
 			return out, nil
@@ -74,7 +74,7 @@ func weight(s *jsonschema.Schema) float64 {
 }
 
 // work is the most that any one member or element costs.
-func (b below) work(cost map[*jsonschema.Schema]float64) float64 {
+func (b children) work(cost map[*jsonschema.Schema]float64) float64 {
 	most := func(list []*jsonschema.Schema, floor float64) float64 {
 		for _, s := range list {
 			floor = max(floor, cost[s])
@@ -134,7 +134,7 @@ func measure(v any, unique bool) extent {
 }
 
 // tooMuch says why a value of that extent is not validated, "" when it can be.
-func tooMuch(e extent, costs []float64) string {
+func checkExtent(e extent, costs []float64) string {
 	if e.depth >= len(costs) {
 		return fmt.Sprintf("nested %d levels deep: this schema allows %d", e.depth, len(costs)-1)
 	}

@@ -19,64 +19,64 @@ const maxErrors = 100
 // The second result lists all that is wrong, one error a key, in ascending order
 // of the keys; it is nil when the document is valid.
 func (s *Schema) Effective(values map[string]any) (map[string]any, []conf.FieldError) {
-	doc := s.root.fill(values)
+	doc := s.root.applyDefaults(values)
 	x := explainer{doc: doc, root: s.root, known: s.byKey}
-	if path := oddNumber(doc, nil); path != nil {
+	if path := findExtremeNumber(doc, nil); path != nil {
 		x.add(path, nil, numberRule, "")
 		return doc, x.details()
 	}
-	if why := tooMuch(measure(doc, s.unique), s.costs); why != "" {
+	if why := checkExtent(measure(doc, s.unique), s.costs); why != "" {
 		x.add(nil, nil, why, "")
 		return doc, x.details()
 	}
-	if !s.surely(doc) {
+	if !s.fastValid(doc) {
 		x.run(s.validate)
 	}
-	x.extras(s.root, doc)
+	x.checkExtraNames(s.root, doc)
 	return doc, x.details()
 }
 
 // surely says, of most valid documents and of no other, that doc is valid.
-func (s *Schema) surely(doc map[string]any) (ok bool) {
+func (s *Schema) fastValid(doc map[string]any) (ok bool) {
 	defer func() {
 		if recover() != nil { // a fault of the library: let the careful way meet it
 			ok = false
 		}
 	}()
-	return s.quick != nil && s.quick.holds(doc)
+	return s.fast != nil && s.fast.valid(doc)
 }
 
 // fill copies values and completes them. Secrets are left out.
-func (o *object) fill(values map[string]any) map[string]any {
+func (o *object) applyDefaults(values map[string]any) map[string]any {
 	out := make(map[string]any, max(len(values), len(o.props)))
 	for name, v := range values {
 		p := o.props[name]
 		switch {
 		case p == nil:
 			out[name] = clone(v)
-		case p.secret():
+		case p.isSecret():
 		default:
-			out[name] = p.complete(v)
+			out[name] = p.applyDefaults(v)
 		}
 	}
 	for _, name := range o.names {
 		p := o.props[name]
-		if _, ok := values[name]; !ok && p.preset && !p.secret() {
+		if _, ok := values[name]; !ok && p.hasDefault && !p.isSecret() {
 			out[name] = clone(p.def)
 		}
 	}
 	return out
 }
 
-func (p *prop) complete(v any) any {
+func (p *prop) applyDefaults(v any) any {
 	if m, ok := v.(map[string]any); ok && p.object != nil {
-		return p.object.fill(m)
+		return p.object.applyDefaults(m)
 	}
 	return clone(v)
 }
 
 // extras refuses names that the schema lets through, but that no key can have.
-func (x *explainer) extras(o *object, doc map[string]any) {
+func (x *explainer) checkExtraNames(o *object, doc map[string]any) {
 	for _, name := range conf.SortedKeys(doc) {
 		if o.props[name] != nil {
 			continue

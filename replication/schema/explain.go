@@ -45,7 +45,7 @@ func exclusive(k jsonschema.ErrorKind) string {
 }
 
 // inOrder sorts findings, which come in the order of Go's maps.
-func inOrder(fs []finding) {
+func sortFindings(fs []finding) {
 	slices.SortStableFunc(fs, func(a, b finding) int {
 		return cmp.Or(slices.Compare(a.loc, b.loc), cmp.Compare(a.text, b.text))
 	})
@@ -76,13 +76,13 @@ func (x *explainer) visit(e *jsonschema.ValidationError) {
 			x.visit(c)
 		}
 	case *kind.AnyOf:
-		x.choose(e)
+		x.addAlternatives(e)
 	case *kind.OneOf:
 		if len(k.Subschemas) > 0 {
 			x.add(loc, k, "matches more than one of the alternatives, where it must match one", "")
 			return
 		}
-		x.choose(e)
+		x.addAlternatives(e)
 	case *kind.Required:
 		for _, name := range k.Missing {
 			x.add(append(slices.Clone(loc), name), k, "is required", "")
@@ -92,17 +92,17 @@ func (x *explainer) visit(e *jsonschema.ValidationError) {
 			x.add(append(slices.Clone(loc), name), k, "unknown key", "")
 		}
 	case *kind.DependentRequired:
-		x.needs(loc, k, k.Missing, k.Prop)
+		x.addRequiredWith(loc, k, k.Missing, k.Prop)
 	case *kind.Dependency:
-		x.needs(loc, k, k.Missing, k.Prop)
+		x.addRequiredWith(loc, k, k.Missing, k.Prop)
 	case *kind.PropertyNames:
-		x.propertyName(e, k)
+		x.addPropertyName(e, k)
 	default:
-		x.simple(loc, k)
+		x.addKind(loc, k)
 	}
 }
 
-func (x *explainer) needs(loc []string, k jsonschema.ErrorKind, missing []string, with string) {
+func (x *explainer) addRequiredWith(loc []string, k jsonschema.ErrorKind, missing []string, with string) {
 	for _, name := range missing {
 		x.add(append(slices.Clone(loc), name), k, "is required together with "+clip(with), "")
 	}
@@ -110,7 +110,7 @@ func (x *explainer) needs(loc []string, k jsonschema.ErrorKind, missing []string
 
 // propertyName words a bad name of a member. The library may have written over
 // the location by now; then the place in the schema tells the key.
-func (x *explainer) propertyName(e *jsonschema.ValidationError, k *kind.PropertyNames) {
+func (x *explainer) addPropertyName(e *jsonschema.ValidationError, k *kind.PropertyNames) {
 	loc := e.InstanceLocation
 	obj, _ := valueAt(x.doc, loc).(map[string]any)
 	if _, ok := obj[k.Property]; !ok {
@@ -135,7 +135,7 @@ func (x *explainer) propertyName(e *jsonschema.ValidationError, k *kind.Property
 }
 
 // simple words an error that stands for itself.
-func (x *explainer) simple(loc []string, e jsonschema.ErrorKind) {
+func (x *explainer) addKind(loc []string, e jsonschema.ErrorKind) {
 	got := ""
 	if n := numberText(valueAt(x.doc, loc)); n != "" {
 		got = ", got " + clip(n)
@@ -143,7 +143,7 @@ func (x *explainer) simple(loc []string, e jsonschema.ErrorKind) {
 	head, tail := "", ""
 	switch k := e.(type) {
 	case *kind.Type:
-		head = "must be " + or(articles(k.Want)) + x.gotKind(loc, k)
+		head = "must be " + joinOr(articles(k.Want)) + x.gotKind(loc, k)
 	case *kind.Enum:
 		head, tail = oneOf(k.Want), got
 	case *kind.Const:
@@ -192,7 +192,7 @@ func (x *explainer) simple(loc []string, e jsonschema.ErrorKind) {
 		head, tail = "must have at most "+count(k.Want, "element")+" of the kind that the schema asks for", fmt.Sprintf(", got %d", len(k.Got))
 	case *kind.FalseSchema:
 		head = "is not allowed"
-		if p, rest := x.find(loc); len(rest) > 0 || p == nil {
+		if p, rest := x.findProp(loc); len(rest) > 0 || p == nil {
 			head = "unknown key"
 		}
 	case *kind.Not:
@@ -213,7 +213,7 @@ func (x *explainer) gotKind(loc []string, k *kind.Type) string {
 
 // find follows a location through the declared properties: the innermost one,
 // and what is left of the location inside its value.
-func (x *explainer) find(loc []string) (p *prop, rest []string) {
+func (x *explainer) findProp(loc []string) (p *prop, rest []string) {
 	p, o := x.own, x.root
 	if p != nil {
 		o = p.object
@@ -233,10 +233,10 @@ func (x *explainer) details() []conf.FieldError {
 	if len(x.found) == 0 {
 		return nil
 	}
-	inOrder(x.found)
+	sortFindings(x.found)
 	byKey := map[string][]string{}
 	for _, f := range x.found {
-		key, msg := x.word(f)
+		key, msg := x.message(f)
 		if have := byKey[key]; len(have) < 3 && !slices.Contains(have, msg) {
 			byKey[key] = append(have, msg)
 		}
@@ -253,8 +253,8 @@ func (x *explainer) details() []conf.FieldError {
 }
 
 // word finds the key of a finding and completes its text.
-func (x *explainer) word(f finding) (key, msg string) {
-	p, rest := x.find(f.loc)
+func (x *explainer) message(f finding) (key, msg string) {
+	p, rest := x.findProp(f.loc)
 	if p != nil && p.object == nil {
 		if len(rest) > 0 {
 			return p.field.Key, suffix(rest) + " " + f.text
@@ -268,7 +268,7 @@ func (x *explainer) word(f finding) (key, msg string) {
 	msg = f.text
 	if len(rest) > 0 {
 		if f.head == "unknown key" && len(rest) == 1 {
-			msg = x.unknown(p, rest[0])
+			msg = x.unknownKey(p, rest[0])
 		}
 		key = strings.TrimPrefix(key+"."+clip(strings.Join(rest, ".")), ".")
 	}
@@ -303,7 +303,7 @@ func allowedIn(p *prop, k jsonschema.ErrorKind) string {
 }
 
 // unknown names what is known beside an unknown key, and what was perhaps meant.
-func (x *explainer) unknown(p *prop, name string) string {
+func (x *explainer) unknownKey(p *prop, name string) string {
 	if q, ok := x.known[name]; ok && p == nil {
 		return "must be written as nested objects: " + nested(q.path)
 	}
@@ -314,7 +314,7 @@ func (x *explainer) unknown(p *prop, name string) string {
 	if o == nil || len(o.names) == 0 {
 		return "unknown key"
 	}
-	msg := "unknown key; known keys: " + some(o.names)
+	msg := "unknown key; known keys: " + joinLimited(o.names)
 	if near, ok := closest(name, o.names, min(len(name)-1, 1+len(name)/4)); ok {
 		msg += " (did you mean " + near + "?)"
 	}
@@ -357,21 +357,21 @@ func valueAt(v any, loc []string) any {
 
 func oneOf(values []any) string {
 	if len(values) == 1 {
-		return "must be " + plain(values[0])
+		return "must be " + formatPlain(values[0])
 	}
 	words := make([]string, len(values))
-	for i, v := range values[:min(len(values), mostNames)] {
-		words[i] = plain(v)
+	for i, v := range values[:min(len(values), maxNames)] {
+		words[i] = formatPlain(v)
 	}
-	return "must be one of " + some(words)
+	return "must be one of " + joinLimited(words)
 }
 
 // plain writes a word without quotes, where it is not empty.
-func plain(v any) string {
+func formatPlain(v any) string {
 	if s, ok := v.(string); ok && s != "" {
 		return clip(s)
 	}
-	return show(v)
+	return formatValue(v)
 }
 
 func articles(types []string) []string {

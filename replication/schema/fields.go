@@ -10,23 +10,23 @@ import (
 )
 
 // place is where a property stands while the schema is walked.
-type place struct {
+type location struct {
 	path       []string
 	key        string
 	complexity string
 	required   bool
 	stack      []*jsonschema.Schema // the objects around it
-	over       map[string]any       // the default of the object around it
+	defaults       map[string]any       // the default of the object around it
 }
 
 // rootObject fills in c.out.root.
 func (c *compiler) rootObject(sch *jsonschema.Schema) {
-	v := c.look(sch)
+	v := c.mergeNodes(sch)
 	if v.types&isObject == 0 || v.types != isObject && len(c.declared(v)) == 0 {
 		c.fail("(schema)", `must describe an object: say "type": "object" and list its "properties"`)
 		return
 	}
-	if is := c.secret(v, false); is || c.hides(v) {
+	if is := c.isSecret(v, false); is || c.hidesSecret(v) {
 		c.fail("(schema)", "a secret must be a declared property, so that its value can be kept apart")
 		return
 	}
@@ -34,7 +34,7 @@ func (c *compiler) rootObject(sch *jsonschema.Schema) {
 	if d, ok := c.member(v, "default"); ok {
 		c.checkRootDefault(d, over)
 	}
-	c.out.root = c.object(v, place{required: true, stack: v.chain, over: over})
+	c.out.root = c.object(v, location{required: true, stack: v.chain, defaults: over})
 }
 
 // checkRootDefault takes the default of a whole document as that of its members.
@@ -51,7 +51,7 @@ func (c *compiler) checkRootDefault(d any, over map[string]any) {
 
 // declared collects the properties of an object by name: a name may be declared
 // by several parts of an allOf.
-func (c *compiler) declared(v view) map[string][]*jsonschema.Schema {
+func (c *compiler) declared(v mergedSchema) map[string][]*jsonschema.Schema {
 	out := map[string][]*jsonschema.Schema{}
 	for _, s := range v.chain {
 		for name, p := range s.Properties {
@@ -62,14 +62,14 @@ func (c *compiler) declared(v view) map[string][]*jsonschema.Schema {
 }
 
 // hides says whether an object can hold a secret outside its declared properties.
-func (c *compiler) hides(v view) bool {
+func (c *compiler) hidesSecret(v mergedSchema) bool {
 	for _, s := range v.chain {
-		b := belowOf(s)
+		b := childrenOf(s)
 		b.props = nil
 		hidden := false
-		check := func(child *jsonschema.Schema) { hidden = hidden || c.secrets[child] }
+		check := func(child *jsonschema.Schema) { hidden = hidden || c.secretNodes[child] }
 		b.each(check)
-		inPlace(s, func(child *jsonschema.Schema) {
+		eachInPlace(s, func(child *jsonschema.Schema) {
 			if !slices.Contains(v.chain, child) {
 				check(child)
 			}
@@ -81,7 +81,7 @@ func (c *compiler) hides(v view) bool {
 	return false
 }
 
-func (c *compiler) object(v view, at place) *object {
+func (c *compiler) object(v mergedSchema, at location) *object {
 	props := c.declared(v)
 	o := &object{props: make(map[string]*prop, len(props)), names: conf.SortedKeys(props)}
 	required := map[string]bool{}
@@ -96,20 +96,20 @@ func (c *compiler) object(v view, at place) *object {
 			c.fail("(schema)", "more than %d fields", MaxFields)
 			return o
 		}
-		p := c.property(name, c.look(props[name]...), props[name], required[name], at)
+		p := c.property(name, c.mergeNodes(props[name]...), props[name], required[name], at)
 		o.props[name] = p
-		if p.secret() {
+		if p.isSecret() {
 			secrets = append(secrets, name)
 		}
 	}
 	if len(secrets) > 0 {
-		c.strip(v, secrets)
+		c.dropRequired(v, secrets)
 	}
 	return o
 }
 
 // property makes one property, and all below it.
-func (c *compiler) property(name string, v view, list []*jsonschema.Schema, required bool, at place) *prop {
+func (c *compiler) property(name string, v mergedSchema, list []*jsonschema.Schema, required bool, at location) *prop {
 	p := &prop{name: name, path: append(slices.Clone(at.path), name), required: required}
 	key := name
 	if at.key != "" {
@@ -122,24 +122,24 @@ func (c *compiler) property(name string, v view, list []*jsonschema.Schema, requ
 	}
 	c.annotate(p, v, at)
 	def, preset := c.member(v, "default")
-	if over, ok := at.over[name]; ok {
+	if over, ok := at.defaults[name]; ok {
 		def, preset = over, true
 	}
-	p.def, p.preset = def, preset
-	_, inherited := at.over[name]
-	flat := v.types&^isNull == isObject && len(c.declared(v)) > 0 && !c.secret(v, false) &&
-		!c.hides(v) && !slices.ContainsFunc(v.chain, func(s *jsonschema.Schema) bool { return slices.Contains(at.stack, s) })
+	p.def, p.hasDefault = def, preset
+	_, inherited := at.defaults[name]
+	flat := v.types&^isNull == isObject && len(c.declared(v)) > 0 && !c.isSecret(v, false) &&
+		!c.hidesSecret(v) && !slices.ContainsFunc(v.chain, func(s *jsonschema.Schema) bool { return slices.Contains(at.stack, s) })
 	if flat {
 		over, _ := def.(map[string]any)
-		p.object = c.object(v, place{
-			path: p.path, key: key, complexity: string(p.field.Complexity), over: over,
+		p.object = c.object(v, location{
+			path: p.path, key: key, complexity: string(p.field.Complexity), defaults: over,
 			required: p.field.Required || at.required && over != nil,
 			stack:    append(slices.Clone(at.stack), v.chain...),
 		})
 	} else {
 		c.leaf(p, v)
 	}
-	c.preset(p, list, inherited)
+	c.checkDefault(p, list, inherited)
 	if _, taken := c.out.byKey[key]; taken {
 		c.fail(key, "two properties have this key: a nested one and one with a dot in its name")
 	}
@@ -151,7 +151,7 @@ func (c *compiler) property(name string, v view, list []*jsonschema.Schema, requ
 }
 
 // annotate fills in what a reader of the field is told.
-func (c *compiler) annotate(p *prop, v view, at place) {
+func (c *compiler) annotate(p *prop, v mergedSchema, at location) {
 	f := &p.field
 	f.Description, _ = c.text(v, "description")
 	if f.Description == "" {
@@ -169,11 +169,11 @@ func (c *compiler) annotate(p *prop, v view, at place) {
 }
 
 // leaf fills in the type and the limits of a field.
-func (c *compiler) leaf(p *prop, v view) {
+func (c *compiler) leaf(p *prop, v mergedSchema) {
 	f := &p.field
 	source, hasSource := c.text(v, keySecretSource)
 	env, hasEnv := c.text(v, keyEnv)
-	if c.secret(v, true) {
+	if c.isSecret(v, true) {
 		if v.types&isString == 0 {
 			f.JSONTypes = v.types.names()
 		}
@@ -219,30 +219,30 @@ func (c *compiler) leaf(p *prop, v view) {
 }
 
 // preset checks the default of a property and completes it.
-func (c *compiler) preset(p *prop, list []*jsonschema.Schema, inherited bool) {
-	if p.secret() {
+func (c *compiler) checkDefault(p *prop, list []*jsonschema.Schema, inherited bool) {
+	if p.isSecret() {
 		p.checks = list
 		// The second pass no longer finds it in `required`.
-		c.asked[p.field.Key] = c.asked[p.field.Key] || p.field.Required
-		p.field.Required = c.asked[p.field.Key]
+		c.requiredSecrets[p.field.Key] = c.requiredSecrets[p.field.Key] || p.field.Required
+		p.field.Required = c.requiredSecrets[p.field.Key]
 	}
-	if !p.preset {
+	if !p.hasDefault {
 		return
 	}
-	if p.secret() {
-		if !harmless(p.def) {
+	if p.isSecret() {
+		if !isMasked(p.def) {
 			c.fail(p.field.Key, "a secret cannot have a default, because everybody who reads the schema would know it")
 		}
-		p.def, p.preset = nil, false
+		p.def, p.hasDefault = nil, false
 		return
 	}
 	p.field.Required = false
 	if p.object != nil {
 		if m, ok := p.def.(map[string]any); ok {
-			for key := range p.object.clear(m, p.field.Key) {
+			for key := range p.object.exposedSecrets(m, p.field.Key) {
 				c.fail(key, "a secret cannot have a default, because everybody who reads the schema would know it")
 			}
-			p.def = p.object.fill(m)
+			p.def = p.object.applyDefaults(m)
 		}
 	}
 	if p.object == nil {
@@ -250,13 +250,13 @@ func (c *compiler) preset(p *prop, list []*jsonschema.Schema, inherited bool) {
 	}
 	// What an object around it sets is checked there; and where a secret was taken
 	// out of `required`, the second pass checks.
-	if inherited || c.stripped {
+	if inherited || c.droppedRequired {
 		return
 	}
 	x := explainer{doc: p.def, own: p}
 	e := measure(p.def, c.out.unique)
-	c.spent.size += e.size
-	if why := tooMuch(extent{c.spent.size, e.depth + len(p.path)}, c.out.costs); why != "" {
+	c.checkedDefaults.size += e.size
+	if why := checkExtent(extent{c.checkedDefaults.size, e.depth + len(p.path)}, c.out.costs); why != "" {
 		c.fail(p.field.Key, "default %s", why)
 		return
 	}
@@ -270,14 +270,14 @@ func (c *compiler) preset(p *prop, list []*jsonschema.Schema, inherited bool) {
 
 // harmless says whether a default gives no secret away: it is empty, or the mask
 // that Pydantic writes for the default of a SecretStr.
-func harmless(v any) bool {
+func isMasked(v any) bool {
 	switch v := v.(type) {
 	case nil:
 		return true
 	case string:
 		return strings.Trim(v, "*") == ""
 	case []any:
-		return !slices.ContainsFunc(v, func(e any) bool { return !harmless(e) })
+		return !slices.ContainsFunc(v, func(e any) bool { return !isMasked(e) })
 	case map[string]any:
 		return len(v) == 0
 	default:
@@ -286,16 +286,16 @@ func harmless(v any) bool {
 }
 
 // clear finds the keys of secrets that the default of an object gives away.
-func (o *object) clear(m map[string]any, key string) map[string]bool {
+func (o *object) exposedSecrets(m map[string]any, key string) map[string]bool {
 	out := map[string]bool{}
 	for name, v := range m {
 		p := o.props[name]
 		switch sub, _ := v.(map[string]any); {
 		case p == nil:
-		case p.secret() && !harmless(v):
+		case p.isSecret() && !isMasked(v):
 			out[p.field.Key] = true
 		case p.object != nil:
-			for k := range p.object.clear(sub, key) {
+			for k := range p.object.exposedSecrets(sub, key) {
 				out[k] = true
 			}
 		}
@@ -305,7 +305,7 @@ func (o *object) clear(m map[string]any, key string) map[string]bool {
 
 // strip takes the names of secrets out of every `required` that could ask for
 // them, since the effective document never holds one.
-func (c *compiler) strip(v view, names []string) {
+func (c *compiler) dropRequired(v mergedSchema, names []string) {
 	seen := map[*jsonschema.Schema]bool{}
 	var visit func(s *jsonschema.Schema)
 	visit = func(s *jsonschema.Schema) {
@@ -314,14 +314,14 @@ func (c *compiler) strip(v view, names []string) {
 		}
 		seen[s] = true
 		raw := c.raw(s)
-		c.without(raw, "required", names)
+		c.removeNames(raw, "required", names)
 		for _, k := range []string{"dependentRequired", "dependencies"} {
 			m, _ := raw[k].(map[string]any)
 			for name := range m {
-				c.without(m, name, names)
+				c.removeNames(m, name, names)
 			}
 		}
-		inPlace(s, visit)
+		eachInPlace(s, visit)
 	}
 	for _, s := range v.chain {
 		visit(s)
@@ -329,7 +329,7 @@ func (c *compiler) strip(v view, names []string) {
 }
 
 // without removes names from the list that is member k of m.
-func (c *compiler) without(m map[string]any, k string, names []string) {
+func (c *compiler) removeNames(m map[string]any, k string, names []string) {
 	list, ok := m[k].([]any)
 	if !ok {
 		return
@@ -340,6 +340,6 @@ func (c *compiler) without(m map[string]any, k string, names []string) {
 	})
 	if len(kept) < len(list) {
 		m[k] = kept
-		c.stripped = true
+		c.droppedRequired = true
 	}
 }

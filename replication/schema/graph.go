@@ -6,7 +6,7 @@ import (
 )
 
 // inPlace calls f for the subschemas that apply to the same value as s.
-func inPlace(s *jsonschema.Schema, f func(*jsonschema.Schema)) {
+func eachInPlace(s *jsonschema.Schema, f func(*jsonschema.Schema)) {
 	for _, one := range []*jsonschema.Schema{s.Ref, s.Not, s.If, s.Then, s.Else} {
 		if one != nil {
 			f(one)
@@ -30,13 +30,13 @@ func inPlace(s *jsonschema.Schema, f func(*jsonschema.Schema)) {
 // below are the subschemas of s that apply to what its value contains. A member
 // is looked at by one of props or by rest, and by all of every; an element by one
 // of items and by all of everyItem.
-type below struct {
+type children struct {
 	props, every, items, everyItem []*jsonschema.Schema
 	rest                           *jsonschema.Schema
 }
 
-func belowOf(s *jsonschema.Schema) below {
-	var b below
+func childrenOf(s *jsonschema.Schema) children {
+	var b children
 	for _, k := range conf.SortedKeys(s.Properties) {
 		b.props = append(b.props, s.Properties[k])
 	}
@@ -70,7 +70,7 @@ func belowOf(s *jsonschema.Schema) below {
 	return b
 }
 
-func (b below) each(f func(*jsonschema.Schema)) {
+func (b children) each(f func(*jsonschema.Schema)) {
 	for _, list := range [][]*jsonschema.Schema{b.props, b.every, b.items, b.everyItem} {
 		for _, s := range list {
 			f(s)
@@ -84,21 +84,21 @@ func (b below) each(f func(*jsonschema.Schema)) {
 // graph holds every subschema that a compiled one can reach.
 type graph struct {
 	nodes []*jsonschema.Schema
-	below map[*jsonschema.Schema]below
+	children map[*jsonschema.Schema]children
 }
 
 func collect(root *jsonschema.Schema) *graph {
-	g := &graph{below: map[*jsonschema.Schema]below{}}
+	g := &graph{children: map[*jsonschema.Schema]children{}}
 	add := func(s *jsonschema.Schema) {
-		if _, ok := g.below[s]; !ok {
-			g.below[s] = belowOf(s)
+		if _, ok := g.children[s]; !ok {
+			g.children[s] = childrenOf(s)
 			g.nodes = append(g.nodes, s)
 		}
 	}
 	add(root)
 	for i := 0; i < len(g.nodes); i++ {
-		inPlace(g.nodes[i], add)
-		g.below[g.nodes[i]].each(add)
+		eachInPlace(g.nodes[i], add)
+		g.children[g.nodes[i]].each(add)
 	}
 	return g
 }
@@ -121,7 +121,7 @@ func (g *graph) order() (order []*jsonschema.Schema, cycle *jsonschema.Schema) {
 			return
 		}
 		state[s] = open
-		inPlace(s, visit)
+		eachInPlace(s, visit)
 		state[s] = done
 		order = append(order, s)
 	}
@@ -132,16 +132,16 @@ func (g *graph) order() (order []*jsonschema.Schema, cycle *jsonschema.Schema) {
 }
 
 // secretNodes finds the subschemas whose value is a secret or holds one.
-func (c *compiler) secretNodes(g *graph) map[*jsonschema.Schema]bool {
+func (c *compiler) findSecretNodes(g *graph) map[*jsonschema.Schema]bool {
 	parents := map[*jsonschema.Schema][]*jsonschema.Schema{}
 	var found []*jsonschema.Schema
 	secret := map[*jsonschema.Schema]bool{}
 	public := map[*jsonschema.Schema]bool{}
 	for _, s := range g.nodes {
 		link := func(child *jsonschema.Schema) { parents[child] = append(parents[child], s) }
-		inPlace(s, link)
-		g.below[s].each(link)
-		switch is, said := saysSecret(c.raw(s)); {
+		eachInPlace(s, link)
+		g.children[s].each(link)
+		switch is, said := secretKeyword(c.raw(s)); {
 		case is:
 			secret[s] = true
 			found = append(found, s)
@@ -164,7 +164,7 @@ func (c *compiler) secretNodes(g *graph) map[*jsonschema.Schema]bool {
 
 // saysSecret tells whether the keywords of one subschema make its value a secret,
 // and whether they decide it.
-func saysSecret(raw map[string]any) (is, said bool) {
+func secretKeyword(raw map[string]any) (is, said bool) {
 	if v, ok := raw[keySecret].(bool); ok {
 		return v, true
 	}

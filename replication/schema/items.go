@@ -42,7 +42,7 @@ func (it *itemizer) object(o *object, doc map[string]any, prefix string) {
 	for _, name := range o.names {
 		p := o.props[name]
 		v, ok := doc[name]
-		if !ok || p.secret() {
+		if !ok || p.isSecret() {
 			continue
 		}
 		sub, isObject := v.(map[string]any)

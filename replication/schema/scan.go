@@ -16,10 +16,10 @@ const maxSubschemas = 20000
 
 // What the keywords of a schema hold; everything else in it is data.
 var (
-	holdsSchema = set("additionalProperties", "unevaluatedProperties", "propertyNames", "items", "additionalItems",
+	schemaKeywords = set("additionalProperties", "unevaluatedProperties", "propertyNames", "items", "additionalItems",
 		"unevaluatedItems", "contains", "contentSchema", "not", "if", "then", "else")
-	holdsList = set("allOf", "anyOf", "oneOf", "prefixItems", "items")
-	holdsMap  = set("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
+	listKeywords = set("allOf", "anyOf", "oneOf", "prefixItems", "items")
+	mapKeywords  = set("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
 	dialects  = set("json-schema.org/draft/2020-12/schema", "json-schema.org/draft/2019-09/schema",
 		"json-schema.org/draft-07/schema", "json-schema.org/schema")
 )
@@ -54,21 +54,21 @@ func (s *scanner) schema(v any, path []string) {
 		at := append(path[:len(path):len(path)], k)
 		switch v := obj[k].(type) {
 		case map[string]any:
-			if holdsMap[k] {
+			if mapKeywords[k] {
 				for _, name := range conf.SortedKeys(v) {
 					s.schema(v[name], append(at, name))
 				}
-			} else if holdsSchema[k] {
+			} else if schemaKeywords[k] {
 				s.schema(v, at)
 			}
 		case []any:
-			if holdsList[k] {
+			if listKeywords[k] {
 				for i, e := range v {
 					s.schema(e, append(at, strconv.Itoa(i)))
 				}
 			}
 		case bool:
-			if holdsSchema[k] {
+			if schemaKeywords[k] {
 				s.count++
 			}
 		}
@@ -136,7 +136,7 @@ func (s *scanner) extension(path []string, k string, v any) {
 	switch k {
 	case keyComplexity:
 		if text != string(conf.Simple) && text != string(conf.Advanced) {
-			s.fail(path, "%s must be simple or advanced, got %s", k, show(v))
+			s.fail(path, "%s must be simple or advanced, got %s", k, formatValue(v))
 		}
 	case keyHelp:
 		if !isText {
@@ -144,15 +144,15 @@ func (s *scanner) extension(path []string, k string, v any) {
 		}
 	case keySecret:
 		if _, ok := v.(bool); !ok {
-			s.fail(path, "%s must be true or false, got %s", k, show(v))
+			s.fail(path, "%s must be true or false, got %s", k, formatValue(v))
 		}
 	case keySecretSource:
 		if text != string(conf.SourceEnv) && text != string(conf.SourceDatabase) {
-			s.fail(path, "%s must be env or database, got %s", k, show(v))
+			s.fail(path, "%s must be env or database, got %s", k, formatValue(v))
 		}
 	case keyEnv:
 		if !isText || !envRE.MatchString(text) {
-			s.fail(path, "%s must name an environment variable, such as OPENAI_API_KEY, got %s", k, show(v))
+			s.fail(path, "%s must name an environment variable, such as OPENAI_API_KEY, got %s", k, formatValue(v))
 		}
 	default:
 		ours := []string{keyComplexity, keyHelp, keySecret, keySecretSource}
@@ -178,11 +178,11 @@ func localRef(ref string) bool {
 		t := strings.ReplaceAll(toks[i], "%24", "$")
 		next := i+1 < len(toks)
 		switch {
-		case holdsMap[t] && next:
+		case mapKeywords[t] && next:
 			i++
-		case holdsList[t] && next && isIndex(toks[i+1]):
+		case listKeywords[t] && next && isIndex(toks[i+1]):
 			i++
-		case holdsSchema[t]:
+		case schemaKeywords[t]:
 		default:
 			return false
 		}
@@ -200,7 +200,7 @@ func isIndex(s string) bool {
 func schemaKey(path []string) string {
 	var names []string
 	for i := 0; i < len(path); i++ {
-		if !holdsMap[path[i]] || i+1 >= len(path) {
+		if !mapKeywords[path[i]] || i+1 >= len(path) {
 			continue
 		}
 		if path[i] != "properties" {
@@ -217,21 +217,21 @@ func schemaKey(path []string) string {
 
 // oddNumber finds a number that exact arithmetic should not meet: so many digits
 // or such an exponent that computing with it costs seconds.
-func oddNumber(v any, path []string) []string {
+func findExtremeNumber(v any, path []string) []string {
 	switch v := v.(type) {
 	case json.Number:
-		if !saneNumber(string(v)) {
+		if !isBoundedNumber(string(v)) {
 			return append([]string{}, path...)
 		}
 	case map[string]any:
 		for k, e := range v {
-			if p := oddNumber(e, append(path, k)); p != nil {
+			if p := findExtremeNumber(e, append(path, k)); p != nil {
 				return p
 			}
 		}
 	case []any:
 		for i, e := range v {
-			if p := oddNumber(e, append(path, strconv.Itoa(i))); p != nil {
+			if p := findExtremeNumber(e, append(path, strconv.Itoa(i))); p != nil {
 				return p
 			}
 		}
@@ -241,7 +241,7 @@ func oddNumber(v any, path []string) []string {
 
 const numberRule = "number must have at most 64 digits and an exponent between -400 and 400"
 
-func saneNumber(s string) bool {
+func isBoundedNumber(s string) bool {
 	if len(s) > 64 {
 		return false
 	}

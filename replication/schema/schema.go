@@ -14,7 +14,7 @@ const MaxFields = 5000
 type Schema struct {
 	service  string
 	validate *jsonschema.Schema
-	quick    *quick // nil: there is no quicker way
+	fast    *fastValidator // nil: there is no quicker way
 	root     *object
 	leaves   []*prop // sorted by key
 	byKey    map[string]*prop
@@ -36,13 +36,13 @@ type prop struct {
 	object   *object    // nil for a leaf
 	bounds   bounds
 	required bool
-	preset   bool // has a default
+	hasDefault   bool // has a default
 	def      any  // the default, complete; immutable
 
 	checks []*jsonschema.Schema // of a secret: what its value must satisfy
 }
 
-func (p *prop) secret() bool { return p.field.IsSecret }
+func (p *prop) isSecret() bool { return p.field.IsSecret }
 
 // Fields lists the metadata of all fields in ascending order of their keys. The
 // slice is the caller's; what its elements point to is shared and must not be

@@ -19,19 +19,19 @@ type Secret struct {
 func (s *Schema) SplitSecrets(values map[string]any) (rest map[string]any, secrets []Secret) {
 	rest = values
 	for _, p := range s.leaves {
-		if !p.secret() {
+		if !p.isSecret() {
 			continue
 		}
 		if v, ok := lookup(rest, p.path); ok {
 			secrets = append(secrets, Secret{p.field, v})
-			rest = without(rest, p.path)
+			rest = withoutPath(rest, p.path)
 		}
 	}
 	return rest, secrets
 }
 
 // without copies doc as far as the path goes, and leaves the end of it out.
-func without(doc map[string]any, path []string) map[string]any {
+func withoutPath(doc map[string]any, path []string) map[string]any {
 	out := make(map[string]any, len(doc))
 	for k, v := range doc {
 		if k != path[0] {
@@ -41,7 +41,7 @@ func without(doc map[string]any, path []string) map[string]any {
 		if len(path) == 1 {
 			continue
 		}
-		if sub := without(v.(map[string]any), path[1:]); len(sub) > 0 {
+		if sub := withoutPath(v.(map[string]any), path[1:]); len(sub) > 0 {
 			out[k] = sub
 		}
 	}
@@ -67,14 +67,14 @@ func (s *Schema) SecretField(key string) (conf.Field, error) {
 // nothing. No message tells anything of the value.
 func (s *Schema) CheckSecret(key string, value any) []conf.FieldError {
 	p, ok := s.byKey[key]
-	if !ok || !p.secret() {
+	if !ok || !p.isSecret() {
 		return []conf.FieldError{{Key: key, Message: "is not a secret of this service"}}
 	}
 	x := explainer{doc: value, own: p}
 	switch {
-	case oddNumber(value, nil) != nil:
+	case findExtremeNumber(value, nil) != nil:
 		return []conf.FieldError{{Key: key, Message: numberRule}}
-	case tooMuch(measure(value, s.unique), s.costs) != "":
+	case checkExtent(measure(value, s.unique), s.costs) != "":
 		return []conf.FieldError{{Key: key, Message: "is too large"}}
 	}
 	for _, sch := range p.checks {
@@ -83,7 +83,7 @@ func (s *Schema) CheckSecret(key string, value any) []conf.FieldError {
 	if len(x.found) == 0 {
 		return nil
 	}
-	inOrder(x.found)
+	sortFindings(x.found)
 	msg := "does not fit its schema"
 	for _, f := range x.found {
 		if len(f.loc) == 0 {
@@ -100,7 +100,7 @@ func (s *Schema) CheckSecret(key string, value any) []conf.FieldError {
 func secretRule(f finding) string {
 	switch k := f.kind.(type) {
 	case *kind.Type:
-		return "must be " + or(articles(k.Want))
+		return "must be " + joinOr(articles(k.Want))
 	case *kind.Enum, *kind.Const:
 		return "is not one of the allowed values"
 	case *kind.Pattern, *kind.Format, *kind.MinLength, *kind.MaxLength, *kind.MinItems, *kind.MaxItems, *kind.Minimum, *kind.Maximum,

@@ -35,14 +35,14 @@ func ParseText(f conf.Field, text string) (any, error) {
 	v, err := conf.ParseJSON([]byte(word), conf.MaxDocument)
 	n, isNum := v.(json.Number)
 	switch {
-	case err == nil && isNum && !saneNumber(string(n)):
+	case err == nil && isNum && !isBoundedNumber(string(n)):
 		return nil, badText(f, numberRule)
 	case err == nil && typeOf(v)&want != 0:
 		return v, nil
 	case want&isString != 0:
 		return text, nil
 	}
-	msg := "must be " + or(articles(want.names()))
+	msg := "must be " + joinOr(articles(want.names()))
 	if err == nil {
 		msg += ", got " + kindOf(v)
 		if isNum {

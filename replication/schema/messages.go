@@ -43,7 +43,7 @@ func kindOf(v any) string {
 }
 
 // show writes a short value of a schema into a message.
-func show(v any) string {
+func formatValue(v any) string {
 	switch v.(type) {
 	case map[string]any, []any:
 		return kindOf(v)
@@ -63,21 +63,21 @@ func jsonText(v any) string {
 }
 
 // or joins alternatives: "a", "a or b", "a, b or c".
-func or(words []string) string {
+func joinOr(words []string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")
 	}
 	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
 }
 
-const mostNames = 20
+const maxNames = 20
 
 // some lists at most mostNames of names.
-func some(names []string) string {
-	if len(names) <= mostNames {
+func joinLimited(names []string) string {
+	if len(names) <= maxNames {
 		return strings.Join(names, ", ")
 	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:mostNames], ", "), len(names)-mostNames)
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNames], ", "), len(names)-maxNames)
 }
 
 // closest finds the candidate within max edits of s, the nearest one.

@@ -112,15 +112,15 @@ func (c *compiler) typesOf(s *jsonschema.Schema) types {
 
 // view is one property as a reader sees it: all subschemas that surely apply to
 // its value, from the outermost inwards, and the alternatives that may.
-type view struct {
+type mergedSchema struct {
 	chain []*jsonschema.Schema
-	alts  [][]*jsonschema.Schema // each a choice of two or more
+	alternatives  [][]*jsonschema.Schema // each a choice of two or more
 	types types
 }
 
 // look follows references, allOf and the one branch beside null.
-func (c *compiler) look(list ...*jsonschema.Schema) view {
-	v := view{types: anyType}
+func (c *compiler) mergeNodes(list ...*jsonschema.Schema) mergedSchema {
+	v := mergedSchema{types: anyType}
 	var add func(s *jsonschema.Schema)
 	add = func(s *jsonschema.Schema) {
 		if slices.Contains(v.chain, s) {
@@ -145,7 +145,7 @@ func (c *compiler) look(list ...*jsonschema.Schema) view {
 			case 1:
 				add(real[0])
 			default:
-				v.alts = append(v.alts, real)
+				v.alternatives = append(v.alternatives, real)
 			}
 		}
 	}
@@ -157,7 +157,7 @@ func (c *compiler) look(list ...*jsonschema.Schema) view {
 }
 
 // text is the first string of that keyword.
-func (c *compiler) text(v view, keyword string) (string, bool) {
+func (c *compiler) text(v mergedSchema, keyword string) (string, bool) {
 	for _, s := range v.chain {
 		if t, ok := c.raw(s)[keyword].(string); ok {
 			return t, true
@@ -167,7 +167,7 @@ func (c *compiler) text(v view, keyword string) (string, bool) {
 }
 
 // member is the first value of that keyword.
-func (c *compiler) member(v view, keyword string) (any, bool) {
+func (c *compiler) member(v mergedSchema, keyword string) (any, bool) {
 	for _, s := range v.chain {
 		if m, ok := c.raw(s)[keyword]; ok {
 			return m, true
@@ -177,15 +177,15 @@ func (c *compiler) member(v view, keyword string) (any, bool) {
 }
 
 // secret says whether the value of the property is a secret, or a leaf that holds one.
-func (c *compiler) secret(v view, leaf bool) bool {
+func (c *compiler) isSecret(v mergedSchema, leaf bool) bool {
 	for _, s := range v.chain {
-		if is, said := saysSecret(c.raw(s)); said {
+		if is, said := secretKeyword(c.raw(s)); said {
 			return is
 		}
 	}
 	for _, s := range v.chain {
-		is, _ := saysSecret(c.raw(s))
-		if is || leaf && c.secrets[s] {
+		is, _ := secretKeyword(c.raw(s))
+		if is || leaf && c.secretNodes[s] {
 			return true
 		}
 	}
@@ -193,7 +193,7 @@ func (c *compiler) secret(v view, leaf bool) bool {
 }
 
 // allowed lists the values of an enumeration, or of a union of enumerations.
-func (c *compiler) allowed(v view) ([]any, bool) {
+func (c *compiler) allowed(v mergedSchema) ([]any, bool) {
 	for _, s := range v.chain {
 		if s.Enum != nil {
 			return s.Enum.Values, true
@@ -202,10 +202,10 @@ func (c *compiler) allowed(v view) ([]any, bool) {
 			return []any{*s.Const}, true
 		}
 	}
-	for _, alts := range v.alts {
+	for _, alts := range v.alternatives {
 		var all []any
 		for _, a := range alts {
-			values, ok := c.allowed(c.look(a))
+			values, ok := c.allowed(c.mergeNodes(a))
 			if !ok {
 				all = nil
 				break
@@ -226,7 +226,7 @@ type bounds struct {
 }
 
 // boundsOf takes the tightest limits of the chain.
-func (c *compiler) boundsOf(v view) bounds {
+func (c *compiler) boundsOf(v mergedSchema) bounds {
 	var b bounds
 	tighter := func(n json.Number, old *json.Number, sign float64, strict bool) bool {
 		if old == nil {
