@@ -10,8 +10,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-// choose makes one sentence of a value that fits none of several alternatives:
-// what is wrong with the one that was meant, if that can be told.
+// addAlternatives adds one sentence about a value that fits none of several
+// alternatives: what is wrong with the intended one, if that can be found out.
 func (x *explainer) addAlternatives(e *jsonschema.ValidationError) {
 	loc := e.InstanceLocation
 	var near [][]finding
@@ -57,7 +57,7 @@ func (x *explainer) addAlternatives(e *jsonschema.ValidationError) {
 	x.add(loc, e.ErrorKind, "fits none of the alternatives: "+strings.Join(ways, "; or "), "")
 }
 
-// meant leaves out the alternatives whose discriminator says that another is meant.
+// byDiscriminator leaves out the alternatives whose discriminator does not match.
 func byDiscriminator(near [][]finding, depth int) [][]finding {
 	kept := slices.DeleteFunc(slices.Clone(near), func(fs []finding) bool {
 		return slices.ContainsFunc(fs, func(f finding) bool {
@@ -72,7 +72,7 @@ func byDiscriminator(near [][]finding, depth int) [][]finding {
 	return kept
 }
 
-// enumerated merges alternatives that each ask for certain values at one place.
+// mergeEnums merges alternatives that each require certain values at one location.
 func mergeEnums(near [][]finding) (at []string, values []any, ok bool) {
 	for _, fs := range near {
 		i := slices.IndexFunc(fs, func(f finding) bool {

@@ -12,11 +12,11 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// base is the address of every schema while it is compiled; nothing is loaded from it.
+// base is the URL of every schema while it is compiled; nothing is loaded from it.
 const base = "https://schema.invalid/schema.json"
 
-// Compile reads the JSON Schema of a service. An error is a *conf.Error that
-// tells in Details all that is wrong with it.
+// Compile compiles the JSON Schema of a service. An error is a *conf.Error that
+// lists all faults of the schema in Details.
 func Compile(service string, raw []byte) (s *Schema, err error) {
 	if err := conf.CheckService(service); err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func Compile(service string, raw []byte) (s *Schema, err error) {
 		return nil, invalid(service, sc.details)
 	}
 	c := &compiler{service: service, doc: doc, requiredSecrets: map[string]bool{}}
-	// The second pass compiles the document that the first took the secrets out of.
+	// The second pass compiles the document whose `required` lists have lost the secrets.
 	for range 2 {
 		if s, err = c.run(); err != nil {
 			return nil, err
@@ -49,7 +49,7 @@ func Compile(service string, raw []byte) (s *Schema, err error) {
 	return s, nil
 }
 
-// invalid makes the error of a schema that is refused.
+// invalid returns the error of a rejected schema.
 func invalid(service string, details []conf.FieldError) *conf.Error {
 	slices.SortStableFunc(details, func(a, b conf.FieldError) int { return cmp.Compare(a.Key, b.Key) })
 	first := details[0]
@@ -61,20 +61,20 @@ func invalid(service string, details []conf.FieldError) *conf.Error {
 	return e.WithHint("correct the schema and put it again; nothing was changed")
 }
 
-// compiler turns one document into a Schema. It owns doc and takes the secrets
-// out of its `required` lists.
+// compiler compiles one document. It owns doc and removes the secrets from its
+// `required` lists.
 type compiler struct {
-	service  string
-	doc      map[string]any
+	service         string
+	doc             map[string]any
 	droppedRequired bool
-	requiredSecrets    map[string]bool // secrets that some `required` asked for
+	requiredSecrets map[string]bool // secrets that were in a `required` list
 
-	raws    map[*jsonschema.Schema]map[string]any
-	types   map[*jsonschema.Schema]types
-	secretNodes map[*jsonschema.Schema]bool
-	out     *Schema
-	checkedDefaults   extent // of the defaults that were checked
-	details []conf.FieldError
+	raws            map[*jsonschema.Schema]map[string]any
+	types           map[*jsonschema.Schema]types
+	secretNodes     map[*jsonschema.Schema]bool
+	out             *Schema
+	checkedDefaults extent // of the defaults that were checked
+	details         []conf.FieldError
 }
 
 func (c *compiler) fail(key, format string, args ...any) {
@@ -92,9 +92,9 @@ func (c *compiler) run() (*Schema, error) {
 		return nil, err
 	}
 	g := collect(sch)
-	costs, unfit := g.costs()
-	if unfit != nil {
-		return nil, invalid(c.service, []conf.FieldError{{Key: schemaKey(pointer(unfit.at)), Message: unfit.text}})
+	costs, tooCostly := g.costs()
+	if tooCostly != nil {
+		return nil, invalid(c.service, []conf.FieldError{{Key: schemaKey(pointer(tooCostly.at)), Message: tooCostly.text}})
 	}
 	c.secretNodes = c.findSecretNodes(g)
 	c.out = &Schema{service: c.service, validate: sch, fast: newFastValidator(sch, g.nodes), byKey: map[string]*prop{}, costs: costs}
@@ -111,9 +111,9 @@ func (c *compiler) run() (*Schema, error) {
 	return c.out, nil
 }
 
-// library compiles the document with the library, and words its errors.
+// library compiles the document with the library, and translates its errors.
 func (c *compiler) library() (sch *jsonschema.Schema, err error) {
-	// A schema comes from outside; a fault of the library must not end the process.
+	// A schema is untrusted input: a panic of the library must not end the process.
 	defer func() {
 		if r := recover(); r != nil {
 			err = invalid(c.service, []conf.FieldError{{Key: "(schema)", Message: fmt.Sprintf("cannot be compiled: %v", r)}})
@@ -140,7 +140,7 @@ var errRemote = errors.New("nothing is loaded from elsewhere")
 
 func (noLoader) Load(string) (any, error) { return nil, errRemote }
 
-// explain words the errors of the library about a schema.
+// explain translates an error of the library about a schema.
 func (c *compiler) explain(err error) []conf.FieldError {
 	if se, ok := errors.AsType[*jsonschema.SchemaValidationError](err); ok {
 		if ve, ok := errors.AsType[*jsonschema.ValidationError](se.Err); ok {
@@ -156,7 +156,7 @@ func (c *compiler) explain(err error) []conf.FieldError {
 	return []conf.FieldError{{Key: "(schema)", Message: clip(strings.ReplaceAll(err.Error(), base, ""))}}
 }
 
-// metaDetails words what the meta-schema says against a schema.
+// metaDetails translates the violations of the meta-schema.
 func (c *compiler) metaDetails(ve *jsonschema.ValidationError) []conf.FieldError {
 	x := explainer{doc: c.doc, meta: true}
 	x.visit(ve)
@@ -189,8 +189,8 @@ func pointer(location string) []string {
 	return toks
 }
 
-// raw finds the text of a compiled subschema, for the keywords that the library
-// does not keep. It is nil for a boolean schema.
+// raw returns the source of a compiled subschema, for the keywords that the
+// library does not retain. It is nil for a boolean schema.
 func (c *compiler) raw(s *jsonschema.Schema) map[string]any {
 	if m, ok := c.raws[s]; ok {
 		return m

@@ -11,16 +11,17 @@ import (
 const (
 	maxWork   = 10000   // steps for one place in a document
 	maxBudget = 5000000 // steps for a document
-	minDepth  = 4       // how deep a document must at least be allowed to nest
+	minDepth  = 4       // a schema must allow documents at least this deep
 )
 
-// unfit says which subschema makes a schema too much work.
+// costError names a subschema that takes too much work.
 type costError struct{ at, text string }
 
-// costs tells for each depth of a document the most steps that one place in it
-// and the way there can take. It ends where that passes maxWork: at conf.MaxDepth
-// for all but schemas whose recursion branches on the same value, such as a union
-// of models that contain it, where each level doubles the work.
+// costs returns, for each depth of a document, the maximum of steps that one
+// location in it and the path to it can take. The list ends where that exceeds
+// maxWork: at conf.MaxDepth, except for schemas whose recursion branches on the
+// same value, such as a union of models that contain it, where each level doubles
+// the work.
 func (g *graph) costs() ([]float64, *costError) {
 	order, cycle := g.order()
 	if cycle != nil {
@@ -73,7 +74,7 @@ func weight(s *jsonschema.Schema) float64 {
 	return w
 }
 
-// work is the most that any one member or element costs.
+// work returns the maximum cost of one member or element.
 func (b children) work(cost map[*jsonschema.Schema]float64) float64 {
 	most := func(list []*jsonschema.Schema, floor float64) float64 {
 		for _, s := range list {
@@ -90,14 +91,14 @@ func (b children) work(cost map[*jsonschema.Schema]float64) float64 {
 	return max(most(b.props, cost[b.rest])+sum(b.every), most(b.items, 0)+sum(b.everyItem))
 }
 
-// extent is how much there is of a value.
+// extent is the size of a value.
 type extent struct {
-	size  float64 // values, with long text counted as several
+	size  float64 // number of values; a long string counts as several
 	depth int     // levels of arrays and objects
 }
 
-// measure tells the extent of v. Where elements must differ, a long array of
-// containers counts by its square, because unequal ones can be made to look alike.
+// measure returns the extent of v. Where elements must be unique, an array of
+// containers counts by the square of its length: unequal ones can look alike.
 func measure(v any, unique bool) extent {
 	e := extent{size: 1}
 	add := func(sub any) {
@@ -133,7 +134,7 @@ func measure(v any, unique bool) extent {
 	return e
 }
 
-// tooMuch says why a value of that extent is not validated, "" when it can be.
+// checkExtent returns why a value of that extent is not validated, "" if it is.
 func checkExtent(e extent, costs []float64) string {
 	if e.depth >= len(costs) {
 		return fmt.Sprintf("nested %d levels deep: this schema allows %d", e.depth, len(costs)-1)

@@ -8,16 +8,15 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// maxErrors is how many errors one answer lists.
+// maxErrors limits the errors that one result lists.
 const maxErrors = 100
 
-// Effective completes stored values to the document that a service reads: the
-// defaults of the schema below, the values above, and no secrets. Values are
-// decoded JSON (conf.ParseObject) and are not modified; the result shares
-// nothing with them.
+// Effective returns the document that a service reads: the stored values, over the
+// defaults of the schema, without secrets. Values are decoded JSON
+// (conf.ParseObject) and are not modified; the result shares nothing with them.
 //
-// The second result lists all that is wrong, one error a key, in ascending order
-// of the keys; it is nil when the document is valid.
+// The second result lists all errors, one a key, sorted by key; it is nil for a
+// valid document.
 func (s *Schema) Effective(values map[string]any) (map[string]any, []conf.FieldError) {
 	doc := s.root.applyDefaults(values)
 	x := explainer{doc: doc, root: s.root, known: s.byKey}
@@ -36,17 +35,17 @@ func (s *Schema) Effective(values map[string]any) (map[string]any, []conf.FieldE
 	return doc, x.details()
 }
 
-// surely says, of most valid documents and of no other, that doc is valid.
+// fastValid reports true for most valid documents, and for no other.
 func (s *Schema) fastValid(doc map[string]any) (ok bool) {
 	defer func() {
-		if recover() != nil { // a fault of the library: let the careful way meet it
+		if recover() != nil { // a fault of the library: explainer.run reports it
 			ok = false
 		}
 	}()
 	return s.fast != nil && s.fast.valid(doc)
 }
 
-// fill copies values and completes them. Secrets are left out.
+// applyDefaults copies values and adds the defaults. It leaves secrets out.
 func (o *object) applyDefaults(values map[string]any) map[string]any {
 	out := make(map[string]any, max(len(values), len(o.props)))
 	for name, v := range values {
@@ -75,7 +74,7 @@ func (p *prop) applyDefaults(v any) any {
 	return clone(v)
 }
 
-// extras refuses names that the schema lets through, but that no key can have.
+// checkExtraNames rejects names that the schema allows, but that no key can have.
 func (x *explainer) checkExtraNames(o *object, doc map[string]any) {
 	for _, name := range conf.SortedKeys(doc) {
 		if o.props[name] != nil {
@@ -89,7 +88,7 @@ func (x *explainer) checkExtraNames(o *object, doc map[string]any) {
 	}
 }
 
-// nested shows how a path is written in a document.
+// nested returns how a path is written in a document.
 func nested(path []string) string {
 	var b strings.Builder
 	for _, name := range path {
@@ -98,7 +97,7 @@ func nested(path []string) string {
 	return b.String() + "..." + strings.Repeat("}", len(path))
 }
 
-// numberText is a number of a document as it was written, "" for anything else.
+// numberText returns the text of a number, "" for any other value.
 func numberText(v any) string {
 	switch v := v.(type) {
 	case json.Number:

@@ -13,18 +13,19 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-// explainer turns the library's tree of errors into one sentence a key. It says
-// numbers that it got, but no text: text may be a secret in the wrong place.
+// explainer turns the library's tree of errors into one sentence a key. The
+// sentences quote numbers of the document, but no strings: a string may be a
+// secret in the wrong place.
 type explainer struct {
 	doc   any              // the value that was validated
 	root  *object          // its declared properties,
-	own   *prop            // or the property that it is the value of
-	known map[string]*prop // all fields, for what is unknown
-	meta  bool             // the value is a schema, which holds no secrets
+	own   *prop            // or the property that has it as its value
+	known map[string]*prop // all fields, for hints at unknown ones
+	meta  bool             // the value is a schema, which has no secrets
 	found []finding
 }
 
-// finding is one thing that is wrong. The allowed range goes between head and tail.
+// finding is one violation. The allowed range goes between head and tail.
 type finding struct {
 	loc        []string
 	kind       jsonschema.ErrorKind
@@ -44,17 +45,17 @@ func exclusive(k jsonschema.ErrorKind) string {
 	return ""
 }
 
-// inOrder sorts findings, which come in the order of Go's maps.
+// sortFindings sorts findings, which come in the order of Go's maps.
 func sortFindings(fs []finding) {
 	slices.SortStableFunc(fs, func(a, b finding) int {
 		return cmp.Or(slices.Compare(a.loc, b.loc), cmp.Compare(a.text, b.text))
 	})
 }
 
-// run validates the value against s and keeps what is wrong.
+// run validates the value against s and adds the violations.
 func (x *explainer) run(s *jsonschema.Schema) {
 	defer func() {
-		// A fault of the library refuses the document; it must not end the process.
+		// A panic of the library rejects the document; it must not end the process.
 		if r := recover(); r != nil {
 			x.add(nil, nil, "cannot be validated", "")
 		}
@@ -108,8 +109,8 @@ func (x *explainer) addRequiredWith(loc []string, k jsonschema.ErrorKind, missin
 	}
 }
 
-// propertyName words a bad name of a member. The library may have written over
-// the location by now; then the place in the schema tells the key.
+// addPropertyName adds a bad name of a member. The library may have overwritten the
+// instance location; then the location in the schema gives the key.
 func (x *explainer) addPropertyName(e *jsonschema.ValidationError, k *kind.PropertyNames) {
 	loc := e.InstanceLocation
 	obj, _ := valueAt(x.doc, loc).(map[string]any)
@@ -134,7 +135,7 @@ func (x *explainer) addPropertyName(e *jsonschema.ValidationError, k *kind.Prope
 	x.add(loc, k, fmt.Sprintf("name %q %s", clip(k.Property), why), "")
 }
 
-// simple words an error that stands for itself.
+// addKind adds an error without causes.
 func (x *explainer) addKind(loc []string, e jsonschema.ErrorKind) {
 	got := ""
 	if n := numberText(valueAt(x.doc, loc)); n != "" {
@@ -211,8 +212,8 @@ func (x *explainer) gotKind(loc []string, k *kind.Type) string {
 	return ", got " + kindOf(v)
 }
 
-// find follows a location through the declared properties: the innermost one,
-// and what is left of the location inside its value.
+// findProp follows loc through the declared properties. It returns the innermost
+// one, and the rest of loc inside its value.
 func (x *explainer) findProp(loc []string) (p *prop, rest []string) {
 	p, o := x.own, x.root
 	if p != nil {
@@ -228,7 +229,7 @@ func (x *explainer) findProp(loc []string) (p *prop, rest []string) {
 	return p, loc
 }
 
-// details words the findings: one error a key, in ascending order.
+// details returns the findings as one error a key, sorted by key.
 func (x *explainer) details() []conf.FieldError {
 	if len(x.found) == 0 {
 		return nil
@@ -252,7 +253,7 @@ func (x *explainer) details() []conf.FieldError {
 	return out
 }
 
-// word finds the key of a finding and completes its text.
+// message returns the key of a finding and its complete text.
 func (x *explainer) message(f finding) (key, msg string) {
 	p, rest := x.findProp(f.loc)
 	if p != nil && p.object == nil {
@@ -278,7 +279,7 @@ func (x *explainer) message(f finding) (key, msg string) {
 	return key, msg
 }
 
-// allowedIn adds the whole range to what is said of one end of it.
+// allowedIn returns the whole range for a finding about one of its limits.
 func allowedIn(p *prop, k jsonschema.ErrorKind) string {
 	both := p.bounds.min != nil && p.bounds.max != nil
 	switch k.(type) {
@@ -302,7 +303,7 @@ func allowedIn(p *prop, k jsonschema.ErrorKind) string {
 	return ""
 }
 
-// unknown names what is known beside an unknown key, and what was perhaps meant.
+// unknownKey lists the known keys next to an unknown one, and the most similar one.
 func (x *explainer) unknownKey(p *prop, name string) string {
 	if q, ok := x.known[name]; ok && p == nil {
 		return "must be written as nested objects: " + nested(q.path)
@@ -321,7 +322,7 @@ func (x *explainer) unknownKey(p *prop, name string) string {
 	return msg
 }
 
-// suffix writes a path inside a leaf: [2].rate.
+// suffix returns the text of a path inside a leaf: [2].rate.
 func suffix(rest []string) string {
 	var b strings.Builder
 	for i, t := range rest {
@@ -366,7 +367,7 @@ func oneOf(values []any) string {
 	return "must be one of " + joinLimited(words)
 }
 
-// plain writes a word without quotes, where it is not empty.
+// formatPlain formats a string without quotes, if it is not empty.
 func formatPlain(v any) string {
 	if s, ok := v.(string); ok && s != "" {
 		return clip(s)

@@ -5,42 +5,40 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// Most fields are a number in a range, a text, one of some words, or a switch.
-// The library takes a microsecond or two for each of them, for every write. What
-// stands here says of most valid documents that they are valid, and nothing of any
-// others: those go to the library, which also has the words for what is wrong.
-
-// quick is what can be checked quickly: an object of declared members, or one
-// value.
+// fastValidator recognizes most valid documents. All others go to the library, which
+// takes a microsecond or two for each field, in every write, and which names the
+// errors. It is an object of declared members, or one value: a number in a range, a
+// string, one of some words, or a boolean.
 type fastValidator struct {
 	object   bool
 	members  map[string]*fastValidator
 	required []string
-	closed   bool // no other members
+	closed   bool // no other members are allowed
 
-	types                     []string
+	types                                        []string
 	minimum, maximum, exclusiveMin, exclusiveMax *float64
-	minLength, maxLength         *int
-	pattern                   jsonschema.Regexp
-	enum                     map[string]bool // nil: any
+	minLength, maxLength                         *int
+	pattern                                      jsonschema.Regexp
+	enum                                         map[string]bool // nil: any
 
-	fallback *jsonschema.Schema // asked when nothing else here is known
+	fallback *jsonschema.Schema // validates the value instead, unless nil
 }
 
-// Keywords that are understood here, by the names of the library's fields. A
-// schema that has any other is left to the library.
+// The supported keywords, by the names of the library's fields. A subschema with
+// any other one is left to the library.
 var (
-	annotations = []string{"DraftVersion", "Location", "ID", "Anchor", "Types", "Title", "Description", "Default", "Comment", "ReadOnly", "WriteOnly", "Examples", "Deprecated"}
-	objectKeywords   = append([]string{"Required", "Properties", "AdditionalProperties"}, annotations...)
-	valueKeywords    = append([]string{"Enum", "Minimum", "Maximum", "ExclusiveMinimum", "ExclusiveMaximum", "MinLength", "MaxLength", "Pattern"}, annotations...)
+	annotations    = []string{"DraftVersion", "Location", "ID", "Anchor", "Types", "Title", "Description", "Default", "Comment", "ReadOnly", "WriteOnly", "Examples", "Deprecated"}
+	objectKeywords = append([]string{"Required", "Properties", "AdditionalProperties"}, annotations...)
+	valueKeywords  = append([]string{"Enum", "Minimum", "Maximum", "ExclusiveMinimum", "ExclusiveMaximum", "MinLength", "MaxLength", "Pattern"}, annotations...)
 )
 
-// only says whether s has no keywords but those.
+// hasOnly reports whether s has no keywords except fields.
 func hasOnly(s *jsonschema.Schema, fields []string) bool {
 	v := reflect.ValueOf(s).Elem()
 	for i := range v.NumField() {
@@ -61,10 +59,10 @@ func isEmpty(v reflect.Value) bool {
 	}
 }
 
-// quickOf makes the quick check of a compiled schema; nil: there is none.
+// newFastValidator returns the validator of a compiled schema, nil for none.
 func newFastValidator(root *jsonschema.Schema, nodes []*jsonschema.Schema) *fastValidator {
 	for _, s := range nodes {
-		if s.DynamicRef != nil || s.RecursiveRef != nil { // what they mean depends on the way to them
+		if s.DynamicRef != nil || s.RecursiveRef != nil { // their target depends on the path to them
 			return nil
 		}
 	}
@@ -81,10 +79,10 @@ func newFastNode(s *jsonschema.Schema) *fastValidator {
 	types := s.Types.ToStrings()
 	if slices.Equal(types, []string{"object"}) && hasOnly(s, objectKeywords) {
 		p := &fastValidator{object: true, members: map[string]*fastValidator{}, required: s.Required}
-		switch more := s.AdditionalProperties.(type) {
+		switch allowed := s.AdditionalProperties.(type) {
 		case nil:
 		case bool:
-			p.closed = !more
+			p.closed = !allowed
 		default:
 			return &fastValidator{fallback: s}
 		}
@@ -129,7 +127,7 @@ func newFastNode(s *jsonschema.Schema) *fastValidator {
 	return p
 }
 
-// holds says whether v is surely valid.
+// valid reports whether v is valid for certain.
 func (p *fastValidator) valid(v any) bool {
 	if p.fallback != nil {
 		return p.fallback.Validate(v) == nil
@@ -201,26 +199,16 @@ func (p *fastValidator) validNumber(text string) bool {
 	if err != nil {
 		return false
 	}
-	// Rounding keeps the order: f on one side of a bound means that the number is
-	// there, too. Where they are equal, only a number that f is exactly is sure.
+	// Rounding keeps the order: when f is on one side of a limit, so is the number.
+	// When they are equal, the number is certain only if f is exact.
 	inside := func(a, b *float64, strict bool) bool { return *a < *b || (!strict && whole && *a == *b) }
 	return (p.minimum == nil || inside(p.minimum, &f, false)) && (p.maximum == nil || inside(&f, p.maximum, false)) &&
 		(p.exclusiveMin == nil || inside(p.exclusiveMin, &f, true)) && (p.exclusiveMax == nil || inside(&f, p.exclusiveMax, true))
 }
 
-// wholeNumber says whether text is an integer of at most 15 digits, without a
-// fraction or an exponent: a float64 holds it exactly.
+// isShortInteger reports whether text is an integer of at most 15 digits, without a
+// fraction or an exponent: a float64 has its exact value.
 func isShortInteger(text string) bool {
-	if len(text) > 0 && text[0] == '-' {
-		text = text[1:]
-	}
-	if text == "" || len(text) > 15 {
-		return false
-	}
-	for i := range len(text) {
-		if text[i] < '0' || text[i] > '9' {
-			return false
-		}
-	}
-	return true
+	digits := strings.TrimPrefix(text, "-")
+	return digits != "" && len(digits) <= 15 && strings.Trim(digits, "0123456789") == ""
 }

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 
@@ -9,14 +10,14 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// place is where a property stands while the schema is walked.
+// location is the location of a property during the walk of the schema.
 type location struct {
 	path       []string
 	key        string
 	complexity string
 	required   bool
-	stack      []*jsonschema.Schema // the objects around it
-	defaults       map[string]any       // the default of the object around it
+	stack      []*jsonschema.Schema // the enclosing objects
+	defaults   map[string]any       // the default of the enclosing object
 }
 
 // rootObject fills in c.out.root.
@@ -30,27 +31,25 @@ func (c *compiler) rootObject(sch *jsonschema.Schema) {
 		c.fail("(schema)", "a secret must be a declared property, so that its value can be kept apart")
 		return
 	}
-	over := map[string]any{}
+	defaults := map[string]any{}
 	if d, ok := c.member(v, "default"); ok {
-		c.checkRootDefault(d, over)
+		c.checkRootDefault(d, defaults)
 	}
-	c.out.root = c.object(v, location{required: true, stack: v.chain, defaults: over})
+	c.out.root = c.object(v, location{required: true, stack: v.chain, defaults: defaults})
 }
 
-// checkRootDefault takes the default of a whole document as that of its members.
-func (c *compiler) checkRootDefault(d any, over map[string]any) {
+// checkRootDefault adds the default of a whole document to those of its members.
+func (c *compiler) checkRootDefault(d any, defaults map[string]any) {
 	m, ok := d.(map[string]any)
 	if !ok {
 		c.fail("(schema)", "default must be an object, got %s", kindOf(d))
 		return
 	}
-	for k, v := range m {
-		over[k] = v
-	}
+	maps.Copy(defaults, m)
 }
 
-// declared collects the properties of an object by name: a name may be declared
-// by several parts of an allOf.
+// declared returns the properties of an object by name. Several parts of an allOf
+// may declare the same name.
 func (c *compiler) declared(v mergedSchema) map[string][]*jsonschema.Schema {
 	out := map[string][]*jsonschema.Schema{}
 	for _, s := range v.chain {
@@ -61,7 +60,7 @@ func (c *compiler) declared(v mergedSchema) map[string][]*jsonschema.Schema {
 	return out
 }
 
-// hides says whether an object can hold a secret outside its declared properties.
+// hidesSecret reports whether an object can contain a secret outside its declared properties.
 func (c *compiler) hidesSecret(v mergedSchema) bool {
 	for _, s := range v.chain {
 		b := childrenOf(s)
@@ -108,7 +107,7 @@ func (c *compiler) object(v mergedSchema, at location) *object {
 	return o
 }
 
-// property makes one property, and all below it.
+// property compiles one property, and all below it.
 func (c *compiler) property(name string, v mergedSchema, list []*jsonschema.Schema, required bool, at location) *prop {
 	p := &prop{name: name, path: append(slices.Clone(at.path), name), required: required}
 	key := name
@@ -121,19 +120,19 @@ func (c *compiler) property(name string, v mergedSchema, list []*jsonschema.Sche
 		return p
 	}
 	c.annotate(p, v, at)
-	def, preset := c.member(v, "default")
-	if over, ok := at.defaults[name]; ok {
-		def, preset = over, true
+	def, hasDefault := c.member(v, "default")
+	outer, inherited := at.defaults[name]
+	if inherited {
+		def, hasDefault = outer, true
 	}
-	p.def, p.hasDefault = def, preset
-	_, inherited := at.defaults[name]
+	p.def, p.hasDefault = def, hasDefault
 	flat := v.types&^isNull == isObject && len(c.declared(v)) > 0 && !c.isSecret(v, false) &&
 		!c.hidesSecret(v) && !slices.ContainsFunc(v.chain, func(s *jsonschema.Schema) bool { return slices.Contains(at.stack, s) })
 	if flat {
-		over, _ := def.(map[string]any)
+		defaults, _ := def.(map[string]any)
 		p.object = c.object(v, location{
-			path: p.path, key: key, complexity: string(p.field.Complexity), defaults: over,
-			required: p.field.Required || at.required && over != nil,
+			path: p.path, key: key, complexity: string(p.field.Complexity), defaults: defaults,
+			required: p.field.Required || at.required && defaults != nil,
 			stack:    append(slices.Clone(at.stack), v.chain...),
 		})
 	} else {
@@ -150,7 +149,7 @@ func (c *compiler) property(name string, v mergedSchema, list []*jsonschema.Sche
 	return p
 }
 
-// annotate fills in what a reader of the field is told.
+// annotate sets the texts of the field for its readers.
 func (c *compiler) annotate(p *prop, v mergedSchema, at location) {
 	f := &p.field
 	f.Description, _ = c.text(v, "description")
@@ -168,7 +167,7 @@ func (c *compiler) annotate(p *prop, v mergedSchema, at location) {
 	}
 }
 
-// leaf fills in the type and the limits of a field.
+// leaf sets the type and the limits of a field.
 func (c *compiler) leaf(p *prop, v mergedSchema) {
 	f := &p.field
 	source, hasSource := c.text(v, keySecretSource)
@@ -218,11 +217,11 @@ func (c *compiler) leaf(p *prop, v mergedSchema) {
 	}
 }
 
-// preset checks the default of a property and completes it.
+// checkDefault checks the default of a property and completes it.
 func (c *compiler) checkDefault(p *prop, list []*jsonschema.Schema, inherited bool) {
 	if p.isSecret() {
 		p.checks = list
-		// The second pass no longer finds it in `required`.
+		// In the second pass it is no longer in `required`.
 		c.requiredSecrets[p.field.Key] = c.requiredSecrets[p.field.Key] || p.field.Required
 		p.field.Required = c.requiredSecrets[p.field.Key]
 	}
@@ -239,7 +238,7 @@ func (c *compiler) checkDefault(p *prop, list []*jsonschema.Schema, inherited bo
 	p.field.Required = false
 	if p.object != nil {
 		if m, ok := p.def.(map[string]any); ok {
-			for key := range p.object.exposedSecrets(m, p.field.Key) {
+			for key := range p.object.exposedSecrets(m) {
 				c.fail(key, "a secret cannot have a default, because everybody who reads the schema would know it")
 			}
 			p.def = p.object.applyDefaults(m)
@@ -248,8 +247,8 @@ func (c *compiler) checkDefault(p *prop, list []*jsonschema.Schema, inherited bo
 	if p.object == nil {
 		p.field.Default = json.RawMessage(jsonText(p.def))
 	}
-	// What an object around it sets is checked there; and where a secret was taken
-	// out of `required`, the second pass checks.
+	// An enclosing object's default is checked there. After a removal of secrets
+	// from `required`, the second pass checks.
 	if inherited || c.droppedRequired {
 		return
 	}
@@ -268,7 +267,7 @@ func (c *compiler) checkDefault(p *prop, list []*jsonschema.Schema, inherited bo
 	}
 }
 
-// harmless says whether a default gives no secret away: it is empty, or the mask
+// isMasked reports whether a default reveals no secret: it is empty, or the mask
 // that Pydantic writes for the default of a SecretStr.
 func isMasked(v any) bool {
 	switch v := v.(type) {
@@ -285,8 +284,8 @@ func isMasked(v any) bool {
 	}
 }
 
-// clear finds the keys of secrets that the default of an object gives away.
-func (o *object) exposedSecrets(m map[string]any, key string) map[string]bool {
+// exposedSecrets returns the keys of secrets that the default of an object reveals.
+func (o *object) exposedSecrets(m map[string]any) map[string]bool {
 	out := map[string]bool{}
 	for name, v := range m {
 		p := o.props[name]
@@ -295,16 +294,14 @@ func (o *object) exposedSecrets(m map[string]any, key string) map[string]bool {
 		case p.isSecret() && !isMasked(v):
 			out[p.field.Key] = true
 		case p.object != nil:
-			for k := range p.object.exposedSecrets(sub, key) {
-				out[k] = true
-			}
+			maps.Copy(out, p.object.exposedSecrets(sub))
 		}
 	}
 	return out
 }
 
-// strip takes the names of secrets out of every `required` that could ask for
-// them, since the effective document never holds one.
+// dropRequired removes the names of secrets from every `required` list that applies,
+// because the effective document never contains a secret.
 func (c *compiler) dropRequired(v mergedSchema, names []string) {
 	seen := map[*jsonschema.Schema]bool{}
 	var visit func(s *jsonschema.Schema)
@@ -328,7 +325,7 @@ func (c *compiler) dropRequired(v mergedSchema, names []string) {
 	}
 }
 
-// without removes names from the list that is member k of m.
+// removeNames removes names from the list that is member k of m.
 func (c *compiler) removeNames(m map[string]any, k string, names []string) {
 	list, ok := m[k].([]any)
 	if !ok {

@@ -5,7 +5,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// inPlace calls f for the subschemas that apply to the same value as s.
+// eachInPlace calls f for the subschemas that apply to the same value as s.
 func eachInPlace(s *jsonschema.Schema, f func(*jsonschema.Schema)) {
 	for _, one := range []*jsonschema.Schema{s.Ref, s.Not, s.If, s.Then, s.Else} {
 		if one != nil {
@@ -27,9 +27,9 @@ func eachInPlace(s *jsonschema.Schema, f func(*jsonschema.Schema)) {
 	}
 }
 
-// below are the subschemas of s that apply to what its value contains. A member
-// is looked at by one of props or by rest, and by all of every; an element by one
-// of items and by all of everyItem.
+// children are the subschemas that apply to the contents of a value. To a member
+// apply one of props or rest, and all of every; to an element one of items, and
+// all of everyItem.
 type children struct {
 	props, every, items, everyItem []*jsonschema.Schema
 	rest                           *jsonschema.Schema
@@ -81,9 +81,9 @@ func (b children) each(f func(*jsonschema.Schema)) {
 	}
 }
 
-// graph holds every subschema that a compiled one can reach.
+// graph contains every subschema that a compiled one can reach.
 type graph struct {
-	nodes []*jsonschema.Schema
+	nodes    []*jsonschema.Schema
 	children map[*jsonschema.Schema]children
 }
 
@@ -103,8 +103,8 @@ func collect(root *jsonschema.Schema) *graph {
 	return g
 }
 
-// order lists the nodes so that each comes after those that apply to the same
-// value, or finds one that applies itself to its own value.
+// order returns the nodes so that each comes after those that apply to the same
+// value, or a node that applies to its own value again.
 func (g *graph) order() (order []*jsonschema.Schema, cycle *jsonschema.Schema) {
 	const (
 		open = iota + 1
@@ -131,7 +131,7 @@ func (g *graph) order() (order []*jsonschema.Schema, cycle *jsonschema.Schema) {
 	return order, cycle
 }
 
-// secretNodes finds the subschemas whose value is a secret or holds one.
+// findSecretNodes returns the subschemas whose value is a secret or contains one.
 func (c *compiler) findSecretNodes(g *graph) map[*jsonschema.Schema]bool {
 	parents := map[*jsonschema.Schema][]*jsonschema.Schema{}
 	var found []*jsonschema.Schema
@@ -141,11 +141,11 @@ func (c *compiler) findSecretNodes(g *graph) map[*jsonschema.Schema]bool {
 		link := func(child *jsonschema.Schema) { parents[child] = append(parents[child], s) }
 		eachInPlace(s, link)
 		g.children[s].each(link)
-		switch is, said := secretKeyword(c.raw(s)); {
+		switch is, explicit := secretKeyword(c.raw(s)); {
 		case is:
 			secret[s] = true
 			found = append(found, s)
-		case said:
+		case explicit:
 			public[s] = true
 		}
 	}
@@ -162,9 +162,9 @@ func (c *compiler) findSecretNodes(g *graph) map[*jsonschema.Schema]bool {
 	return secret
 }
 
-// saysSecret tells whether the keywords of one subschema make its value a secret,
-// and whether they decide it.
-func secretKeyword(raw map[string]any) (is, said bool) {
+// secretKeyword reports whether the keywords of one subschema make its value a
+// secret, and whether x-secret says so, which overrides the others.
+func secretKeyword(raw map[string]any) (is, explicit bool) {
 	if v, ok := raw[keySecret].(bool); ok {
 		return v, true
 	}

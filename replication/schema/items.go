@@ -12,16 +12,16 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Items lists the fields that an effective document has a value for, and what it
-// holds beyond the declared ones, in ascending order of the keys. A nested object
-// that is null is an item of its own. There are no secrets among them.
+// Items returns the fields that an effective document has a value for, and its
+// undeclared members, sorted by key. A nested object that is null is an item of its
+// own. Secrets are left out.
 func (s *Schema) Items(service string, config map[string]any) []conf.Item {
 	it := itemizer{service: service, byKey: s.byKey, seen: make(map[string]bool, len(s.leaves))}
 	it.object(s.root, config, "")
 	return it.sorted()
 }
 
-// Infer lists the items of a document that has no schema: one a member, each with
+// Infer returns the items of a document without a schema: one a member, each with
 // the type of its value.
 func Infer(service string, config map[string]any) []conf.Item {
 	it := itemizer{service: service, seen: make(map[string]bool, len(config))}
@@ -67,7 +67,7 @@ func (it *itemizer) extra(key string, v any) {
 	it.put(conf.Item{Key: key, ValueJSON: jsonText(v), Type: typeOfValue(v), Complexity: conf.Simple})
 }
 
-// put keeps the first item of a key: the store allows no second.
+// put adds the first item of a key: the store allows no second.
 func (it *itemizer) put(item conf.Item) {
 	if it.seen[item.Key] {
 		return
@@ -82,7 +82,7 @@ func (it *itemizer) sorted() []conf.Item {
 	return it.items
 }
 
-// typeOfValue is the type of a value that no schema describes.
+// typeOfValue returns the type of a value that no schema describes.
 func typeOfValue(v any) conf.Type {
 	switch typeOf(v) {
 	case isBool:
@@ -96,8 +96,8 @@ func typeOfValue(v any) conf.Type {
 	}
 }
 
-// ModelHash is the hex SHA-256 of the RFC 8785 form of {service: schema, ...}.
-// The schemas are in RFC 8785 form already, and service names sort by their bytes.
+// ModelHash returns the hex SHA-256 of the RFC 8785 form of {service: schema, ...}.
+// The schemas must be in RFC 8785 form; service names sort by their bytes.
 func ModelHash(schemas map[string][]byte) string {
 	h := sha256.New()
 	h.Write([]byte("{"))
@@ -113,14 +113,14 @@ func ModelHash(schemas map[string][]byte) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// Cache keeps the compiled schema of each service, the newest text of it. Its
-// zero value is not ready; use NewCache.
+// Cache caches the compiled schema of the newest text for each service. Its zero
+// value is not usable; call NewCache.
 type Cache struct {
 	mu      sync.RWMutex
 	entries map[string]*entry
 }
 
-// entry is one text of a schema. Whoever comes first compiles it; the others wait.
+// entry is one text of a schema. The first caller compiles it; the others wait.
 type entry struct {
 	raw    []byte
 	once   sync.Once
@@ -128,11 +128,11 @@ type entry struct {
 	err    error
 }
 
-// NewCache makes an empty cache.
+// NewCache returns an empty cache.
 func NewCache() *Cache { return &Cache{entries: map[string]*entry{}} }
 
-// Get compiles the schema of a service, or finds it compiled. An error is kept
-// too: a text that was refused is refused again without work.
+// Get returns the compiled schema of a service. Errors are cached too: a rejected
+// text is rejected again without work.
 func (c *Cache) Get(service string, raw []byte) (*Schema, error) {
 	c.mu.RLock()
 	e := c.entries[service]
@@ -146,7 +146,7 @@ func (c *Cache) Get(service string, raw []byte) (*Schema, error) {
 
 func (c *Cache) replace(service string, raw []byte) *entry {
 	if len(raw) > conf.MaxSchema || conf.CheckService(service) != nil {
-		return &entry{raw: raw} // refused before any work; not worth keeping
+		return &entry{raw: raw} // Compile rejects it at once
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -158,7 +158,7 @@ func (c *Cache) replace(service string, raw []byte) *entry {
 	return e
 }
 
-// Items projects an effective document to its items, by the schema of its service
+// Items returns the items of an effective document, by the schema of its service
 // or, without one, by its values.
 func (c *Cache) Items(service string, schema, config json.RawMessage) ([]conf.Item, error) {
 	doc, err := conf.ParseObject(config, conf.MaxDocument)

@@ -29,7 +29,7 @@ var typeNames = map[string]types{
 	"string": isString, "array": isArray, "object": isObject,
 }
 
-// names lists the set as JSON Schema writes it.
+// names returns the set as JSON Schema writes it.
 func (t types) names() []string {
 	var out []string
 	for _, n := range []string{"array", "boolean", "integer", "number", "object", "string", "null"} {
@@ -65,7 +65,7 @@ func typeOf(v any) types {
 	}
 }
 
-// typesOf is the set of types that a value of s can have.
+// typesOf returns the types that a value of s can have.
 func (c *compiler) typesOf(s *jsonschema.Schema) types {
 	if t, ok := c.types[s]; ok {
 		return t
@@ -110,15 +110,15 @@ func (c *compiler) typesOf(s *jsonschema.Schema) types {
 	return t
 }
 
-// view is one property as a reader sees it: all subschemas that surely apply to
-// its value, from the outermost inwards, and the alternatives that may.
+// mergedSchema is the schema of one value: all subschemas that always apply to it,
+// the outermost first, and the alternatives that may.
 type mergedSchema struct {
-	chain []*jsonschema.Schema
-	alternatives  [][]*jsonschema.Schema // each a choice of two or more
-	types types
+	chain        []*jsonschema.Schema
+	alternatives [][]*jsonschema.Schema // each a choice of two or more
+	types        types
 }
 
-// look follows references, allOf and the one branch beside null.
+// mergeNodes follows references, allOf and the only branch besides null.
 func (c *compiler) mergeNodes(list ...*jsonschema.Schema) mergedSchema {
 	v := mergedSchema{types: anyType}
 	var add func(s *jsonschema.Schema)
@@ -156,7 +156,7 @@ func (c *compiler) mergeNodes(list ...*jsonschema.Schema) mergedSchema {
 	return v
 }
 
-// text is the first string of that keyword.
+// text returns the first string of that keyword.
 func (c *compiler) text(v mergedSchema, keyword string) (string, bool) {
 	for _, s := range v.chain {
 		if t, ok := c.raw(s)[keyword].(string); ok {
@@ -166,7 +166,7 @@ func (c *compiler) text(v mergedSchema, keyword string) (string, bool) {
 	return "", false
 }
 
-// member is the first value of that keyword.
+// member returns the first value of that keyword.
 func (c *compiler) member(v mergedSchema, keyword string) (any, bool) {
 	for _, s := range v.chain {
 		if m, ok := c.raw(s)[keyword]; ok {
@@ -176,10 +176,10 @@ func (c *compiler) member(v mergedSchema, keyword string) (any, bool) {
 	return nil, false
 }
 
-// secret says whether the value of the property is a secret, or a leaf that holds one.
+// isSecret reports whether the value is a secret, or a leaf that contains one.
 func (c *compiler) isSecret(v mergedSchema, leaf bool) bool {
 	for _, s := range v.chain {
-		if is, said := secretKeyword(c.raw(s)); said {
+		if is, explicit := secretKeyword(c.raw(s)); explicit {
 			return is
 		}
 	}
@@ -192,7 +192,7 @@ func (c *compiler) isSecret(v mergedSchema, leaf bool) bool {
 	return false
 }
 
-// allowed lists the values of an enumeration, or of a union of enumerations.
+// allowed returns the values of an enumeration, or of a union of enumerations.
 func (c *compiler) allowed(v mergedSchema) ([]any, bool) {
 	for _, s := range v.chain {
 		if s.Enum != nil {
@@ -225,7 +225,7 @@ type bounds struct {
 	above, under bool // the limit itself is not allowed
 }
 
-// boundsOf takes the tightest limits of the chain.
+// boundsOf returns the tightest limits of the chain.
 func (c *compiler) boundsOf(v mergedSchema) bounds {
 	var b bounds
 	tighter := func(n json.Number, old *json.Number, sign float64, strict bool) bool {
@@ -254,7 +254,7 @@ func (c *compiler) boundsOf(v mergedSchema) bounds {
 	return b
 }
 
-// String is the allowed range, "" without one.
+// String returns the allowed range, "" for none.
 func (b bounds) String() string {
 	switch {
 	case b.min == nil && b.max == nil:
@@ -281,8 +281,8 @@ func (b bounds) String() string {
 	return from + " to " + to
 }
 
-// leafType projects the JSON types of a leaf to the types of the seed. JSON types
-// are told apart only where the projection does not say them.
+// leafType maps the JSON types of a leaf to a conf.Type. It returns the JSON types
+// too, unless that type implies them.
 func leafType(t types, enum, path bool) (conf.Type, []string) {
 	real := t &^ isNull
 	var ct conf.Type

@@ -9,7 +9,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// clip keeps long text out of messages.
+// clip shortens text for messages.
 func clip(s string) string {
 	const most = 80
 	if len(s) <= most {
@@ -22,7 +22,7 @@ func clip(s string) string {
 	return s[:cut] + "..."
 }
 
-// kindOf names the JSON type of a value, as a message says it.
+// kindOf names the JSON type of a value in messages.
 func kindOf(v any) string {
 	switch v := v.(type) {
 	case nil:
@@ -42,7 +42,7 @@ func kindOf(v any) string {
 	}
 }
 
-// show writes a short value of a schema into a message.
+// formatValue formats a value of a schema for a message.
 func formatValue(v any) string {
 	switch v.(type) {
 	case map[string]any, []any:
@@ -51,7 +51,7 @@ func formatValue(v any) string {
 	return clip(jsonText(v))
 }
 
-// jsonText is the compact JSON of v, without the escapes that are made for HTML.
+// jsonText returns the compact JSON of v, without escapes for HTML.
 func jsonText(v any) string {
 	var b strings.Builder
 	enc := json.NewEncoder(&b)
@@ -62,7 +62,7 @@ func jsonText(v any) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// or joins alternatives: "a", "a or b", "a, b or c".
+// joinOr joins alternatives: "a", "a or b", "a, b or c".
 func joinOr(words []string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")
@@ -72,7 +72,7 @@ func joinOr(words []string) string {
 
 const maxNames = 20
 
-// some lists at most mostNames of names.
+// joinLimited joins at most maxNames of names.
 func joinLimited(names []string) string {
 	if len(names) <= maxNames {
 		return strings.Join(names, ", ")
@@ -80,7 +80,7 @@ func joinLimited(names []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNames], ", "), len(names)-maxNames)
 }
 
-// closest finds the candidate within max edits of s, the nearest one.
+// closest returns the candidate with the fewest edits from s, at most max.
 func closest(s string, candidates []string, max int) (string, bool) {
 	if len(s) > conf.MaxKey {
 		return "", false
@@ -97,7 +97,7 @@ func closest(s string, candidates []string, max int) (string, bool) {
 	return best, found <= max
 }
 
-// distance counts the insertions, deletions and replacements from a to b.
+// distance returns the number of insertions, deletions and replacements from a to b.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -9,8 +9,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// Bounds of patterns. Go's engine is linear in (size of the program) x (length of
-// the text), so that these two bound the time of one match.
+// Limits of patterns. Go's engine is linear in (size of the program) x (length of
+// the text), so these limit the time of one match.
 const (
 	maxPattern     = 4096
 	maxProgram     = 10000
@@ -24,19 +24,19 @@ type pattern struct {
 	size   int // of the program
 }
 
-// weight counts the steps of one match of a short text.
+// weight returns the steps of one match of a short text.
 func (p *pattern) weight() float64 { return 1 + float64(p.size)/10 }
 
 func (p *pattern) String() string { return p.source }
 
-// MatchString says whether s holds a match; text over maxPatternText has none.
+// MatchString reports whether s contains a match; text over maxPatternText has none.
 func (p *pattern) MatchString(s string) bool {
 	return len(s) <= maxPatternText && p.re.MatchString(s)
 }
 
 var unicodeEscape = regexp.MustCompile(`\\(\\|u\{([0-9A-Fa-f]{1,6})\}|u([0-9A-Fa-f]{4})|Z)`)
 
-// compilePattern reads an ECMA 262 or Python pattern with Go's engine, which has
+// compilePattern compiles an ECMA 262 or Python pattern with Go's engine, which has
 // no lookaround and no back-references.
 func compilePattern(source string) (jsonschema.Regexp, error) {
 	if len(source) > maxPattern {
@@ -45,7 +45,7 @@ func compilePattern(source string) (jsonschema.Regexp, error) {
 	tree, err := syntax.Parse(source, syntax.Perl)
 	text := source
 	if err != nil {
-		// Spelled differently here: \uXXXX and \u{X} of ECMA 262, \Z of Python.
+		// Go writes these differently: \uXXXX and \u{X} of ECMA 262, \Z of Python.
 		text = unicodeEscape.ReplaceAllStringFunc(source, func(m string) string {
 			switch {
 			case m == `\Z`:
@@ -82,7 +82,7 @@ func explainPattern(err error) error {
 	}
 	switch se.Code {
 	case syntax.ErrInvalidPerlOp, syntax.ErrInvalidEscape:
-		return fmt.Errorf("%s %q: lookaround and back-references are not supported, because they can take for ever", se.Code, clip(se.Expr))
+		return fmt.Errorf("%s %q: lookaround and back-references are not supported, because their run time has no limit", se.Code, clip(se.Expr))
 	default:
 		return fmt.Errorf("%s %q", se.Code, clip(se.Expr))
 	}

@@ -10,17 +10,17 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// maxSubschemas bounds the compiler of the library, whose work grows with the
+// maxSubschemas limits the work of the library's compiler, which grows with the
 // square of their number.
 const maxSubschemas = 20000
 
-// What the keywords of a schema hold; everything else in it is data.
+// Keywords whose values are schemas; all other values are data.
 var (
 	schemaKeywords = set("additionalProperties", "unevaluatedProperties", "propertyNames", "items", "additionalItems",
 		"unevaluatedItems", "contains", "contentSchema", "not", "if", "then", "else")
 	listKeywords = set("allOf", "anyOf", "oneOf", "prefixItems", "items")
 	mapKeywords  = set("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
-	dialects  = set("json-schema.org/draft/2020-12/schema", "json-schema.org/draft/2019-09/schema",
+	dialects     = set("json-schema.org/draft/2020-12/schema", "json-schema.org/draft/2019-09/schema",
 		"json-schema.org/draft-07/schema", "json-schema.org/schema")
 )
 
@@ -32,7 +32,7 @@ func set(names ...string) map[string]bool {
 	return m
 }
 
-// scanner looks at every subschema of a document before the library does.
+// scanner checks every subschema of a document before the library compiles it.
 type scanner struct {
 	count   int
 	details []conf.FieldError
@@ -129,8 +129,8 @@ const (
 	keyEnv          = "x-env"
 )
 
-// extension checks the value of one x- keyword. Those of other tools pass; a slip
-// of the pen in ours does not, because a misspelt x-secret would store in clear.
+// extension checks the value of one x- keyword. It accepts those of other tools, but
+// no misspelled one of ours: with a misspelled x-secret, a secret is stored in clear.
 func (s *scanner) extension(path []string, k string, v any) {
 	text, isText := v.(string)
 	switch k {
@@ -163,8 +163,8 @@ func (s *scanner) extension(path []string, k string, v any) {
 	}
 }
 
-// localRef says whether ref leads to a place in the same document that holds a
-// schema by the meaning of its keywords.
+// localRef reports whether ref points to a location in the same document that
+// contains a schema.
 func localRef(ref string) bool {
 	rest, ok := strings.CutPrefix(ref, "#")
 	if !ok {
@@ -195,8 +195,8 @@ func isIndex(s string) bool {
 	return err == nil
 }
 
-// schemaKey names the property that a place in a schema belongs to: its dotted
-// key where one can be told, else the path of the definition.
+// schemaKey names the property that a location in a schema belongs to: its dotted
+// key if it has one, else the path of the definition.
 func schemaKey(path []string) string {
 	var names []string
 	for i := 0; i < len(path); i++ {
@@ -215,8 +215,8 @@ func schemaKey(path []string) string {
 	return clip(strings.Join(names, "."))
 }
 
-// oddNumber finds a number that exact arithmetic should not meet: so many digits
-// or such an exponent that computing with it costs seconds.
+// findExtremeNumber returns the path of a number with so many digits or such an
+// exponent that exact arithmetic with it takes seconds.
 func findExtremeNumber(v any, path []string) []string {
 	switch v := v.(type) {
 	case json.Number:

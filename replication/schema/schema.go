@@ -14,12 +14,12 @@ const MaxFields = 5000
 type Schema struct {
 	service  string
 	validate *jsonschema.Schema
-	fast    *fastValidator // nil: there is no quicker way
+	fast     *fastValidator // nil: the library validates every document
 	root     *object
 	leaves   []*prop // sorted by key
 	byKey    map[string]*prop
 	costs    []float64 // see graph.costs
-	unique   bool      // elements of some array must differ
+	unique   bool      // elements of some array must be unique
 }
 
 // object is a JSON object with declared properties: the root, or a nested one.
@@ -30,23 +30,22 @@ type object struct {
 
 // prop is one declared property, a leaf or a nested object.
 type prop struct {
-	name     string
-	path     []string
-	field    conf.Field // of a leaf; Key is set for a nested object too
-	object   *object    // nil for a leaf
-	bounds   bounds
-	required bool
-	hasDefault   bool // has a default
-	def      any  // the default, complete; immutable
+	name       string
+	path       []string
+	field      conf.Field // of a leaf; Key is set for a nested object too
+	object     *object    // nil for a leaf
+	bounds     bounds
+	required   bool
+	hasDefault bool // has a default
+	def        any  // the default, complete; immutable
 
-	checks []*jsonschema.Schema // of a secret: what its value must satisfy
+	checks []*jsonschema.Schema // of a secret: the schemas of its value
 }
 
 func (p *prop) isSecret() bool { return p.field.IsSecret }
 
-// Fields lists the metadata of all fields in ascending order of their keys. The
-// slice is the caller's; what its elements point to is shared and must not be
-// changed.
+// Fields returns the metadata of all fields, sorted by key. The caller owns the
+// slice; what its elements point to is shared and must not be changed.
 func (s *Schema) Fields() []conf.Field {
 	out := make([]conf.Field, len(s.leaves))
 	for i, p := range s.leaves {
@@ -55,7 +54,7 @@ func (s *Schema) Fields() []conf.Field {
 	return out
 }
 
-// Field finds the field of a dotted key.
+// Field returns the field of a dotted key.
 func (s *Schema) Field(key string) (conf.Field, bool) {
 	p, ok := s.byKey[key]
 	if !ok {
@@ -64,7 +63,7 @@ func (s *Schema) Field(key string) (conf.Field, bool) {
 	return p.field, true
 }
 
-// lookup follows a path of member names, which may hold dots themselves.
+// lookup follows a path of member names, which may contain dots.
 func lookup(doc map[string]any, path []string) (any, bool) {
 	for i, name := range path {
 		v, ok := doc[name]
@@ -81,7 +80,7 @@ func lookup(doc map[string]any, path []string) (any, bool) {
 	return nil, false
 }
 
-// clone copies the containers of a JSON value, so that nobody can reach what is shared.
+// clone copies the containers of a JSON value.
 func clone(v any) any {
 	switch v := v.(type) {
 	case map[string]any:

@@ -12,10 +12,10 @@ type Secret struct {
 	Value any
 }
 
-// SplitSecrets takes the values of secret fields out of a document, stored values
-// or a patch of them: rest is the document without them, and without the objects
-// that held nothing else. The secrets come in ascending order of their keys.
-// values is not changed; rest shares what is in it.
+// SplitSecrets removes the values of secret fields from a document: stored values
+// or a patch of them. rest is the document without them, and without the objects
+// that contained nothing else. The secrets are sorted by key. values is not
+// changed; rest shares its contents.
 func (s *Schema) SplitSecrets(values map[string]any) (rest map[string]any, secrets []Secret) {
 	rest = values
 	for _, p := range s.leaves {
@@ -30,7 +30,7 @@ func (s *Schema) SplitSecrets(values map[string]any) (rest map[string]any, secre
 	return rest, secrets
 }
 
-// without copies doc as far as the path goes, and leaves the end of it out.
+// withoutPath copies doc along path, and leaves out the value at its end.
 func withoutPath(doc map[string]any, path []string) map[string]any {
 	out := make(map[string]any, len(doc))
 	for k, v := range doc {
@@ -48,7 +48,7 @@ func withoutPath(doc map[string]any, path []string) map[string]any {
 	return out
 }
 
-// SecretField finds the secret field of a key, with a refusal that helps for any
+// SecretField returns the secret field of a key, or an error with a hint for any
 // other key.
 func (s *Schema) SecretField(key string) (conf.Field, error) {
 	f, ok := s.Field(key)
@@ -63,8 +63,8 @@ func (s *Schema) SecretField(key string) (conf.Field, error) {
 	return f, nil
 }
 
-// CheckSecret says what is wrong with the value of a secret field, nil for
-// nothing. No message tells anything of the value.
+// CheckSecret returns the errors in the value of a secret field, nil for none. The
+// messages reveal nothing about the value.
 func (s *Schema) CheckSecret(key string, value any) []conf.FieldError {
 	p, ok := s.byKey[key]
 	if !ok || !p.isSecret() {
@@ -96,7 +96,7 @@ func (s *Schema) CheckSecret(key string, value any) []conf.FieldError {
 	return []conf.FieldError{{Key: key, Message: msg}}
 }
 
-// secretRule is what the schema asks for, without what it got.
+// secretRule returns what the schema requires, without the value.
 func secretRule(f finding) string {
 	switch k := f.kind.(type) {
 	case *kind.Type:

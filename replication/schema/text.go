@@ -8,10 +8,9 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// ParseText reads what a person types as the value of a field. Text stays text;
-// numbers, arrays and objects are JSON; a switch takes true, yes, on and their
-// opposites; "null" is null where the field allows it. The range of the value is
-// left to Effective.
+// ParseText parses the value of a field from the command line. Strings are taken as
+// they are; numbers, arrays and objects are JSON; a boolean is true, yes, on or the
+// opposite; "null" is null where the field allows it. Effective checks the range.
 func ParseText(f conf.Field, text string) (any, error) {
 	want := fieldTypes(f)
 	word := strings.TrimSpace(text)
@@ -65,7 +64,7 @@ func badText(f conf.Field, msg string) error {
 	return e
 }
 
-// fieldTypes is the set of JSON types that a field takes.
+// fieldTypes returns the JSON types that a field accepts.
 func fieldTypes(f conf.Field) types {
 	if len(f.JSONTypes) > 0 {
 		var t types
