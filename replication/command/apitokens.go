@@ -1,11 +1,13 @@
 package command
 
 import (
+	"cmp"
+
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// APITokens makes and revokes tokens of the admin API: all of it or nothing,
-// creations first. Applying one that was applied before changes nothing.
+// APITokens creates and revokes tokens of the admin API: all of it or nothing,
+// creations first. Applying it again changes nothing.
 type APITokens struct {
 	At     string        `json:"at"` // conf.FormatTime's form
 	By     string        `json:"by,omitempty"`
@@ -14,8 +16,8 @@ type APITokens struct {
 	Audit  []conf.Access `json:"audit,omitempty"`
 }
 
-// APIToken lets its holder do what Role allows, until ExpiresAt. Whether it has
-// expired is judged where a token is shown, never when an entry is applied.
+// APIToken grants its holder a Role until ExpiresAt. Expiry is checked when a caller
+// presents the token, never when an entry is applied.
 type APIToken struct {
 	ID         string `json:"id"`
 	Name       string `json:"name"`
@@ -29,38 +31,14 @@ type APIToken struct {
 func (*APITokens) Kind() Kind { return KindAPITokens }
 
 func checkAPITokens(c *APITokens) error {
-	if err := checkTime("at", c.At); err != nil {
-		return err
-	}
-	if err := text("api tokens", c.By); err != nil {
-		return err
-	}
-	for _, t := range c.Create {
-		if err := conf.CheckTokenID(t.ID); err != nil {
-			return err
-		}
-		if err := conf.CheckTokenName(t.Name); err != nil {
-			return err
-		}
-		if err := conf.CheckRole(conf.Role(t.Role)); err != nil {
-			return err
-		}
-		if err := checkHash("hash of the token "+t.ID, t.SecretHash); err != nil {
-			return err
-		}
-		if t.ExpiresAt != "" {
-			if err := checkTime("expires_at", t.ExpiresAt); err != nil {
-				return err
-			}
-		}
-		if err := text("token "+t.ID, t.CreatedBy); err != nil {
-			return err
-		}
-	}
-	for _, id := range c.Revoke {
-		if err := conf.CheckTokenID(id); err != nil {
-			return err
-		}
-	}
-	return checkAccess(c.Audit)
+	return cmp.Or(
+		checkTime("at", c.At),
+		checkText("api tokens", c.By),
+		checkAll(c.Create, func(t APIToken) error {
+			return cmp.Or(conf.CheckTokenID(t.ID), conf.CheckTokenName(t.Name), conf.CheckRole(conf.Role(t.Role)),
+				checkHash("hash of the token "+t.ID, t.SecretHash), checkOptionalTime("expires_at", t.ExpiresAt), checkText("token "+t.ID, t.CreatedBy))
+		}),
+		checkAll(c.Revoke, conf.CheckTokenID),
+		checkAccess(c.Audit),
+	)
 }

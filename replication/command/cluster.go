@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"math"
@@ -8,9 +9,9 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Cluster changes who belongs to the cluster and who may join it: all of it or
+// Cluster changes the members and the join tokens of the cluster: all of it or
 // nothing, in the order tokens, revocations, removals, uses, members, audit.
-// Applying one that was applied before changes nothing.
+// Applying it again changes nothing.
 type Cluster struct {
 	At            string        `json:"at"` // conf.FormatTime's form
 	By            string        `json:"by,omitempty"`
@@ -22,8 +23,8 @@ type Cluster struct {
 	Audit         []conf.Access `json:"audit,omitempty"`
 }
 
-// JoinToken admits agents. Who holds the secret is compared with SecretHash
-// before a TokenUse is proposed.
+// JoinToken admits agents. The leader compares the secret of a joiner with
+// SecretHash before it proposes a TokenUse.
 type JoinToken struct {
 	ID         string `json:"id"`
 	SecretHash string `json:"secret_hash"` // hex SHA-256
@@ -34,15 +35,15 @@ type JoinToken struct {
 	Uses       int    `json:"uses,omitempty"` // 0 = without limit
 }
 
-// TokenUse admits one agent by a token. The same one again counts once.
+// TokenUse admits one agent by a token. Equal uses count once.
 type TokenUse struct {
 	TokenID string `json:"token_id"`
 	NodeID  string `json:"node_id"`
 	KeyHash string `json:"key_hash"` // hex SHA-256 of the joiner's public key
 }
 
-// Member tells what an admitted agent is and where it is reached. Beside a
-// TokenUse of the same node it must have the token's role and service.
+// Member is the role, service, address and build of an admitted agent. With a
+// TokenUse of the same node, it must have the token's role and service.
 type Member struct {
 	NodeID  string `json:"node_id"`
 	Role    string `json:"role"`
@@ -55,72 +56,40 @@ type Member struct {
 func (*Cluster) Kind() Kind { return KindCluster }
 
 func checkCluster(c *Cluster) error {
-	if err := checkTime("at", c.At); err != nil {
-		return err
-	}
-	if err := text("cluster", c.By); err != nil {
-		return err
-	}
-	for i := range c.Tokens {
-		if err := checkToken(&c.Tokens[i]); err != nil {
-			return err
-		}
-	}
-	for _, id := range c.TokenRevokes {
-		if err := conf.CheckTokenID(id); err != nil {
-			return err
-		}
-	}
-	for _, u := range c.Uses {
-		if err := conf.CheckTokenID(u.TokenID); err != nil {
-			return err
-		}
-		if err := conf.CheckNode(u.NodeID); err != nil {
-			return err
-		}
-		if err := checkHash("key hash of "+u.NodeID, u.KeyHash); err != nil {
-			return err
-		}
-	}
-	for _, m := range c.Members {
-		if err := conf.CheckNode(m.NodeID); err != nil {
-			return err
-		}
-		if err := checkRole(m.Role, m.Service); err != nil {
-			return err
-		}
-		if err := text(m.NodeID, m.Addr, m.Version); err != nil {
-			return err
-		}
-	}
-	for _, id := range c.MemberRemoves {
-		if err := conf.CheckNode(id); err != nil {
-			return err
-		}
-	}
-	return checkAccess(c.Audit)
+	return cmp.Or(
+		checkTime("at", c.At),
+		checkText("cluster", c.By),
+		checkAll(c.Tokens, checkToken),
+		checkAll(c.TokenRevokes, conf.CheckTokenID),
+		checkAll(c.Uses, func(u TokenUse) error {
+			return cmp.Or(conf.CheckTokenID(u.TokenID), conf.CheckNode(u.NodeID), checkHash("key hash of "+u.NodeID, u.KeyHash))
+		}),
+		checkAll(c.Members, func(m Member) error {
+			return cmp.Or(conf.CheckNode(m.NodeID), checkRole(m.Role, m.Service), checkText(m.NodeID, m.Addr, m.Version))
+		}),
+		checkAll(c.MemberRemoves, conf.CheckNode),
+		checkAccess(c.Audit),
+	)
 }
 
-func checkToken(t *JoinToken) error {
-	if err := conf.CheckTokenID(t.ID); err != nil {
-		return err
-	}
-	if err := checkHash("secret hash of the token "+t.ID, t.SecretHash); err != nil {
-		return err
-	}
-	if err := checkRole(t.Role, t.Service); err != nil {
-		return err
-	}
-	if t.ExpiresAt != "" {
-		if err := checkTime("expires_at", t.ExpiresAt); err != nil {
+// checkAll returns the first error of check.
+func checkAll[T any](list []T, check func(T) error) error {
+	for _, e := range list {
+		if err := check(e); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+func checkToken(t JoinToken) error {
+	var uses error
 	if t.Uses < 0 || t.Uses > math.MaxInt32 {
-		return conf.Errorf(conf.CodeInvalid, "a join token cannot be used %d times", t.Uses).
+		uses = conf.Errorf(conf.CodeInvalid, "a join token cannot be used %d times", t.Uses).
 			WithHint("give a number from 1, or 0 for no limit")
 	}
-	return text("token "+t.ID, t.CreatedBy)
+	return cmp.Or(conf.CheckTokenID(t.ID), checkHash("secret hash of the token "+t.ID, t.SecretHash), checkRole(t.Role, t.Service),
+		checkOptionalTime("expires_at", t.ExpiresAt), uses, checkText("token "+t.ID, t.CreatedBy))
 }
 
 func checkRole(role, service string) error {
@@ -130,13 +99,20 @@ func checkRole(role, service string) error {
 	return conf.CheckService(service)
 }
 
-// checkTime refuses every form but FormatTime's: times are compared as text.
+// checkTime rejects every form except FormatTime's: times are compared as text.
 func checkTime(what, s string) error {
 	t, err := conf.ParseTime(s)
 	if err == nil && conf.FormatTime(t) != s {
 		err = conf.Errorf(conf.CodeInternal, "%s: %q is not in the form of the log", what, s)
 	}
 	return err
+}
+
+func checkOptionalTime(what, s string) error {
+	if s == "" {
+		return nil
+	}
+	return checkTime(what, s)
 }
 
 func checkHash(what, s string) error {

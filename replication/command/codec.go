@@ -2,6 +2,7 @@ package command
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,12 +18,12 @@ const Version = 1
 // with a document and a schema.
 const MaxSize = 64 << 20
 
-// ErrUnknownVersion says that a newer build wrote the entry. A node that meets
-// it must stop applying: skipping the entry would make it differ from the others.
+// ErrUnknownVersion says that a newer build wrote the entry. A node must stop
+// applying at it: if it skipped the entry, its state would differ.
 var ErrUnknownVersion = errors.New("unknown command version")
 
-// Encode gives the bytes of a log entry. It refuses what Decode would not give
-// back byte for byte.
+// Encode returns the bytes of a log entry. It rejects a command that Decode would
+// not return byte for byte.
 func Encode(c Command) ([]byte, error) {
 	if err := check(c); err != nil {
 		return nil, err
@@ -56,13 +57,13 @@ func marshal(c Command) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// Decode reads what Encode wrote.
+// Decode decodes the bytes of Encode.
 func Decode(data []byte) (Command, error) {
 	if len(data) < 2 {
 		return nil, conf.Errorf(conf.CodeMalformed, "log entry of %d bytes is too short", len(data))
 	}
 	if data[0] != Version {
-		return nil, unknown("format %d", data[0])
+		return nil, unknownError("format %d", data[0])
 	}
 	if len(data) > MaxSize {
 		return nil, conf.Errorf(conf.CodeTooLarge, "log entry of %d bytes is over the limit of %d", len(data), MaxSize)
@@ -76,15 +77,15 @@ func Decode(data []byte) (Command, error) {
 }
 
 func slowDecode(data []byte) (Command, error) {
-	c := blank(Kind(data[1]))
+	c := newCommand(Kind(data[1]))
 	if c == nil {
-		return nil, unknown("kind %d", data[1])
+		return nil, unknownError("kind %d", data[1])
 	}
 	if err := json.Unmarshal(data[2:], c); err != nil {
 		return nil, conf.Errorf(conf.CodeMalformed, "malformed %s: %w", c.Kind(), err)
 	}
-	// encoding/json forgives unknown and duplicate members, other cases of a
-	// name, white space and bad UTF-8; none of them survives encoding it again.
+	// encoding/json accepts unknown and duplicate members, other cases of a name,
+	// white space and bad UTF-8; encoding the command again removes all of them.
 	again, err := marshal(c)
 	if err != nil {
 		return nil, err
@@ -95,8 +96,8 @@ func slowDecode(data []byte) (Command, error) {
 	return c, nil
 }
 
-// blank is an empty command of a kind, nil for one that this build does not know.
-func blank(k Kind) (c Command) {
+// newCommand returns an empty command, nil for an unknown kind.
+func newCommand(k Kind) (c Command) {
 	switch k {
 	case KindGenesis:
 		c = new(Genesis)
@@ -122,7 +123,7 @@ func blank(k Kind) (c Command) {
 	return c
 }
 
-func unknown(format string, args ...any) error {
+func unknownError(format string, args ...any) error {
 	return conf.Errorf(conf.CodeUnsupported, "log entry of "+format+": %w", append(args, ErrUnknownVersion)...).
 		WithHint("a newer holdfast wrote it: update this node")
 }
@@ -130,23 +131,12 @@ func unknown(format string, args ...any) error {
 func check(c Command) error {
 	switch c := c.(type) {
 	case *Genesis:
-		if s := c.Signed; s != nil {
-			if s.Epoch != c.Epoch {
-				return conf.Errorf(conf.CodeInternal, "encode the genesis of %s: what is signed is the epoch %s", c.Epoch, s.Epoch)
-			}
-			if err := text("genesis", s.Previous, s.At, s.Signature, s.KeyID); err != nil {
-				return err
-			}
-		}
-		return text("genesis", c.Epoch, c.At, c.NodeID, c.Reason)
+		return checkGenesis(c)
 	case *Audit:
 		if (c.Source == "") != (c.Seq == 0) {
 			return conf.Errorf(conf.CodeInternal, "encode an audit: a source and its number go together")
 		}
-		if err := text("audit", c.Source); err != nil {
-			return err
-		}
-		return checkAccess(c.Rows)
+		return cmp.Or(checkText("audit", c.Source), checkAccess(c.Rows))
 	case *Prune:
 		return checkPrune(c)
 	case *Edit:
@@ -162,81 +152,86 @@ func check(c Command) error {
 	case *Reissue:
 		return checkReissue(c)
 	case *Digest:
-		if err := checkTime("at", c.At); err != nil {
-			return err
-		}
-		return checkHash("digest of the state", c.Digest)
+		return cmp.Or(checkTime("at", c.At), checkHash("digest of the state", c.Digest))
 	default:
 		return conf.Errorf(conf.CodeInternal, "encode a command of type %T", c)
 	}
 }
 
+func checkGenesis(c *Genesis) error {
+	if s := c.Signed; s != nil {
+		if s.Epoch != c.Epoch {
+			return conf.Errorf(conf.CodeInternal, "encode the genesis of %s: the signed epoch is %s", c.Epoch, s.Epoch)
+		}
+		if err := checkText("genesis", s.Previous, s.At, s.Signature, s.KeyID); err != nil {
+			return err
+		}
+	}
+	return checkText("genesis", c.Epoch, c.At, c.NodeID, c.Reason)
+}
+
 func checkEdit(e *Edit) error {
-	if err := text("edit", e.ID, e.Epoch, e.At, e.By, e.Reason, e.Action); err != nil {
+	if err := checkText("edit", e.ID, e.Epoch, e.At, e.By, e.Reason, e.Action); err != nil {
 		return err
 	}
 	for i := range e.Updates {
-		u := &e.Updates[i]
-		if err := conf.CheckService(u.Service); err != nil {
-			return err
-		}
-		if err := text(u.Service, u.Checksum, u.IssuedAt, u.Signature, u.KeyID, u.UpdatedAt, u.UpdatedBy); err != nil {
-			return err
-		}
-		if err := errors.Join(raw(u.Service+" values", u.Values), raw(u.Service+" config", u.Config)); err != nil {
+		if err := checkUpdate(&e.Updates[i]); err != nil {
 			return err
 		}
 	}
-	if err := checkSecrets(e.Secrets); err != nil {
-		return err
-	}
-	for _, s := range e.Schemas {
-		if err := conf.CheckService(s.Service); err != nil {
-			return err
-		}
-		if s.Schema == nil {
-			return conf.Errorf(conf.CodeInternal, "encode the schema of %s: it is empty", s.Service)
-		}
-		if err := raw(s.Service+" schema", s.Schema); err != nil {
-			return err
-		}
-	}
-	for _, p := range e.Profiles {
-		if err := conf.CheckProfile(p.Name); err != nil {
-			return err
-		}
-		if err := text(p.Name, p.Description); err != nil {
-			return err
-		}
-		for service, values := range p.Services {
-			if err := conf.CheckService(service); err != nil {
-				return err
-			}
-			if values == nil {
-				return conf.Errorf(conf.CodeInternal, "encode the profile %s: %s has no values", p.Name, service)
-			}
-			if err := raw("profile "+p.Name, values); err != nil {
-				return err
-			}
-		}
-	}
-	if err := text("edit", e.ProfileDeletes...); err != nil {
-		return err
-	}
-	return checkAccess(e.Audit)
+	return cmp.Or(
+		checkAll(e.Secrets, checkSecret),
+		checkAll(e.Schemas, checkSchema),
+		checkAll(e.Profiles, checkProfile),
+		checkText("edit", e.ProfileDeletes...),
+		checkAccess(e.Audit),
+	)
 }
 
-func checkAccess(rows []conf.Access) error {
-	for _, r := range rows {
-		if err := text("access log", r.UserID, r.Action, r.Service, r.Key, r.Reason, r.Timestamp); err != nil {
+func checkUpdate(u *Update) error {
+	return cmp.Or(
+		conf.CheckService(u.Service),
+		checkText(u.Service, u.Checksum, u.IssuedAt, u.Signature, u.KeyID, u.UpdatedAt, u.UpdatedBy),
+		errors.Join(checkJSON(u.Service+" values", u.Values), checkJSON(u.Service+" config", u.Config)),
+	)
+}
+
+func checkSchema(s Schema) error {
+	if err := conf.CheckService(s.Service); err != nil {
+		return err
+	}
+	if s.Schema == nil {
+		return conf.Errorf(conf.CodeInternal, "encode the schema of %s: it is empty", s.Service)
+	}
+	return checkJSON(s.Service+" schema", s.Schema)
+}
+
+func checkProfile(p Profile) error {
+	if err := cmp.Or(conf.CheckProfile(p.Name), checkText(p.Name, p.Description)); err != nil {
+		return err
+	}
+	for service, values := range p.Services {
+		if err := conf.CheckService(service); err != nil {
+			return err
+		}
+		if values == nil {
+			return conf.Errorf(conf.CodeInternal, "encode the profile %s: %s has no values", p.Name, service)
+		}
+		if err := checkJSON("profile "+p.Name, values); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// text refuses what JSON cannot carry: encoding/json would replace it silently.
-func text(what string, ss ...string) error {
+func checkAccess(rows []conf.Access) error {
+	return checkAll(rows, func(r conf.Access) error {
+		return checkText("access log", r.UserID, r.Action, r.Service, r.Key, r.Reason, r.Timestamp)
+	})
+}
+
+// checkText rejects text that is not valid UTF-8: encoding/json would replace it silently.
+func checkText(what string, ss ...string) error {
 	for _, s := range ss {
 		if !utf8.ValidString(s) {
 			return conf.Errorf(conf.CodeInvalid, "%s: text is not valid UTF-8", what)
@@ -245,8 +240,8 @@ func text(what string, ss ...string) error {
 	return nil
 }
 
-// raw refuses JSON text that encoding/json would write in another form.
-func raw(what string, m json.RawMessage) error {
+// checkJSON rejects JSON text that encoding/json would write in another form.
+func checkJSON(what string, m json.RawMessage) error {
 	if m == nil || (compact(m) && utf8.Valid(m)) {
 		return nil
 	}

@@ -1,13 +1,13 @@
 package command
 
 import (
+	"cmp"
 	"encoding/json"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Kind names a command in its second byte. Values are never used again for
-// something else.
+// Kind is the second byte of an entry. Values are never reused.
 type Kind byte
 
 // The kinds of this build.
@@ -58,20 +58,20 @@ type Command interface {
 	Kind() Kind
 }
 
-// Genesis starts an epoch. On a store that holds services it is refused unless
-// it names the epoch that the store has, or keeps them.
+// Genesis starts an epoch. A store with services rejects it unless it names the
+// store's epoch, or keeps the services.
 type Genesis struct {
 	Epoch         string `json:"epoch"`
 	At            string `json:"at"` // conf.FormatTime's form
 	NodeID        string `json:"node_id,omitempty"`
 	Reason        string `json:"reason,omitempty"`
 	SchemaVersion int    `json:"schema_version,omitempty"` // version to start from, 0 = 1
-	Keep          bool   `json:"keep,omitempty"`           // the services stay, and are signed anew next
-	// Signed is the proof for who followed the epoch before; nil when there was none.
+	Keep          bool   `json:"keep,omitempty"`           // the services stay, and are reissued next
+	// Signed is the epoch change for clients of the previous epoch; nil for none.
 	Signed *conf.EpochChange `json:"signed,omitempty"`
 }
 
-// Actions of an Edit, as config_history keeps them.
+// Actions of an Edit, as config_history stores them.
 const (
 	ActionPut             = "put"
 	ActionPatch           = "patch"
@@ -87,7 +87,7 @@ const (
 )
 
 // Edit changes documents, schemas and profiles: all of it or nothing. ID is the
-// request id: an Edit whose ID was applied before gives the result of then.
+// request id: an Edit whose ID was applied before returns its earlier result.
 type Edit struct {
 	ID             string        `json:"id,omitempty"`
 	Epoch          string        `json:"epoch"`
@@ -103,8 +103,8 @@ type Edit struct {
 	Audit          []conf.Access `json:"audit,omitempty"`
 }
 
-// Update is one service's new version. Prev is the version that it replaces (0
-// for none, a tombstone's own version after a delete); Version is Prev + 1.
+// Update is one service's new version. Prev is the version that it replaces (0 for
+// none, the tombstone's version after a delete); Version is Prev + 1.
 type Update struct {
 	Service   string          `json:"service"`
 	Prev      uint64          `json:"prev"`
@@ -120,15 +120,15 @@ type Update struct {
 	UpdatedBy string          `json:"updated_by,omitempty"` // empty: the Edit's By
 }
 
-// Secret sets or removes one secret of a service that the same Edit gives a new
-// version. It is sealed for the Edit's epoch.
+// Secret sets or removes one secret of a service, which must have an Update in the
+// same Edit. It is sealed for the Edit's epoch.
 type Secret struct {
 	Service        string `json:"service"`
 	Key            string `json:"key"`
 	EncryptedValue string `json:"encrypted_value,omitempty"`
 	KeyID          string `json:"key_id,omitempty"`
 	Deleted        bool   `json:"deleted,omitempty"`
-	CreatedAt      string `json:"created_at,omitempty"` // empty: that of the secret which it replaces, or the Edit's At
+	CreatedAt      string `json:"created_at,omitempty"` // empty: that of the replaced secret, or the Edit's At
 	UpdatedAt      string `json:"updated_at,omitempty"` // empty: the Edit's At
 }
 
@@ -138,53 +138,45 @@ type Schema struct {
 	Schema  json.RawMessage `json:"schema"`
 }
 
-// Profile is a named set of stored values, which replaces the one of that name.
+// Profile creates or replaces the profile of that name.
 type Profile struct {
 	Name        string                     `json:"name"`
 	Description string                     `json:"description,omitempty"`
 	Services    map[string]json.RawMessage `json:"services,omitempty"`
 }
 
-// Audit adds rows to the access log. Source and Seq make it safe to send again:
-// one of a source whose Seq is not above the last that was applied adds nothing.
+// Audit adds rows to the access log. Source and Seq make it safe to repeat: it adds
+// nothing when Seq is not above the last applied one of its Source.
 type Audit struct {
 	Rows   []conf.Access `json:"rows"`
-	Source string        `json:"source,omitempty"` // the queue of one agent; empty: not repeated
+	Source string        `json:"source,omitempty"` // queue id of one agent; empty: never repeated
 	Seq    uint64        `json:"seq,omitempty"`    // from 1
 }
 
-// Prune takes away what is older than its retention: at most Limit rows of each
-// log, the oldest first. What is too old was decided by the clock of the leader.
+// Prune removes rows that are older than their retention: at most Limit rows of each
+// log, the oldest first. The times come from the clock of the leader.
 type Prune struct {
 	At      string `json:"at"`                // conf.FormatTime's form
-	Access  string `json:"access,omitempty"`  // rows of access_log before this time go; empty: none
-	History string `json:"history,omitempty"` // rows of config_history before this time go; empty: none
+	Access  string `json:"access,omitempty"`  // rows of access_log before this time; empty: none
+	History string `json:"history,omitempty"` // rows of config_history before this time; empty: none
 	Limit   int    `json:"limit"`
 }
 
-// MaxPrune bounds the Limit of a Prune.
-const MaxPrune = 10_000
+// maxPrune is the highest Limit of a Prune.
+const maxPrune = 10_000
 
 // Kind is KindPrune.
 func (*Prune) Kind() Kind { return KindPrune }
 
 func checkPrune(c *Prune) error {
-	for what, s := range map[string]string{"at": c.At, "access": c.Access, "history": c.History} {
-		if s == "" && what != "at" {
-			continue
-		}
-		if err := checkTime(what, s); err != nil {
-			return err
-		}
+	if c.Limit < 1 || c.Limit > maxPrune {
+		return conf.Errorf(conf.CodeInternal, "prune: the limit %d is not from 1 to %d", c.Limit, maxPrune)
 	}
-	if c.Limit < 1 || c.Limit > MaxPrune {
-		return conf.Errorf(conf.CodeInternal, "prune: the limit %d is not from 1 to %d", c.Limit, MaxPrune)
-	}
-	return nil
+	return cmp.Or(checkTime("at", c.At), checkOptionalTime("access", c.Access), checkOptionalTime("history", c.History))
 }
 
-// Digest tells what the state was, at its proposer, when the entry with that
-// index was applied. It changes nothing: each node compares it with its own.
+// Digest is the state digest of its proposer after the entry with that index. It
+// changes nothing: each node compares it with its own.
 type Digest struct {
 	At     string `json:"at"` // conf.FormatTime's form
 	Index  uint64 `json:"index"`
@@ -203,10 +195,10 @@ func (*Edit) Kind() Kind { return KindEdit }
 // Kind is KindAudit.
 func (*Audit) Kind() Kind { return KindAudit }
 
-// Result is what applying one command gave. It is the same on every node.
+// Result is the result of applying one command. It is the same on every node.
 type Result struct {
 	Index     uint64            // log index of the entry that the result belongs to
 	Versions  map[string]uint64 // service -> version that the Edit made
-	Err       *conf.Error       // a refusal, such as CodeConflict with Current; nothing was changed
+	Err       *conf.Error       // a rejection, such as CodeConflict with Current; nothing was changed
 	Duplicate bool              // the entry, or an Edit with this ID, was applied before
 }

@@ -1,23 +1,22 @@
-// Package command is the content of a log entry: what the cluster agreed to do.
+// Package command defines the content of the log entries.
 //
 // An entry is two bytes, the version of the format and the kind of the command,
-// and then JSON. A command carries all that applying it needs: times, authors,
-// versions, checksums and signatures were fixed by the leader before the
-// proposal, so that applying it reads no clock, no random source and no
-// environment, and gives the same rows on every node.
+// and then JSON. The leader sets all times, authors, versions, checksums and
+// signatures before the proposal. Applying a command therefore reads no clock, no
+// random source and no environment, and gives the same rows on every node.
 //
 // Invariants:
 //
 //   - Encode and Decode are exact inverses. Decode accepts only the bytes that
-//     Encode makes of what it decoded, which leaves no room for a duplicate, an
-//     unknown or a differently spelled member that two builds would read in two
-//     ways. Documents inside (json.RawMessage) keep every byte.
+//     Encode makes of its result: no duplicate, unknown or differently spelled
+//     member, which two builds could read in two ways. Documents inside
+//     (json.RawMessage) keep every byte.
 //   - Decode never panics: a panic while applying would stop every node at once.
-//   - The bytes of each kind are pinned by golden files. A member may be added only with
-//     omitempty; a node that does not know it refuses the entry instead of
-//     ignoring it. Anything else needs a new kind or a new format version, which
-//     an older build reports as ErrUnknownVersion.
+//   - Golden files hold the bytes of each kind. A new member must have omitempty and
+//     a feature bit (features.go); an older node rejects the entry instead of
+//     ignoring the member. Other changes need a new kind or a new format version,
+//     which an older build reports as ErrUnknownVersion.
 //
-// All functions are safe for concurrent use. The proposer calls Encode, each
-// node's log applier calls Decode.
+// All functions are safe for concurrent use. Proposers call Encode on their own
+// goroutines, the state machine of each node calls Decode.
 package command

@@ -9,14 +9,14 @@ import (
 	"github.com/holdfast-config/holdfast/replication/jsonscan"
 )
 
-// An Edit that changes documents and nothing else is nearly every entry, and each
-// member encodes or decodes it: encoding/json takes longer for that than the
-// store does to apply it. What stands here writes and reads the same bytes.
-// Whatever is not quite ordinary (an escape in a text, another member) it leaves
-// to encoding/json.
+// Nearly every entry is an Edit that only changes documents, and each member encodes
+// or decodes it. encoding/json takes longer for that than the store takes to apply
+// it. This file writes and reads the same bytes, and leaves all other commands, and
+// texts with escapes, to encoding/json.
 
-// The compiler holds that no member is forgotten here: whoever adds one to a type
-// adds it to its shape, to append... and to the reader, or makes plain refuse it.
+// These types make the compiler find a member that is missing here. A new member
+// needs a place in its shape, in the writer and in the reader, or makes
+// hasOnlyFastFields return false.
 type (
 	editShape struct {
 		ID, Epoch, At, By, Reason, Action string
@@ -49,14 +49,14 @@ var (
 	_ = accessShape(conf.Access{})
 )
 
-// plain says whether e has only what appendEdit writes.
-func plain(e *Edit) bool {
+// hasOnlyFastFields reports whether fastEncode writes all fields of e.
+func hasOnlyFastFields(e *Edit) bool {
 	return len(e.Secrets) == 0 && len(e.Schemas) == 0 && len(e.Profiles) == 0 && len(e.ProfileDeletes) == 0
 }
 
-// fastEncode appends e as marshal does; ok is false when it has to.
+// fastEncode encodes e as marshal does; ok is false when only marshal can.
 func fastEncode(e *Edit) (data []byte, ok bool) {
-	if !plain(e) {
+	if !hasOnlyFastFields(e) {
 		return nil, false
 	}
 	size := 256 + 200*len(e.Audit)
@@ -90,7 +90,7 @@ func fastEncode(e *Edit) (data []byte, ok bool) {
 // writer writes members of objects.
 type writer struct {
 	b  []byte
-	ok bool // nothing was met that encoding/json would write in another way
+	ok bool // encoding/json would write the same
 }
 
 // sep writes a comma where one belongs.
@@ -172,7 +172,7 @@ func (w *writer) access(a *conf.Access) {
 	w.b = append(w.b, '}')
 }
 
-// plainText says whether s stands in JSON as it is.
+// plainText reports whether s needs no escapes in JSON.
 func plainText(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {
@@ -191,7 +191,7 @@ func compact(m []byte) bool {
 	return s.Value(maxNesting) && s.End()
 }
 
-// fastDecode reads what fastEncode writes, and nothing else.
+// fastDecode decodes the bytes of fastEncode, and no others.
 func fastDecode(data []byte) (*Edit, bool) {
 	r := reader{jsonscan.Scanner{Data: data, Pos: 2, Compact: true}}
 	e := new(Edit)
@@ -225,7 +225,7 @@ func fastDecode(data []byte) (*Edit, bool) {
 // reader reads members of objects, in the one order that they are written in.
 type reader struct{ jsonscan.Scanner }
 
-// name passes a member's name, and the comma before it, when it is the next.
+// name passes the name of a member, with the comma before it.
 func (r *reader) name(name string) bool {
 	i := r.Pos
 	if i > 0 && i < len(r.Data) && r.Data[i-1] != '{' {
@@ -279,7 +279,7 @@ func (r *reader) document(name string, m *json.RawMessage) bool {
 	if !r.Value(maxNesting) {
 		return false
 	}
-	*m = bytes.Clone(r.Data[start:r.Pos]) // an entry's bytes are raft's
+	*m = bytes.Clone(r.Data[start:r.Pos]) // raft owns the bytes of an entry
 	return true
 }
 

@@ -1,10 +1,15 @@
 package command
 
-import "github.com/holdfast-config/holdfast/replication/conf"
+import (
+	"cmp"
+	"strings"
 
-// Keyring tells of keys by their names: announced to the members, put to use,
-// ended; all of it or nothing, in this order. It never holds a secret. Applying one
-// that was applied before changes nothing.
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Keyring announces, activates and ends keys, which it names by their ids: all of it
+// or nothing, in this order. It contains no key material except public keys. Applying
+// it again changes nothing.
 type Keyring struct {
 	At       string        `json:"at"` // conf.FormatTime's form
 	By       string        `json:"by,omitempty"`
@@ -14,24 +19,24 @@ type Keyring struct {
 	Audit    []conf.Access `json:"audit,omitempty"`
 }
 
-// NewKey is a key that the members are to get.
+// NewKey announces a key to the members.
 type NewKey struct {
 	Kind   string `json:"kind"` // conf.KeyMaster, ...
 	ID     string `json:"key_id"`
 	Public string `json:"public,omitempty"` // base64
-	Proof  string `json:"proof,omitempty"`  // base64 of a signature of the key in use
-	Hold   bool   `json:"hold,omitempty"`   // not to be put to use before it is announced again without
+	Proof  string `json:"proof,omitempty"`  // base64 of a signature by the active key
+	Hold   bool   `json:"hold,omitempty"`   // not activated until it is announced again without Hold
 }
 
-// KeyTurn puts an announced key to use. The one before it is taken until OldUntil.
+// KeyTurn activates an announced key. The key before it is accepted until OldUntil.
 type KeyTurn struct {
 	Kind     string `json:"kind"`
 	ID       string `json:"key_id"`
 	OldUntil string `json:"old_until,omitempty"` // conf.FormatTime's form
 }
 
-// KeyEnd ends a key that is not in use: one that was announced is withdrawn, one of
-// before is taken until NotAfter.
+// KeyEnd ends a key that is not active: an announced key is withdrawn, an old one is
+// accepted until NotAfter.
 type KeyEnd struct {
 	Kind     string `json:"kind"`
 	ID       string `json:"key_id"`
@@ -42,50 +47,29 @@ type KeyEnd struct {
 func (*Keyring) Kind() Kind { return KindKeyring }
 
 func checkKeyring(c *Keyring) error {
-	if err := checkTime("at", c.At); err != nil {
-		return err
-	}
-	if err := text("keyring", c.By); err != nil {
-		return err
-	}
-	for _, k := range c.Announce {
-		if err := checkKeyName(k.Kind, k.ID); err != nil {
-			return err
-		}
-		if err := text("key "+k.ID, k.Public, k.Proof); err != nil {
-			return err
-		}
-	}
-	for _, k := range c.Activate {
-		if err := checkKeyName(k.Kind, k.ID); err != nil {
-			return err
-		}
-		if k.OldUntil != "" {
-			if err := checkTime("old_until", k.OldUntil); err != nil {
-				return err
-			}
-		}
-	}
-	for _, k := range c.End {
-		if err := checkKeyName(k.Kind, k.ID); err != nil {
-			return err
-		}
-		if err := checkTime("not_after", k.NotAfter); err != nil {
-			return err
-		}
-	}
-	return checkAccess(c.Audit)
+	return cmp.Or(
+		checkTime("at", c.At),
+		checkText("keyring", c.By),
+		checkAll(c.Announce, func(k NewKey) error {
+			return cmp.Or(checkKeyName(k.Kind, k.ID), checkText("key "+k.ID, k.Public, k.Proof))
+		}),
+		checkAll(c.Activate, func(k KeyTurn) error {
+			return cmp.Or(checkKeyName(k.Kind, k.ID), checkOptionalTime("old_until", k.OldUntil))
+		}),
+		checkAll(c.End, func(k KeyEnd) error {
+			return cmp.Or(checkKeyName(k.Kind, k.ID), checkTime("not_after", k.NotAfter))
+		}),
+		checkAccess(c.Audit),
+	)
 }
 
-// checkKeyName takes a UUID and hex digits, of which key ids are made.
+// checkKeyName accepts UUIDs and hex digits as the id.
 func checkKeyName(kind, id string) error {
 	if err := conf.CheckKeyKind(kind); err != nil {
 		return err
 	}
-	for _, c := range []byte(id) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && c != '-' {
-			return conf.Errorf(conf.CodeInternal, "%q is not the id of a key", id)
-		}
+	if strings.Trim(id, "0123456789abcdef-") != "" {
+		return conf.Errorf(conf.CodeInternal, "%q is not the id of a key", id)
 	}
 	if id == "" || len(id) > 64 {
 		return conf.Errorf(conf.CodeInternal, "an id of %d bytes names no key", len(id))

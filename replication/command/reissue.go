@@ -1,12 +1,14 @@
 package command
 
 import (
+	"cmp"
+
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Reissue signs services anew without changing them: each item replaces time,
-// signature and key of the version that it names. An item whose service has
-// another version by now, or was issued later already, changes nothing.
+// Reissue renews the signatures of services: each item replaces time, signature and
+// key of the version that it names. An item changes nothing when its service has
+// another version, or was issued later.
 type Reissue struct {
 	Epoch string        `json:"epoch"`
 	At    string        `json:"at"` // conf.FormatTime's form
@@ -25,42 +27,22 @@ type ReissueItem struct {
 // Kind is KindReissue.
 func (*Reissue) Kind() Kind { return KindReissue }
 
-// Issued is the time that item i carries.
-func (r *Reissue) Issued(i int) string {
-	if at := r.Items[i].IssuedAt; at != "" {
-		return at
-	}
-	return r.At
-}
+// Issued returns the time of item i.
+func (r *Reissue) Issued(i int) string { return cmp.Or(r.Items[i].IssuedAt, r.At) }
 
 func checkReissue(r *Reissue) error {
-	if err := checkTime("at", r.At); err != nil {
-		return err
-	}
-	if err := text("reissue", r.Epoch, r.KeyID); err != nil {
+	if err := cmp.Or(checkTime("at", r.At), checkText("reissue", r.Epoch, r.KeyID)); err != nil {
 		return err
 	}
 	if len(r.Items) == 0 {
-		return conf.Errorf(conf.CodeInternal, "encode a reissue of nothing")
+		return conf.Errorf(conf.CodeInternal, "encode a reissue: it has no items")
 	}
 	seen := make(map[string]bool, len(r.Items))
-	for i := range r.Items {
-		it := &r.Items[i]
-		if err := conf.CheckService(it.Service); err != nil {
-			return err
+	return checkAll(r.Items, func(i ReissueItem) error {
+		if seen[i.Service] {
+			return conf.Errorf(conf.CodeInternal, "encode a reissue: %s is in it twice", i.Service)
 		}
-		if seen[it.Service] {
-			return conf.Errorf(conf.CodeInternal, "encode a reissue: %s is in it twice", it.Service)
-		}
-		seen[it.Service] = true
-		if it.IssuedAt != "" {
-			if err := checkTime("issued_at of "+it.Service, it.IssuedAt); err != nil {
-				return err
-			}
-		}
-		if err := text(it.Service, it.Signature); err != nil {
-			return err
-		}
-	}
-	return nil
+		seen[i.Service] = true
+		return cmp.Or(conf.CheckService(i.Service), checkOptionalTime("issued_at of "+i.Service, i.IssuedAt), checkText(i.Service, i.Signature))
+	})
 }
