@@ -29,7 +29,7 @@ var layers = map[string][]string{
 	"replication/durable":   {},
 	"replication/jsonscan":  {},
 	"replication/seal":      {"replication/conf", "replication/jsonscan"},
-	"replication/schema":    {"replication/conf"},
+	"replication/schema":    {"replication/conf", "replication/jsonscan"},
 	"replication/command":   {"replication/conf", "replication/jsonscan"},
 	"replication/view":      {"replication/conf"},
 	"replication/store":     {"replication/conf", "replication/command", "replication/jsonscan"},

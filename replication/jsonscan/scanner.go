@@ -175,6 +175,16 @@ func (s *Scanner) digits() bool {
 	return s.Pos > from
 }
 
+// Digits reports whether s consists of 1 to max decimal digits.
+func Digits(s string, max int) bool {
+	for i := range len(s) {
+		if !isDigit(s[i]) {
+			return false
+		}
+	}
+	return s != "" && len(s) <= max
+}
+
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 // Uint passes a number that is an unsigned integer, and returns it.

@@ -143,6 +143,14 @@ func TestTokens(t *testing.T) {
 	}
 }
 
+func TestDigits(t *testing.T) {
+	for s, want := range map[string]bool{"0": true, "007": true, "12345": true, "": false, "123456": false, "-1": false, "1.0": false, "1a": false, "١": false} {
+		if jsonscan.Digits(s, 5) != want {
+			t.Errorf("%q: %t", s, !want)
+		}
+	}
+}
+
 func TestNoAllocations(t *testing.T) {
 	data := []byte(`{"a":[1,2.5e-7,"ü\n",{"b":null}], "c": true}`)
 	if n := testing.AllocsPerRun(100, func() {

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/holdfast-config/holdfast/replication/jsonscan"
 )
 
 // fastValidator recognizes most valid documents. All others go to the library, which
@@ -209,6 +211,5 @@ func (p *fastValidator) validNumber(text string) bool {
 // isShortInteger reports whether text is an integer of at most 15 digits, without a
 // fraction or an exponent: a float64 has its exact value.
 func isShortInteger(text string) bool {
-	digits := strings.TrimPrefix(text, "-")
-	return digits != "" && len(digits) <= 15 && strings.Trim(digits, "0123456789") == ""
+	return jsonscan.Digits(strings.TrimPrefix(text, "-"), 15)
 }

@@ -16,28 +16,24 @@ import (
 	"github.com/holdfast-config/holdfast/replication/jsonscan"
 )
 
-// maxDepth bounds the recursion on a value. It is above conf.MaxDepth because
-// the envelopes nest a document that has used that up.
+// maxDepth limits the nesting of a value. It is above conf.MaxDepth because an
+// envelope contains a document that may use all of that.
 const maxDepth = 2 * conf.MaxDepth
 
-// Canonical returns the RFC 8785 form of v: a value as conf.ParseJSON decodes
-// it, or anything that encoding/json can marshal. A number that is not a finite
-// 64-bit float, or that would be written as an integer of 2^53 or more, is
-// refused with CodeInvalid and the key in Details.
-func Canonical(v any) ([]byte, error) { return AppendCanonical(nil, v) }
+// Canonical returns the RFC 8785 form of v: a value of conf.ParseJSON, or anything
+// that encoding/json can marshal. It rejects a number that is not a finite 64-bit
+// float, or whose form is an integer of 2^53 or more, with CodeInvalid and the key in
+// Details.
+func Canonical(v any) ([]byte, error) { return appendValue(nil, v, 0) }
 
-// AppendCanonical is Canonical, appended to dst.
-func AppendCanonical(dst []byte, v any) ([]byte, error) { return appendValue(dst, v, 0) }
-
-// CanonicalJSON returns the RFC 8785 form of one JSON text of any kind, scalars
-// included. The text is parsed with the strictness of conf.ParseJSON; its size
-// is up to the caller.
+// CanonicalJSON returns the RFC 8785 form of a JSON text, which may be a scalar. The
+// text is parsed as strictly as by conf.ParseJSON, without a limit of its size.
 func CanonicalJSON(raw []byte) ([]byte, error) {
 	v, err := conf.ParseJSONDepth(raw, len(raw), maxDepth)
 	if err != nil {
 		return nil, err
 	}
-	return AppendCanonical(make([]byte, 0, len(raw)), v)
+	return appendValue(make([]byte, 0, len(raw)), v, 0)
 }
 
 func appendValue(dst []byte, v any, depth int) ([]byte, error) {
@@ -73,7 +69,7 @@ func appendValue(dst []byte, v any, depth int) ([]byte, error) {
 	}
 }
 
-// appendOther goes through encoding/json, for structs and json.RawMessage.
+// appendOther uses encoding/json, for structs and json.RawMessage.
 func appendOther(dst []byte, v any, depth int) ([]byte, error) {
 	raw, err := json.Marshal(v)
 	if err != nil {
@@ -123,7 +119,7 @@ func appendArray(dst []byte, a []any, depth int) ([]byte, error) {
 	return append(dst, ']'), nil
 }
 
-// within puts the name of the enclosing member before the key that err is about.
+// within prefixes the key in err with the name of the enclosing member.
 func within(err error, member string) error {
 	e, ok := errors.AsType[*conf.Error](err)
 	if !ok {
@@ -138,8 +134,7 @@ func within(err error, member string) error {
 	return &c
 }
 
-// appendNumber writes the decimal text of a number, which need not come from a
-// parser.
+// appendNumber appends a number in decimal text, which may not come from a parser.
 func appendNumber(dst []byte, text string) ([]byte, error) {
 	if smallInteger(text) {
 		return append(dst, text...), nil
@@ -156,7 +151,7 @@ func appendNumber(dst []byte, text string) ([]byte, error) {
 		return nil, conf.Errorf(conf.CodeInvalid, "number %s is too small for a 64-bit float", clip(text))
 	}
 	if !strings.ContainsAny(text, ".eE") && math.Abs(f) >= conf.MaxInteger {
-		return nil, beyond(text)
+		return nil, integerError(text)
 	}
 	return appendFloat(dst, f)
 }
@@ -166,34 +161,24 @@ func appendFloat(dst []byte, f float64) ([]byte, error) {
 	if err != nil {
 		return nil, conf.Errorf(conf.CodeInvalid, "number is not finite")
 	}
-	// Below 1e21 the form has no exponent, so readers would take it for an
-	// integer, and ours would refuse it.
+	// Below 1e21 the form has no exponent: it is an integer, which ParseJSON rejects.
 	if math.Abs(f) >= conf.MaxInteger && !strings.ContainsAny(text, ".e") {
-		return nil, beyond(text)
+		return nil, integerError(text)
 	}
 	return append(dst, text...), nil
 }
 
-func beyond(text string) error {
+func integerError(text string) error {
 	return conf.Errorf(conf.CodeInvalid, "integer %s is beyond 2^53", clip(text)).
 		WithHint("write it as a string: JSON numbers of this size are changed by many readers")
 }
 
-// smallInteger is the common case: an integer whose text is canonical already.
+// smallInteger reports whether s is a short unsigned integer, which is canonical.
 func smallInteger(s string) bool {
-	if len(s) == 0 || len(s) > 15 || (s[0] == '0' && len(s) > 1) {
-		return false
-	}
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return false
-		}
-	}
-	return true
+	return jsonscan.Digits(s, 15) && (s[0] != '0' || s == "0")
 }
 
-// numberText says whether s is a number by the grammar of RFC 8259: no space
-// around it, and none of the forms that only strconv knows.
+// numberText reports whether s is a number of RFC 8259, without white space.
 func numberText(s string) bool {
 	scan := jsonscan.Scanner{Data: []byte(s)}
 	_, ok := scan.Number()
@@ -233,9 +218,9 @@ func AppendString(dst []byte, s string) []byte {
 	return append(append(dst, s[from:]...), '"')
 }
 
-// compareUTF16 orders keys by their UTF-16 code units, as RFC 8785 wants. That
-// differs from the order of the UTF-8 bytes only where a character beyond the
-// basic plane, whose units start at U+D800, meets one of U+E000 to U+FFFF.
+// compareUTF16 compares keys by their UTF-16 code units, as RFC 8785 requires. That
+// differs from the order of the UTF-8 bytes only between a character beyond the basic
+// plane, whose units start at U+D800, and one of U+E000 to U+FFFF.
 func compareUTF16(a, b string) int {
 	n := min(len(a), len(b))
 	i := 0
@@ -253,7 +238,7 @@ func compareUTF16(a, b string) int {
 	return cmp.Compare(a[i], b[i])
 }
 
-// clip keeps foreign text in errors short.
+// clip shortens foreign text for errors.
 func clip(s string) string {
 	if len(s) > 40 {
 		return s[:40] + "..."

@@ -9,22 +9,22 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// MaxEpochs is the size over which DecodeEpochs refuses a message.
+// MaxEpochs is the largest message that DecodeEpochs accepts.
 const MaxEpochs = 64 << 10
 
-// maxChanges is how many changes EncodeEpochs writes: the newest.
+// maxChanges is the maximum of changes in a message: the newest.
 const maxChanges = 64
 
-// SignEpoch makes the signed word that the epoch next follows on the epoch old.
+// SignEpoch returns the signed statement that the epoch next follows the epoch old.
 // Both must be UUIDs, or other names of letters, digits and hyphens.
 func (s *Signer) SignEpoch(old, next string, at time.Time) conf.EpochChange {
 	c := conf.EpochChange{Previous: old, Epoch: next, At: conf.FormatTime(at), KeyID: s.id}
-	c.Signature = base64.StdEncoding.EncodeToString(ed25519.Sign(s.private, epochBytes(c)))
+	c.Signature = base64.StdEncoding.EncodeToString(ed25519.Sign(s.private, epochChangeBytes(c)))
 	return c
 }
 
-// VerifyEpoch proves that pub's owner signed c. A change that is not written as
-// SignEpoch does is CodeCorrupt, one that pub's owner did not sign CodeDenied.
+// VerifyEpoch verifies the signature of c. A change in another form than SignEpoch's
+// is CodeCorrupt, one without a signature by pub is CodeDenied.
 func VerifyEpoch(pub ed25519.PublicKey, c conf.EpochChange) error {
 	at, err := conf.ParseTime(c.At)
 	if err != nil || conf.FormatTime(at) != c.At || !isName(c.Previous) || !isName(c.Epoch) || c.Previous == c.Epoch {
@@ -34,32 +34,33 @@ func VerifyEpoch(pub ed25519.PublicKey, c conf.EpochChange) error {
 	if !ok {
 		return conf.Errorf(conf.CodeCorrupt, "signature of the epoch %q is not the base64 of %d bytes", c.Epoch, ed25519.SignatureSize)
 	}
-	if len(pub) != ed25519.PublicKeySize || !ed25519.Verify(pub, epochBytes(c), sig) {
+	if len(pub) != ed25519.PublicKeySize || !ed25519.Verify(pub, epochChangeBytes(c), sig) {
 		return conf.Errorf(conf.CodeDenied, "the change to the epoch %q is not signed by the key that is trusted", c.Epoch).
 			WithHint("the message was changed, or it is of another cluster")
 	}
 	return nil
 }
 
-// epochBytes cannot be those of an update, which begin with the number of its format.
-func epochBytes(c conf.EpochChange) []byte {
+// epochChangeBytes differ from those of any update, which begin with a digit.
+func epochChangeBytes(c conf.EpochChange) []byte {
 	return []byte("holdfast-epoch|" + c.Previous + "|" + c.Epoch + "|" + c.At)
 }
 
-type epochs struct {
+type epochsMessage struct {
 	Version int                `json:"version"`
 	Changes []conf.EpochChange `json:"changes"`
 }
 
-// EncodeEpochs writes the message of topic system/config-epoch, oldest change
-// first. It keeps the newest 64.
+// EncodeEpochs encodes the message of topic system/config-epoch: the newest 64
+// changes, the oldest first.
 func EncodeEpochs(changes []conf.EpochChange) ([]byte, error) {
-	return json.Marshal(epochs{Format, changes[max(0, len(changes)-maxChanges):]})
+	return json.Marshal(epochsMessage{Format, changes[max(0, len(changes)-maxChanges):]})
 }
 
-// DecodeEpochs reads what EncodeEpochs wrote. It proves nothing: call VerifyEpoch.
+// DecodeEpochs decodes the message of EncodeEpochs. It verifies nothing: call
+// VerifyEpoch.
 func DecodeEpochs(data []byte) ([]conf.EpochChange, error) {
-	var m epochs
+	var m epochsMessage
 	if err := conf.DecodeStrict(data, MaxEpochs, &m); err != nil {
 		return nil, err
 	}

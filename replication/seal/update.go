@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -15,18 +16,18 @@ import (
 // Format is the version of the signed message: the "version" of an update.
 const Format = 1
 
-// MaxUpdate is the size over which DecodeUpdate refuses a message. It leaves
-// room for a largest document with the defaults of a largest schema.
+// MaxUpdate is the largest message that DecodeUpdate accepts: the largest document
+// with the defaults of the largest schema fits.
 const MaxUpdate = 4 * conf.MaxDocument
 
-// Checksum is the lower-case hex SHA-256 of canonical bytes.
+// Checksum returns the lower-case hex SHA-256 of canonical bytes.
 func Checksum(canonical []byte) string {
 	sum := sha256.Sum256(canonical)
 	return hex.EncodeToString(sum[:])
 }
 
-// KeyID names a public key: the first 16 hex digits of the SHA-256 of its raw
-// 32 bytes.
+// KeyID returns the id of a public key: the first 16 hex digits of the SHA-256 of
+// its 32 bytes.
 func KeyID(pub ed25519.PublicKey) string {
 	sum := sha256.Sum256(pub)
 	return hex.EncodeToString(sum[:8])
@@ -38,17 +39,18 @@ type Signer struct {
 	id      string
 }
 
-// NewSigner makes a Signer of a whole (64-byte) Ed25519 private key.
+// NewSigner returns a Signer with a whole (64-byte) Ed25519 private key.
 func NewSigner(private ed25519.PrivateKey) *Signer {
 	return &Signer{private: private, id: KeyID(private.Public().(ed25519.PublicKey))}
 }
 
-// KeyID names the key that the Signer signs with.
+// KeyID returns the id of the Signer's key.
 func (s *Signer) KeyID() string { return s.id }
 
-// Sign makes the signed update of one document. config must be an object in
-// canonical form, and service and epoch must have passed their checks at the
-// edge: Sign does not look at them again, Verify refuses what they break.
+// Sign returns the signed update of one document, over
+// version|service|JCS(config)|checksum|config_epoch|issued_at. config must be an
+// object in canonical form, and service and epoch must be valid: Sign does not check
+// them, but Verify does.
 func (s *Signer) Sign(service string, config []byte, epoch string, at time.Time) conf.Update {
 	u := conf.Update{
 		Version: Format, Service: service, Config: config, Checksum: Checksum(config),
@@ -58,46 +60,29 @@ func (s *Signer) Sign(service string, config []byte, epoch string, at time.Time)
 	return u
 }
 
-// SignedBytes are the bytes that the signature of u covers:
-// version|service|JCS(config)|checksum|config_epoch|issued_at. It refuses an
-// update whose pieces do not have their one form; it does not compare the
-// checksum with config.
-func SignedBytes(u conf.Update) ([]byte, error) {
-	if err := checkPieces(u); err != nil {
-		return nil, err
-	}
-	canonical, err := canonicalConfig(u.Config)
-	if err != nil {
-		return nil, err
-	}
-	return joinSigned(u, canonical), nil
-}
-
-// Verify recomputes the checksum and the signature of u. A message that is not
-// what its own checksum says is CodeCorrupt, one that pub's owner did not sign
-// is CodeDenied.
+// Verify checks the checksum and the signature of u. A message that does not match
+// its checksum is CodeCorrupt, one without a signature by pub is CodeDenied.
 func Verify(pub ed25519.PublicKey, u conf.Update) error {
-	if err := checkPieces(u); err != nil {
-		return asCorrupt(u.Service, err)
+	if err := checkParts(u); err != nil {
+		return damagedError(u.Service, err)
 	}
 	canonical, err := canonicalConfig(u.Config)
 	if err != nil {
-		return asCorrupt(u.Service, err)
+		return damagedError(u.Service, err)
 	}
 	return verify(pub, u, canonical)
 }
 
-// VerifyRecord is Verify for the update that r carries. It takes r.Config to be
-// in canonical form, which the checksum proves, and so costs no parsing. A
-// record that nobody has configured yet (version 0, no document) has nothing to
-// verify.
+// VerifyRecord is Verify for the update of r. It does not parse r.Config: its
+// checksum covers the canonical form. A record that was never configured (version 0,
+// no document) has nothing to verify.
 func VerifyRecord(pub ed25519.PublicKey, r *conf.Record) error {
 	if r.Version == 0 && r.Config == nil && r.Signature == "" {
 		return nil
 	}
 	u := r.Update()
-	if err := checkPieces(u); err != nil {
-		return asCorrupt(r.Service, err)
+	if err := checkParts(u); err != nil {
+		return damagedError(r.Service, err)
 	}
 	err := verify(pub, u, r.Config)
 	id := KeyID(pub)
@@ -135,7 +120,7 @@ func verify(pub ed25519.PublicKey, u conf.Update, canonical []byte) error {
 	return nil
 }
 
-func asCorrupt(service string, err error) error {
+func damagedError(service string, err error) error {
 	return conf.Errorf(conf.CodeCorrupt, "signed configuration of %q is damaged: %w", clip(service), err)
 }
 
@@ -149,9 +134,9 @@ func joinSigned(u conf.Update, canonical []byte) []byte {
 	return append(b, u.IssuedAt...)
 }
 
-// checkPieces holds that the pieces around config have one spelling and no "|",
-// so that no two updates share signed bytes.
-func checkPieces(u conf.Update) error {
+// checkParts checks that the parts around config have their one spelling and no "|",
+// so that no two updates have the same signed bytes.
+func checkParts(u conf.Update) error {
 	if u.Version != Format {
 		return conf.Errorf(conf.CodeInvalid, "message format %d is not %d", u.Version, Format).
 			WithHint("upgrade the reader to a release that knows this format")
@@ -191,22 +176,12 @@ func decodeSignature(s string) ([]byte, bool) {
 	if len(s) != base64.StdEncoding.EncodedLen(ed25519.SignatureSize) {
 		return nil, false
 	}
-	// The decoder skips line ends, so a text of the right length may still be short.
+	// The decoder skips line ends, so the result may be short.
 	n, err := base64.StdEncoding.Strict().Decode(buf[:], []byte(s))
 	return buf[:n], err == nil && n == ed25519.SignatureSize
 }
 
-func isHex(s string, n int) bool {
-	if len(s) != n {
-		return false
-	}
-	for i := range len(s) {
-		if (s[i] < '0' || s[i] > '9') && (s[i] < 'a' || s[i] > 'f') {
-			return false
-		}
-	}
-	return true
-}
+func isHex(s string, n int) bool { return len(s) == n && strings.Trim(s, "0123456789abcdef") == "" }
 
 // isName accepts a UUID and any other name of letters, digits and hyphens.
 func isName(s string) bool {
@@ -222,8 +197,8 @@ func isName(s string) bool {
 	return true
 }
 
-// EncodeUpdate writes u as the JSON message of topic system/config/<service>.
-// The bytes of config are copied as they are.
+// EncodeUpdate encodes u as the JSON message of topic system/config/<service>. It
+// copies the bytes of config unchanged.
 func EncodeUpdate(u conf.Update) ([]byte, error) {
 	if !json.Valid(u.Config) {
 		return nil, conf.Errorf(conf.CodeInvalid, "config of %q is not JSON", clip(u.Service))
@@ -240,8 +215,8 @@ func EncodeUpdate(u conf.Update) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// DecodeUpdate reads a signed message: exactly the seven members, each once and
-// of its type, and nothing after them. It proves nothing: call Verify.
+// DecodeUpdate decodes a signed message: exactly the seven members, each once and of
+// its type. It does not verify the signature: call Verify.
 func DecodeUpdate(data []byte) (conf.Update, error) {
 	// One level more than conf.DecodeStrict allows: config may use all of them.
 	v, err := conf.ParseJSONDepth(data, MaxUpdate, conf.MaxDepth+1)
@@ -282,7 +257,7 @@ func DecodeUpdate(data []byte) (conf.Update, error) {
 			}
 		}
 	}
-	// The members are known by their exact names, so this finds the same one.
+	// The exact names are checked, so this finds the same member.
 	var raw struct {
 		Config json.RawMessage `json:"config"`
 	}
