@@ -1,25 +1,23 @@
-// Package lkg keeps the last-known-good file: one JSON file that holds all that
-// an agent needs to serve its configuration when nothing else is left.
+// Package lkg reads and writes the last-known-good file: one JSON file from which an
+// agent can serve its configuration without its database and without other members.
 //
-// The file has the five members of the seed's LKGCache. payload maps each
-// service to its effective document, without secrets; payload["_meta"], which no
-// service can be named, holds what turns these documents back into whole
-// records: versions, checksums, signatures, stored values, schemas, the sealed
-// secrets, and which fields come from the environment. signature is the hex HMAC-SHA256 over the
-// RFC 8785 form of the other four members.
+// The file has the five members of LKGCache. payload maps each service to its
+// effective document, without secrets. payload["_meta"] (no service can have this
+// name) has the rest of the records: versions, checksums, signatures, stored values,
+// schemas, sealed secrets, and the fields from the environment. signature is the hex
+// HMAC-SHA256 over the RFC 8785 form of the other four members.
 //
 // Invariants:
 //
-//   - Load returns what was written or an error, never something in between. A
-//     byte that changed anywhere in the file makes it refuse the whole file.
-//   - The file under its name is always a whole one: it is written beside, synced
-//     and renamed.
-//   - The file itself is in RFC 8785 form, made of pieces that are already, so
-//     that writing costs a copy and an HMAC, and so does loading. A file that
-//     another tool printed anew is accepted too, by a slower path.
-//   - The Writer holds nobody up: it takes the newest content when it is ready for
-//     it, at most a tenth of the time, and skips what it could not keep up with.
+//   - Load returns the content that was written, or an error. One changed byte makes
+//     it reject the whole file.
+//   - Files are replaced by replication/durable, so a file is never torn.
+//   - The file is in RFC 8785 form, and its parts are already, so writing and loading
+//     cost a copy and an HMAC. A file that another tool has reformatted is accepted
+//     too, on a slower path.
+//   - A Writer blocks no other goroutine: it takes the newest content, writes at most a
+//     tenth of the time, and skips content that was replaced meanwhile.
 //
-// Load is called at start, before anything else is open. Writer.Run has one
-// goroutine of the agent; Flush, Save and Status may be called from any.
+// The agent calls Load at its start, before it opens anything else. Writer.Run has its
+// own goroutine; Flush, Save and Status may be called on any.
 package lkg

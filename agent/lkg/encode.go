@@ -18,29 +18,29 @@ const Algorithm = "hmac-sha256"
 
 const metaKey = "_meta"
 
-// maxPast is how many epochs a file remembers to have been left.
-const maxPast = 64
+// maxPastEpochs is the maximum of past epochs in a file.
+const maxPastEpochs = 64
 
-// Content is what a last-known-good file holds. It is immutable once shared.
+// Content is the content of a last-known-good file. It is immutable once shared.
 type Content struct {
 	Epoch       string
 	GeneratedAt time.Time
 	Index       uint64         // log index of the newest change in it
-	Past        []string       // epochs that were left, the oldest first: never to be entered again
+	Past        []string       // earlier epochs, the oldest first: never accepted again
 	Records     []*conf.Record // tombstones and services without a document too
-	// Secrets lists, for each service, the fields that come from the environment:
-	// Key, Service, Type, Env, IsSecret and SecretSource are kept of them.
+	// Secrets are, for each service, the fields from the environment, with their Key,
+	// Service, Type, Env, IsSecret and SecretSource only.
 	Secrets map[string][]conf.Field
-	By      int // of a file that was read: which of the keys that it was read with signed it
+	By      int // set by Decode: index of the key that signed the file
 }
 
-// Encode writes the file of c to w. The documents, values and schemas of its
-// records must be in RFC 8785 form; they are copied as they are.
+// Encode writes the file of c to w. The documents, values and schemas of its records
+// must be in RFC 8785 form; it copies them unchanged.
 func Encode(w io.Writer, key []byte, c *Content) error {
 	if len(key) == 0 {
 		return errNoKey
 	}
-	records, err := ordered(c.Records)
+	records, err := sortRecords(c.Records)
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func Encode(w io.Writer, key []byte, c *Content) error {
 	b = strconv.AppendUint(b, c.Index, 10)
 	if len(c.Past) > 0 {
 		b = append(b, `,"past":[`...)
-		for i, epoch := range c.Past[max(0, len(c.Past)-maxPast):] {
+		for i, epoch := range c.Past[max(0, len(c.Past)-maxPastEpochs):] {
 			if i > 0 {
 				b = append(b, ',')
 			}
@@ -70,7 +70,7 @@ func Encode(w io.Writer, key []byte, c *Content) error {
 		}
 		b = append(seal.AppendString(b, r.Service), ':')
 		b = appendMeta(b, r, c)
-		_, _ = out.Write(b) // the error stays with out until Flush
+		_, _ = out.Write(b) // Flush returns the error
 		b = b[:0]
 	}
 	b = append(b, "}}"...)
@@ -88,7 +88,7 @@ func Encode(w io.Writer, key []byte, c *Content) error {
 	if err := out.Flush(); err != nil {
 		return err
 	}
-	// What is signed ends where the signature is put in.
+	// The signed bytes end where the signature is inserted.
 	mac.Write([]byte{'}'})
 	_, err = io.WriteString(w, signatureHead+hex.EncodeToString(mac.Sum(nil))+signatureTail)
 	return err
@@ -100,12 +100,12 @@ const (
 	signatureSize = 64
 )
 
-// inPayload says whether the document of r stands in payload. A tombstone has
-// none to serve, and a service that nobody has configured yet has none at all.
+// inPayload reports whether payload contains the document of r. A tombstone and a
+// service that was never configured have none.
 func inPayload(r *conf.Record) bool { return r.Version > 0 && !r.Deleted }
 
-// ordered returns the records sorted by service, each service once.
-func ordered(records []*conf.Record) ([]*conf.Record, error) {
+// sortRecords returns the records sorted by service, and rejects duplicates.
+func sortRecords(records []*conf.Record) ([]*conf.Record, error) {
 	byService := func(a, b *conf.Record) int { return strings.Compare(a.Service, b.Service) }
 	if !slices.IsSortedFunc(records, byService) {
 		records = slices.Clone(records)
@@ -127,7 +127,7 @@ func ordered(records []*conf.Record) ([]*conf.Record, error) {
 
 const emptyDocument = "{}"
 
-// appendMeta writes the members in the order of their names, empty ones left out.
+// appendMeta appends the members in the order of their names, without empty ones.
 func appendMeta(b []byte, r *conf.Record, c *Content) []byte {
 	first := true
 	member := func(name string) {
@@ -156,7 +156,7 @@ func appendMeta(b []byte, r *conf.Record, c *Content) []byte {
 		}
 	}
 	text("checksum", r.Checksum)
-	if r.Epoch != c.Epoch { // signed in an epoch before this one
+	if r.Epoch != c.Epoch { // signed in an earlier epoch
 		member("config_epoch")
 		b = seal.AppendString(b, r.Epoch)
 	}
@@ -174,7 +174,7 @@ func appendMeta(b []byte, r *conf.Record, c *Content) []byte {
 	}
 	if fields := c.Secrets[r.Service]; len(fields) > 0 {
 		member("secrets")
-		b = appendSecrets(b, fields)
+		b = appendEnvSecrets(b, fields)
 	}
 	text("signature", r.Signature)
 	text("updated_at", r.UpdatedAt)
@@ -200,7 +200,7 @@ func appendSealed(b []byte, secrets []conf.SealedSecret) []byte {
 	return append(b, ']')
 }
 
-func appendSecrets(b []byte, fields []conf.Field) []byte {
+func appendEnvSecrets(b []byte, fields []conf.Field) []byte {
 	b = append(b, '[')
 	for i, f := range fields {
 		if i > 0 {

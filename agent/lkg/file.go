@@ -18,12 +18,12 @@ import (
 func replaceFile(path string, mode fs.FileMode, write func(io.Writer) error) (fs.FileInfo, error) {
 	info, err := durable.Replace(path, mode, func(f *os.File) error { return write(f) })
 	if err != nil {
-		err = unwritten(path, err)
+		err = writeError(path, err)
 	}
 	return info, err
 }
 
-func unwritten(path string, err error) error {
+func writeError(path string, err error) error {
 	code, hint := conf.CodeInternal, "check the disk, and that the agent's user owns the directory"
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		code, hint = conf.CodeStorageFull, "free space on the disk"
@@ -31,11 +31,11 @@ func unwritten(path string, err error) error {
 	if e, ok := errors.AsType[*conf.Error](err); ok {
 		code = e.Code
 	}
-	return conf.Errorf(code, "cannot write %s: %w", path, bare(err)).WithHint("%s", hint)
+	return conf.Errorf(code, "cannot write %s: %w", path, withoutTempName(err)).WithHint("%s", hint)
 }
 
-// bare takes the name of the temporary file off err, which is another each time.
-func bare(err error) error {
+// withoutTempName removes the name of the temporary file from err, which varies.
+func withoutTempName(err error) error {
 	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err
 	}
@@ -45,14 +45,14 @@ func bare(err error) error {
 	return err
 }
 
-// WriteJSON replaces the file path with v as indented JSON, atomically.
+// WriteJSON replaces the file path by v as indented JSON, durably.
 func WriteJSON(path string, v any, mode fs.FileMode) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	if err := enc.Encode(v); err != nil {
-		return unwritten(path, err)
+		return writeError(path, err)
 	}
 	_, err := replaceFile(path, mode, func(w io.Writer) error {
 		_, err := w.Write(b.Bytes())
@@ -61,11 +61,8 @@ func WriteJSON(path string, v any, mode fs.FileMode) error {
 	return err
 }
 
-// WriteEpoch replaces health+epoch.json.
-func WriteEpoch(path string, e conf.EpochFile) error { return WriteJSON(path, e, 0o600) }
-
-// ReadEpoch reads health+epoch.json. It is CodeNotFound when there is none, and
-// CodeCorrupt when it is not what WriteEpoch writes.
+// ReadEpoch reads health+epoch.json. The error is CodeNotFound without a file, and
+// CodeCorrupt for invalid content.
 func ReadEpoch(path string) (conf.EpochFile, error) {
 	const limit = 64 << 10
 	data, err := read(path, "epoch file", limit)
@@ -74,10 +71,10 @@ func ReadEpoch(path string) (conf.EpochFile, error) {
 	}
 	var e conf.EpochFile
 	if err := conf.DecodeStrict(data, limit, &e); err != nil {
-		return conf.EpochFile{}, corrupt("epoch file %s: %w", path, err)
+		return conf.EpochFile{}, corruptError("epoch file %s: %w", path, err)
 	}
 	if e.ConfigEpoch == "" {
-		return conf.EpochFile{}, corrupt("epoch file %s: config_epoch is missing", path)
+		return conf.EpochFile{}, corruptError("epoch file %s: config_epoch is missing", path)
 	}
 	return e, nil
 }

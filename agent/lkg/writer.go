@@ -15,55 +15,54 @@ import (
 	"github.com/holdfast-config/holdfast/replication/durable"
 )
 
-// Source is where a Writer gets its content. Next waits until there is content
-// whose Index is above after, or of another epoch than it returned last, and
-// returns the newest. It returns at once when there is some already, and with
-// ctx's error when ctx ends first. It is called by one goroutine at a time for
-// Run, and by those that call Flush.
-type Source interface {
+// Provider provides the content of a Writer. Next waits for content with an Index
+// above after, or of another epoch than its last result, and returns the newest. It
+// returns ctx's error when ctx ends first. Run calls it on one goroutine, Flush on
+// those of its callers.
+type Provider interface {
 	Next(ctx context.Context, after uint64) (*Content, error)
 }
 
-// WriterOptions; the zero value is good.
+// WriterOptions configures a Writer. The zero value is valid.
 type WriterOptions struct {
-	Loaded      *Content      // what Load made of the file at start; nil when it was refused or absent
-	MinInterval time.Duration // between two writes, default 250 ms: each syncs the disk that the log is written to
-	MaxBackoff  time.Duration // between two attempts while the disk fails, default 10 s
-	CheckEvery  time.Duration // how often to look whether the file is still there and ours, default 10 s
+	Loaded      *Content      // result of Load at start; nil for none
+	MinInterval time.Duration // between two writes, default 250 ms: each syncs the disk of the Raft log
+	MaxBackoff  time.Duration // between two attempts while writes fail, default 10 s
+	CheckEvery  time.Duration // interval of checks for changes by other processes, default 10 s
 }
 
-// Status tells of the file that is on the disk.
+// Status is the status of the file on the disk.
 type Status struct {
-	Valid   bool      // the file is one that Load accepts, as far as this process knows
-	Err     error     // why the newest content could not be written, nil when it could
-	Written time.Time // when the file's content was made; zero when there is no valid file
+	Valid   bool      // Load accepts the file, as far as this process knows
+	Err     error     // of the last attempt to write, nil when it succeeded
+	Written time.Time // time of the file's content; zero without a valid file
 	Index   uint64    // log index of the file's content
 }
 
-// Writer keeps the file up to date. Make one with NewWriter.
+// Writer keeps the file up to date. NewWriter creates one.
 type Writer struct {
-	path   string
-	source Source
-	log    *slog.Logger
-	opts   WriterOptions
-	turn   chan struct{} // held while the file is written
+	path     string
+	provider Provider
+	log      *slog.Logger
+	opts     WriterOptions
+	writing  chan struct{} // semaphore, held while the file is written
 
 	mu     sync.Mutex
 	status Status
 	key    []byte
 	epoch  string      // of the file's content
-	info   fs.FileInfo // the file that is ours
+	info   fs.FileInfo // the file that this process wrote or loaded
 }
 
-// dutyCycle bounds the share of time that is spent writing to 1/dutyCycle.
+// dutyCycle limits the share of time that Run spends writing to 1/dutyCycle.
 const dutyCycle = 10
 
-// flushPatience is how long Flush waits for a source that answers at once when
-// it has anything.
-const flushPatience = 200 * time.Millisecond
+// flushTimeout is how long Flush waits for the provider, which returns at once when it
+// has content.
+const flushTimeout = 200 * time.Millisecond
 
-// NewWriter makes a Writer of the file path; it does not touch the file.
-func NewWriter(path string, key []byte, source Source, log *slog.Logger, opts WriterOptions) *Writer {
+// NewWriter returns a Writer of the file path; it does not touch the file.
+func NewWriter(path string, key []byte, source Provider, log *slog.Logger, opts WriterOptions) *Writer {
 	if opts.MinInterval <= 0 {
 		opts.MinInterval = 250 * time.Millisecond
 	}
@@ -73,7 +72,7 @@ func NewWriter(path string, key []byte, source Source, log *slog.Logger, opts Wr
 	if opts.CheckEvery <= 0 {
 		opts.CheckEvery = 10 * time.Second
 	}
-	w := &Writer{path: path, key: key, source: source, log: log, opts: opts, turn: make(chan struct{}, 1)}
+	w := &Writer{path: path, key: key, provider: source, log: log, opts: opts, writing: make(chan struct{}, 1)}
 	if c := opts.Loaded; c != nil {
 		w.opts.Loaded = nil // it may be large
 		if info, err := os.Stat(path); err == nil {
@@ -84,11 +83,11 @@ func NewWriter(path string, key []byte, source Source, log *slog.Logger, opts Wr
 	return w
 }
 
-// Run writes the newest content whenever there is newer than in the file, until
-// ctx ends. Errors are retried; Status tells the last one.
+// Run writes content that is newer than the file's, until ctx ends. It retries after
+// errors; Status has the last one.
 func (w *Writer) Run(ctx context.Context) {
 	if err := durable.RemoveTemps(w.path); err != nil {
-		w.log.Warn("cannot remove files that were left over", "path", w.path, "err", err)
+		w.log.Warn("cannot remove temporary files", "path", w.path, "err", err)
 	}
 	backoff := w.opts.MinInterval
 	for pause := time.Duration(0); sleep(ctx, pause); {
@@ -115,17 +114,17 @@ func (w *Writer) Run(ctx context.Context) {
 	}
 }
 
-// pauseAfter is how long to wait after a write that took so long.
+// pauseAfter returns the pause after a write that took so long.
 func (w *Writer) pauseAfter(took time.Duration) time.Duration {
 	return max(w.opts.MinInterval, (dutyCycle-1)*took)
 }
 
-// next waits for newer content than the file's, or returns none when it is time
-// to look at the file.
+// next waits for newer content than the file's. It returns none when it is time to
+// check the file.
 func (w *Writer) next(ctx context.Context) (*Content, error) {
 	tick, cancel := context.WithTimeout(ctx, w.opts.CheckEvery)
 	defer cancel()
-	c, err := w.source.Next(tick, w.Status().Index)
+	c, err := w.provider.Next(tick, w.Status().Index)
 	if err != nil && tick.Err() != nil && errors.Is(err, tick.Err()) {
 		return nil, nil
 	}
@@ -135,13 +134,13 @@ func (w *Writer) next(ctx context.Context) (*Content, error) {
 	return c, err
 }
 
-// Flush writes the newest content, if the file does not hold it, and returns
-// when that is durable. A source that has none to give, such as that of an agent
-// whose replica is not up, does not hold it up.
+// Flush writes the newest content, unless the file has it, and returns when it is
+// durable. It does not wait for a provider without content, such as that of an agent
+// whose replica is not open.
 func (w *Writer) Flush(ctx context.Context) error {
-	ask, cancel := context.WithTimeout(ctx, flushPatience)
+	ask, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
-	c, err := w.source.Next(ask, 0)
+	c, err := w.provider.Next(ask, 0)
 	if err != nil {
 		if ctx.Err() == nil && ask.Err() != nil {
 			return nil
@@ -155,9 +154,8 @@ func (w *Writer) Flush(ctx context.Context) error {
 	return err
 }
 
-// Rekey makes key the one that the file is written with, and says whether it is
-// another one than before: then the file that is there is not valid until it is
-// written anew, which Run or Flush does.
+// Rekey sets the key of the file, and reports whether it has changed. If so, the file
+// is invalid until Run or Flush writes it again.
 func (w *Writer) Rekey(key []byte) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -169,9 +167,9 @@ func (w *Writer) Rekey(key []byte) bool {
 	return true
 }
 
-// Save writes c, unless the file holds it or newer of its epoch already, and
-// returns when that is durable. It is for who must not show what a restart would
-// forget.
+// Save writes c, unless the file has it or newer content of its epoch, and returns
+// when it is durable. A caller that must not serve what a restart would lose calls it
+// first.
 func (w *Writer) Save(ctx context.Context, c *Content) error {
 	err := w.save(ctx, c)
 	if ctx.Err() == nil {
@@ -180,24 +178,24 @@ func (w *Writer) Save(ctx context.Context, c *Content) error {
 	return err
 }
 
-// Status tells of the file.
+// Status returns the status of the file.
 func (w *Writer) Status() Status {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.status
 }
 
-// save writes c when its turn comes. It returns early when ctx ends, because a
-// disk that hangs cannot be interrupted.
+// save writes c after other writes in progress. It returns early when ctx ends, since
+// a write to a disk that hangs cannot be interrupted.
 func (w *Writer) save(ctx context.Context, c *Content) error {
 	select {
-	case w.turn <- struct{}{}:
+	case w.writing <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	done := make(chan error, 1)
 	go func() {
-		defer func() { <-w.turn }()
+		defer func() { <-w.writing }()
 		done <- w.write(c)
 	}()
 	select {
@@ -208,8 +206,8 @@ func (w *Writer) save(ctx context.Context, c *Content) error {
 	}
 }
 
-// write replaces the file unless it holds c, or newer, already. The caller has
-// the turn.
+// write replaces the file unless it has c, or newer content. The caller holds
+// w.writing.
 func (w *Writer) write(c *Content) error {
 	w.checkFile()
 	w.mu.Lock()
@@ -240,15 +238,15 @@ func (w *Writer) write(c *Content) error {
 // tryCheckFile is checkFile unless the file is being written.
 func (w *Writer) tryCheckFile() {
 	select {
-	case w.turn <- struct{}{}:
+	case w.writing <- struct{}{}:
 		w.checkFile()
-		<-w.turn
+		<-w.writing
 	default:
 	}
 }
 
-// checkFile notices that the file is gone or that somebody else wrote to it. The
-// caller has the turn.
+// checkFile detects that another process removed or changed the file. The caller holds
+// w.writing.
 func (w *Writer) checkFile() {
 	w.mu.Lock()
 	was := w.info
@@ -262,19 +260,19 @@ func (w *Writer) checkFile() {
 	}
 	w.mu.Lock()
 	w.info = nil
-	w.status = Status{Err: conf.Errorf(conf.CodeCorrupt, "last-known-good file %s was removed or changed by somebody else", w.path)}
+	w.status = Status{Err: conf.Errorf(conf.CodeCorrupt, "last-known-good file %s was removed or changed by another process", w.path)}
 	w.mu.Unlock()
-	w.log.Warn("last-known-good file was removed or changed by somebody else: writing it anew", "path", w.path)
+	w.log.Warn("last-known-good file was removed or changed by another process, writing it again", "path", w.path)
 }
 
-// report keeps err for Status, and logs when writing starts or ends to fail.
+// report sets err in Status, and logs when writes start or stop failing.
 func (w *Writer) report(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	was := w.status.Err
 	switch {
 	case err == nil && w.info == nil && was != nil:
-		return // nothing was written yet after the file was lost
+		return // the file is missing and was not written since
 	case err == nil && was != nil:
 		w.log.Info("last-known-good file is written again", "path", w.path, "index", w.status.Index)
 	case err != nil && (was == nil || was.Error() != err.Error()):
@@ -283,7 +281,7 @@ func (w *Writer) report(err error) {
 	w.status.Err = err
 }
 
-// sleep waits for d, and says whether ctx goes on.
+// sleep waits for d, and reports whether ctx is still active.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil

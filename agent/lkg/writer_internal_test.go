@@ -33,7 +33,7 @@ func TestFlushGivesUpOnAHungDisk(t *testing.T) {
 	dir := t.TempDir() // removed after the bubble's goroutines have ended
 	synctest.Test(t, func(t *testing.T) {
 		w := NewWriter(filepath.Join(dir, "f"), []byte("k"), ready{}, slog.New(slog.DiscardHandler), WriterOptions{})
-		w.turn <- struct{}{} // the write that hangs
+		w.writing <- struct{}{} // the write that hangs
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := w.Flush(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -42,7 +42,7 @@ func TestFlushGivesUpOnAHungDisk(t *testing.T) {
 		if s := w.Status(); s.Valid {
 			t.Fatalf("%+v", s)
 		}
-		<-w.turn
+		<-w.writing
 		if err := w.Flush(t.Context()); err != nil || !w.Status().Valid {
 			t.Fatalf("after it came back: %v", err)
 		}
@@ -59,7 +59,7 @@ func TestUnwrittenTellsTheSameEachTime(t *testing.T) {
 		}
 		b = err.Error()
 	}
-	if code := conf.CodeOf(unwritten("f", syscall.ENOSPC)); code != conf.CodeStorageFull {
+	if code := conf.CodeOf(writeError("f", syscall.ENOSPC)); code != conf.CodeStorageFull {
 		t.Fatalf("a full disk is %s", code)
 	}
 }

@@ -380,7 +380,7 @@ func TestEpochFile(t *testing.T) {
 		{ConfigEpoch: epoch, SchemaVersion: 1, CreatedAt: conf.FormatTime(start)},
 		{ConfigEpoch: epoch, SchemaVersion: 1, CreatedAt: conf.FormatTime(start), LastRebuild: &rebuilt},
 	} {
-		if err := lkg.WriteEpoch(path, want); err != nil {
+		if err := lkg.WriteJSON(path, want, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := lkg.ReadEpoch(path); err != nil || !reflect.DeepEqual(got, want) {
