@@ -6,23 +6,23 @@ import (
 	"time"
 )
 
-// Limits of an API token that a caller may ask for.
+// Limits of the lifetime of an API token.
 const (
 	DefaultAPITokenTTL = 90 * 24 * time.Hour
 	MaxAPITokenTTL     = 10 * 366 * 24 * time.Hour
 )
 
-// APITokenIDPrefix begins the id of every API token, and of no join token.
+// APITokenIDPrefix is the prefix of the ids of all API tokens, and of no join token.
 const APITokenIDPrefix = "api-"
 
-// APITokenRequest asks for a token of the admin API.
+// APITokenRequest requests an API token.
 type APITokenRequest struct {
 	Role Role
-	Name string // whose it is, as history and the access log will show it
+	Name string // of its holder, for history and the access log
 	TTL  time.Duration
 }
 
-// NewAPIToken is an API token at the one moment when it is known.
+// NewAPIToken is a new API token, the only form that contains the token.
 type NewAPIToken struct {
 	ID        string `json:"id"`
 	Name      string `json:"name"`
@@ -31,7 +31,7 @@ type NewAPIToken struct {
 	ExpiresAt string `json:"expires_at"`
 }
 
-// APITokenInfo describes an API token. It holds nothing by which to use it.
+// APITokenInfo describes an API token, without the token and its hash.
 type APITokenInfo struct {
 	ID        string `json:"id"`
 	Name      string `json:"name"`
@@ -42,13 +42,13 @@ type APITokenInfo struct {
 	Revoked   bool   `json:"revoked"`
 }
 
-// APIToken is an API token as the cluster stores it.
+// APIToken is the stored form of an API token.
 type APIToken struct {
 	APITokenInfo
 	SecretHash string // hex SHA-256 of the whole token
 }
 
-// Refusal says why t opens nothing at this time, or "" when it does.
+// Refusal returns why t is invalid at that time, "" when it is valid.
 func (t APITokenInfo) Refusal(now time.Time) string {
 	if t.Revoked {
 		return "revoked"
@@ -64,8 +64,8 @@ func (t APITokenInfo) Refusal(now time.Time) string {
 
 var tokenNameRE = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._@+-]{0,62}$`)
 
-// CheckTokenName says whether s may name the holder of an API token. The names
-// that agents write into the history for themselves are not for callers.
+// CheckTokenName checks the name of the holder of an API token. It rejects the names
+// that agents use for themselves in the history.
 func CheckTokenName(s string) error {
 	if !tokenNameRE.MatchString(s) {
 		return Errorf(CodeInvalid, "bad token name %q", clip(s)).
@@ -73,12 +73,12 @@ func CheckTokenName(s string) error {
 	}
 	switch l := strings.ToLower(s); {
 	case strings.HasPrefix(l, "token-"), l == "autopilot", l == "bootstrap", l == "rebuild", l == "schema-dir":
-		return Errorf(CodeInvalid, "the name %q is taken by the cluster itself", clip(s)).WithHint("choose the name of a person or of a program")
+		return Errorf(CodeInvalid, "the name %q is reserved for the cluster", clip(s)).WithHint("choose the name of a person or of a program")
 	}
 	return nil
 }
 
-// CheckRole says whether r is one of the two roles of a caller.
+// CheckRole checks the role of a caller.
 func CheckRole(r Role) error {
 	if r != RoleRead && r != RoleWrite {
 		return Errorf(CodeInvalid, "bad role %q", clip(string(r))).WithHint("use %s or %s", RoleRead, RoleWrite)

@@ -1,15 +1,15 @@
 package conf
 
-// States of the backup. All but starting are the seed's litestream_status.
+// States of the backup. All except BackupStarting are values of litestream_status.
 const (
 	BackupHealthy  = "healthy"
 	BackupError    = "error"
 	BackupDisabled = "disabled"
-	BackupStarting = "starting" // what is copied now was not proved yet
+	BackupStarting = "starting" // no restore drill of this generation has succeeded yet
 )
 
-// LitestreamStatus is what the health says, which knows of no starting: healthy
-// only if something of this epoch was proved before.
+// LitestreamStatus returns the value for health. BackupStarting is healthy if a restore
+// drill of this epoch has succeeded before, else an error.
 func (b BackupStatus) LitestreamStatus() string {
 	switch {
 	case b.Status != BackupStarting:
@@ -21,25 +21,25 @@ func (b BackupStatus) LitestreamStatus() string {
 	}
 }
 
-// BackupStatus tells how the backup of the cluster is. The leader makes it.
+// BackupStatus is the status of the cluster's backup, which the leader makes.
 type BackupStatus struct {
 	Status        string  `json:"status"`  // Backup...
-	NodeID        string  `json:"node_id"` // who makes it
+	NodeID        string  `json:"node_id"` // of the leader that makes it
 	Place         string  `json:"place"`
 	Generation    string  `json:"generation"` // "" while none is written
 	StartedAt     *string `json:"started_at"`
-	Index         uint64  `json:"index"`  // of the log, that is safely at the place
-	Behind        uint64  `json:"behind"` // entries that are not yet
+	Index         uint64  `json:"index"`  // log index that the target has
+	Behind        uint64  `json:"behind"` // entries that the target lacks
 	LagSeconds    float64 `json:"lag_seconds"`
 	LagP99Seconds float64 `json:"lag_p99_seconds"`
 	LastBackup    *string `json:"last_backup"`
 	Waiting       int64   `json:"waiting_bytes"` // on the disk of the leader
 	Err           *string `json:"err"`
 	Drill         *Drill  `json:"drill"`    // the last restore drill
-	Verified      *Drill  `json:"verified"` // the last good one in this epoch
+	Verified      *Drill  `json:"verified"` // the last successful one in this epoch
 }
 
-// Drill is one proof of a backup by restoring it.
+// Drill is one restore drill.
 type Drill struct {
 	At     string  `json:"at"`
 	Index  uint64  `json:"index"` // 0 when it failed
@@ -49,11 +49,11 @@ type Drill struct {
 	Err    *string `json:"err"`
 }
 
-// Backup is one generation at the place of the backups.
+// Backup is one generation at the backup target.
 type Backup struct {
 	ID         string  `json:"id"` // CONFIG_EPOCH/TERM-NODE
 	Epoch      string  `json:"config_epoch"`
-	Cluster    string  `json:"cluster"` // the first epoch that is known of it
+	Cluster    string  `json:"cluster"` // its first known epoch
 	Term       uint64  `json:"term"`
 	NodeID     string  `json:"node_id"`
 	StartedAt  string  `json:"started_at"`

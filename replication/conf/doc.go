@@ -1,14 +1,13 @@
-// Package conf is the vocabulary of Holdfast: what a configuration is, how it
-// is named, and the closed set of errors that the rest of the product speaks.
+// Package conf defines the common types of Holdfast: records and their fields, names,
+// the strict JSON parser, and the closed set of error codes.
 //
-// It has no dependency on the product or on any library outside the standard
-// one, so every package may import it. It holds data and pure functions only:
-// nothing here reads a clock, a file, the environment or the network.
+// It imports nothing except the standard library and jsonscan, so every package may
+// import it. It contains data and pure functions only: nothing reads a clock, a file,
+// the environment or the network.
 //
-// The names of fields, enums and JSON members of the public types are a
-// contract (HTTP bodies, MQTT payloads, columns); change none of them.
+// The names of enums and JSON members are a contract (HTTP bodies, MQTT payloads,
+// columns) and never change.
 //
-// Values that cross package borders (Record, Item, ...) are immutable once they
-// are shared: whoever wants another one makes a copy. All functions are safe for
-// concurrent use.
+// Values that packages share (Record, Item, ...) are immutable: to change one, copy
+// it. All functions may be called on any goroutine.
 package conf

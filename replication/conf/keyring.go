@@ -1,50 +1,50 @@
 package conf
 
-// Kinds of keys that a cluster has and can rotate.
+import "slices"
+
+// Kinds of keys of a cluster.
 const (
-	KeyMaster  = "master"  // AES-256: seals the secrets of the database
-	KeyHMAC    = "hmac"    // of the last-known-good files
-	KeySigning = "signing" // Ed25519: signs every version
-	KeyCA      = "ca"      // of the certificates between the members
+	KeyMaster  = "master"  // AES-256, for the secrets in the database
+	KeyHMAC    = "hmac"    // for the last-known-good files
+	KeySigning = "signing" // Ed25519, for every version
+	KeyCA      = "ca"      // for the certificates of the members
 )
 
-// KeyKinds lists them.
+// KeyKinds returns the kinds of keys.
 func KeyKinds() []string { return []string{KeyMaster, KeyHMAC, KeySigning, KeyCA} }
 
-// CheckKeyKind says whether s is one of the kinds.
+// CheckKeyKind checks the kind of a key.
 func CheckKeyKind(s string) error {
-	for _, k := range KeyKinds() {
-		if s == k {
-			return nil
-		}
+	if slices.Contains(KeyKinds(), s) {
+		return nil
 	}
 	return Errorf(CodeUsage, "there is no key of the kind %q", clip(s)).WithHint("use master, hmac, signing or ca")
 }
 
 // States of a key.
 const (
-	KeyAnnounced = "announced" // handed to the members, not in use yet
-	KeyActive    = "active"    // in use
-	KeyOld       = "old"       // what it sealed or signed is still taken, until NotAfter
-	KeyExpired   = "expired"   // and no more
-	KeyWithdrawn = "withdrawn" // announced, and given up before it was in use
+	KeyAnnounced = "announced" // distributed to the members, not active yet
+	KeyActive    = "active"    // signs or seals
+	KeyOld       = "old"       // still accepted, until NotAfter
+	KeyExpired   = "expired"   // no longer accepted
+	KeyWithdrawn = "withdrawn" // announced, and discarded before it was active
 )
 
-// Key is one row of the keyring. It holds nothing secret. All times have
-// FormatTime's form.
+// Key is one row of the keyring. It contains nothing secret. Times have FormatTime's
+// form.
 type Key struct {
 	Kind        string `json:"kind"`
 	ID          string `json:"key_id"`
 	Public      string `json:"public,omitempty"` // signing: base64 of the 32 bytes; ca: base64 of the certificate
 	AnnouncedAt string `json:"announced_at"`
-	NotBefore   string `json:"not_before"` // since when it is in use, "" while it is not
-	NotAfter    string `json:"not_after"`  // until when it is taken, "" without an end
+	NotBefore   string `json:"not_before"` // when it became active, "" before that
+	NotAfter    string `json:"not_after"`  // until when it is accepted, "" for no end
 	CreatedBy   string `json:"created_by"`
-	Proof       string `json:"proof,omitempty"` // base64 of a signature of the key before it
-	Hold        bool   `json:"hold,omitempty"`  // announced, and to be used when the operator says so
+	Proof       string `json:"proof,omitempty"` // base64 of a signature by the key before it
+	Hold        bool   `json:"hold,omitempty"`  // announced, and not activated before an operator says so
 }
 
-// State is what k is at that time.
+// State returns the state of k at that time.
 func (k Key) State(at string) string {
 	switch {
 	case k.NotBefore == "" && k.NotAfter == "":
@@ -59,43 +59,32 @@ func (k Key) State(at string) string {
 	return KeyExpired
 }
 
-// Keyring is what the cluster knows of its keys, oldest first.
+// Keyring is the list of the cluster's keys, oldest first.
 type Keyring []Key
 
-// Find is the key with that id, nil for none.
+// Find returns the key with that id, nil for none.
 func (r Keyring) Find(kind, id string) *Key {
-	for i := range r {
-		if r[i].Kind == kind && r[i].ID == id {
-			return &r[i]
-		}
-	}
-	return nil
+	return r.first(kind, func(k *Key) bool { return k.ID == id })
 }
 
-// Active is the key in use, nil when the cluster has none yet.
+// Active returns the active key, nil for none.
 func (r Keyring) Active(kind string) *Key {
-	for i := range r {
-		if r[i].Kind == kind && r[i].NotBefore != "" && r[i].NotAfter == "" {
-			return &r[i]
-		}
-	}
-	return nil
+	return r.first(kind, func(k *Key) bool { return k.NotBefore != "" && k.NotAfter == "" })
 }
 
-// Next is the key that was announced and is not in use yet, nil for none.
+// Next returns the announced key, nil for none.
 func (r Keyring) Next(kind string) *Key {
-	for i := range r {
-		if r[i].Kind == kind && r[i].NotBefore == "" && r[i].NotAfter == "" {
-			return &r[i]
-		}
-	}
-	return nil
+	return r.first(kind, func(k *Key) bool { return k.NotBefore == "" && k.NotAfter == "" })
 }
 
-// Old is the key that was in use before and is still taken at that time, nil for none.
+// Old returns the key that is old at that time, nil for none.
 func (r Keyring) Old(kind, at string) *Key {
+	return r.first(kind, func(k *Key) bool { return k.State(at) == KeyOld })
+}
+
+func (r Keyring) first(kind string, match func(*Key) bool) *Key {
 	for i := range r {
-		if r[i].Kind == kind && r[i].State(at) == KeyOld {
+		if r[i].Kind == kind && match(&r[i]) {
 			return &r[i]
 		}
 	}

@@ -1,15 +1,17 @@
 package conf
 
-// KeysStatus is the keys of the cluster as one agent sees them. Nothing in it is
-// secret.
+import "slices"
+
+// KeysStatus is the status of the cluster's keys, as one agent sees it. It contains
+// nothing secret.
 type KeysStatus struct {
 	Keys       []KeyInfo          `json:"keys"`
-	Rotations  []KeyRotation      `json:"rotations"` // those that are not at their end
+	Rotations  []KeyRotation      `json:"rotations"` // those in progress
 	Members    []KeyMember        `json:"members"`
 	Encryption EncryptionMetadata `json:"encryption"`
 }
 
-// KeyInfo is a key of the keyring and what is made with it.
+// KeyInfo is a key of the keyring and its use.
 type KeyInfo struct {
 	Kind        string `json:"kind"`
 	ID          string `json:"key_id"`
@@ -27,13 +29,13 @@ type KeyInfo struct {
 
 // Phases of a KeyRotation.
 const (
-	PhasePrepared = "prepared" // the members are getting the new key, which is not to be used yet
-	PhaseHandover = "handover" // the members are getting the new key
-	PhaseRenewal  = "renewal"  // it is in use; what the old one made is made anew
-	PhaseGrace    = "grace"    // all is made anew; the old one is still taken
+	PhasePrepared = "prepared" // as PhaseHandover, but the key is not activated yet
+	PhaseHandover = "handover" // the members receive the new key
+	PhaseRenewal  = "renewal"  // the new key is active; what the old one signed or sealed is renewed
+	PhaseGrace    = "grace"    // all is renewed; the old key is still accepted
 )
 
-// KeyRotation is one that is not at its end.
+// KeyRotation is a rotation in progress.
 type KeyRotation struct {
 	Kind    string   `json:"kind"`
 	KeyID   string   `json:"key_id"` // the new key
@@ -41,11 +43,11 @@ type KeyRotation struct {
 	Phase   string   `json:"phase"`
 	Done    int      `json:"done"`    // renewal: of secrets, signatures or certificates
 	Total   int      `json:"total"`   //
-	Waiting []string `json:"waiting"` // members that it waits for, each with the reason
-	Until   string   `json:"until"`   // until when the old key is taken; "" when that is not known yet
+	Waiting []string `json:"waiting"` // the members that it waits for, each with the reason
+	Until   string   `json:"until"`   // until when the old key is accepted; "" when not known yet
 }
 
-// KeyMember is what one member holds.
+// KeyMember are the keys of one member.
 type KeyMember struct {
 	NodeID    string              `json:"node_id"`
 	Role      string              `json:"role"`
@@ -53,22 +55,15 @@ type KeyMember struct {
 	Holds     map[string]KeysHeld `json:"holds"` // by kind
 }
 
-// KeysHeld are the ids of the keys of one kind that a member has.
+// KeysHeld are the key ids of one kind that a member has.
 type KeysHeld struct {
 	IDs []string `json:"key_ids"`
-	Use string   `json:"use"`           // the one that it works with
-	Err string   `json:"err,omitempty"` // why it does not get the one that it should have
+	Use string   `json:"use"`           // the one that it signs or seals with
+	Err string   `json:"err,omitempty"` // why it cannot get the key that it should have
 }
 
-// Has says whether id is among them.
-func (h KeysHeld) Has(id string) bool {
-	for _, k := range h.IDs {
-		if k == id {
-			return true
-		}
-	}
-	return false
-}
+// Has reports whether the member has the key with that id.
+func (h KeysHeld) Has(id string) bool { return slices.Contains(h.IDs, id) }
 
 // EncryptionMetadata is the seed's model of that name.
 type EncryptionMetadata struct {
@@ -79,10 +74,10 @@ type EncryptionMetadata struct {
 	GraceWindowUntil       *string `json:"grace_window_until"`
 }
 
-// What a caller may ask for of a kind of key.
+// Requests for a kind of key.
 const (
-	KeysPrepare = "prepare" // hand a new key out, and wait with its use until KeysRotate
-	KeysRotate  = "rotate"  // begin a rotation; while one runs, tell of that
-	KeysAbort   = "abort"   // give a key up that was announced and is not in use
-	KeysRetire  = "retire"  // end the grace of the old key now
+	KeysPrepare = "prepare" // distribute a new key, and activate it with KeysRotate
+	KeysRotate  = "rotate"  // start a rotation, or return the one in progress
+	KeysAbort   = "abort"   // withdraw an announced key
+	KeysRetire  = "retire"  // end the grace period of the old key now
 )

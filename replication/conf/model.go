@@ -11,8 +11,8 @@ const (
 	Advanced Complexity = "advanced"
 )
 
-// Type is the seed's ConfigType. Arrays and free objects, which the seed does
-// not name, are carried as TypeString with their JSON text as the value.
+// Type is the seed's ConfigType. Arrays and free objects, which the seed does not have,
+// are TypeString with their JSON text as the value.
 type Type string
 
 // Types of a field.
@@ -26,7 +26,7 @@ const (
 	TypeSecret  Type = "secret"
 )
 
-// Source is the seed's ConfigSource: where a value comes from.
+// Source is the seed's ConfigSource: the source of a value.
 type Source string
 
 // Sources of a value, strongest first.
@@ -36,8 +36,8 @@ const (
 	SourceDefault  Source = "default"
 )
 
-// Field is the seed's ConfigFieldMetadata: the projection of one property of a
-// service's schema. Key is the dotted path inside the service's document.
+// Field is the seed's ConfigFieldMetadata: the metadata of one property of a service's
+// schema. Key is the dotted path in the service's document.
 type Field struct {
 	Key          string          `json:"key"`
 	Service      string          `json:"service"`
@@ -54,19 +54,18 @@ type Field struct {
 	Env          string          `json:"env,omitempty"`     // x-env: the variable of an env secret
 	Default      json.RawMessage `json:"default,omitempty"` // absent for a required field
 	Required     bool            `json:"required,omitempty"`
-	JSONTypes    []string        `json:"json_types,omitempty"` // what the value may be, where Type alone does not say it
+	JSONTypes    []string        `json:"json_types,omitempty"` // types of the value, unless Type implies them
 }
 
-// Record is all that the cluster holds of one service at one version.
+// Record is the service record: all that is stored of a service at one version.
 //
-// Secrets are sealed under Epoch, the epoch of the record, in ascending order of
-// their keys; a tombstone has none.
+// Values are the stored values (RFC 8785). Config is the effective document without
+// secrets (RFC 8785): the bytes that Checksum and Signature cover. Secrets are sealed
+// for Epoch, sorted by key.
 //
-// Values is what was stored (RFC 8785), Config the effective document without
-// secret values (RFC 8785): the bytes that Checksum and Signature cover. A
-// service whose schema has required fields and that nobody has configured yet
-// has Version 0 and a nil Config. A deleted one has Deleted, Config {} and the
-// version of its tombstone.
+// A service that was never configured, and whose schema has required fields, has
+// Version 0 and a nil Config. A deleted one has Deleted, Config {}, the version of its
+// tombstone and no secrets.
 type Record struct {
 	Service   string          `json:"service"`
 	Version   uint64          `json:"version"`
@@ -80,14 +79,14 @@ type Record struct {
 	UpdatedAt string          `json:"updated_at"`
 	UpdatedBy string          `json:"updated_by"`
 	Deleted   bool            `json:"deleted"`
-	Index     uint64          `json:"index"`            // log index that made this version
+	Index     uint64          `json:"index"`            // log index of this version
 	Schema    json.RawMessage `json:"schema,omitempty"` // the service's JSON Schema, nil when it has none
 
 	Secrets []SealedSecret `json:"secrets,omitempty"`
 }
 
-// SealedSecret is one row of encrypted_secrets. Its times are those of the value:
-// sealing the same value anew does not change them.
+// SealedSecret is one row of encrypted_secrets. Its times are those of the value: a
+// reseal does not change them.
 type SealedSecret struct {
 	Key       string `json:"key"`
 	Value     string `json:"encrypted_value"` // base64 of nonce and ciphertext
@@ -96,16 +95,16 @@ type SealedSecret struct {
 	UpdatedAt string `json:"updated_at"`
 }
 
-// Masked is what is shown in the place of a secret value. Who sends it back in a
-// document leaves the secret as it is.
+// Masked replaces the value of a secret in responses. A written document with it leaves
+// the secret unchanged.
 const Masked = "********"
 
-// Exists says whether the service has a document to serve.
+// Exists reports whether the service has a document to serve.
 func (r *Record) Exists() bool { return r != nil && !r.Deleted && r.Config != nil }
 
-// EpochChange is the cluster's signed word that the history Epoch follows on the
-// history Previous: the store was rebuilt, recovered or restored. Who follows the
-// old history accepts the new one by it, and never the old one again.
+// EpochChange is a signed statement that Epoch follows Previous: the store was rebuilt,
+// recovered or restored. A client of the previous epoch accepts the new one by it, and
+// never the previous one again.
 type EpochChange struct {
 	Previous  string `json:"old_epoch"`
 	Epoch     string `json:"config_epoch"`
@@ -123,8 +122,8 @@ type ServiceConfig struct {
 	Epoch     string          `json:"config_epoch"`
 }
 
-// Update is the seed's ConfigUpdatePayload: the signed message. Version is the
-// format of the message, always 1.
+// Update is the seed's ConfigUpdatePayload: the signed update. Version is the format of
+// the message, always 1.
 type Update struct {
 	Version   int             `json:"version"`
 	Service   string          `json:"service"`
@@ -135,7 +134,7 @@ type Update struct {
 	Signature string          `json:"signature"`
 }
 
-// Update is the signed message that r carries.
+// Update returns the signed update of r.
 func (r *Record) Update() Update {
 	return Update{
 		Version: 1, Service: r.Service, Config: r.Config, Checksum: r.Checksum,
@@ -179,16 +178,16 @@ type HistoryEntry struct {
 	ID           int64           `json:"id"`
 	Service      string          `json:"service"`
 	Key          string          `json:"key"`
-	OldValue     json.RawMessage `json:"old_value"` // nil when the key was not there
-	NewValue     json.RawMessage `json:"new_value"` // null when the key is gone
-	Version      uint64          `json:"version"`   // the service's version that the change made
+	OldValue     json.RawMessage `json:"old_value"` // nil when there was none
+	NewValue     json.RawMessage `json:"new_value"` // null when the key was removed
+	Version      uint64          `json:"version"`   // the service's new version
 	Action       string          `json:"action"`    // the Edit's action
 	ChangedAt    string          `json:"changed_at"`
 	ChangedBy    string          `json:"changed_by"`
 	ChangeReason string          `json:"change_reason"`
 }
 
-// HistoryFilter selects history; empty members select all.
+// HistoryFilter selects history; a zero field selects all.
 type HistoryFilter struct {
 	Service, Key, User string
 	Since, Until       string // FormatTime's form
@@ -223,7 +222,7 @@ type Access struct {
 	Timestamp string `json:"timestamp"`
 }
 
-// AccessFilter selects rows of the access log; empty members select all.
+// AccessFilter selects rows of the access log; a zero field selects all.
 type AccessFilter struct {
 	User, Action, Service string
 	Since, Until          string
@@ -271,7 +270,7 @@ type Health struct {
 	Err              *string        `json:"err"`
 }
 
-// EpochFile is the seed's ConfigEpochMetadata, kept in health+epoch.json.
+// EpochFile is the seed's ConfigEpochMetadata, the content of health+epoch.json.
 type EpochFile struct {
 	ConfigEpoch   string  `json:"config_epoch"`
 	SchemaVersion int     `json:"schema_version"`
@@ -307,7 +306,7 @@ type ReadResponse struct {
 	Metadata Metadata        `json:"metadata"`
 }
 
-// Metadata is what ReadResponse tells of a document.
+// Metadata describes the document of a ReadResponse.
 type Metadata struct {
 	Version   uint64 `json:"version"`
 	UpdatedAt string `json:"updated_at"`
@@ -319,7 +318,7 @@ type Metadata struct {
 	KeyID     string `json:"key_id"`
 }
 
-// Metadata describes r, as ReadResponse shows it.
+// Metadata returns the metadata of r.
 func (r *Record) Metadata() Metadata {
 	return Metadata{
 		Version: r.Version, UpdatedAt: r.UpdatedAt, UpdatedBy: r.UpdatedBy, Epoch: r.Epoch,
@@ -327,7 +326,7 @@ func (r *Record) Metadata() Metadata {
 	}
 }
 
-// Role is what a token may do.
+// Role is the permission of an API token.
 type Role string
 
 // The two roles. Write includes read.
@@ -336,19 +335,19 @@ const (
 	RoleWrite Role = "config.write"
 )
 
-// Allows says whether r may do what needs want.
+// Allows reports whether r includes want.
 func (r Role) Allows(want Role) bool { return r == want || (r == RoleWrite && want == RoleRead) }
 
-// Principal is an authenticated caller. Name is safe to log and to store: it is
-// never the token.
+// Principal is an authenticated caller. Name may be logged and stored: it is never the
+// token.
 type Principal struct {
 	Name      string `json:"name"`
 	Role      Role   `json:"role"`
 	TokenID   string `json:"token_id,omitempty"`   // of an API token in the log
-	ExpiresAt string `json:"expires_at,omitempty"` // when that ends
+	ExpiresAt string `json:"expires_at,omitempty"` // of that token
 }
 
-// Op is what a Draft asks for.
+// Op is the operation of a Draft.
 type Op string
 
 // Operations on one service.
@@ -358,16 +357,16 @@ const (
 	OpDelete  Op = "delete"  // tombstone
 	OpRestore Op = "restore" // the stored values of version Restore
 
-	OpSecretSet    Op = "secret-set"    // the secret Key gets the value in Document, any JSON
-	OpSecretDelete Op = "secret-delete" // the secret Key goes
+	OpSecretSet    Op = "secret-set"    // set the secret Key to the value in Document, any JSON
+	OpSecretDelete Op = "secret-delete" // delete the secret Key
 )
 
-// Draft is a change that somebody asks for, before it is validated and signed.
+// Draft is a requested change, before it is validated and signed.
 type Draft struct {
 	Service   string          `json:"service"`
 	Op        Op              `json:"op"`
-	Document  json.RawMessage `json:"document,omitempty"` // as received: strictly decoded by edit
-	Expect    *uint64         `json:"expect,omitempty"`   // version that the caller saw; nil = any
+	Document  json.RawMessage `json:"document,omitempty"` // as received, not yet decoded
+	Expect    *uint64         `json:"expect,omitempty"`   // precondition: the current version; nil = any
 	Restore   uint64          `json:"restore,omitempty"`
 	Key       string          `json:"key,omitempty"` // of the secret
 	Author    string          `json:"author"`
@@ -375,13 +374,13 @@ type Draft struct {
 	RequestID string          `json:"request_id,omitempty"` // Idempotency-Key
 	DryRun    bool            `json:"dry_run,omitempty"`
 
-	EarlierIDs []string `json:"-"` // what RequestID was under keys that are going out of use
+	EarlierIDs []string `json:"-"` // RequestID under old keys
 
-	Decoded map[string]any `json:"-"` // Document, when it was decoded already (ParseObject); not to be changed
+	Decoded map[string]any `json:"-"` // Document after ParseObject, if known; immutable
 }
 
-// SecretInfo describes a secret field of a service, or a sealed value that no
-// field uses any more. It never holds the value.
+// SecretInfo describes a secret field of a service, or a sealed value without a field.
+// It never contains the value.
 type SecretInfo struct {
 	Key       string `json:"key"`
 	Source    Source `json:"source"`
@@ -392,14 +391,14 @@ type SecretInfo struct {
 	UpdatedAt string `json:"updated_at,omitempty"`
 	Age       *int64 `json:"age_seconds,omitempty"` // of the stored value
 
-	// Unused: a value is stored, and the schema has no such secret now.
+	// Unused: a value is stored, but the schema has no such secret.
 	Unused bool `json:"unused,omitempty"`
 }
 
-// Outcome is what became of a Draft.
+// Outcome is the result of a Draft.
 type Outcome struct {
 	Service string          `json:"service"`
 	Version uint64          `json:"version"` // the new version; for a dry run the one it would get
-	Changed bool            `json:"changed"` // false: the values were the same, no version was made
+	Changed bool            `json:"changed"` // false: the values were the same, there is no new version
 	Config  json.RawMessage `json:"config"`  // effective document without secrets
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Limits of the edge. A document over them is refused before anything is stored.
+// Limits of input. The APIs reject a document over them before anything is stored.
 const (
 	MaxDocument = 1 << 20 // bytes of one JSON body or document
 	MaxSchema   = 1 << 20 // bytes of one schema
@@ -13,7 +13,7 @@ const (
 	MaxName     = 128     // bytes of a service, profile or user name
 	MaxKey      = 256     // bytes of a dotted key
 	MaxReason   = 1024    // bytes of a reason
-	MaxInteger  = 1 << 53 // integers beyond are changed by RFC 8785 and refused
+	MaxInteger  = 1 << 53 // larger integers are rejected: RFC 8785 changes them
 )
 
 var (
@@ -22,34 +22,29 @@ var (
 	profileRE = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]*$`)
 )
 
-// CheckService says whether s may name a service, and the rule when not.
+// CheckService checks the name of a service.
 func CheckService(s string) error {
-	if len(s) > MaxName || !serviceRE.MatchString(s) {
-		return Errorf(CodeInvalid, "bad service name %q", clip(s)).
-			WithHint("use lower-case letters, digits and hyphens, a letter first: %s, at most %d bytes", serviceRE, MaxName)
-	}
-	return nil
+	return checkName("service name", s, MaxName, serviceRE, "lower-case letters, digits and hyphens, a letter first")
 }
 
-// CheckKey says whether k may name a configuration key, and the rule when not.
+// CheckKey checks a configuration key.
 func CheckKey(k string) error {
-	if len(k) > MaxKey || !keyRE.MatchString(k) {
-		return Errorf(CodeInvalid, "bad key %q", clip(k)).
-			WithHint("use dotted lower-case names: %s, at most %d bytes", keyRE, MaxKey)
-	}
-	return nil
+	return checkName("key", k, MaxKey, keyRE, "dotted lower-case names")
 }
 
-// CheckProfile says whether s may name a profile.
+// CheckProfile checks the name of a profile.
 func CheckProfile(s string) error {
-	if len(s) > MaxName || !profileRE.MatchString(s) {
-		return Errorf(CodeInvalid, "bad profile name %q", clip(s)).
-			WithHint("use letters, digits, dots, hyphens and underscores: %s, at most %d bytes", profileRE, MaxName)
+	return checkName("profile name", s, MaxName, profileRE, "letters, digits, dots, hyphens and underscores")
+}
+
+func checkName(what, s string, max int, re *regexp.Regexp, rule string) error {
+	if len(s) > max || !re.MatchString(s) {
+		return Errorf(CodeInvalid, "bad %s %q", what, clip(s)).WithHint("use %s: %s, at most %d bytes", rule, re, max)
 	}
 	return nil
 }
 
-// clip keeps what an attacker sends out of errors and logs at full length.
+// clip shortens foreign text for errors and logs.
 func clip(s string) string {
 	if len(s) > 80 {
 		return s[:80] + "..."
@@ -57,7 +52,7 @@ func clip(s string) string {
 	return s
 }
 
-// FormatTime writes t as Python's datetime.isoformat() writes UTC:
+// FormatTime formats t as Python's datetime.isoformat() does for UTC:
 // 2026-01-02T03:04:05.000006+00:00, without a fraction when it is zero.
 func FormatTime(t time.Time) string {
 	t = t.UTC().Truncate(time.Microsecond)
@@ -67,7 +62,7 @@ func FormatTime(t time.Time) string {
 	return t.Format("2006-01-02T15:04:05.000000+00:00")
 }
 
-// ParseTime reads what FormatTime wrote, and any RFC 3339 time.
+// ParseTime parses any RFC 3339 time, such as those of FormatTime.
 func ParseTime(s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {

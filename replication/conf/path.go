@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Lookup finds the dotted key in doc. A member whose name is the key itself wins
-// over a path through nested objects, at every level.
+// Lookup returns the value of a dotted key. At every level, a member with the whole
+// key as its name overrides a path through nested objects.
 func Lookup(doc map[string]any, key string) (any, bool) {
 	if v, ok := doc[key]; ok {
 		return v, true
@@ -26,9 +26,8 @@ func Lookup(doc map[string]any, key string) (any, bool) {
 	return nil, false
 }
 
-// Nest turns a dotted key and its value into the object that a merge patch of
-// this one key is. literal says of a prefix of the key whether it names a single
-// member; nil splits at every dot.
+// Nest returns the merge patch that sets one dotted key. literal reports whether a
+// prefix of the key is the name of one member; nil splits at every dot.
 func Nest(key string, value any, literal func(prefix string) bool) map[string]any {
 	if literal == nil || !literal(key) {
 		if head, rest, ok := strings.Cut(key, "."); ok {
@@ -38,5 +37,5 @@ func Nest(key string, value any, literal func(prefix string) bool) map[string]an
 	return map[string]any{key: value}
 }
 
-// SortedKeys lists the keys of m in ascending order.
+// SortedKeys returns the keys of m in ascending order.
 func SortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -2,23 +2,23 @@ package conf
 
 import "time"
 
-// States of a member, as ClusterStatus tells them.
+// States of a member in ClusterStatus.
 const (
 	NodeLeader      = "leader"
 	NodeVoter       = "voter"
 	NodeNonVoter    = "non-voter"
 	NodeRemoved     = "removed"
 	NodeUnreachable = "unreachable"
-	NodeRebuilding  = "rebuilding" // it answers and serves, and has no replica: it is damaged, or not fed yet
+	NodeRebuilding  = "rebuilding" // it serves reads without a replica, which it copies or waits for
 )
 
-// Changes of the cluster that a caller may ask for.
+// Changes of the cluster.
 const (
 	ChangePromote  = "promote"  // make a server a voter
 	ChangeDemote   = "demote"   // make a voter a non-voter
-	ChangeRemove   = "remove"   // take a member out; its certificate opens nothing any more
-	ChangeTransfer = "transfer" // hand the leadership to a voter, "" = to whom the leader chooses
-	ChangeLeave    = "leave"    // take this agent itself out
+	ChangeRemove   = "remove"   // remove a member; its certificate is no longer accepted
+	ChangeTransfer = "transfer" // transfer the leadership to a voter, "" = the leader chooses
+	ChangeLeave    = "leave"    // remove this agent
 )
 
 // ClusterStatus is the cluster as one agent sees it.
@@ -26,15 +26,15 @@ type ClusterStatus struct {
 	ClusterID   string       `json:"cluster_id"`
 	ConfigEpoch string       `json:"config_epoch"`
 	Leader      string       `json:"leader"` // node id, "" when none is known
-	Quorum      bool         `json:"quorum"` // changes can be made now
+	Quorum      bool         `json:"quorum"` // writes are possible
 	Term        uint64       `json:"term"`
-	Index       uint64       `json:"index"`  // the newest log index that this agent knows to be committed
-	Voters      int          `json:"voters"` // how many vote now
+	Index       uint64       `json:"index"`  // commit index, as far as this agent knows
+	Voters      int          `json:"voters"` // number of voters
 	Nodes       []NodeStatus `json:"nodes"`
 }
 
-// NodeStatus is one agent of a ClusterStatus. Of one that is not Reachable it
-// holds what was known last, and Err says why it does not answer.
+// NodeStatus is one agent of a ClusterStatus. For one that is not Reachable it has the
+// last known values, and Err is the reason.
 type NodeStatus struct {
 	NodeID             string            `json:"node_id"`
 	Role               string            `json:"role"`    // MemberServer or MemberSidecar
@@ -50,34 +50,34 @@ type NodeStatus struct {
 	ConfigEpoch        string            `json:"config_epoch"`
 	Digest             string            `json:"digest"`     // of its store's state
 	Services           map[string]uint64 `json:"services"`   // service -> version that it serves
-	UpdatedAt          string            `json:"updated_at"` // when this was heard from it
+	UpdatedAt          string            `json:"updated_at"` // when it reported this
 
-	// What it says of itself, of one that is Reachable: Event is what it did or
-	// waits for, Since when that began (FormatTime's form).
+	// Only of one that is Reachable: Event is its last action or what it waits for,
+	// Since the time of that (FormatTime's form).
 	Mode  Mode   `json:"mode"`
 	Event string `json:"event"`
 	Since string `json:"since"`
 }
 
-// Limits of a join token that a caller may ask for.
+// Limits of a join token.
 const (
 	DefaultTokenTTL = time.Hour
 	MaxTokenTTL     = 720 * time.Hour
 	MaxTokenUses    = 1_000_000
 )
 
-// JoinTokenRequest asks for a join token.
+// JoinTokenRequest requests a join token.
 type JoinTokenRequest struct {
 	Role    string // MemberServer or MemberSidecar
-	Service string // only an agent beside this service may use it, "" = any
+	Service string // only for an agent beside this service, "" = any
 	TTL     time.Duration
-	Uses    int // 0 = without limit
+	Uses    int // 0 = no limit
 }
 
-// NewJoinToken is a join token at the one moment when its secret is known.
+// NewJoinToken is a new join token, the only form that contains its secret.
 type NewJoinToken struct {
 	ID        string `json:"id"`
 	Token     string `json:"token"`
-	Command   string `json:"command"`    // a whole command line that joins, to paste
+	Command   string `json:"command"`    // a complete command line that joins
 	ExpiresAt string `json:"expires_at"` // "": never
 }

@@ -14,17 +14,17 @@ import (
 	"unicode/utf8"
 )
 
-// ParseJSON decodes exactly one JSON value (RFC 8259) with the strictness that
-// signed documents need: UTF-8 only, no duplicate keys, at most MaxDepth levels
-// and max bytes, no number outside IEEE 754, no integer beyond 2^53. Numbers
-// come back as json.Number, objects as map[string]any, arrays as []any.
+// ParseJSON decodes one JSON value (RFC 8259), as strictly as signed documents require:
+// UTF-8 only, no duplicate keys, at most MaxDepth levels and max bytes, no number
+// outside IEEE 754, no integer beyond 2^53. It returns numbers as json.Number, objects
+// as map[string]any, arrays as []any.
 //
-// encoding/json alone would let the last duplicate win, replace bad UTF-8, and
-// round large integers, so two readers of one document could see two values.
+// encoding/json alone accepts duplicates, replaces bad UTF-8, and rounds large
+// integers, so two readers of one document could see two values.
 func ParseJSON(data []byte, max int) (any, error) { return ParseJSONDepth(data, max, MaxDepth) }
 
-// ParseJSONDepth is ParseJSON with another limit than MaxDepth: for envelopes,
-// which nest a whole document deeper than it stands alone.
+// ParseJSONDepth is ParseJSON with another limit than MaxDepth, for envelopes that
+// contain a document.
 func ParseJSONDepth(data []byte, max, depth int) (any, error) {
 	if len(data) > max {
 		return nil, Errorf(CodeTooLarge, "document of %d bytes is over the limit of %d", len(data), max)
@@ -38,7 +38,7 @@ func ParseJSONDepth(data []byte, max, depth int) (any, error) {
 	return parseCarefully(data, depth)
 }
 
-// parseCarefully decides what JSON is, and says what is wrong with what is not.
+// parseCarefully decodes all JSON that is accepted, and names the errors in all other.
 func parseCarefully(data []byte, depth int) (any, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
@@ -170,8 +170,8 @@ func checkNumber(n json.Number) error {
 	return nil
 }
 
-// loneSurrogates refuses \ud800-\udfff escapes without their partner, which
-// encoding/json would replace by U+FFFD without a word.
+// loneSurrogates rejects \ud800-\udfff escapes without their other half, which
+// encoding/json silently replaces by U+FFFD.
 func loneSurrogates(data []byte) error {
 	for i := 0; i+1 < len(data); i++ {
 		if data[i] != '\\' {
@@ -202,18 +202,15 @@ func loneSurrogates(data []byte) error {
 }
 
 func hex4(b []byte) int64 {
-	if len(b) < 4 {
-		return -1
-	}
-	n, err := strconv.ParseInt(string(b[:4]), 16, 32)
-	if err != nil {
+	n, err := strconv.ParseInt(string(b[:min(4, len(b))]), 16, 32)
+	if err != nil || len(b) < 4 {
 		return -1
 	}
 	return n
 }
 
-// DecodeStrict decodes a JSON object into the struct that dst points to, with
-// ParseJSON's rules, refusing unknown members and members whose case differs.
+// DecodeStrict decodes a JSON object into the struct that dst points to, by the rules
+// of ParseJSON. It rejects unknown members, also those that differ in case only.
 func DecodeStrict(data []byte, max int, dst any) error {
 	m, err := ParseObject(data, max)
 	if err != nil {
@@ -243,7 +240,7 @@ func DecodeStrict(data []byte, max int, dst any) error {
 	return nil
 }
 
-// jsonKind names the JSON that a Go type takes, for whoever does not know Go.
+// jsonKind returns the JSON type of a Go type, for messages.
 func jsonKind(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Bool:
@@ -297,8 +294,8 @@ func kind(v any) string {
 	}
 }
 
-// firstWord keeps the kind of "number 4711": the number may be a secret in the
-// wrong place.
+// firstWord returns the kind of "number 4711": the number may be a secret in the wrong
+// place.
 func firstWord(s string) string {
 	word, _, _ := strings.Cut(s, " ")
 	return word
