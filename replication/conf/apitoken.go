@@ -68,12 +68,12 @@ var tokenNameRE = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._@+-]{0,62}$`)
 // that agents use for themselves in the history.
 func CheckTokenName(s string) error {
 	if !tokenNameRE.MatchString(s) {
-		return Errorf(CodeInvalid, "bad token name %q", clip(s)).
+		return Errorf(CodeInvalid, "bad token name %q", Clip(s)).
 			WithHint("use 1 to 63 letters, digits and . _ @ + -, a letter or digit first: a person's address, or the name of a program")
 	}
 	switch l := strings.ToLower(s); {
 	case strings.HasPrefix(l, "token-"), l == "autopilot", l == "bootstrap", l == "rebuild", l == "schema-dir":
-		return Errorf(CodeInvalid, "the name %q is reserved for the cluster", clip(s)).WithHint("choose the name of a person or of a program")
+		return Errorf(CodeInvalid, "the name %q is reserved for the cluster", Clip(s)).WithHint("choose the name of a person or of a program")
 	}
 	return nil
 }
@@ -81,7 +81,7 @@ func CheckTokenName(s string) error {
 // CheckRole checks the role of a caller.
 func CheckRole(r Role) error {
 	if r != RoleRead && r != RoleWrite {
-		return Errorf(CodeInvalid, "bad role %q", clip(string(r))).WithHint("use %s or %s", RoleRead, RoleWrite)
+		return Errorf(CodeInvalid, "bad role %q", Clip(string(r))).WithHint("use %s or %s", RoleRead, RoleWrite)
 	}
 	return nil
 }

@@ -58,7 +58,7 @@ func CheckTokenID(s string) error { return checkID("token id", s) }
 
 func checkID(what, s string) error {
 	if !nodeRE.MatchString(s) {
-		return Errorf(CodeInvalid, "bad %s %q", what, clip(s)).
+		return Errorf(CodeInvalid, "bad %s %q", what, Clip(s)).
 			WithHint("use 1 to 63 letters, digits, dots, hyphens and underscores, a letter or digit first")
 	}
 	return nil
@@ -67,7 +67,7 @@ func checkID(what, s string) error {
 // CheckMemberRole checks the role of a member.
 func CheckMemberRole(s string) error {
 	if s != MemberServer && s != MemberSidecar {
-		return Errorf(CodeInvalid, "bad role %q", clip(s)).WithHint("use %s or %s", MemberServer, MemberSidecar)
+		return Errorf(CodeInvalid, "bad role %q", Clip(s)).WithHint("use %s or %s", MemberServer, MemberSidecar)
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ func CheckKeyKind(s string) error {
 	if slices.Contains(KeyKinds(), s) {
 		return nil
 	}
-	return Errorf(CodeUsage, "there is no key of the kind %q", clip(s)).WithHint("use master, hmac, signing or ca")
+	return Errorf(CodeUsage, "there is no key of the kind %q", Clip(s)).WithHint("use master, hmac, signing or ca")
 }
 
 // States of a key.

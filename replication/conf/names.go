@@ -3,6 +3,7 @@ package conf
 import (
 	"regexp"
 	"time"
+	"unicode/utf8"
 )
 
 // Limits of input. The APIs reject a document over them before anything is stored.
@@ -39,17 +40,22 @@ func CheckProfile(s string) error {
 
 func checkName(what, s string, max int, re *regexp.Regexp, rule string) error {
 	if len(s) > max || !re.MatchString(s) {
-		return Errorf(CodeInvalid, "bad %s %q", what, clip(s)).WithHint("use %s: %s, at most %d bytes", rule, re, max)
+		return Errorf(CodeInvalid, "bad %s %q", what, Clip(s)).WithHint("use %s: %s, at most %d bytes", rule, re, max)
 	}
 	return nil
 }
 
-// clip shortens foreign text for errors and logs.
-func clip(s string) string {
-	if len(s) > 80 {
-		return s[:80] + "..."
+// Clip shortens foreign text to 80 bytes, for errors and logs.
+func Clip(s string) string {
+	const limit = 80
+	if len(s) <= limit {
+		return s
 	}
-	return s
+	cut := limit
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "..."
 }
 
 // FormatTime formats t as Python's datetime.isoformat() does for UTC:
@@ -66,7 +72,7 @@ func FormatTime(t time.Time) string {
 func ParseTime(s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
-		return time.Time{}, Errorf(CodeInvalid, "bad time %q", clip(s)).
+		return time.Time{}, Errorf(CodeInvalid, "bad time %q", Clip(s)).
 			WithHint("write it as RFC 3339, such as 2026-01-02T03:04:05Z")
 	}
 	return t.UTC(), nil

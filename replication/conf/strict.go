@@ -64,7 +64,7 @@ func ParseObject(data []byte, max int) (map[string]any, error) {
 	}
 	m, ok := v.(map[string]any)
 	if !ok {
-		return nil, Errorf(CodeMalformed, "expected a JSON object, got %s", kind(v)).
+		return nil, Errorf(CodeMalformed, "expected a JSON object, got %s", KindOf(v)).
 			WithHint(`send an object such as {"key": "value"}`)
 	}
 	return m, nil
@@ -85,9 +85,9 @@ func (p *parser) locate(err error) error {
 	}
 	at := ""
 	if len(p.path) > 0 {
-		at = " in " + clip(strings.Join(p.path, "."))
+		at = " in " + Clip(strings.Join(p.path, "."))
 	}
-	return Errorf(CodeMalformed, "malformed JSON at byte %d%s: %s", p.dec.InputOffset(), at, clip(err.Error()))
+	return Errorf(CodeMalformed, "malformed JSON at byte %d%s: %s", p.dec.InputOffset(), at, Clip(err.Error()))
 }
 
 func (p *parser) value(depth int) (any, error) {
@@ -126,7 +126,7 @@ func (p *parser) object(depth int) (any, error) {
 			return nil, errors.New("expected a key")
 		}
 		if _, dup := m[key]; dup {
-			return nil, fmt.Errorf("duplicate key %q", clip(key))
+			return nil, fmt.Errorf("duplicate key %q", Clip(key))
 		}
 		p.path = append(p.path, key)
 		v, err := p.value(depth + 1)
@@ -220,7 +220,7 @@ func DecodeStrict(data []byte, max int, dst any) error {
 	var details []FieldError
 	for _, k := range SortedKeys(m) {
 		if !known[k] {
-			details = append(details, FieldError{Key: clip(k), Message: "unknown member"})
+			details = append(details, FieldError{Key: Clip(k), Message: "unknown member"})
 		}
 	}
 	if details != nil {
@@ -277,7 +277,8 @@ func members(t reflect.Type) map[string]bool {
 	return out
 }
 
-func kind(v any) string {
+// KindOf names the JSON type of a value of ParseJSON, for messages.
+func KindOf(v any) string {
 	switch v.(type) {
 	case nil:
 		return "null"

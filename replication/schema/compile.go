@@ -79,7 +79,7 @@ type compiler struct {
 
 func (c *compiler) fail(key, format string, args ...any) {
 	if len(c.details) < maxErrors {
-		c.details = append(c.details, conf.FieldError{Key: clip(key), Message: fmt.Sprintf(format, args...)})
+		c.details = append(c.details, conf.FieldError{Key: conf.Clip(key), Message: fmt.Sprintf(format, args...)})
 	}
 }
 
@@ -148,12 +148,12 @@ func (c *compiler) explain(err error) []conf.FieldError {
 		}
 	}
 	if re, ok := errors.AsType[*jsonschema.InvalidRegexError](err); ok {
-		return []conf.FieldError{{Key: schemaKey(pointer(re.URL)), Message: fmt.Sprintf("pattern %q: %v", clip(re.Regex), re.Err)}}
+		return []conf.FieldError{{Key: schemaKey(pointer(re.URL)), Message: fmt.Sprintf("pattern %q: %v", conf.Clip(re.Regex), re.Err)}}
 	}
 	if nf, ok := errors.AsType[*jsonschema.JSONPointerNotFoundError](err); ok {
-		return []conf.FieldError{{Key: "(schema)", Message: "$ref " + clip(strings.TrimPrefix(nf.URL, base)) + " leads nowhere in this document"}}
+		return []conf.FieldError{{Key: "(schema)", Message: "$ref " + conf.Clip(strings.TrimPrefix(nf.URL, base)) + " leads nowhere in this document"}}
 	}
-	return []conf.FieldError{{Key: "(schema)", Message: clip(strings.ReplaceAll(err.Error(), base, ""))}}
+	return []conf.FieldError{{Key: "(schema)", Message: conf.Clip(strings.ReplaceAll(err.Error(), base, ""))}}
 }
 
 // metaDetails translates the violations of the meta-schema.
@@ -164,7 +164,7 @@ func (c *compiler) metaDetails(ve *jsonschema.ValidationError) []conf.FieldError
 	for _, f := range x.found {
 		key, msg := schemaKey(f.loc), f.text
 		if n := len(f.loc); n > 0 {
-			msg = clip(f.loc[n-1]) + ": " + msg
+			msg = conf.Clip(f.loc[n-1]) + ": " + msg
 		}
 		if !slices.Contains(out, conf.FieldError{Key: key, Message: msg}) && len(out) < maxErrors {
 			out = append(out, conf.FieldError{Key: key, Message: msg})
@@ -192,27 +192,10 @@ func pointer(location string) []string {
 // raw returns the source of a compiled subschema, for the keywords that the
 // library does not retain. It is nil for a boolean schema.
 func (c *compiler) raw(s *jsonschema.Schema) map[string]any {
-	if m, ok := c.raws[s]; ok {
-		return m
+	m, ok := c.raws[s]
+	if !ok {
+		m, _ = valueAt(c.doc, pointer(s.Location)).(map[string]any)
+		c.raws[s] = m
 	}
-	var at any = c.doc
-	for _, tok := range pointer(s.Location) {
-		switch v := at.(type) {
-		case map[string]any:
-			at = v[tok]
-		case []any:
-			at = nil
-			if isIndex(tok) {
-				var i int
-				if _, err := fmt.Sscan(tok, &i); err == nil && i < len(v) {
-					at = v[i]
-				}
-			}
-		default:
-			at = nil
-		}
-	}
-	m, _ := at.(map[string]any)
-	c.raws[s] = m
 	return m
 }

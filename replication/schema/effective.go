@@ -99,12 +99,6 @@ func nested(path []string) string {
 
 // numberText returns the text of a number, "" for any other value.
 func numberText(v any) string {
-	switch v := v.(type) {
-	case json.Number:
-		return string(v)
-	case float64, float32, int, int8, int16, int32, int64, uint, uint8, uint16, uint32, uint64:
-		return fmt.Sprint(v)
-	default:
-		return ""
-	}
+	n, _ := v.(json.Number)
+	return string(n)
 }

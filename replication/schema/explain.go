@@ -105,7 +105,7 @@ func (x *explainer) visit(e *jsonschema.ValidationError) {
 
 func (x *explainer) addRequiredWith(loc []string, k jsonschema.ErrorKind, missing []string, with string) {
 	for _, name := range missing {
-		x.add(append(slices.Clone(loc), name), k, "is required together with "+clip(with), "")
+		x.add(append(slices.Clone(loc), name), k, "is required together with "+conf.Clip(with), "")
 	}
 }
 
@@ -132,14 +132,14 @@ func (x *explainer) addPropertyName(e *jsonschema.ValidationError, k *kind.Prope
 	if len(sub.found) > 0 {
 		why = sub.found[0].text
 	}
-	x.add(loc, k, fmt.Sprintf("name %q %s", clip(k.Property), why), "")
+	x.add(loc, k, fmt.Sprintf("name %q %s", conf.Clip(k.Property), why), "")
 }
 
 // addKind adds an error without causes.
 func (x *explainer) addKind(loc []string, e jsonschema.ErrorKind) {
 	got := ""
 	if n := numberText(valueAt(x.doc, loc)); n != "" {
-		got = ", got " + clip(n)
+		got = ", got " + conf.Clip(n)
 	}
 	head, tail := "", ""
 	switch k := e.(type) {
@@ -207,9 +207,9 @@ func (x *explainer) addKind(loc []string, e jsonschema.ErrorKind) {
 func (x *explainer) gotKind(loc []string, k *kind.Type) string {
 	v := valueAt(x.doc, loc)
 	if n := numberText(v); n != "" && slices.Contains(k.Want, "integer") {
-		return ", got " + clip(n)
+		return ", got " + conf.Clip(n)
 	}
-	return ", got " + kindOf(v)
+	return ", got " + conf.KindOf(v)
 }
 
 // findProp follows loc through the declared properties. It returns the innermost
@@ -271,7 +271,7 @@ func (x *explainer) message(f finding) (key, msg string) {
 		if f.head == "unknown key" && len(rest) == 1 {
 			msg = x.unknownKey(p, rest[0])
 		}
-		key = strings.TrimPrefix(key+"."+clip(strings.Join(rest, ".")), ".")
+		key = strings.TrimPrefix(key+"."+conf.Clip(strings.Join(rest, ".")), ".")
 	}
 	if key == "" {
 		key = "(document)"
@@ -297,7 +297,7 @@ func allowedIn(p *prop, k jsonschema.ErrorKind) string {
 		case text != "":
 			return " (allowed " + text + ")"
 		case len(p.field.Allowed) > 0:
-			return " (allowed " + clip(strings.Join(p.field.Allowed, ", ")) + ")"
+			return " (allowed " + conf.Clip(strings.Join(p.field.Allowed, ", ")) + ")"
 		}
 	}
 	return ""
@@ -330,9 +330,9 @@ func suffix(rest []string) string {
 		case isIndex(t):
 			b.WriteString("[" + t + "]")
 		case i == 0:
-			b.WriteString(clip(t))
+			b.WriteString(conf.Clip(t))
 		default:
-			b.WriteString("." + clip(t))
+			b.WriteString("." + conf.Clip(t))
 		}
 	}
 	return b.String()
@@ -370,7 +370,7 @@ func oneOf(values []any) string {
 // formatPlain formats a string without quotes, if it is not empty.
 func formatPlain(v any) string {
 	if s, ok := v.(string); ok && s != "" {
-		return clip(s)
+		return conf.Clip(s)
 	}
 	return formatValue(v)
 }

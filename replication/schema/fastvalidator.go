@@ -2,6 +2,7 @@ package schema
 
 import (
 	"encoding/json"
+	"math/big"
 	"reflect"
 	"slices"
 	"strconv"
@@ -96,25 +97,22 @@ func newFastNode(s *jsonschema.Schema) *fastValidator {
 	if !hasOnly(s, valueKeywords) || slices.Contains(types, "object") || slices.Contains(types, "array") {
 		return &fastValidator{fallback: s}
 	}
-	p := &fastValidator{types: types, minLength: s.MinLength, maxLength: s.MaxLength, pattern: s.Pattern}
-	for _, b := range []struct {
-		bound **float64
-		of    interface{ Float64() (float64, bool) }
-		set   bool
-	}{
-		{&p.minimum, s.Minimum, s.Minimum != nil},
-		{&p.maximum, s.Maximum, s.Maximum != nil},
-		{&p.exclusiveMin, s.ExclusiveMinimum, s.ExclusiveMinimum != nil},
-		{&p.exclusiveMax, s.ExclusiveMaximum, s.ExclusiveMaximum != nil},
-	} {
-		if !b.set {
-			continue
+	exact := true
+	limit := func(r *big.Rat) *float64 {
+		if r == nil {
+			return nil
 		}
-		f, exact := b.of.Float64()
-		if !exact {
-			return &fastValidator{fallback: s}
-		}
-		*b.bound = &f
+		f, ok := r.Float64()
+		exact = exact && ok
+		return &f
+	}
+	p := &fastValidator{
+		types: types, minLength: s.MinLength, maxLength: s.MaxLength, pattern: s.Pattern,
+		minimum: limit(s.Minimum), maximum: limit(s.Maximum),
+		exclusiveMin: limit(s.ExclusiveMinimum), exclusiveMax: limit(s.ExclusiveMaximum),
+	}
+	if !exact {
+		return &fastValidator{fallback: s}
 	}
 	if s.Enum != nil {
 		p.enum = map[string]bool{}

@@ -42,7 +42,7 @@ func (c *compiler) rootObject(sch *jsonschema.Schema) {
 func (c *compiler) checkRootDefault(d any, defaults map[string]any) {
 	m, ok := d.(map[string]any)
 	if !ok {
-		c.fail("(schema)", "default must be an object, got %s", kindOf(d))
+		c.fail("(schema)", "default must be an object, got %s", conf.KindOf(d))
 		return
 	}
 	maps.Copy(defaults, m)
@@ -116,7 +116,7 @@ func (c *compiler) property(name string, v mergedSchema, list []*jsonschema.Sche
 	}
 	p.field = conf.Field{Key: key, Service: c.service, Required: required && at.required}
 	if conf.CheckKey(name) != nil || len(key) > conf.MaxKey {
-		c.fail(key, "bad name %q: use lower-case letters, digits and underscores, a letter first, at most %d bytes in all", clip(name), conf.MaxKey)
+		c.fail(key, "bad name %q: use lower-case letters, digits and underscores, a letter first, at most %d bytes in all", conf.Clip(name), conf.MaxKey)
 		return p
 	}
 	c.annotate(p, v, at)

@@ -4,51 +4,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
-
-// clip shortens text for messages.
-func clip(s string) string {
-	const most = 80
-	if len(s) <= most {
-		return s
-	}
-	cut := most
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut] + "..."
-}
-
-// kindOf names the JSON type of a value in messages.
-func kindOf(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return "null"
-	case string:
-		return "a string"
-	case bool:
-		return "a boolean"
-	case []any:
-		return "an array"
-	case map[string]any:
-		return "an object"
-	case json.Number, float64, float32, int, int8, int16, int32, int64, uint, uint8, uint16, uint32, uint64:
-		return "a number"
-	default:
-		return fmt.Sprintf("a %T", v)
-	}
-}
 
 // formatValue formats a value of a schema for a message.
 func formatValue(v any) string {
 	switch v.(type) {
 	case map[string]any, []any:
-		return kindOf(v)
+		return conf.KindOf(v)
 	}
-	return clip(jsonText(v))
+	return conf.Clip(jsonText(v))
 }
 
 // jsonText returns the compact JSON of v, without escapes for HTML.

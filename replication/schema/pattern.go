@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"regexp/syntax"
 
+	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
@@ -82,8 +83,8 @@ func explainPattern(err error) error {
 	}
 	switch se.Code {
 	case syntax.ErrInvalidPerlOp, syntax.ErrInvalidEscape:
-		return fmt.Errorf("%s %q: lookaround and back-references are not supported, because their run time has no limit", se.Code, clip(se.Expr))
+		return fmt.Errorf("%s %q: lookaround and back-references are not supported, because their run time has no limit", se.Code, conf.Clip(se.Expr))
 	default:
-		return fmt.Errorf("%s %q", se.Code, clip(se.Expr))
+		return fmt.Errorf("%s %q", se.Code, conf.Clip(se.Expr))
 	}
 }

@@ -80,7 +80,7 @@ func (s *scanner) keywords(obj map[string]any, path []string) {
 		switch k {
 		case "$ref":
 			if ref, ok := v.(string); ok && !localRef(ref) {
-				s.fail(path, "$ref %q must point into this document, such as #/$defs/Name", clip(ref))
+				s.fail(path, "$ref %q must point into this document, such as #/$defs/Name", conf.Clip(ref))
 			}
 		case "pattern":
 			s.pattern(path, v)
@@ -100,7 +100,7 @@ func (s *scanner) keywords(obj map[string]any, path []string) {
 			text, _ := v.(string)
 			_, rest, _ := strings.Cut(strings.TrimSuffix(text, "#"), "://")
 			if !dialects[rest] {
-				s.fail(path, "$schema %q is not supported: use https://json-schema.org/draft/2020-12/schema", clip(text))
+				s.fail(path, "$schema %q is not supported: use https://json-schema.org/draft/2020-12/schema", conf.Clip(text))
 			}
 		default:
 			if len(k) > 2 && (k[0] == 'x' || k[0] == 'X') && (k[1] == '-' || k[1] == '_') {
@@ -140,7 +140,7 @@ func (s *scanner) extension(path []string, k string, v any) {
 		}
 	case keyHelp:
 		if !isText {
-			s.fail(path, "%s must be a string, got %s", k, kindOf(v))
+			s.fail(path, "%s must be a string, got %s", k, conf.KindOf(v))
 		}
 	case keySecret:
 		if _, ok := v.(bool); !ok {
@@ -158,7 +158,7 @@ func (s *scanner) extension(path []string, k string, v any) {
 		ours := []string{keyComplexity, keyHelp, keySecret, keySecretSource}
 		plain := strings.ToLower(strings.ReplaceAll(k, "_", "-"))
 		if near, ok := closest(plain, ours, 1); ok {
-			s.fail(path, "unknown keyword %s: did you mean %s?", clip(k), near)
+			s.fail(path, "unknown keyword %s: did you mean %s?", conf.Clip(k), near)
 		}
 	}
 }
@@ -212,7 +212,7 @@ func schemaKey(path []string) string {
 	if len(names) == 0 {
 		return "(schema)"
 	}
-	return clip(strings.Join(names, "."))
+	return conf.Clip(strings.Join(names, "."))
 }
 
 // findExtremeNumber returns the path of a number with so many digits or such an

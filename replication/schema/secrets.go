@@ -54,7 +54,7 @@ func (s *Schema) SecretField(key string) (conf.Field, error) {
 	f, ok := s.Field(key)
 	switch {
 	case !ok:
-		return f, conf.Errorf(conf.CodeNotFound, "%s has no field %q", s.service, clip(key)).
+		return f, conf.Errorf(conf.CodeNotFound, "%s has no field %q", s.service, conf.Clip(key)).
 			WithHint("holdfast schema get %s shows every field", s.service)
 	case !f.IsSecret:
 		return f, conf.Errorf(conf.CodeInvalid, "%s of %s is not a secret", key, s.service).

@@ -43,9 +43,9 @@ func ParseText(f conf.Field, text string) (any, error) {
 	}
 	msg := "must be " + joinOr(articles(want.names()))
 	if err == nil {
-		msg += ", got " + kindOf(v)
+		msg += ", got " + conf.KindOf(v)
 		if isNum {
-			msg = strings.TrimSuffix(msg, "a number") + clip(string(n))
+			msg = strings.TrimSuffix(msg, "a number") + conf.Clip(string(n))
 		}
 	} else if want&(isArray|isObject) != 0 {
 		msg += " as JSON: " + err.Error()

@@ -140,15 +140,15 @@ func appendNumber(dst []byte, text string) ([]byte, error) {
 		return append(dst, text...), nil
 	}
 	if !numberText(text) {
-		return nil, conf.Errorf(conf.CodeInvalid, "%q is not a JSON number", clip(text))
+		return nil, conf.Errorf(conf.CodeInvalid, "%q is not a JSON number", conf.Clip(text))
 	}
 	f, err := strconv.ParseFloat(text, 64)
 	if err != nil {
-		return nil, conf.Errorf(conf.CodeInvalid, "number %s does not fit a 64-bit float", clip(text))
+		return nil, conf.Errorf(conf.CodeInvalid, "number %s does not fit a 64-bit float", conf.Clip(text))
 	}
 	mantissa, _, _ := strings.Cut(strings.ToLower(text), "e")
 	if f == 0 && strings.ContainsAny(mantissa, "123456789") {
-		return nil, conf.Errorf(conf.CodeInvalid, "number %s is too small for a 64-bit float", clip(text))
+		return nil, conf.Errorf(conf.CodeInvalid, "number %s is too small for a 64-bit float", conf.Clip(text))
 	}
 	if !strings.ContainsAny(text, ".eE") && math.Abs(f) >= conf.MaxInteger {
 		return nil, integerError(text)
@@ -169,7 +169,7 @@ func appendFloat(dst []byte, f float64) ([]byte, error) {
 }
 
 func integerError(text string) error {
-	return conf.Errorf(conf.CodeInvalid, "integer %s is beyond 2^53", clip(text)).
+	return conf.Errorf(conf.CodeInvalid, "integer %s is beyond 2^53", conf.Clip(text)).
 		WithHint("write it as a string: JSON numbers of this size are changed by many readers")
 }
 
@@ -236,12 +236,4 @@ func compareUTF16(a, b string) int {
 		return cmp.Compare(b[i], a[i])
 	}
 	return cmp.Compare(a[i], b[i])
-}
-
-// clip shortens foreign text for errors.
-func clip(s string) string {
-	if len(s) > 40 {
-		return s[:40] + "..."
-	}
-	return s
 }

@@ -28,7 +28,7 @@ func (s *Signer) SignEpoch(old, next string, at time.Time) conf.EpochChange {
 func VerifyEpoch(pub ed25519.PublicKey, c conf.EpochChange) error {
 	at, err := conf.ParseTime(c.At)
 	if err != nil || conf.FormatTime(at) != c.At || !isName(c.Previous) || !isName(c.Epoch) || c.Previous == c.Epoch {
-		return conf.Errorf(conf.CodeCorrupt, "the change to the epoch %q is damaged", clip(c.Epoch))
+		return conf.Errorf(conf.CodeCorrupt, "the change to the epoch %q is damaged", conf.Clip(c.Epoch))
 	}
 	sig, ok := decodeSignature(c.Signature)
 	if !ok {

@@ -90,9 +90,9 @@ func VerifyRecord(pub ed25519.PublicKey, r *conf.Record) error {
 	case r.KeyID == "" || r.KeyID == id:
 		return err
 	case err == nil:
-		return conf.Errorf(conf.CodeCorrupt, "configuration of %q names key %q, but key %s signed it", u.Service, clip(r.KeyID), id)
+		return conf.Errorf(conf.CodeCorrupt, "configuration of %q names key %q, but key %s signed it", u.Service, conf.Clip(r.KeyID), id)
 	case conf.CodeOf(err) == conf.CodeDenied:
-		return conf.Errorf(conf.CodeDenied, "configuration of %q is signed by key %q, not by %s", u.Service, clip(r.KeyID), id).
+		return conf.Errorf(conf.CodeDenied, "configuration of %q is signed by key %q, not by %s", u.Service, conf.Clip(r.KeyID), id).
 			WithHint("use the CONFIG_SIGNATURE_PUBLIC_KEY that belongs to the key which signed it")
 	}
 	return err
@@ -121,7 +121,7 @@ func verify(pub ed25519.PublicKey, u conf.Update, canonical []byte) error {
 }
 
 func damagedError(service string, err error) error {
-	return conf.Errorf(conf.CodeCorrupt, "signed configuration of %q is damaged: %w", clip(service), err)
+	return conf.Errorf(conf.CodeCorrupt, "signed configuration of %q is damaged: %w", conf.Clip(service), err)
 }
 
 func joinSigned(u conf.Update, canonical []byte) []byte {
@@ -148,14 +148,14 @@ func checkParts(u conf.Update) error {
 		return conf.Errorf(conf.CodeInvalid, "checksum is not %d lower-case hex digits", 2*sha256.Size)
 	}
 	if !isName(u.Epoch) {
-		return conf.Errorf(conf.CodeInvalid, "bad config_epoch %q", clip(u.Epoch)).WithHint("it is a UUID")
+		return conf.Errorf(conf.CodeInvalid, "bad config_epoch %q", conf.Clip(u.Epoch)).WithHint("it is a UUID")
 	}
 	at, err := conf.ParseTime(u.IssuedAt)
 	if err != nil {
 		return err
 	}
 	if want := conf.FormatTime(at); want != u.IssuedAt {
-		return conf.Errorf(conf.CodeInvalid, "issued_at %q is not written as %q", clip(u.IssuedAt), want)
+		return conf.Errorf(conf.CodeInvalid, "issued_at %q is not written as %q", conf.Clip(u.IssuedAt), want)
 	}
 	return nil
 }
@@ -201,7 +201,7 @@ func isName(s string) bool {
 // copies the bytes of config unchanged.
 func EncodeUpdate(u conf.Update) ([]byte, error) {
 	if !json.Valid(u.Config) {
-		return nil, conf.Errorf(conf.CodeInvalid, "config of %q is not JSON", clip(u.Service))
+		return nil, conf.Errorf(conf.CodeInvalid, "config of %q is not JSON", conf.Clip(u.Service))
 	}
 	b := make([]byte, 0, len(u.Config)+512)
 	b = append(b, `{"version":`...)
@@ -253,7 +253,7 @@ func DecodeUpdate(data []byte) (conf.Update, error) {
 	if len(m) != len(texts)+2 {
 		for _, name := range conf.SortedKeys(m) {
 			if texts[name] == nil && name != "config" && name != "version" {
-				return conf.Update{}, conf.Errorf(conf.CodeMalformed, "unknown member %q in a signed update", clip(name))
+				return conf.Update{}, conf.Errorf(conf.CodeMalformed, "unknown member %q in a signed update", conf.Clip(name))
 			}
 		}
 	}
