@@ -16,9 +16,8 @@
 //   - Who is a member and which join token was used by whom are covered rows like
 //     any other. The hash of a token's secret leaves by JoinToken and in a
 //     snapshot, and in no other way.
-//   - A file of an older format is verified first, then brought to this build's in
-//     the same transaction; its state digest stays. One of a newer format is
-//     CodeUnsupported, never corrupt.
+//   - A file of another format, older or newer, is CodeUnsupported, never corrupt,
+//     and is not changed.
 //   - A Reissue replaces signatures only. The version that carries one, its history and
 //     the index that made it stay, and so does what config_versions keeps of it.
 //   - config_items and its full-text index are derived from the covered rows with

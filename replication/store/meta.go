@@ -11,7 +11,6 @@ import (
 
 // state is what memory keeps of the store. It is replaced as a whole, after COMMIT.
 type state struct {
-	format         int // as it was read; what is written is always format
 	index, term    uint64
 	epoch, created string
 	version        int
@@ -57,13 +56,15 @@ func readMeta(ctx context.Context, q querier, dig *digester) (*state, error) {
 		return nil, corrupt("the row of meta does not have its digest")
 	}
 	f := intOf(vals[0])
-	if f > format {
-		return nil, conf.Errorf(conf.CodeUnsupported, "the database has format %d, this build knows %d", f, format).
-			WithHint("a newer holdfast made it: update this node")
+	if f != format {
+		err := conf.Errorf(conf.CodeUnsupported, "the database has format %d, this build knows %d", f, format)
+		if f < format {
+			return nil, err.WithHint("a build from before the first release made it: move the file away, and copy the data from the cluster or a backup")
+		}
+		return nil, err.WithHint("a newer holdfast made it: update this node")
 	}
 	st := &state{
-		format: int(f),
-		index:  uintOf(vals[1]), term: uintOf(vals[2]), epoch: textOf(vals[3]), created: textOf(vals[4]),
+		index: uintOf(vals[1]), term: uintOf(vals[2]), epoch: textOf(vals[3]), created: textOf(vals[4]),
 		version: int(intOf(vals[5])), versionAt: textOf(vals[6]), itemCount: intOf(vals[9]),
 	}
 	st.digest, st.items = sumOf(vals[7]), sumOf(vals[8])

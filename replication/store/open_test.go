@@ -533,25 +533,6 @@ func TestSchemaMismatchHeals(t *testing.T) {
 	openAt(t, path)
 }
 
-func TestNewerFormat(t *testing.T) {
-	s, _ := told(t, 5)
-	path := s.opts.Path
-	st := s.state.Load()
-	vals := st.metaRow()
-	vals[0] = int64(format + 1)
-	d, err := s.dig.row("meta", vals)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.w.exec(t.Context(), "UPDATE meta SET format = ?, digest = ?", vals[0], d[:]); err != nil {
-		t.Fatal(err)
-	}
-	_ = s.Close()
-	if _, err := Open(t.Context(), testOptions(path)); conf.CodeOf(err) != conf.CodeUnsupported {
-		t.Errorf("%v", err)
-	}
-}
-
 func TestLockedByAnotherProcess(t *testing.T) {
 	s, d := told(t, 5)
 	path := s.opts.Path

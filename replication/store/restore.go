@@ -136,6 +136,9 @@ func (r *restorer) run(in *bufio.Reader) error {
 		return conf.Errorf(conf.CodeUnsupported, "the snapshot has version %d, this build knows %d", head.Version, streamVersion).
 			WithHint("a newer holdfast made it: update this node")
 	}
+	if head.Tables < len(covered) {
+		return badStream("it has %d tables of %d", head.Tables, len(covered))
+	}
 	st := r.st
 	st.index, st.term, st.epoch, st.created = head.Index, head.Term, head.Epoch, head.CreatedAt
 	st.version, st.versionAt = head.Schema, head.SchemaAt

@@ -10,24 +10,10 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// The tables and indexes of each format. Those of an older one are as its last
-// build made them, and never change.
-var (
-	//go:embed schema1.sql
-	schema1SQL string
-	//go:embed schema2.sql
-	schema2SQL string
-	//go:embed schema.sql
-	schemaSQL string
-)
+//go:embed schema.sql
+var schemaSQL string
 
-// format is the layout of the file that this build makes, in meta.format. Open
-// brings a file of an older format to it.
-//
-//	1  the first
-//	2  members, join_tokens, join_uses; fewer indexes on the logs; the full-text
-//	   index is merged by Checkpoint
-//	3  api_tokens, keyring, epochs
+// format is the layout of the file that this build makes and opens, in meta.format.
 const format = 3
 
 // table is a covered table: its rows carry a digest and travel in snapshots.
@@ -74,18 +60,6 @@ var (
 	}
 )
 
-// tablesOf lists the covered tables of a file of format f.
-func tablesOf(f int) []*table {
-	switch f {
-	case 1:
-		return covered[:8:8]
-	case 2:
-		return covered[:11:11]
-	default:
-		return covered
-	}
-}
-
 // define makes a table whose first keys columns are its key.
 func define(name string, keys int, id bool, cols ...string) *table {
 	t := &table{name: name, key: cols[:keys], cols: cols, id: id}
@@ -117,30 +91,14 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// statements splits the schema of format f; sqlite_schema keeps each as it is
+// statements splits the schema; sqlite_schema keeps each statement as it is
 // written there.
-func statements(f int) []string {
-	text := schemaSQL
-	switch f {
-	case 1:
-		text = schema1SQL
-	case 2:
-		text = schema2SQL
-	}
+func statements() []string {
 	var out []string
-	for s := range strings.SplitSeq(text, ";") {
+	for s := range strings.SplitSeq(schemaSQL, ";") {
 		if s = strings.TrimSpace(s); s != "" {
 			out = append(out, s)
 		}
-	}
-	return out
-}
-
-// objects are the statements of format f by the name of what they make.
-func objects(f int) map[string]string {
-	out := map[string]string{}
-	for _, s := range statements(f) {
-		out[objectName(s)] = s
 	}
 	return out
 }
@@ -154,59 +112,39 @@ func objectName(stmt string) string {
 	return words[2]
 }
 
-// object is a row of sqlite_schema.
-type object struct{ name, on, sql string }
-
-// checkSchema compares the file's tables and indexes with those that this build
-// and earlier ones make, and tells by them which format it has: 0 for none at all.
-func checkSchema(ctx context.Context, q querier) (int, error) {
+// checkSchema compares the tables and indexes of the file with those of schema.sql.
+// It reports empty for a file that has none at all.
+func checkSchema(ctx context.Context, q querier) (empty bool, err error) {
 	rows, err := q.QueryContext(ctx, "SELECT name, tbl_name, coalesce(sql, '') FROM sqlite_schema")
 	if err != nil {
-		return 0, err
+		return false, err
 	}
 	defer rows.Close()
-	var found []object
-	for rows.Next() {
-		var o object
-		if err := rows.Scan(&o.name, &o.on, &o.sql); err != nil {
-			return 0, err
+	ours := map[string]string{} // name -> statement
+	for _, s := range statements() {
+		ours[objectName(s)] = s
+	}
+	missing := maps.Clone(ours)
+	for empty = true; rows.Next(); empty = false {
+		var name, on, sql string
+		if err := rows.Scan(&name, &on, &sql); err != nil {
+			return false, err
 		}
-		found = append(found, o)
+		switch stmt, known := ours[name]; {
+		case known && stmt != sql:
+			return false, corrupt("%s is not defined as this build defines it", name)
+		case known:
+			delete(missing, name)
+		case sql == "" || strings.HasPrefix(name, "sqlite_") || strings.HasPrefix(on, "items_fts_"):
+		case ours[on] != "":
+			return false, corrupt("%s has a %s that this build did not make", on, name)
+		}
 	}
 	if err := rows.Err(); err != nil {
-		return 0, err
+		return false, err
 	}
-	if len(found) == 0 {
-		return 0, nil
+	if !empty && len(missing) > 0 {
+		return false, corrupt("%s is missing", strings.Join(conf.SortedKeys(missing), ", "))
 	}
-	wrong := compareSchema(found, format)
-	if wrong == nil {
-		return format, nil
-	}
-	for f := format - 1; f > 0; f-- {
-		if compareSchema(found, f) == nil {
-			return f, nil
-		}
-	}
-	return 0, wrong
-}
-
-func compareSchema(found []object, f int) error {
-	ours := objects(f)
-	missing := maps.Clone(ours)
-	for _, o := range found {
-		switch stmt, known := ours[o.name]; {
-		case known && stmt != o.sql:
-			return corrupt("%s is not defined as this build defines it", o.name)
-		case known:
-			delete(missing, o.name)
-		case o.sql == "" || strings.HasPrefix(o.name, "sqlite_") || strings.HasPrefix(o.on, "items_fts_"):
-		case ours[o.on] != "":
-			return corrupt("%s has a %s that this build did not make", o.on, o.name)
-		}
-	}
-	if len(missing) > 0 {
-		return corrupt("%s is missing", strings.Join(conf.SortedKeys(missing), ", "))
-	}
-	return nil
+	return empty, nil
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
-	"errors"
 	"os"
 	"strings"
 
@@ -24,11 +23,15 @@ const page = 4096
 // load makes an empty file a store, or verifies and reads the one that is there.
 // It runs inside the writer's transaction.
 func (s *Store) load(ctx context.Context, size int64) error {
-	has, err := s.formatOf(ctx)
+	// The tables of another format look wrong to this build, and are not corrupt.
+	if _, err := readMeta(ctx, s.w, s.dig); conf.CodeOf(err) == conf.CodeUnsupported {
+		return err
+	}
+	empty, err := checkSchema(ctx, s.w)
 	if err != nil {
 		return err
 	}
-	if has == 0 {
+	if empty {
 		if size > page {
 			return corrupt("a file of %d bytes has no tables", size)
 		}
@@ -36,10 +39,6 @@ func (s *Store) load(ctx context.Context, size int64) error {
 	}
 	st, derived, err := s.verify(ctx, size < fullCheckBelow)
 	if err != nil {
-		return err
-	}
-	// Only what is proved is changed: a damaged file stays as it was found.
-	if err := s.migrate(context.WithoutCancel(ctx), st, has); err != nil {
 		return err
 	}
 	if !derived {
@@ -63,13 +62,17 @@ func (s *Store) load(ctx context.Context, size int64) error {
 }
 
 func (s *Store) create(ctx context.Context) error {
-	for _, stmt := range statements(format) {
+	for _, stmt := range statements() {
 		if _, err := s.w.conn.ExecContext(ctx, stmt); err != nil {
 			return err
 		}
 	}
-	if err := s.leaveMerging(ctx); err != nil {
-		return err
+	// Checkpoint merges the full-text index. Only when nobody calls it, and this
+	// many changes left a segment each, does a change merge those.
+	for _, set := range []string{"'automerge', 0", "'crisismerge', 64"} {
+		if _, err := s.w.conn.ExecContext(ctx, "INSERT INTO items_fts (items_fts, rank) VALUES ("+set+")"); err != nil {
+			return err
+		}
 	}
 	if err := s.w.exec(ctx, sqlItemsAt, int64(0)); err != nil {
 		return err
@@ -79,18 +82,6 @@ func (s *Store) create(ctx context.Context) error {
 		return err
 	}
 	s.state.Store(st)
-	return nil
-}
-
-// leaveMerging leaves it to Checkpoint to merge the full-text index. Only when
-// nobody calls it, and this many changes left a segment each, one of them merges
-// those.
-func (s *Store) leaveMerging(ctx context.Context) error {
-	for _, set := range []string{"'automerge', 0", "'crisismerge', 64"} {
-		if _, err := s.w.conn.ExecContext(ctx, "INSERT INTO items_fts (items_fts, rank) VALUES ("+set+")"); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
@@ -196,7 +187,7 @@ func (s *Store) verifyRows(ctx context.Context, q querier) (*state, error) {
 	}
 	var all sum
 	schemas := map[string][]byte{}
-	for _, t := range tablesOf(st.format) {
+	for _, t := range covered {
 		n := int64(0)
 		err := eachRow(ctx, q, t, dig, func(vals []any, d [sha256.Size]byte) error {
 			all.add(d)
@@ -284,20 +275,8 @@ func eachRow(ctx context.Context, q querier, t *table, dig *digester, fn func(va
 func checkPages(ctx context.Context, q querier, full bool) (derived bool, err error) {
 	// Rows are found through the indexes of these tables when a change is applied.
 	checks := []string{"PRAGMA integrity_check(meta)", "PRAGMA integrity_check(schema_version)"}
-	var has int // verifyRows proves it
-	err = q.QueryRowContext(ctx, "SELECT format FROM meta").Scan(&has)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, corrupt("the row of meta is missing")
-	}
-	if err != nil {
-		return false, err
-	}
-	for _, t := range tablesOf(has) {
-		if t.key != nil {
-			checks = append(checks, "PRAGMA integrity_check("+t.name+")")
-		} else if !full {
-			checks = append(checks, "PRAGMA quick_check("+t.name+")")
-		}
+	for _, t := range covered {
+		checks = append(checks, "PRAGMA integrity_check("+t.name+")")
 	}
 	if full {
 		// A search reads names from the indexes of the items.
