@@ -48,7 +48,7 @@ func TestAPITokens(t *testing.T) {
 	if is, _ := d.s.APIToken("a1"); !is.Revoked {
 		t.Error("a token that was revoked goes on in memory")
 	}
-	if list := SortAPITokens(d.s.APITokens()); len(list) != 2 || list[0].ID != "a1" || list[1].ID != "a2" {
+	if list := d.s.ListAPITokens(); len(list) != 2 || list[0].ID != "a1" || list[1].ID != "a2" {
 		t.Errorf("list: %+v", list)
 	}
 
@@ -70,7 +70,7 @@ func TestAPITokens(t *testing.T) {
 			t.Errorf("%s: %+v", name, s.APITokens())
 		}
 	}
-	if err := again.w.exec(t.Context(), "UPDATE api_tokens SET revoked_at = NULL"); err != nil {
+	if err := again.w.Exec(t.Context(), "UPDATE api_tokens SET revoked_at = NULL"); err != nil {
 		t.Fatal(err)
 	}
 	if err := again.Verify(t.Context()); conf.CodeOf(err) != conf.CodeCorrupt {
@@ -81,13 +81,13 @@ func TestAPITokens(t *testing.T) {
 func TestAPITokensAreBounded(t *testing.T) {
 	d := newDriver(t, openNew(t))
 	var all []command.APIToken
-	for i := range keepAPITokens {
+	for i := range MaxAPITokens {
 		all = append(all, apiToken(fmt.Sprintf("a%04d", i), at(100+i)))
 	}
 	d.ok(create(1, all...))
 	d.refused(create(2, apiToken("more", "")), conf.CodeInvalid, "1000 API tokens")
 	d.ok(create(101, apiToken("more", "")))
-	if _, ok := d.s.APIToken("a0000"); ok || len(d.s.APITokens()) != keepAPITokens {
+	if _, ok := d.s.APIToken("a0000"); ok || len(d.s.APITokens()) != MaxAPITokens {
 		t.Error("the one that expired first is kept")
 	}
 }

@@ -53,8 +53,8 @@ func TestItemsFollowAsIfDerived(t *testing.T) {
 		if i%4 != 0 {
 			continue
 		}
-		want, digest := items(t, s), s.state.Load().items
-		if err := s.repairItems(t.Context()); err != nil {
+		want, digest := items(t, s), s.state.Load().Items
+		if err := s.rederive(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		got := items(t, s)
@@ -65,7 +65,7 @@ func TestItemsFollowAsIfDerived(t *testing.T) {
 			got[i].ID = nil
 		}
 		same(t, "items", want, got)
-		if s.state.Load().items != digest {
+		if s.state.Load().Items != digest {
 			t.Fatal("the digest of the items differs")
 		}
 	}
@@ -414,7 +414,7 @@ func TestVersionsAreKeptAndForgotten(t *testing.T) {
 	s := openNew(t)
 	d := newDriver(t, s)
 	var cmds []command.Command
-	for v := range uint64(keepVersions + 5) {
+	for v := range uint64(KeepVersions + 5) {
 		cmds = append(cmds, d.edit(command.ActionPut, put("a", v, fmt.Sprintf(`{"k":%d}`, v))))
 	}
 	for chunk := range slices.Chunk(cmds, 100) {
@@ -443,7 +443,7 @@ func TestRequestsAreForgotten(t *testing.T) {
 	s := openNew(t)
 	d := newDriver(t, s)
 	var cmds []command.Command
-	for i := range keepRequests + 3 {
+	for i := range KeepRequests + 3 {
 		e := d.edit(command.ActionProfileDelete)
 		e.ID = fmt.Sprint("req-", i)
 		cmds = append(cmds, e)
@@ -456,7 +456,7 @@ func TestRequestsAreForgotten(t *testing.T) {
 	if err := s.w.QueryRowContext(t.Context(), "SELECT count(*), min(idx) || '' FROM requests").Scan(&n, &oldest); err != nil {
 		t.Fatal(err)
 	}
-	if n != keepRequests || oldest != "5" {
+	if n != KeepRequests || oldest != "5" {
 		t.Errorf("%d requests from index %s", n, oldest)
 	}
 	res, _ := d.apply(cmds[0], cmds[len(cmds)-1])
@@ -487,7 +487,7 @@ func TestApplyStopsAtDamage(t *testing.T) {
 	s := openNew(t)
 	d := newDriver(t, s)
 	d.ok(d.edit(command.ActionPut, put("a", 0, `{"k":1}`)))
-	if err := s.w.exec(t.Context(), "UPDATE service_configs SET updated_by = 'mallory'"); err != nil {
+	if err := s.w.Exec(t.Context(), "UPDATE service_configs SET updated_by = 'mallory'"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Record(t.Context(), "a"); conf.CodeOf(err) != conf.CodeCorrupt {
@@ -496,7 +496,7 @@ func TestApplyStopsAtDamage(t *testing.T) {
 	if err := s.Records(t.Context(), func(*conf.Record) error { return nil }); conf.CodeOf(err) != conf.CodeCorrupt {
 		t.Errorf("Records: %v", err)
 	}
-	clear(s.heads) // what memory knows is not read
+	clear(s.applier.Cache) // what it has is not read
 	for range 2 {
 		_, _, err := s.Apply(t.Context(), []Entry{{Index: 100, Term: 1, Command: d.edit(command.ActionPut, put("a", 1, `{"k":2}`))}})
 		if conf.CodeOf(err) != conf.CodeCorrupt || conf.HintOf(err) == "" {

@@ -61,7 +61,7 @@ func fill(tb testing.TB, d *driver, services int) {
 		}
 		d.ok(e)
 	}
-	if err := d.s.Checkpoint(context.Background()); err != nil {
+	if err := d.s.checkpoint(context.Background()); err != nil {
 		tb.Fatal(err)
 	}
 }
@@ -96,13 +96,14 @@ func BenchmarkApplyBatch(b *testing.B) {
 			s := openNew(b)
 			d := newDriver(b, s)
 			fill(b, d, 64)
-			if err := s.Merge(b.Context()); err != nil {
+			if err := s.mergeSearchIndex(b.Context()); err != nil {
 				b.Fatal(err)
 			}
 			// The one of the tests reads the schema each time; the real one does not.
-			s.opts.Project = func(service string, _, config json.RawMessage) ([]conf.Item, error) {
+			s.index.Project = func(service string, _, config json.RawMessage) ([]conf.Item, error) {
 				return testProject(service, nil, config)
 			}
+			s.applier.Project = s.index.Project.Items
 			version, i := uint64(1), 0
 			var batch []Entry
 			b.ReportAllocs()

@@ -195,16 +195,18 @@ func TestRetryOfAJoinCountsOnce(t *testing.T) {
 	same(t, "member", at(1), d.member("node-2").JoinedAt)
 
 	for token, want := range map[string][]string{"k1": {"node-2", "node-3"}, "k2": {"node-2"}, "k9": {}} {
-		uses, err := d.s.JoinUses(t.Context(), token)
+		got := []string{}
+		err := Each(t.Context(), d.s.reads, NewDigester(), JoinUses, func(r *Row) error {
+			if node := r.Text(1); r.Text(0) == token {
+				if r.Text(2) != hashOf(strings.Replace(node, "node", "key", 1)) {
+					t.Errorf("%s used %s with the key %s", node, token, r.Text(2))
+				}
+				got = append(got, node)
+			}
+			return nil
+		})
 		if err != nil {
 			t.Fatal(err)
-		}
-		got := []string{}
-		for _, u := range uses {
-			if u.TokenID != token || u.KeyHash != hashOf(strings.Replace(u.NodeID, "node", "key", 1)) {
-				t.Errorf("%+v", u)
-			}
-			got = append(got, u.NodeID)
 		}
 		same(t, "uses of "+token, want, got)
 	}
@@ -296,7 +298,7 @@ func TestTokensAgain(t *testing.T) {
 func TestTokensAreBounded(t *testing.T) {
 	d := newDriver(t, openNew(t))
 	var all []command.JoinToken
-	for i := range keepTokens {
+	for i := range MaxJoinTokens {
 		all = append(all, serverToken(fmt.Sprintf("k%04d", i), 1))
 	}
 	d.ok(tokens(all...))
@@ -349,17 +351,17 @@ func TestClusterIsReplicated(t *testing.T) {
 	dc := newDriver(t, c)
 	dc.unchanged(use(6, "k1", "node-2", "key-2"))
 
-	for _, tab := range []*table{tableMembers, tableTokens, tableUses} {
+	for _, tab := range []*Table{Members, JoinTokens, JoinUses} {
 		s := openNew(t)
 		if err := s.Restore(t.Context(), bytes.NewReader(data)); err != nil {
 			t.Fatal(err)
 		}
-		last := tab.cols[len(tab.key)]
-		if err := s.w.exec(t.Context(), "UPDATE "+tab.name+" SET "+last+" = 'x'"); err != nil {
+		last := tab.Cols[len(tab.Key)]
+		if err := s.w.Exec(t.Context(), "UPDATE "+tab.Name+" SET "+last+" = 'x'"); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Verify(t.Context()); conf.CodeOf(err) != conf.CodeCorrupt {
-			t.Errorf("a changed row of %s: %v", tab.name, err)
+			t.Errorf("a changed row of %s: %v", tab.Name, err)
 		}
 	}
 }
@@ -368,7 +370,7 @@ func TestDamagedTokenIsNotUsed(t *testing.T) {
 	d := newDriver(t, openNew(t))
 	d.ok(tokens(serverToken("k1", 1)))
 	d.ok(use(1, "k1", "node-2", "key-2"))
-	if err := d.s.w.exec(t.Context(), "UPDATE join_tokens SET used = 0"); err != nil {
+	if err := d.s.w.Exec(t.Context(), "UPDATE join_tokens SET used = 0"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.s.JoinTokens(t.Context()); conf.CodeOf(err) != conf.CodeCorrupt {

@@ -14,23 +14,23 @@ import (
 // the digests of rows in any order gives the same sum, and a row that goes is
 // subtracted, so it costs nothing to keep it for a large table. Unlike with XOR,
 // two equal rows do not cancel out.
-type sum [4]uint64
+type Sum [4]uint64
 
-func (s *sum) add(d [sha256.Size]byte) {
+func (s *Sum) Add(d [sha256.Size]byte) {
 	var carry uint64
 	for i := range s {
 		s[i], carry = bits.Add64(s[i], binary.LittleEndian.Uint64(d[8*i:]), carry)
 	}
 }
 
-func (s *sum) sub(d [sha256.Size]byte) {
+func (s *Sum) Sub(d [sha256.Size]byte) {
 	var borrow uint64
 	for i := range s {
 		s[i], borrow = bits.Sub64(s[i], binary.LittleEndian.Uint64(d[8*i:]), borrow)
 	}
 }
 
-func (s sum) bytes() []byte {
+func (s Sum) Bytes() []byte {
 	b := make([]byte, sha256.Size)
 	for i := range s {
 		binary.LittleEndian.PutUint64(b[8*i:], s[i])
@@ -38,18 +38,18 @@ func (s sum) bytes() []byte {
 	return b
 }
 
-func (s sum) String() string { return hex.EncodeToString(s.bytes()) }
+func (s Sum) String() string { return hex.EncodeToString(s.Bytes()) }
 
 // digester computes SHA-256(table NUL row), where each value of the row has its
 // type and its length before it, so that no two rows have the same bytes.
-type digester struct {
+type Digester struct {
 	h   hash.Hash
 	buf []byte
 }
 
-func newDigester() *digester { return &digester{h: sha256.New()} }
+func NewDigester() *Digester { return &Digester{h: sha256.New()} }
 
-func (d *digester) row(table string, vals []any) ([sha256.Size]byte, error) {
+func (d *Digester) Row(table string, vals []any) ([sha256.Size]byte, error) {
 	b := append(d.buf[:0], table...)
 	b = append(b, 0)
 	for _, v := range vals {

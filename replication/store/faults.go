@@ -12,14 +12,11 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// corrupt is the error for bytes that are not those which were written.
-func corrupt(format string, args ...any) *conf.Error {
-	return conf.Errorf(conf.CodeCorrupt, "the database is corrupt: "+format, args...).
-		WithHint("the agent sets the file aside and rebuilds it from the cluster; alone, start it with ALLOW_AUTO_REBUILD=1 or restore a backup")
-}
+// faults gives the errors of SQLite and of the file their codes.
+type faults struct{ path string }
 
-// fault gives err, met while doing what, its code. Errors that have one keep it.
-func (s *Store) fault(what string, err error) error {
+// wrap gives err, met while doing what, its code. Errors that have one keep it.
+func (f faults) wrap(what string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -34,34 +31,52 @@ func (s *Store) fault(what string, err error) error {
 		return conf.Errorf(conf.CodeInternal, "%s: %w", what, err)
 	}
 	if e.Code() == sqlite3.SQLITE_READONLY_DIRECTORY {
-		return s.fileFault(fs.ErrPermission)
+		return f.file(fs.ErrPermission)
 	}
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL:
 		return conf.Errorf(conf.CodeLocked, "%s: the database is locked: %w", what, err).
-			WithHint("another process holds %s; find it with: fuser -v %s", s.opts.Path, s.opts.Path)
+			WithHint("another process holds %s; find it with: fuser -v %s", f.path, f.path)
 	case sqlite3.SQLITE_FULL:
-		return s.full(what, err)
+		return f.full(what, err)
 	case sqlite3.SQLITE_IOERR:
-		if noSpace(s.opts.Path) {
-			return s.full(what, err)
+		if noSpace(f.path) {
+			return f.full(what, err)
 		}
-		return corrupt("%s: %w", what, err)
+		return Corrupt("%s: %w", what, err)
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_READONLY,
 		sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA:
-		// Every statement is fixed and was tried before the release, and the file
-		// was found writable: when one fails, what it met is not what was stored.
-		return corrupt("%s: %w", what, err)
+		// Every statement is fixed and tested, and the file was found writable: when
+		// one fails, the content is not what was stored.
+		return Corrupt("%s: %w", what, err)
 	case sqlite3.SQLITE_CANTOPEN:
-		// Such as no file descriptor left: says nothing about the content.
+		// Such as too many open files: says nothing about the content.
 		return conf.Errorf(conf.CodeInternal, "%s: %w", what, err).
-			WithHint("let the agent write the directory of %s, and look at its limit of open files", s.opts.Path)
+			WithHint("let the agent write the directory of %s, and look at its limit of open files", f.path)
 	default:
 		return conf.Errorf(conf.CodeInternal, "%s: %w", what, err)
 	}
 }
 
-func (s *Store) full(what string, err error) error {
+func (f faults) full(what string, err error) error {
 	return conf.Errorf(conf.CodeStorageFull, "%s: no space left: %w", what, err).
-		WithHint("free space on the disk of %s", s.opts.Path)
+		WithHint("free space on the disk of %s", f.path)
+}
+
+// file gives an error of a file operation its code.
+func (f faults) file(err error) error {
+	if errors.Is(err, fs.ErrPermission) || isReadOnlyFS(err) {
+		return conf.Errorf(conf.CodeReadOnly, "the database cannot be written: %w", err).
+			WithHint("let the user that the agent runs as write %s and its directory", f.path)
+	}
+	if isFull(err) {
+		return f.full("open the database", err)
+	}
+	return conf.Errorf(conf.CodeInternal, "open the database: %w", err)
+}
+
+// isIndexDamage says whether err came from inside the full-text index.
+func isIndexDamage(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && e.Code() == sqlite3.SQLITE_CORRUPT_VTAB
 }

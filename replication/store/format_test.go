@@ -27,13 +27,13 @@ func alter(t *testing.T, path string, stmts ...string) {
 // claim makes meta say that the file has format f, with the digest that fits.
 func claim(t *testing.T, s *Store, f int) {
 	t.Helper()
-	vals := s.state.Load().metaRow()
+	vals := s.state.Load().MetaRow()
 	vals[0] = int64(f)
-	d, err := newDigester().row("meta", vals)
+	d, err := NewDigester().Row("meta", vals)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.w.exec(t.Context(), "UPDATE meta SET format = ?, digest = ?", vals[0], d[:]); err != nil {
+	if err := s.w.Exec(t.Context(), "UPDATE meta SET format = ?, digest = ?", vals[0], d[:]); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -44,7 +44,7 @@ func claim(t *testing.T, s *Store, f int) {
 func TestNewFileHasItsFormat(t *testing.T) {
 	s := openNew(t)
 	var f int
-	if err := s.w.QueryRowContext(t.Context(), "SELECT format FROM meta").Scan(&f); err != nil || f != format {
+	if err := s.w.QueryRowContext(t.Context(), "SELECT format FROM meta").Scan(&f); err != nil || f != Format {
 		t.Errorf("format %d, %v", f, err)
 	}
 	var merging string
@@ -64,10 +64,10 @@ func TestOtherFormatIsRejected(t *testing.T) {
 		stmts  []string
 		hint   string
 	}{
-		"newer":                        {format + 1, nil, "update this node"},
-		"newer with other tables":      {format + 1, newer, "update this node"},
-		"older":                        {format - 1, nil, "before the first release"},
-		"older with other tables":      {format - 1, older, "before the first release"},
+		"newer":                        {Format + 1, nil, "update this node"},
+		"newer with other tables":      {Format + 1, newer, "update this node"},
+		"older":                        {Format - 1, nil, "before the first release"},
+		"older with other tables":      {Format - 1, older, "before the first release"},
 		"the first of all the formats": {1, older, "before the first release"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -117,9 +117,9 @@ func TestFormatNeedsItsTables(t *testing.T) {
 		}
 	}
 	var all []string
-	for _, tab := range covered {
-		drop := "DROP TABLE " + tab.name
-		without(tab.name, drop)
+	for _, tab := range Covered {
+		drop := "DROP TABLE " + tab.Name
+		without(tab.Name, drop)
 		all = append(all, drop)
 	}
 	without("all of them", all...)

@@ -265,7 +265,7 @@ func content(tb testing.TB, s *Store) map[string]any {
 	return map[string]any{
 		"records": records(tb, s), "items": its, "history": history(tb, s, conf.HistoryFilter{Limit: 1000}), "access": acc, "profiles": prof,
 		"schemas": sch, "digest": s.Digest(), "applied": []uint64{index, term}, "version": []any{v, h, epoch, created},
-		"members": members, "tokens": tokens, "items digest": s.state.Load().items.String(),
+		"members": members, "tokens": tokens, "items digest": s.state.Load().Items.String(),
 	}
 }
 

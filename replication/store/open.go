@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,8 +10,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"modernc.org/sqlite"
@@ -26,40 +23,8 @@ type Options struct {
 	Logger      *slog.Logger  // default: discards
 	BusyTimeout time.Duration // how long to wait for another process's lock; default 2 s
 
-	// Project derives the items of a document from its schema (nil when the
-	// service has none). It must depend on its arguments only.
-	Project func(service string, schema, config json.RawMessage) ([]conf.Item, error)
-	// ModelHash is the hash of all schemas (service -> RFC 8785 form).
-	ModelHash func(schemas map[string][]byte) string
-}
-
-// Store is one open replica. See the package's invariants for who calls what.
-type Store struct {
-	opts Options
-	log  *slog.Logger
-
-	mu     sync.Mutex // the writer, and what stands below up to behind
-	w      *writer
-	dig    *digester
-	broken error // corruption met while applying; final
-	past   past
-	heads  map[string]*head  // of services that changed lately
-	behind map[string]behind // services whose items are to be brought up to date
-
-	members memo[conf.Member]
-	ring    memo[conf.Key]
-
-	tended  tended
-	written atomic.Int64        // pages that Apply wrote since the last checkpoint, about
-	merged  atomic.Pointer[sum] // the items of which the full-text index is merged
-
-	reads     *sql.DB
-	verifying sync.Mutex
-
-	checkpoints sync.Mutex
-	theirs      bool           // somebody else makes the checkpoints
-	files       [2]fs.FileInfo // the database and its WAL, as opened
-	state       atomic.Pointer[state]
+	Project   Project
+	ModelHash ModelHash
 }
 
 // Connections and caches are small: the read path of services is in memory, and
@@ -89,8 +54,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		return nil, conf.Errorf(conf.CodeInternal, "open the store: %w", err)
 	}
 	opts.Path = path
-	s := &Store{opts: opts, log: opts.Logger, dig: newDigester(), heads: map[string]*head{}, behind: map[string]behind{}}
-	s.state.Store(&state{})
+	s := &Store{opts: opts, log: opts.Logger, faults: faults{path}}
+	s.state.Store(&State{})
+	s.Queries = NewQueries(s.read, s.state.Load)
 
 	// Both are switches of the whole process. A POSIX lock would be dropped when
 	// anything in this process closes any descriptor of the file.
@@ -115,11 +81,13 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 
 func (s *Store) open(ctx context.Context, size int64) error {
 	var err error
-	if s.w, err = openWriter(ctx, s.dsn(false)); err != nil {
-		return s.fault("open "+s.opts.Path, err)
+	if s.w, err = OpenWriter(ctx, s.dsn(false)); err != nil {
+		return s.faults.wrap("open "+s.opts.Path, err)
 	}
+	s.index = Index{Writer: s.w, Log: s.log, Project: s.opts.Project}
+	s.applier = Applier{Writer: s.w, Project: s.index.Project.Items, ModelHash: s.opts.ModelHash, Cache: RecordCache{}}
 	if s.reads, err = sql.Open("sqlite", s.dsn(true)); err != nil {
-		return s.fault("open "+s.opts.Path, err)
+		return s.faults.wrap("open "+s.opts.Path, err)
 	}
 	s.reads.SetMaxOpenConns(maxReaders)
 	s.reads.SetMaxIdleConns(idleReaders)
@@ -127,29 +95,29 @@ func (s *Store) open(ctx context.Context, size int64) error {
 	// The lock is held while verifying: what was verified is what is used, and a
 	// process that writes to the file shows now and not at the first change.
 	bg := context.WithoutCancel(ctx)
-	if err := s.w.exec(bg, "BEGIN IMMEDIATE"); err != nil {
-		return s.fault("open "+s.opts.Path, err)
+	if err := s.w.Exec(bg, "BEGIN IMMEDIATE"); err != nil {
+		return s.faults.wrap("open "+s.opts.Path, err)
 	}
-	if err := s.load(ctx, size); err != nil {
-		s.w.rollback(bg)
-		return s.fault("open "+s.opts.Path, err)
+	if err := s.verifyOrCreate(ctx, size); err != nil {
+		s.w.Rollback(bg)
+		return s.faults.wrap("open "+s.opts.Path, err)
 	}
-	if err := s.w.exec(bg, "COMMIT"); err != nil {
-		s.w.rollback(bg)
-		return s.fault("open "+s.opts.Path, err)
+	if err := s.w.Exec(bg, "COMMIT"); err != nil {
+		s.w.Rollback(bg)
+		return s.faults.wrap("open "+s.opts.Path, err)
 	}
 	if size == 0 {
 		// The tables must not be in the WAL only, where a torn frame loses them.
-		if err := s.w.exec(bg, "PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
-			return s.fault("open "+s.opts.Path, err)
+		if err := s.w.Exec(bg, "PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
+			return s.faults.wrap("open "+s.opts.Path, err)
 		}
 	}
 	if err := s.stat(); err != nil {
 		return err
 	}
 	st := s.state.Load()
-	if hash := st.wantHash; hash != st.modelHash {
-		return conf.Errorf(conf.CodeSchemaMismatch, "the stored schemas have the model hash %s, schema_version says %s", hash, st.modelHash).
+	if hash := st.WantHash; hash != st.ModelHash {
+		return conf.Errorf(conf.CodeSchemaMismatch, "the stored schemas have the model hash %s, schema_version says %s", hash, st.ModelHash).
 			WithHint("store the services' schemas again (holdfast schema put), or rebuild the database")
 	}
 	return nil
@@ -160,43 +128,32 @@ func (s *Store) open(ctx context.Context, size int64) error {
 func (s *Store) prepareFile() (int64, error) {
 	path := s.opts.Path
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return 0, s.fileFault(err)
+		return 0, s.faults.file(err)
 	}
 	if st, err := os.Lstat(path); err == nil && !st.Mode().IsRegular() && st.Mode()&fs.ModeSymlink == 0 {
-		return 0, corrupt("%s is not a file", path)
+		return 0, Corrupt("%s is not a file", path)
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return 0, s.fileFault(err)
+		return 0, s.faults.file(err)
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		return 0, s.fileFault(err)
+		return 0, s.faults.file(err)
 	}
 	if !st.Mode().IsRegular() {
-		return 0, corrupt("%s is not a file", path)
+		return 0, Corrupt("%s is not a file", path)
 	}
-	if st.Size() > 0 && st.Size() < page {
-		return 0, corrupt("%s has %d bytes", path, st.Size()) // SQLite would take it for an empty one
+	if st.Size() > 0 && st.Size() < PageSize {
+		return 0, Corrupt("%s has %d bytes", path, st.Size()) // SQLite would take it for an empty one
 	}
 	if st.Mode().Perm()&0o077 != 0 {
 		if err := f.Chmod(0o600); err != nil {
-			return 0, s.fileFault(err)
+			return 0, s.faults.file(err)
 		}
 	}
 	return st.Size(), nil
-}
-
-func (s *Store) fileFault(err error) error {
-	if errors.Is(err, fs.ErrPermission) || isReadOnlyFS(err) {
-		return conf.Errorf(conf.CodeReadOnly, "the database cannot be written: %w", err).
-			WithHint("let the user that the agent runs as write %s and its directory", s.opts.Path)
-	}
-	if isFull(err) {
-		return s.full("open the database", err)
-	}
-	return conf.Errorf(conf.CodeInternal, "open the database: %w", err)
 }
 
 // dsn builds the URI. Without the file: prefix everything after it is ignored.
@@ -222,70 +179,31 @@ func (s *Store) dsn(readOnly bool) string {
 
 func (s *Store) walPath() string { return s.opts.Path + "-wal" }
 
-// stat remembers which files are open, for Present.
+// stat records which files are open, for Present.
 func (s *Store) stat() error {
 	for i, p := range []string{s.opts.Path, s.walPath()} {
 		st, err := os.Stat(p)
 		if err != nil {
-			return s.fileFault(err)
+			return s.faults.file(err)
 		}
 		s.files[i] = st
 	}
 	return nil
 }
 
-// Present says whether the files under Path are still those that are open. After
-// a delete or a swap, commits go to a file that nobody will ever find again.
+// Present returns an error when the files under Path are not those that are open.
+// After a delete or a swap, commits go to a file that has no name any more.
 func (s *Store) Present() error {
 	for i, p := range []string{s.opts.Path, s.walPath()} {
 		st, err := os.Stat(p)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return corrupt("%s was deleted while it was open", p)
+			return Corrupt("%s was deleted while it was open", p)
 		case err != nil:
-			return s.fileFault(err)
+			return s.faults.file(err)
 		case !os.SameFile(st, s.files[i]):
-			return corrupt("%s was replaced while it was open", p)
+			return Corrupt("%s was replaced while it was open", p)
 		}
 	}
 	return nil
-}
-
-// Close ends everything that is open. Snapshots must have been closed before.
-func (s *Store) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var errs []error
-	if s.reads != nil {
-		errs = append(errs, s.reads.Close())
-	}
-	if s.w != nil {
-		errs = append(errs, s.w.close())
-		s.w = nil
-	}
-	return s.fault("close the database", errors.Join(errs...))
-}
-
-// Applied is the log position up to which everything is stored.
-func (s *Store) Applied() (index, term uint64) {
-	st := s.state.Load()
-	return st.index, st.term
-}
-
-// Epoch is the epoch of the store, "" before its Genesis.
-func (s *Store) Epoch() string { return s.state.Load().epoch }
-
-// Genesis tells the epoch and when it was started.
-func (s *Store) Genesis() (epoch, createdAt string) {
-	st := s.state.Load()
-	return st.epoch, st.created
-}
-
-// Digest is the state digest in hex: the same on all nodes at the same index.
-func (s *Store) Digest() string { return s.state.Load().digest.String() }
-
-// SchemaVersion is the row of schema_version.
-func (s *Store) SchemaVersion() (version int, modelHash string) {
-	st := s.state.Load()
-	return st.version, st.modelHash
 }

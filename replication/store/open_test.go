@@ -46,9 +46,9 @@ func TestMain(m *testing.M) {
 // holdLock locks the database until its standard input ends.
 func holdLock(path string) int {
 	s := &Store{opts: testOptions(path)}
-	w, err := openWriter(context.Background(), s.dsn(false))
+	w, err := OpenWriter(context.Background(), s.dsn(false))
 	if err == nil {
-		err = w.exec(context.Background(), "BEGIN EXCLUSIVE")
+		err = w.Exec(context.Background(), "BEGIN EXCLUSIVE")
 	}
 	if err != nil {
 		fmt.Println(err)
@@ -56,8 +56,8 @@ func holdLock(path string) int {
 	}
 	fmt.Println("locked")
 	_, _ = io.Copy(io.Discard, os.Stdin)
-	_ = w.exec(context.Background(), "ROLLBACK")
-	_ = w.close()
+	_ = w.Exec(context.Background(), "ROLLBACK")
+	_ = w.Close()
 	return 0
 }
 
@@ -112,7 +112,7 @@ func TestPragmasTookEffect(t *testing.T) {
 	if !sqlite.OFDLockingEnabled() || !sqlite.StrictPragmasEnabled() {
 		t.Error("the switches of the process are off")
 	}
-	pragma := func(q querier, name string) string {
+	pragma := func(q Querier, name string) string {
 		var v string
 		if err := q.QueryRowContext(t.Context(), "PRAGMA "+name).Scan(&v); err != nil {
 			t.Fatal(name, err)
@@ -144,10 +144,10 @@ func TestPragmasTookEffect(t *testing.T) {
 		t.Error("a reader can write")
 	}
 	// Defensive: what is not to be touched cannot be.
-	if err := s.w.exec(t.Context(), "DELETE FROM items_fts_data"); err == nil {
+	if err := s.w.Exec(t.Context(), "DELETE FROM items_fts_data"); err == nil {
 		t.Error("the tables inside the index can be written: _defensive is off")
 	}
-	if err := s.w.exec(t.Context(), `SELECT "no such column"`); err == nil {
+	if err := s.w.Exec(t.Context(), `SELECT "no such column"`); err == nil {
 		t.Error(`a misspelled name is a string: _dqs is on`)
 	}
 }
@@ -162,7 +162,7 @@ func TestPathsThatLookLikeURIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	st, err := os.Stat(path)
-	if err != nil || st.Size() < page {
+	if err != nil || st.Size() < PageSize {
 		t.Fatalf("the file is not where it should be: %v, %v", st, err)
 	}
 	if got := records(t, openAt(t, path)); len(got) != 1 {
@@ -321,7 +321,7 @@ func TestFlipsInTheWAL(t *testing.T) {
 		t.Fatal(err)
 	}
 	wal, err := os.ReadFile(live + "-wal")
-	if err != nil || len(wal) < 100*page {
+	if err != nil || len(wal) < 100*PageSize {
 		t.Fatalf("WAL of %d bytes, %v", len(wal), err)
 	}
 	at[0] = map[string]*conf.Record{}
@@ -388,9 +388,9 @@ func TestDamagedFiles(t *testing.T) {
 		"garbage":       write(garbage),
 		"text":          write([]byte("this is not a database\n")),
 		"one byte":      write([]byte("S")),
-		"half":          write(data[:len(data)/2/page*page]),
+		"half":          write(data[:len(data)/2/PageSize*PageSize]),
 		"torn page":     write(data[:len(data)-1000]),
-		"header only":   write(data[:page]),
+		"header only":   write(data[:PageSize]),
 		"no tables":     write(noTables),
 		"second half 0": write(sparse),
 		"all zero":      write(make([]byte, len(data))),
@@ -401,14 +401,14 @@ func TestDamagedFiles(t *testing.T) {
 		},
 		"other database": func(t *testing.T, path string) {
 			s := &Store{opts: testOptions(path)}
-			w, err := openWriter(t.Context(), s.dsn(false))
+			w, err := OpenWriter(t.Context(), s.dsn(false))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := w.exec(t.Context(), "CREATE TABLE accounts (id INTEGER PRIMARY KEY, name TEXT)"); err != nil {
+			if err := w.Exec(t.Context(), "CREATE TABLE accounts (id INTEGER PRIMARY KEY, name TEXT)"); err != nil {
 				t.Fatal(err)
 			}
-			_ = w.close()
+			_ = w.Close()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -485,7 +485,7 @@ func TestTamperedByHand(t *testing.T) {
 			s, _ := told(t, 40)
 			want := content(t, s)
 			path := s.opts.Path
-			if err := s.w.exec(t.Context(), c.sql); err != nil {
+			if err := s.w.Exec(t.Context(), c.sql); err != nil {
 				t.Fatal(err)
 			}
 			_ = s.Close()
@@ -514,7 +514,7 @@ func TestTamperedByHand(t *testing.T) {
 func TestSchemaMismatchHeals(t *testing.T) {
 	s, _ := told(t, 60)
 	path := s.opts.Path
-	if err := s.w.exec(t.Context(), "UPDATE schema_version SET model_hash = 'feed'"); err != nil {
+	if err := s.w.Exec(t.Context(), "UPDATE schema_version SET model_hash = 'feed'"); err != nil {
 		t.Fatal(err)
 	}
 	_ = s.Close()
@@ -620,7 +620,7 @@ func TestPresent(t *testing.T) {
 			if err := s.Present(); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Checkpoint(t.Context()); err != nil {
+			if err := s.checkpoint(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			d.ok(d.edit(command.ActionPut, put("x", 0, `{}`)))
@@ -660,7 +660,7 @@ func TestClosedStore(t *testing.T) {
 	if err := s.Verify(t.Context()); err == nil {
 		t.Error("Verify of a closed store")
 	}
-	if err := s.Merge(t.Context()); err != nil {
+	if err := s.mergeSearchIndex(t.Context()); err != nil {
 		t.Errorf("Merge on a closed store has nothing to do: %v", err)
 	}
 }

@@ -2,6 +2,9 @@ package store
 
 import (
 	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -45,13 +48,13 @@ func expected(all []conf.Item, req conf.SearchRequest) []string {
 		if req.Service != nil && it.Service != *req.Service || req.Type != nil && it.Type != *req.Type || req.Complexity != nil && it.Complexity != *req.Complexity {
 			continue
 		}
-		service, key, value := strings.ToLower(it.Service), strings.ToLower(it.Key), strings.ToLower(valueText(it.ValueJSON))
+		service, key, value := strings.ToLower(it.Service), strings.ToLower(it.Key), strings.ToLower(plainText(it.ValueJSON))
 		matches, named, inKey := true, true, false
 		for _, w := range words {
 			var k, n, a bool
 			if utf8.RuneCountInString(w) < 3 {
 				k = starts(key, w, 0)
-				a = k || starts(service, w, 0) || starts(value, w, wordsOfValue)
+				a = k || starts(service, w, 0) || starts(value, w, 16)
 				n = a
 			} else {
 				k = strings.Contains(key, w)
@@ -98,7 +101,7 @@ func searchable(tb testing.TB, services int) (*Store, *driver, []conf.Item) {
 			case 1:
 				fmt.Fprintf(&doc, `"on":%t`, rng.IntN(2) == 0)
 			default:
-				fmt.Fprintf(&doc, `"%s_%d":%s`, benchWords[rng.IntN(len(benchWords))], k, quote(w))
+				fmt.Fprintf(&doc, `"%s_%d":%s`, benchWords[rng.IntN(len(benchWords))], k, Quote(w))
 			}
 		}
 		doc.WriteByte('}')
@@ -177,17 +180,18 @@ func TestSearchFindsWhatIsThere(t *testing.T) {
 // Few matches are sorted, many are read in order: the same comes out.
 func TestSearchWalksWhenThereAreMany(t *testing.T) {
 	s, _, all := searchable(t, 40)
+	items(t, s)
 	for _, q := range []string{"svc", "port", "the threshold", "po"} {
-		req := conf.SearchRequest{Query: q}
-		m, err := parseSearch(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := expected(all, req)
+		want := expected(all, conf.SearchRequest{Query: q})
 		for _, offset := range []int{0, 3, 17} {
 			var pages [2]conf.SearchResponse
-			for i, n := range []int{sortBelow, sortBelow + 1} {
-				if err := m.page(t.Context(), s.reads, m.all, n, 1000, offset, &pages[i]); err != nil {
+			for i, sortBelow := range []int{1 << 20, 0} {
+				m, err := ParseSearch(conf.SearchRequest{Query: q, Limit: 1000, Offset: offset})
+				if err != nil {
+					t.Fatal(err)
+				}
+				m.SortBelow = sortBelow
+				if pages[i], err = m.Page(t.Context(), s.reads); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -197,6 +201,15 @@ func TestSearchWalksWhenThereAreMany(t *testing.T) {
 			}
 		}
 	}
+}
+
+// plainText is a value without its quotes and escapes.
+func plainText(valueJSON string) string {
+	var s string
+	if json.Unmarshal([]byte(valueJSON), &s) == nil {
+		return s
+	}
+	return valueJSON
 }
 
 func TestSearchResult(t *testing.T) {
@@ -219,8 +232,8 @@ func TestSearchResult(t *testing.T) {
 func TestSearchRefuses(t *testing.T) {
 	s := openNew(t)
 	for _, req := range []conf.SearchRequest{
-		{Query: strings.Repeat("x", maxQuery+1)},
-		{Query: strings.Repeat("x ", maxWords+1)},
+		{Query: strings.Repeat("x", 1024+1)},
+		{Query: strings.Repeat("x ", 16+1)},
 		{Type: ptr(conf.Type("number"))},
 		{Complexity: ptr(conf.Complexity(""))},
 	} {
@@ -229,7 +242,7 @@ func TestSearchRefuses(t *testing.T) {
 		}
 	}
 	// As long as it may be, of what is worst for the index.
-	for _, q := range []string{strings.Repeat("x", maxQuery), strings.TrimSpace(strings.Repeat(`"`+"\xff ", maxWords))} {
+	for _, q := range []string{strings.Repeat("x", 1024), strings.TrimSpace(strings.Repeat(`"`+"\xff ", 16))} {
 		if _, err := s.Search(t.Context(), conf.SearchRequest{Query: q, Limit: 99999, Offset: -5}); err != nil {
 			t.Errorf("%.20q: %v", q, err)
 		}
@@ -273,8 +286,46 @@ func noTableScan(tb testing.TB, name, plan string, sorted bool) {
 	}
 }
 
+// recorder is a Querier that records what is asked.
+type recorder struct {
+	Querier
+	counts, pages []recorded
+}
+
+type recorded struct {
+	query string
+	args  []any
+}
+
+func (r *recorder) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	r.pages = append(r.pages, recorded{query, args})
+	return r.Querier.QueryContext(ctx, query, args...)
+}
+
+func (r *recorder) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	r.counts = append(r.counts, recorded{query, args})
+	return r.Querier.QueryRowContext(ctx, query, args...)
+}
+
 func TestSearchPlans(t *testing.T) {
-	s := openNew(t)
+	s, _, _ := searchable(t, 20)
+	items(t, s)
+	run := func(req conf.SearchRequest, sortBelow int) *recorder {
+		t.Helper()
+		r := &recorder{Querier: s.reads}
+		m, err := ParseSearch(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.SortBelow = sortBelow
+		if _, err := m.Page(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		if len(r.counts) == 0 || len(r.pages) == 0 {
+			t.Fatalf("%+v: %d counts and %d pages were read", req, len(r.counts), len(r.pages))
+		}
+		return r
+	}
 	for _, req := range []conf.SearchRequest{
 		{},
 		{Service: ptr("a")},
@@ -283,26 +334,26 @@ func TestSearchPlans(t *testing.T) {
 		{Type: ptr(conf.TypeString), Complexity: ptr(conf.Simple)},
 		{Service: ptr("a"), Type: ptr(conf.TypeString)},
 	} {
-		from, f := listQuery(req)
-		name := "list" + from
-		noTableScan(t, name, plan(t, s, sqlItems+from+" ORDER BY service, key LIMIT 100 OFFSET 0", f.args...), false)
-		p := plan(t, s, "SELECT count(*) FROM config_items"+from, f.args...)
-		noTableScan(t, name, p, false)
-		if req.Service == nil && !strings.Contains(p, "COVERING") {
-			t.Errorf("the count of %s reads rows:\n%s", name, p)
+		r := run(req, 0)
+		for _, q := range r.pages {
+			noTableScan(t, q.query, plan(t, s, q.query, q.args...), false)
+		}
+		for _, q := range r.counts {
+			p := plan(t, s, q.query, q.args...)
+			noTableScan(t, q.query, p, false)
+			if req.Service == nil && !strings.Contains(p, "COVERING") {
+				t.Errorf("%s reads rows:\n%s", q.query, p)
+			}
 		}
 	}
-	for name, req := range map[string]conf.SearchRequest{"word": {Query: "word"}, "short": {Query: "wo"}, "filtered": {Query: "word two", Complexity: ptr(conf.Simple)}, "service": {Query: "word", Service: ptr("a")}} {
-		m, err := parseSearch(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, n := range []int{10, sortBelow + 1} {
-			query, args := m.pageQuery(m.all, n)
-			p := plan(t, s, query, append(args, 100, 0)...)
-			noTableScan(t, name, p, n == 10 && m.service == nil)
-			if !strings.Contains(p, "items_fts VIRTUAL TABLE INDEX") {
-				t.Errorf("%s does not use the full-text index:\n%s", name, p)
+	for name, req := range map[string]conf.SearchRequest{"word": {Query: "port"}, "short": {Query: "po"}, "filtered": {Query: "the threshold", Complexity: ptr(conf.Simple)}, "service": {Query: "port", Service: ptr("svc-001")}} {
+		for _, sortBelow := range []int{1 << 20, 0} {
+			for _, q := range run(req, sortBelow).pages {
+				p := plan(t, s, q.query, q.args...)
+				noTableScan(t, name, p, sortBelow > 0 && req.Service == nil)
+				if !strings.Contains(p, "items_fts VIRTUAL TABLE INDEX") {
+					t.Errorf("%s does not use the full-text index:\n%s", name, p)
+				}
 			}
 		}
 	}
@@ -338,7 +389,7 @@ func TestDamagedIndexIsRepaired(t *testing.T) {
 					_, err := s.Search(t.Context(), conf.SearchRequest{Query: "port"})
 					return err
 				},
-				"merge":  func() error { return s.Merge(t.Context()) },
+				"merge":  func() error { return s.mergeSearchIndex(t.Context()) },
 				"verify": func() error { return s.Verify(t.Context()) },
 			} {
 				for i := range 20 { // as many segments as Merge works on
@@ -368,14 +419,14 @@ func TestDamagedIndexIsRepaired(t *testing.T) {
 func damageIndex(t *testing.T, path, sql string) {
 	t.Helper()
 	s := &Store{opts: testOptions(path)}
-	w, err := openWriter(t.Context(), strings.Replace(s.dsn(false), "_defensive=1", "_defensive=0", 1))
+	w, err := OpenWriter(t.Context(), strings.Replace(s.dsn(false), "_defensive=1", "_defensive=0", 1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.exec(t.Context(), sql); err != nil {
+	if err := w.Exec(t.Context(), sql); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.close(); err != nil {
+	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -390,7 +441,7 @@ func TestMergeKeepsSearchRight(t *testing.T) {
 		}
 		d.ok(d.edit(command.ActionPut, put(name, r.Version, fmt.Sprintf(`{"port":%d,"model_9":"round %d"}`, i, i))))
 		if i%40 == 39 {
-			if err := s.Checkpoint(t.Context()); err != nil {
+			if err := s.checkpoint(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -130,7 +130,7 @@ func TestSecretsAreCovered(t *testing.T) {
 	if !strings.Contains(string(stream(t, s)), sealedText(1)) {
 		t.Error("a snapshot does not hold the secret")
 	}
-	if err := s.w.exec(t.Context(), "UPDATE encrypted_secrets SET encrypted_value = ?", sealedText(2)); err != nil {
+	if err := s.w.Exec(t.Context(), "UPDATE encrypted_secrets SET encrypted_value = ?", sealedText(2)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Record(t.Context(), "a"); conf.CodeOf(err) != conf.CodeCorrupt {

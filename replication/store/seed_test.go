@@ -82,7 +82,7 @@ func TestSeedSchema(t *testing.T) {
 		"INSERT INTO config_items (service, key, value_json, type, complexity, description, updated_at) VALUES ('a', 'k', '1', 's', 's', '', 't'), ('a', 'k', '1', 's', 's', '', 't')",
 		"INSERT INTO encrypted_secrets (service, key, encrypted_value, key_id, created_at, updated_at) VALUES ('a', 'k', '', '', '', ''), ('a', 'k', '', '', '', '')",
 	} {
-		if err := s.w.exec(t.Context(), bad); err == nil || !strings.Contains(err.Error(), "constraint") {
+		if err := s.w.Exec(t.Context(), bad); err == nil || !strings.Contains(err.Error(), "constraint") {
 			t.Errorf("%s: %v, want a constraint", bad, err)
 		}
 	}

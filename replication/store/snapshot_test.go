@@ -96,7 +96,7 @@ func TestSnapshotIsPinned(t *testing.T) {
 	for _, c := range story(d, 30) {
 		d.apply(c)
 	}
-	if err := s.Checkpoint(t.Context()); err != nil {
+	if err := s.checkpoint(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var got bytes.Buffer
@@ -168,7 +168,7 @@ func reseal(t *testing.T, data []byte, old, repl string) []byte {
 }
 
 func trailed(body string) []byte {
-	h := newDigester().h
+	h := NewDigester().h
 	h.Write([]byte(body))
 	return fmt.Appendf(nil, "%s{\"sha256\":\"%x\"}\n", body, h.Sum(nil))
 }
@@ -183,7 +183,7 @@ func TestRestoreRefusesWrongRows(t *testing.T) {
 	}
 	for name, bad := range map[string][]byte{
 		"a value":       reseal(t, data, `because`, `Because`),
-		"format":        reseal(t, data, streamFormat, `something-else`),
+		"format":        reseal(t, data, `holdfast-snapshot`, `something-else`),
 		"digest":        reseal(t, data, `"state_digest":"`, `"state_digest":"0`),
 		"table":         reseal(t, data, `"table":"profiles"`, `"table":"meta"`),
 		"columns":       reseal(t, data, `"columns":["name","description"`, `"columns":["description","name"`),
@@ -210,7 +210,7 @@ func TestRestoreRefusesWrongRows(t *testing.T) {
 func TestSnapshotOfDamagedStoreFails(t *testing.T) {
 	s, _ := told(t, 40)
 	w := s.w
-	if err := w.exec(t.Context(), "UPDATE config_history SET new_value_json = '42' WHERE id = 1"); err != nil {
+	if err := w.Exec(t.Context(), "UPDATE config_history SET new_value_json = '42' WHERE id = 1"); err != nil {
 		t.Fatal(err)
 	}
 	sn, err := s.Snapshot(t.Context())

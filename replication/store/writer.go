@@ -7,13 +7,15 @@ import (
 
 // writer is the one connection that writes. Its statements are prepared once: a
 // small batch costs more in parsing than in work otherwise.
-type writer struct {
+type Writer struct {
 	db    *sql.DB
-	conn  *sql.Conn
+	Conn  *sql.Conn
 	stmts map[string]*sql.Stmt
+
+	Dig *Digester // of its user
 }
 
-func openWriter(ctx context.Context, dsn string) (*writer, error) {
+func OpenWriter(ctx context.Context, dsn string) (*Writer, error) {
 	db, err := sql.Open("sqlite", dsn)
 	if err != nil {
 		return nil, err
@@ -24,14 +26,14 @@ func openWriter(ctx context.Context, dsn string) (*writer, error) {
 		_ = db.Close()
 		return nil, err
 	}
-	return &writer{db: db, conn: conn, stmts: map[string]*sql.Stmt{}}, nil
+	return &Writer{db: db, Conn: conn, stmts: map[string]*sql.Stmt{}, Dig: NewDigester()}, nil
 }
 
-func (w *writer) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
+func (w *Writer) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
 	if st, ok := w.stmts[query]; ok {
 		return st, nil
 	}
-	st, err := w.conn.PrepareContext(ctx, query)
+	st, err := w.Conn.PrepareContext(ctx, query)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +41,7 @@ func (w *writer) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
 	return st, nil
 }
 
-func (w *writer) exec(ctx context.Context, query string, args ...any) error {
+func (w *Writer) Exec(ctx context.Context, query string, args ...any) error {
 	st, err := w.stmt(ctx, query)
 	if err != nil {
 		return err
@@ -49,7 +51,7 @@ func (w *writer) exec(ctx context.Context, query string, args ...any) error {
 }
 
 // QueryContext is querier's, on a prepared statement.
-func (w *writer) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+func (w *Writer) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	st, err := w.stmt(ctx, query)
 	if err != nil {
 		return nil, err
@@ -58,19 +60,19 @@ func (w *writer) QueryContext(ctx context.Context, query string, args ...any) (*
 }
 
 // QueryRowContext is querier's, on a prepared statement.
-func (w *writer) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+func (w *Writer) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	st, err := w.stmt(ctx, query)
 	if err != nil {
-		return w.conn.QueryRowContext(ctx, query, args...) // fails the same way, inside the Row
+		return w.Conn.QueryRowContext(ctx, query, args...) // fails the same way, inside the Row
 	}
 	return st.QueryRowContext(ctx, args...)
 }
 
-func (w *writer) close() error {
+func (w *Writer) Close() error {
 	for _, st := range w.stmts {
 		_ = st.Close()
 	}
-	err := w.conn.Close()
+	err := w.Conn.Close()
 	if e := w.db.Close(); err == nil {
 		err = e
 	}
@@ -78,16 +80,16 @@ func (w *writer) close() error {
 }
 
 // transact runs f between BEGIN IMMEDIATE and COMMIT; any error rolls back.
-func (w *writer) transact(ctx context.Context, f func() error) error {
-	if err := w.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
+func (w *Writer) Transact(ctx context.Context, f func() error) error {
+	if err := w.Exec(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
 	if err := f(); err != nil {
-		w.rollback(ctx)
+		w.Rollback(ctx)
 		return err
 	}
-	if err := w.exec(ctx, "COMMIT"); err != nil {
-		w.rollback(ctx)
+	if err := w.Exec(ctx, "COMMIT"); err != nil {
+		w.Rollback(ctx)
 		return err
 	}
 	return nil
@@ -95,10 +97,10 @@ func (w *writer) transact(ctx context.Context, f func() error) error {
 
 // rollback ends the transaction. SQLite may have ended it by itself after a full
 // disk or an I/O error; that one more ROLLBACK then fails does not matter.
-func (w *writer) rollback(ctx context.Context) { _ = w.exec(ctx, "ROLLBACK") }
+func (w *Writer) Rollback(ctx context.Context) { _ = w.Exec(ctx, "ROLLBACK") }
 
 // insert runs an INSERT and tells the rowid.
-func (w *writer) insert(ctx context.Context, query string, args ...any) (int64, error) {
+func (w *Writer) Insert(ctx context.Context, query string, args ...any) (int64, error) {
 	st, err := w.stmt(ctx, query)
 	if err != nil {
 		return 0, err

@@ -6,16 +6,15 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// TestMemo: a table is read once for each state of the store, a failure is not
+// TestTableCache: a table is read once for each state of the store, a failure is not
 // kept, and a caller may change what it got.
-func TestMemo(t *testing.T) {
-	s := &Store{}
-	s.state.Store(&state{index: 1})
-	var m memo[int]
+func TestTableCache(t *testing.T) {
+	st := &State{Index: 1}
+	var m tableCache[int]
 	reads := 0
 	get := func(err error) []int {
 		t.Helper()
-		rows, got := m.get(s, func() ([]int, error) { reads++; return []int{reads}, err })
+		rows, got := m.get(st, func() ([]int, error) { reads++; return []int{reads}, err })
 		if got != err { //nolint:errorlint // the very one
 			t.Fatalf("error %v, want %v", got, err)
 		}
@@ -32,11 +31,11 @@ func TestMemo(t *testing.T) {
 	if again := get(nil); again[0] != 2 || reads != 2 {
 		t.Fatalf("at the same state: %v after %d reads", again, reads)
 	}
-	s.state.Store(&state{index: 2})
+	st = &State{Index: 2}
 	if rows := get(nil); rows[0] != 3 {
 		t.Fatalf("after an entry: %v", rows)
 	}
-	s.state.Store(&state{index: 2, digest: sum{1}})
+	st = &State{Index: 2, Digest: Sum{1}}
 	if rows := get(nil); rows[0] != 4 {
 		t.Fatalf("after another state was put in place: %v", rows)
 	}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"testing"
@@ -14,59 +13,16 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-func TestDiffering(t *testing.T) {
-	for _, c := range []struct{ a, b, onlyA, onlyB string }{
-		{`{}`, `{}`, `{}`, `{}`},
-		{`{"a":1}`, `{"a":1}`, `{}`, `{}`},
-		{`{"a":1,"b":2,"c":3}`, `{"a":1,"b":5,"c":3}`, `{"b":2}`, `{"b":5}`},
-		{`{"a":1}`, `{"b":1}`, `{"a":1}`, `{"b":1}`},
-		{`{}`, `{"a":{"x":[1,{"y":"}],"}]}}`, `{}`, `{"a":{"x":[1,{"y":"}],"}]}}`},
-		{`{"a\"b":"c\\","d":[]}`, `{"a\"b":"c\\","d":[1]}`, `{"d":[]}`, `{"d":[1]}`},
-		{`{"":true,"é":null}`, `{"":true,"é":0}`, `{"é":null}`, `{"é":0}`},
-		// Not in canonical form: left as they are.
-		{`{"b":1,"a":1}`, `{"a":1,"b":1}`, `{"b":1,"a":1}`, `{"a":1,"b":1}`},
-		{`{"a":1,"a":2}`, `{"a":2}`, `{"a":1,"a":2}`, `{"a":2}`},
-	} {
-		onlyA, onlyB, _ := differing(json.RawMessage(c.a), json.RawMessage(c.b))
-		if string(onlyA) != c.onlyA || string(onlyB) != c.onlyB {
-			t.Errorf("%s and %s: %s and %s", c.a, c.b, onlyA, onlyB)
-		}
-	}
-}
-
-func FuzzMembers(f *testing.F) {
-	f.Add([]byte(`{"a":{"b":[1,"}"]},"c":"\\"}`))
-	f.Fuzz(func(t *testing.T, doc []byte) {
-		ms, ok := members(doc)
-		if !ok || !json.Valid(doc) {
-			return // it must only not panic
-		}
-		var want map[string]json.RawMessage
-		if err := json.Unmarshal(doc, &want); err != nil {
-			t.Fatal(err)
-		}
-		all := []byte{'{'}
-		for _, m := range ms {
-			all = m.appendTo(all)
-		}
-		if all = append(all, '}'); string(all) != string(doc) {
-			t.Errorf("%s comes back as %s", doc, all)
-		}
-	})
-}
-
-// What memory knows of a service is what a reader of the file finds, and what
-// applying entry by entry, with a savepoint for each, gives.
-func TestHeadsAreWhatIsStored(t *testing.T) {
+// The record cache has what a reader of the file finds, and what applying entry by
+// entry, with a savepoint for each, results in.
+func TestRecordCacheIsWhatIsStored(t *testing.T) {
 	d := newDriver(t, openNew(t))
 	e := &driver{tb: t, s: openNew(t)}
+	e.s.applier.Cache, e.s.applier.WithSavepoints = nil, true
 	careful := func(entries []Entry) {
-		b, err := e.s.applyBatch(context.Background(), entries, true)
-		if err != nil {
+		if _, _, err := e.s.Apply(context.Background(), entries); err != nil {
 			t.Fatal(err)
 		}
-		e.s.state.Store(&b.tx.st)
-		e.s.mark(b.tx.marks) // and no heads
 	}
 	careful([]Entry{{Index: 1, Term: 1, Command: &command.Genesis{Epoch: testEpoch, At: "2026-01-02T03:04:05.001000+00:00", NodeID: "node-1", Reason: "test"}}})
 	for i, c := range story(d, 300) {
@@ -93,15 +49,15 @@ func TestHeadsAreWhatIsStored(t *testing.T) {
 		t.Error(err)
 	}
 	a, b := content(t, d.s), content(t, e.s)
-	same(t, "with heads and without", a["items"], b["items"])
-	same(t, "with heads and without", a["history"], b["history"])
+	same(t, "with the cache and without", a["items"], b["items"])
+	same(t, "with the cache and without", a["history"], b["history"])
 }
 
 // A search knows all that was applied before it, over a restart too.
 func TestItemsFollow(t *testing.T) {
 	s := openNew(t)
 	d := newDriver(t, s)
-	for i := range 3 * behindAtOnce {
+	for i := range 3 * RefreshAtOnce {
 		d.ok(d.edit(command.ActionPut, put(fmt.Sprintf("svc-%d", i), 0, `{"k":"first","other":1}`)))
 	}
 	find := func(s *Store, word string, want int) {
@@ -111,35 +67,35 @@ func TestItemsFollow(t *testing.T) {
 			t.Errorf("%q: %d found, %v, want %d", word, page.Total, err, want)
 		}
 	}
-	find(s, "first", 3*behindAtOnce)
+	find(s, "first", 3*RefreshAtOnce)
 	e := d.edit(command.ActionPut, put("svc-1", 1, `{"k":"second","other":1}`))
 	d.ok(e)
 	d.ok(d.edit(command.ActionDelete, tombstone("svc-2", 1)))
 	sc := d.edit(command.ActionSchema)
 	sc.Schemas = []command.Schema{schemaOf("svc-3", `{"k":{"d":"described"}}`)}
 	d.ok(sc)
-	if n := len(s.behind); n != 3 {
-		t.Errorf("%d services are behind, want 3", n)
+	if n := s.index.Stale(); n != 3 {
+		t.Errorf("%d services are stale, want 3", n)
 	}
 	_ = s.Close()
 	s = openAt(t, s.opts.Path)
-	if len(s.behind) == 0 {
-		t.Error("after a restart nothing is behind")
+	if s.index.Stale() == 0 {
+		t.Error("after a restart nothing is stale")
 	}
 	find(s, "second", 1)
-	find(s, "first", 3*behindAtOnce-2)
+	find(s, "first", 3*RefreshAtOnce-2)
 	find(s, "described", 1)
 	for _, it := range items(t, s) {
 		if it.Service == "svc-1" && (it.Key == "k") != (it.UpdatedAt == e.At) {
 			t.Errorf("%s is of %s, the edit was at %s", it.Key, it.UpdatedAt, e.At)
 		}
 	}
-	if err := s.Merge(t.Context()); err != nil {
+	if err := s.mergeSearchIndex(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	_ = s.Close()
-	if s = openAt(t, s.opts.Path); len(s.behind) != 0 {
-		t.Errorf("%d services are behind after all was done", len(s.behind))
+	if s = openAt(t, s.opts.Path); s.index.Stale() != 0 {
+		t.Errorf("%d services are stale after all was done", s.index.Stale())
 	}
 }
 
@@ -162,13 +118,13 @@ func TestTend(t *testing.T) {
 	}
 	d.ok(d.edit(command.ActionPut, put("a", 0, `{"k":1}`)))
 	tend()
-	if len(s.behind) > 0 {
-		t.Error("the items of a change are behind")
+	if s.index.Stale() > 0 {
+		t.Error("the items of a change are stale")
 	}
-	s.tended.since = time.Now().Add(-tendEvery) // a while later
+	s.maintenance.done.since = time.Now().Add(-maintainEvery) // a while later
 	tend()
-	if st := s.state.Load(); s.tended.index != st.index || s.tended.items != st.items {
-		t.Errorf("after a while: %+v", s.tended)
+	if st := s.state.Load(); s.maintenance.done.index != st.Index || s.maintenance.done.items != st.Items {
+		t.Errorf("after a while: %+v", s.maintenance.done)
 	}
 	before := wal()
 	for range 3 {
@@ -178,9 +134,9 @@ func TestTend(t *testing.T) {
 		t.Errorf("the WAL of an idle store went from %d to %d bytes", before, after)
 	}
 	d.ok(d.edit(command.ActionPut, put("a", 1, `{"k":2}`)))
-	s.written.Store(tendOver)
+	s.maintenance.written.Store(maintainOver)
 	tend()
-	if s.tended.index != d.index {
+	if s.maintenance.done.index != d.index {
 		t.Error("much was written, and no checkpoint made")
 	}
 }

@@ -1,0 +1,149 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/holdfast-config/holdfast/replication/command"
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Store is one open replica. See the package's invariants for who calls what.
+type Store struct {
+	*Queries
+
+	opts   Options
+	log    *slog.Logger
+	faults faults
+
+	mu      sync.Mutex // the writer, and its users applier and index
+	w       *Writer    // nil after Close
+	applier Applier
+	index   Index
+	broken  error // corruption met while applying; final
+
+	history digestHistory
+	state   atomic.Pointer[State]
+
+	reads     *sql.DB
+	verifying sync.Mutex
+	files     [2]fs.FileInfo // the database and its WAL, as opened
+
+	maintenance maintenance
+}
+
+// Apply stores a batch in one transaction and returns a result for each entry,
+// and the newest record of every service that the batch touched. An entry at or
+// below the applied index changes nothing and gives Duplicate.
+//
+// An error means that nothing of the batch is stored. After CodeLocked or
+// CodeStorageFull the same batch can be tried again; after any other the caller
+// must stop applying.
+func (s *Store) Apply(ctx context.Context, entries []Entry) ([]command.Result, []*conf.Record, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable("apply"); err != nil {
+		return nil, nil, err
+	}
+	// A batch is short, and cannot be stored in part.
+	b, err := s.applier.Apply(context.WithoutCancel(ctx), s.state.Load(), entries)
+	if err != nil {
+		err = s.faults.wrap("apply", err)
+		if conf.CodeOf(err) == conf.CodeCorrupt {
+			s.broken = err
+		}
+		return nil, nil, err
+	}
+	s.state.Store(b.State)
+	s.history.add(b.Digests)
+	s.maintenance.written.Add(int64(8 + 4*len(entries)))
+	s.index.AddStale(b.Stale)
+	return b.Results, b.Records, nil
+}
+
+// usable returns the error of a store that cannot write. The caller holds mu.
+func (s *Store) usable(what string) error {
+	switch {
+	case s.broken != nil:
+		return s.broken
+	case s.w == nil:
+		return conf.Errorf(conf.CodeInternal, "%s: the store is closed", what)
+	}
+	return nil
+}
+
+// read runs f on a read transaction: all of its queries see one moment.
+func (s *Store) read(ctx context.Context, what string, f func(q Querier) error) error {
+	tx, err := s.reads.BeginTx(ctx, nil)
+	if err != nil {
+		return s.faults.wrap(what, err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	return s.faults.wrap(what, f(tx))
+}
+
+// Close ends everything that is open. Snapshots must have been closed before.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	if s.reads != nil {
+		errs = append(errs, s.reads.Close())
+	}
+	if s.w != nil {
+		errs = append(errs, s.w.Close())
+		s.w = nil
+	}
+	return s.faults.wrap("close the database", errors.Join(errs...))
+}
+
+// Applied is the log position up to which everything is stored.
+func (s *Store) Applied() (index, term uint64) {
+	st := s.state.Load()
+	return st.Index, st.Term
+}
+
+// Epoch is the epoch of the store, "" before its Genesis.
+func (s *Store) Epoch() string { return s.state.Load().Epoch }
+
+// Genesis tells the epoch and when it was started.
+func (s *Store) Genesis() (epoch, createdAt string) {
+	st := s.state.Load()
+	return st.Epoch, st.Created
+}
+
+// Digest is the state digest in hex: the same on all nodes at the same index.
+func (s *Store) Digest() string { return s.state.Load().Digest.String() }
+
+// SchemaVersion is the row of schema_version.
+func (s *Store) SchemaVersion() (version int, modelHash string) {
+	st := s.state.Load()
+	return st.Version, st.ModelHash
+}
+
+// DigestAt is the digest of the state after the entry with that index, as long as
+// it is retained: for some thousand entries, and not over a restart.
+func (s *Store) DigestAt(index uint64) (digest string, ok bool) {
+	if st := s.state.Load(); st.Index == index && index > 0 {
+		return st.Digest.String(), true
+	}
+	d, ok := s.history.at(index)
+	return d.String(), ok
+}
+
+// Position is the applied index and the digest of the state at it.
+func (s *Store) Position() (index uint64, digest string) {
+	st := s.state.Load()
+	return st.Index, st.Digest.String()
+}
+
+// SortAPITokens lists tokens without their hashes, the newest first: a bridge until
+// its caller uses Queries.ListAPITokens.
+func SortAPITokens(all map[string]conf.APIToken) []conf.APITokenInfo {
+	return NewQueries(nil, func() *State { return &State{APITokens: all} }).ListAPITokens()
+}
