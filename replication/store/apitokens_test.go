@@ -8,6 +8,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/apply"
 )
 
 func apiToken(id, expires string) command.APIToken {
@@ -54,7 +55,7 @@ func TestAPITokens(t *testing.T) {
 
 	// Memory follows a start and a snapshot as it follows the log.
 	path := d.s.opts.Path
-	data := stream(t, d.s)
+	data := streamOf(t, d.s)
 	if err := d.s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -81,13 +82,13 @@ func TestAPITokens(t *testing.T) {
 func TestAPITokensAreBounded(t *testing.T) {
 	d := newDriver(t, openNew(t))
 	var all []command.APIToken
-	for i := range MaxAPITokens {
+	for i := range apply.MaxAPITokens {
 		all = append(all, apiToken(fmt.Sprintf("a%04d", i), at(100+i)))
 	}
 	d.ok(create(1, all...))
 	d.refused(create(2, apiToken("more", "")), conf.CodeInvalid, "1000 API tokens")
 	d.ok(create(101, apiToken("more", "")))
-	if _, ok := d.s.APIToken("a0000"); ok || len(d.s.APITokens()) != MaxAPITokens {
+	if _, ok := d.s.APIToken("a0000"); ok || len(d.s.APITokens()) != apply.MaxAPITokens {
 		t.Error("the one that expired first is kept")
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/apply"
 )
 
 func TestRestartKeepsEverything(t *testing.T) {
@@ -262,14 +263,14 @@ func TestAppliedIndexIsSkipped(t *testing.T) {
 	index, _ := s.Applied()
 	e := d.edit(command.ActionPut, put("brand-new", 0, `{}`))
 	for _, i := range []uint64{0, 1, index} {
-		res, recs, err := s.Apply(t.Context(), []Entry{{Index: i, Term: 9, Command: e}})
+		res, recs, err := s.Apply(t.Context(), []apply.Entry{{Index: i, Term: 9, Command: e}})
 		if err != nil || !res[0].Duplicate || res[0].Index != i || len(recs) != 0 {
 			t.Errorf("index %d: %+v, %v, %v", i, res, recs, err)
 		}
 	}
 	same(t, "content", want, content(t, s))
 	// Indexes have gaps, and entries without a command only move the position.
-	res, _, err := s.Apply(t.Context(), []Entry{{Index: index + 5, Term: 3}, {Index: index + 9, Term: 4, Command: e}})
+	res, _, err := s.Apply(t.Context(), []apply.Entry{{Index: index + 5, Term: 3}, {Index: index + 9, Term: 4, Command: e}})
 	if err != nil || len(res) != 2 || res[1].Versions["brand-new"] != 1 {
 		t.Fatalf("%+v, %v", res, err)
 	}
@@ -414,7 +415,7 @@ func TestVersionsAreKeptAndForgotten(t *testing.T) {
 	s := openNew(t)
 	d := newDriver(t, s)
 	var cmds []command.Command
-	for v := range uint64(KeepVersions + 5) {
+	for v := range uint64(apply.KeepVersions + 5) {
 		cmds = append(cmds, d.edit(command.ActionPut, put("a", v, fmt.Sprintf(`{"k":%d}`, v))))
 	}
 	for chunk := range slices.Chunk(cmds, 100) {
@@ -443,7 +444,7 @@ func TestRequestsAreForgotten(t *testing.T) {
 	s := openNew(t)
 	d := newDriver(t, s)
 	var cmds []command.Command
-	for i := range KeepRequests + 3 {
+	for i := range apply.KeepRequests + 3 {
 		e := d.edit(command.ActionProfileDelete)
 		e.ID = fmt.Sprint("req-", i)
 		cmds = append(cmds, e)
@@ -456,7 +457,7 @@ func TestRequestsAreForgotten(t *testing.T) {
 	if err := s.w.QueryRowContext(t.Context(), "SELECT count(*), min(idx) || '' FROM requests").Scan(&n, &oldest); err != nil {
 		t.Fatal(err)
 	}
-	if n != KeepRequests || oldest != "5" {
+	if n != apply.KeepRequests || oldest != "5" {
 		t.Errorf("%d requests from index %s", n, oldest)
 	}
 	res, _ := d.apply(cmds[0], cmds[len(cmds)-1])
@@ -498,12 +499,12 @@ func TestApplyStopsAtDamage(t *testing.T) {
 	}
 	clear(s.applier.Cache) // what it has is not read
 	for range 2 {
-		_, _, err := s.Apply(t.Context(), []Entry{{Index: 100, Term: 1, Command: d.edit(command.ActionPut, put("a", 1, `{"k":2}`))}})
+		_, _, err := s.Apply(t.Context(), []apply.Entry{{Index: 100, Term: 1, Command: d.edit(command.ActionPut, put("a", 1, `{"k":2}`))}})
 		if conf.CodeOf(err) != conf.CodeCorrupt || conf.HintOf(err) == "" {
 			t.Errorf("Apply: %v", err)
 		}
 	}
-	if _, _, err := s.Apply(t.Context(), []Entry{{Index: 101, Term: 1}}); conf.CodeOf(err) != conf.CodeCorrupt {
+	if _, _, err := s.Apply(t.Context(), []apply.Entry{{Index: 101, Term: 1}}); conf.CodeOf(err) != conf.CodeCorrupt {
 		t.Errorf("Apply after the fault: %v", err)
 	}
 	if index, _ := s.Applied(); index != 2 {

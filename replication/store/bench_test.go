@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/apply"
 )
 
 var benchWords = []string{"threshold", "timeout", "model", "voice", "retries", "path", "limit", "window", "buffer", "rate"}
@@ -105,7 +106,7 @@ func BenchmarkApplyBatch(b *testing.B) {
 			}
 			s.applier.Project = s.index.Project.Items
 			version, i := uint64(1), 0
-			var batch []Entry
+			var batch []apply.Entry
 			b.ReportAllocs()
 			for b.Loop() {
 				if i%n == 0 {

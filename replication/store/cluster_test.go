@@ -9,6 +9,8 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/apply"
+	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
 // at is a time of the log, so many seconds after a fixed one.
@@ -196,7 +198,7 @@ func TestRetryOfAJoinCountsOnce(t *testing.T) {
 
 	for token, want := range map[string][]string{"k1": {"node-2", "node-3"}, "k2": {"node-2"}, "k9": {}} {
 		got := []string{}
-		err := Each(t.Context(), d.s.reads, NewDigester(), JoinUses, func(r *Row) error {
+		err := tables.Each(t.Context(), d.s.reads, tables.NewDigester(), tables.JoinUses, func(r *tables.Row) error {
 			if node := r.Text(1); r.Text(0) == token {
 				if r.Text(2) != hashOf(strings.Replace(node, "node", "key", 1)) {
 					t.Errorf("%s used %s with the key %s", node, token, r.Text(2))
@@ -298,7 +300,7 @@ func TestTokensAgain(t *testing.T) {
 func TestTokensAreBounded(t *testing.T) {
 	d := newDriver(t, openNew(t))
 	var all []command.JoinToken
-	for i := range MaxJoinTokens {
+	for i := range apply.MaxJoinTokens {
 		all = append(all, serverToken(fmt.Sprintf("k%04d", i), 1))
 	}
 	d.ok(tokens(all...))
@@ -340,7 +342,7 @@ func TestClusterIsReplicated(t *testing.T) {
 	same(t, "another batching", content(t, a), content(t, b))
 
 	c := openNew(t)
-	data := stream(t, a)
+	data := streamOf(t, a)
 	if err := c.Restore(t.Context(), bytes.NewReader(data)); err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +353,7 @@ func TestClusterIsReplicated(t *testing.T) {
 	dc := newDriver(t, c)
 	dc.unchanged(use(6, "k1", "node-2", "key-2"))
 
-	for _, tab := range []*Table{Members, JoinTokens, JoinUses} {
+	for _, tab := range []*tables.Table{tables.Members, tables.JoinTokens, tables.JoinUses} {
 		s := openNew(t)
 		if err := s.Restore(t.Context(), bytes.NewReader(data)); err != nil {
 			t.Fatal(err)

@@ -18,6 +18,8 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/query"
+	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
 // Queries, snapshots and upkeep beside a writer: each sees one moment.
@@ -173,7 +175,7 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	limit(pages)
-	big := d.entries(d.edit(command.ActionPut, put("b", 0, `{"k":`+Quote(strings.Repeat("x", 1<<20))+`}`)), d.edit(command.ActionPut, put("c", 0, `{}`)))
+	big := d.entries(d.edit(command.ActionPut, put("b", 0, `{"k":`+tables.Quote(strings.Repeat("x", 1<<20))+`}`)), d.edit(command.ActionPut, put("c", 0, `{}`)))
 	for range 2 {
 		_, _, err := s.Apply(t.Context(), big)
 		if conf.CodeOf(err) != conf.CodeStorageFull || conf.HintOf(err) == "" {
@@ -196,7 +198,7 @@ func TestFullDisk(t *testing.T) {
 
 func TestRestoreOnAFullDisk(t *testing.T) {
 	from, _ := told(t, 100)
-	data := stream(t, from)
+	data := streamOf(t, from)
 	s := openNew(t)
 	d := newDriver(t, s)
 	d.ok(d.edit(command.ActionPut, put("a", 0, `{"k":1}`)))
@@ -284,10 +286,10 @@ func TestLogPages(t *testing.T) {
 func TestLogPlans(t *testing.T) {
 	s := openNew(t)
 	queries := map[string]*recorder{}
-	run := func(name string, ask func(q *Queries) error) {
+	run := func(name string, ask func(q *query.Queries) error) {
 		r := &recorder{Querier: s.reads}
-		read := func(_ context.Context, _ string, f func(q Querier) error) error { return f(r) }
-		if err := ask(NewQueries(read, s.state.Load)); err != nil || len(r.counts) != 1 || len(r.pages) != 1 {
+		read := func(_ context.Context, _ string, f func(q tables.Querier) error) error { return f(r) }
+		if err := ask(query.New(read, s.state.Load)); err != nil || len(r.counts) != 1 || len(r.pages) != 1 {
 			t.Fatalf("%s: %d counts and %d pages were read, %v", name, len(r.counts), len(r.pages), err)
 		}
 		queries[name] = r
@@ -306,10 +308,10 @@ func TestLogPlans(t *testing.T) {
 		{Version: 2},
 		{Service: "a", Key: "k", User: "u", Since: "t", Version: 2},
 	} {
-		run(fmt.Sprintf("history %+v", f), func(q *Queries) error { _, err := q.History(t.Context(), f); return err })
+		run(fmt.Sprintf("history %+v", f), func(q *query.Queries) error { _, err := q.History(t.Context(), f); return err })
 	}
 	for _, f := range []conf.AccessFilter{{}, {User: "u"}, {Action: "a"}, {Service: "s"}, {Since: "t", Until: "u"}, {User: "u", Since: "t"}, {User: "u", Service: "s", Action: "a"}} {
-		run(fmt.Sprintf("access %+v", f), func(q *Queries) error { _, err := q.AccessLog(t.Context(), f); return err })
+		run(fmt.Sprintf("access %+v", f), func(q *query.Queries) error { _, err := q.AccessLog(t.Context(), f); return err })
 	}
 	indexed := regexp.MustCompile(`FROM (\w+)(?: INDEXED BY (\w+))?`)
 	for name, r := range queries {

@@ -1,6 +1,11 @@
 package store
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/holdfast-config/holdfast/replication/store/apply"
+	"github.com/holdfast-config/holdfast/replication/store/tables"
+)
 
 // historySize is for how many entries the digest of the state is retained.
 const historySize = 4096
@@ -9,10 +14,10 @@ const historySize = 4096
 // has one for each entry, not for each batch.
 type digestHistory struct {
 	mu   sync.Mutex
-	ring [historySize]StateDigest
+	ring [historySize]apply.StateDigest
 }
 
-func (h *digestHistory) add(states []StateDigest) {
+func (h *digestHistory) add(states []apply.StateDigest) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, s := range states {
@@ -20,7 +25,7 @@ func (h *digestHistory) add(states []StateDigest) {
 	}
 }
 
-func (h *digestHistory) at(index uint64) (Sum, bool) {
+func (h *digestHistory) at(index uint64) (tables.Sum, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.ring[index%historySize]

@@ -10,6 +10,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
 // faults gives the errors of SQLite and of the file their codes.
@@ -43,12 +44,12 @@ func (f faults) wrap(what string, err error) error {
 		if noSpace(f.path) {
 			return f.full(what, err)
 		}
-		return Corrupt("%s: %w", what, err)
+		return tables.Corrupt("%s: %w", what, err)
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_READONLY,
 		sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA:
 		// Every statement is fixed and tested, and the file was found writable: when
 		// one fails, the content is not what was stored.
-		return Corrupt("%s: %w", what, err)
+		return tables.Corrupt("%s: %w", what, err)
 	case sqlite3.SQLITE_CANTOPEN:
 		// Such as too many open files: says nothing about the content.
 		return conf.Errorf(conf.CodeInternal, "%s: %w", what, err).

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
 func alter(t *testing.T, path string, stmts ...string) {
@@ -29,7 +30,7 @@ func claim(t *testing.T, s *Store, f int) {
 	t.Helper()
 	vals := s.state.Load().MetaRow()
 	vals[0] = int64(f)
-	d, err := NewDigester().Row("meta", vals)
+	d, err := tables.NewDigester().Row("meta", vals)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +45,7 @@ func claim(t *testing.T, s *Store, f int) {
 func TestNewFileHasItsFormat(t *testing.T) {
 	s := openNew(t)
 	var f int
-	if err := s.w.QueryRowContext(t.Context(), "SELECT format FROM meta").Scan(&f); err != nil || f != Format {
+	if err := s.w.QueryRowContext(t.Context(), "SELECT format FROM meta").Scan(&f); err != nil || f != tables.Format {
 		t.Errorf("format %d, %v", f, err)
 	}
 	var merging string
@@ -64,10 +65,10 @@ func TestOtherFormatIsRejected(t *testing.T) {
 		stmts  []string
 		hint   string
 	}{
-		"newer":                        {Format + 1, nil, "update this node"},
-		"newer with other tables":      {Format + 1, newer, "update this node"},
-		"older":                        {Format - 1, nil, "before the first release"},
-		"older with other tables":      {Format - 1, older, "before the first release"},
+		"newer":                        {tables.Format + 1, nil, "update this node"},
+		"newer with other tables":      {tables.Format + 1, newer, "update this node"},
+		"older":                        {tables.Format - 1, nil, "before the first release"},
+		"older with other tables":      {tables.Format - 1, older, "before the first release"},
 		"the first of all the formats": {1, older, "before the first release"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -117,7 +118,7 @@ func TestFormatNeedsItsTables(t *testing.T) {
 		}
 	}
 	var all []string
-	for _, tab := range Covered {
+	for _, tab := range tables.Covered {
 		drop := "DROP TABLE " + tab.Name
 		without(tab.Name, drop)
 		all = append(all, drop)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/apply"
 )
 
 const (
@@ -135,9 +136,9 @@ func (d *driver) now() string {
 	return conf.FormatTime(d.clock)
 }
 
-func (d *driver) entries(cmds ...command.Command) []Entry {
+func (d *driver) entries(cmds ...command.Command) []apply.Entry {
 	d.tb.Helper()
-	out := make([]Entry, len(cmds))
+	out := make([]apply.Entry, len(cmds))
 	for i, c := range cmds {
 		d.index++
 		data, err := command.Encode(c)
@@ -148,7 +149,7 @@ func (d *driver) entries(cmds ...command.Command) []Entry {
 		if err != nil {
 			d.tb.Fatal(err)
 		}
-		out[i] = Entry{Index: d.index, Term: 1, Command: back}
+		out[i] = apply.Entry{Index: d.index, Term: 1, Command: back}
 	}
 	return out
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
 const (
@@ -20,8 +22,8 @@ const (
 // maintenance is the state of Maintain.
 type maintenance struct {
 	done    maintained
-	written atomic.Int64        // pages that Apply wrote since the last checkpoint, about
-	merged  atomic.Pointer[Sum] // the items of which the full-text index is merged
+	written atomic.Int64               // pages that Apply wrote since the last checkpoint, about
+	merged  atomic.Pointer[tables.Sum] // the items of which the full-text index is merged
 
 	checkpoints         sync.Mutex
 	externalCheckpoints bool // somebody else makes the checkpoints
@@ -30,7 +32,7 @@ type maintenance struct {
 // maintained is what Maintain has dealt with.
 type maintained struct {
 	index uint64
-	items Sum
+	items tables.Sum
 	since time.Time // when it first saw what it has not moved yet
 }
 

@@ -15,6 +15,10 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/apply"
+	"github.com/holdfast-config/holdfast/replication/store/query"
+	"github.com/holdfast-config/holdfast/replication/store/search"
+	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
 // Options set a store up.
@@ -23,8 +27,8 @@ type Options struct {
 	Logger      *slog.Logger  // default: discards
 	BusyTimeout time.Duration // how long to wait for another process's lock; default 2 s
 
-	Project   Project
-	ModelHash ModelHash
+	Project   search.Project
+	ModelHash tables.ModelHash
 }
 
 // Connections and caches are small: the read path of services is in memory, and
@@ -55,8 +59,8 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	opts.Path = path
 	s := &Store{opts: opts, log: opts.Logger, faults: faults{path}}
-	s.state.Store(&State{})
-	s.Queries = NewQueries(s.read, s.state.Load)
+	s.state.Store(&tables.State{})
+	s.Queries = query.New(s.read, s.state.Load)
 
 	// Both are switches of the whole process. A POSIX lock would be dropped when
 	// anything in this process closes any descriptor of the file.
@@ -81,11 +85,11 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 
 func (s *Store) open(ctx context.Context, size int64) error {
 	var err error
-	if s.w, err = OpenWriter(ctx, s.dsn(false)); err != nil {
+	if s.w, err = tables.OpenWriter(ctx, s.dsn(false)); err != nil {
 		return s.faults.wrap("open "+s.opts.Path, err)
 	}
-	s.index = Index{Writer: s.w, Log: s.log, Project: s.opts.Project}
-	s.applier = Applier{Writer: s.w, Project: s.index.Project.Items, ModelHash: s.opts.ModelHash, Cache: RecordCache{}}
+	s.index = search.Index{Writer: s.w, Log: s.log, Project: s.opts.Project}
+	s.applier = apply.Applier{Writer: s.w, Project: s.index.Project.Items, ModelHash: s.opts.ModelHash, Cache: apply.RecordCache{}}
 	if s.reads, err = sql.Open("sqlite", s.dsn(true)); err != nil {
 		return s.faults.wrap("open "+s.opts.Path, err)
 	}
@@ -131,7 +135,7 @@ func (s *Store) prepareFile() (int64, error) {
 		return 0, s.faults.file(err)
 	}
 	if st, err := os.Lstat(path); err == nil && !st.Mode().IsRegular() && st.Mode()&fs.ModeSymlink == 0 {
-		return 0, Corrupt("%s is not a file", path)
+		return 0, tables.Corrupt("%s is not a file", path)
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -143,10 +147,10 @@ func (s *Store) prepareFile() (int64, error) {
 		return 0, s.faults.file(err)
 	}
 	if !st.Mode().IsRegular() {
-		return 0, Corrupt("%s is not a file", path)
+		return 0, tables.Corrupt("%s is not a file", path)
 	}
-	if st.Size() > 0 && st.Size() < PageSize {
-		return 0, Corrupt("%s has %d bytes", path, st.Size()) // SQLite would take it for an empty one
+	if st.Size() > 0 && st.Size() < tables.PageSize {
+		return 0, tables.Corrupt("%s has %d bytes", path, st.Size()) // SQLite would take it for an empty one
 	}
 	if st.Mode().Perm()&0o077 != 0 {
 		if err := f.Chmod(0o600); err != nil {
@@ -198,11 +202,11 @@ func (s *Store) Present() error {
 		st, err := os.Stat(p)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return Corrupt("%s was deleted while it was open", p)
+			return tables.Corrupt("%s was deleted while it was open", p)
 		case err != nil:
 			return s.faults.file(err)
 		case !os.SameFile(st, s.files[i]):
-			return Corrupt("%s was replaced while it was open", p)
+			return tables.Corrupt("%s was replaced while it was open", p)
 		}
 	}
 	return nil

@@ -19,6 +19,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
 // Roles of the test binary when a test starts it again as another process.
@@ -46,7 +47,7 @@ func TestMain(m *testing.M) {
 // holdLock locks the database until its standard input ends.
 func holdLock(path string) int {
 	s := &Store{opts: testOptions(path)}
-	w, err := OpenWriter(context.Background(), s.dsn(false))
+	w, err := tables.OpenWriter(context.Background(), s.dsn(false))
 	if err == nil {
 		err = w.Exec(context.Background(), "BEGIN EXCLUSIVE")
 	}
@@ -112,7 +113,7 @@ func TestPragmasTookEffect(t *testing.T) {
 	if !sqlite.OFDLockingEnabled() || !sqlite.StrictPragmasEnabled() {
 		t.Error("the switches of the process are off")
 	}
-	pragma := func(q Querier, name string) string {
+	pragma := func(q tables.Querier, name string) string {
 		var v string
 		if err := q.QueryRowContext(t.Context(), "PRAGMA "+name).Scan(&v); err != nil {
 			t.Fatal(name, err)
@@ -162,7 +163,7 @@ func TestPathsThatLookLikeURIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	st, err := os.Stat(path)
-	if err != nil || st.Size() < PageSize {
+	if err != nil || st.Size() < tables.PageSize {
 		t.Fatalf("the file is not where it should be: %v, %v", st, err)
 	}
 	if got := records(t, openAt(t, path)); len(got) != 1 {
@@ -321,7 +322,7 @@ func TestFlipsInTheWAL(t *testing.T) {
 		t.Fatal(err)
 	}
 	wal, err := os.ReadFile(live + "-wal")
-	if err != nil || len(wal) < 100*PageSize {
+	if err != nil || len(wal) < 100*tables.PageSize {
 		t.Fatalf("WAL of %d bytes, %v", len(wal), err)
 	}
 	at[0] = map[string]*conf.Record{}
@@ -388,9 +389,9 @@ func TestDamagedFiles(t *testing.T) {
 		"garbage":       write(garbage),
 		"text":          write([]byte("this is not a database\n")),
 		"one byte":      write([]byte("S")),
-		"half":          write(data[:len(data)/2/PageSize*PageSize]),
+		"half":          write(data[:len(data)/2/tables.PageSize*tables.PageSize]),
 		"torn page":     write(data[:len(data)-1000]),
-		"header only":   write(data[:PageSize]),
+		"header only":   write(data[:tables.PageSize]),
 		"no tables":     write(noTables),
 		"second half 0": write(sparse),
 		"all zero":      write(make([]byte, len(data))),
@@ -401,7 +402,7 @@ func TestDamagedFiles(t *testing.T) {
 		},
 		"other database": func(t *testing.T, path string) {
 			s := &Store{opts: testOptions(path)}
-			w, err := OpenWriter(t.Context(), s.dsn(false))
+			w, err := tables.OpenWriter(t.Context(), s.dsn(false))
 			if err != nil {
 				t.Fatal(err)
 			}

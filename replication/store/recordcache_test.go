@@ -11,6 +11,8 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/apply"
+	"github.com/holdfast-config/holdfast/replication/store/search"
 )
 
 // The record cache has what a reader of the file finds, and what applying entry by
@@ -19,12 +21,12 @@ func TestRecordCacheIsWhatIsStored(t *testing.T) {
 	d := newDriver(t, openNew(t))
 	e := &driver{tb: t, s: openNew(t)}
 	e.s.applier.Cache, e.s.applier.WithSavepoints = nil, true
-	careful := func(entries []Entry) {
+	careful := func(entries []apply.Entry) {
 		if _, _, err := e.s.Apply(context.Background(), entries); err != nil {
 			t.Fatal(err)
 		}
 	}
-	careful([]Entry{{Index: 1, Term: 1, Command: &command.Genesis{Epoch: testEpoch, At: "2026-01-02T03:04:05.001000+00:00", NodeID: "node-1", Reason: "test"}}})
+	careful([]apply.Entry{{Index: 1, Term: 1, Command: &command.Genesis{Epoch: testEpoch, At: "2026-01-02T03:04:05.001000+00:00", NodeID: "node-1", Reason: "test"}}})
 	for i, c := range story(d, 300) {
 		entries := d.entries(c)
 		res, recs, err := d.s.Apply(t.Context(), entries)
@@ -57,7 +59,7 @@ func TestRecordCacheIsWhatIsStored(t *testing.T) {
 func TestItemsFollow(t *testing.T) {
 	s := openNew(t)
 	d := newDriver(t, s)
-	for i := range 3 * RefreshAtOnce {
+	for i := range 3 * search.RefreshAtOnce {
 		d.ok(d.edit(command.ActionPut, put(fmt.Sprintf("svc-%d", i), 0, `{"k":"first","other":1}`)))
 	}
 	find := func(s *Store, word string, want int) {
@@ -67,7 +69,7 @@ func TestItemsFollow(t *testing.T) {
 			t.Errorf("%q: %d found, %v, want %d", word, page.Total, err, want)
 		}
 	}
-	find(s, "first", 3*RefreshAtOnce)
+	find(s, "first", 3*search.RefreshAtOnce)
 	e := d.edit(command.ActionPut, put("svc-1", 1, `{"k":"second","other":1}`))
 	d.ok(e)
 	d.ok(d.edit(command.ActionDelete, tombstone("svc-2", 1)))
@@ -83,7 +85,7 @@ func TestItemsFollow(t *testing.T) {
 		t.Error("after a restart nothing is stale")
 	}
 	find(s, "second", 1)
-	find(s, "first", 3*RefreshAtOnce-2)
+	find(s, "first", 3*search.RefreshAtOnce-2)
 	find(s, "described", 1)
 	for _, it := range items(t, s) {
 		if it.Service == "svc-1" && (it.Key == "k") != (it.UpdatedAt == e.At) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/apply"
 )
 
 func again(d *driver, at string, services ...string) *command.Reissue {
@@ -109,7 +110,7 @@ func TestReissueComesTooLate(t *testing.T) {
 	entries := d.entries(change, later, equal, r, foreign)
 	twice.Items = append(twice.Items, twice.Items[0])
 	d.index++
-	entries = append(entries, Entry{Index: d.index, Term: 1, Command: twice})
+	entries = append(entries, apply.Entry{Index: d.index, Term: 1, Command: twice})
 	res, recs, err := s.Apply(t.Context(), entries)
 	if err != nil {
 		t.Fatal(err)

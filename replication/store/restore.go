@@ -5,6 +5,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/holdfast-config/holdfast/replication/store/stream"
+	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
 // Restore replaces everything in the store by the stream of a Snapshot. All that
@@ -25,7 +28,7 @@ func (s *Store) Restore(ctx context.Context, r io.Reader) error {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	var st *State
+	var st *tables.State
 	err = s.w.Transact(ctx, func() error {
 		st, err = s.load(ctx, io.LimitReader(f, size))
 		return err
@@ -40,26 +43,26 @@ func (s *Store) Restore(ctx context.Context, r io.Reader) error {
 }
 
 // load makes the content that of the stream, and reads back what it wrote.
-func (s *Store) load(ctx context.Context, in io.Reader) (*State, error) {
-	st, err := Load(ctx, s.w, in, s.opts.ModelHash)
+func (s *Store) load(ctx context.Context, in io.Reader) (*tables.State, error) {
+	st, err := stream.Load(ctx, s.w, in, s.opts.ModelHash)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.index.Derive(ctx, st); err != nil {
 		return nil, err
 	}
-	if st.APITokens, err = ReadAPITokens(ctx, s.w, s.w.Dig); err != nil {
+	if st.APITokens, err = tables.ReadAPITokens(ctx, s.w, s.w.Dig); err != nil {
 		return nil, err
 	}
-	if err := s.w.WriteMeta(ctx, st, &State{}); err != nil {
+	if err := s.w.WriteMeta(ctx, st, &tables.State{}); err != nil {
 		return nil, err
 	}
-	got, err := VerifyRows(ctx, s.w, s.opts.ModelHash)
+	got, err := tables.VerifyRows(ctx, s.w, s.opts.ModelHash)
 	if err != nil {
 		return nil, err
 	}
 	if got.Digest != st.Digest || got.ModelHash != st.ModelHash || got.ServiceCount != st.ServiceCount || got.RequestCount != st.RequestCount {
-		return nil, Corrupt("what was restored reads back in another way")
+		return nil, tables.Corrupt("what was restored reads back in another way")
 	}
 	return st, nil
 }
@@ -75,7 +78,7 @@ func (s *Store) spool(r io.Reader) (*os.File, int64, error) {
 		_ = f.Close()
 		return nil, 0, s.faults.file(err)
 	}
-	size, err := Check(f, r)
+	size, err := stream.Check(f, r)
 	if err == nil {
 		_, err = f.Seek(0, io.SeekStart)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
 var logRows = flag.Int("logrows", 20_000, "rows of the access log and of the history in TestLargeLogs")
@@ -60,7 +61,7 @@ func TestABatchCountsOnce(t *testing.T) {
 	}
 	// A member that comes by a snapshot knows what was applied.
 	other := openNew(t)
-	if err := other.Restore(t.Context(), bytes.NewReader(stream(t, d.s))); err != nil {
+	if err := other.Restore(t.Context(), bytes.NewReader(streamOf(t, d.s))); err != nil {
 		t.Fatal(err)
 	}
 	newDriver(t, other).unchanged(b("n1/a", 5, 1))
@@ -69,14 +70,14 @@ func TestABatchCountsOnce(t *testing.T) {
 // auditSeq is the number of the last batch of a queue that was applied, 0 for none.
 func auditSeq(t *testing.T, s *Store, source string) uint64 {
 	t.Helper()
-	r, err := Read(t.Context(), s.reads, NewDigester(), AuditSources, source)
+	r, err := tables.Read(t.Context(), s.reads, tables.NewDigester(), tables.AuditSources, source)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if r == nil {
 		return 0
 	}
-	return UintOf(r.Vals[1])
+	return tables.UintOf(r.Vals[1])
 }
 
 func TestPrune(t *testing.T) {
@@ -128,7 +129,7 @@ func TestPrune(t *testing.T) {
 
 	// Of two that differ in how they came by their rows, the ids stay the same.
 	c := openNew(t)
-	if err := c.Restore(t.Context(), bytes.NewReader(stream(t, a))); err != nil {
+	if err := c.Restore(t.Context(), bytes.NewReader(streamOf(t, a))); err != nil {
 		t.Fatal(err)
 	}
 	dc := newDriver(t, c)

@@ -15,6 +15,8 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/search"
+	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -101,7 +103,7 @@ func searchable(tb testing.TB, services int) (*Store, *driver, []conf.Item) {
 			case 1:
 				fmt.Fprintf(&doc, `"on":%t`, rng.IntN(2) == 0)
 			default:
-				fmt.Fprintf(&doc, `"%s_%d":%s`, benchWords[rng.IntN(len(benchWords))], k, Quote(w))
+				fmt.Fprintf(&doc, `"%s_%d":%s`, benchWords[rng.IntN(len(benchWords))], k, tables.Quote(w))
 			}
 		}
 		doc.WriteByte('}')
@@ -186,7 +188,7 @@ func TestSearchWalksWhenThereAreMany(t *testing.T) {
 		for _, offset := range []int{0, 3, 17} {
 			var pages [2]conf.SearchResponse
 			for i, sortBelow := range []int{1 << 20, 0} {
-				m, err := ParseSearch(conf.SearchRequest{Query: q, Limit: 1000, Offset: offset})
+				m, err := search.Parse(conf.SearchRequest{Query: q, Limit: 1000, Offset: offset})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -288,7 +290,7 @@ func noTableScan(tb testing.TB, name, plan string, sorted bool) {
 
 // recorder is a Querier that records what is asked.
 type recorder struct {
-	Querier
+	tables.Querier
 	counts, pages []recorded
 }
 
@@ -313,7 +315,7 @@ func TestSearchPlans(t *testing.T) {
 	run := func(req conf.SearchRequest, sortBelow int) *recorder {
 		t.Helper()
 		r := &recorder{Querier: s.reads}
-		m, err := ParseSearch(req)
+		m, err := search.Parse(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -419,7 +421,7 @@ func TestDamagedIndexIsRepaired(t *testing.T) {
 func damageIndex(t *testing.T, path, sql string) {
 	t.Helper()
 	s := &Store{opts: testOptions(path)}
-	w, err := OpenWriter(t.Context(), strings.Replace(s.dsn(false), "_defensive=1", "_defensive=0", 1))
+	w, err := tables.OpenWriter(t.Context(), strings.Replace(s.dsn(false), "_defensive=1", "_defensive=0", 1))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,7 +127,7 @@ func TestSecretsAreCovered(t *testing.T) {
 	s := openNew(t)
 	d := newDriver(t, s)
 	d.ok(secretEdit(d, command.ActionPut, put("a", 0, `{}`), setSecret("k", 1, "m")))
-	if !strings.Contains(string(stream(t, s)), sealedText(1)) {
+	if !strings.Contains(string(streamOf(t, s)), sealedText(1)) {
 		t.Error("a snapshot does not hold the secret")
 	}
 	if err := s.w.Exec(t.Context(), "UPDATE encrypted_secrets SET encrypted_value = ?", sealedText(2)); err != nil {

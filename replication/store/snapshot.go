@@ -6,6 +6,8 @@ import (
 	"io"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/stream"
+	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
 // Snapshot is the content of the store at one moment, pinned by a read
@@ -14,7 +16,7 @@ type Snapshot struct {
 	faults faults
 	tx     *sql.Tx
 	done   func()
-	st     *State
+	st     *tables.State
 }
 
 // Snapshot pins the content as it is now. The caller is the goroutine that calls
@@ -34,7 +36,7 @@ func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
 		_ = tx.Rollback()
 		_ = conn.Close()
 	}
-	st, err := ReadMeta(ctx, tx, NewDigester())
+	st, err := tables.ReadMeta(ctx, tx, tables.NewDigester())
 	if err != nil {
 		done()
 		return nil, s.faults.wrap("snapshot", err)
@@ -69,6 +71,6 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	if sn.done == nil {
 		return 0, conf.Errorf(conf.CodeInternal, "the snapshot is closed")
 	}
-	n, err := Write(context.Background(), w, sn.tx, sn.st)
+	n, err := stream.Write(context.Background(), w, sn.tx, sn.st)
 	return n, sn.faults.wrap("write a snapshot", err)
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,9 +14,10 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/apply"
 )
 
-func stream(tb testing.TB, s *Store) []byte {
+func streamOf(tb testing.TB, s *Store) []byte {
 	tb.Helper()
 	sn, err := s.Snapshot(context.Background())
 	if err != nil {
@@ -42,7 +44,7 @@ func told(t *testing.T, n int) (*Store, *driver) {
 
 func TestSnapshotRestore(t *testing.T) {
 	s, d := told(t, 150)
-	data := stream(t, s)
+	data := streamOf(t, s)
 	want := content(t, s)
 
 	other := openNew(t)
@@ -55,7 +57,7 @@ func TestSnapshotRestore(t *testing.T) {
 	if err := other.Verify(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if !bytes.Equal(data, stream(t, other)) {
+	if !bytes.Equal(data, streamOf(t, other)) {
 		t.Error("the snapshot of the restored store differs from the one it was restored from")
 	}
 
@@ -63,7 +65,7 @@ func TestSnapshotRestore(t *testing.T) {
 	more := story(d, 60)
 	next := d.index
 	for i, c := range more {
-		e := []Entry{{Index: next + uint64(i) + 1, Term: 2, Command: c}}
+		e := []apply.Entry{{Index: next + uint64(i) + 1, Term: 2, Command: c}}
 		r1, _, err1 := s.Apply(t.Context(), e)
 		r2, _, err2 := other.Apply(t.Context(), e)
 		if err1 != nil || err2 != nil {
@@ -84,7 +86,7 @@ func TestSnapshotRestore(t *testing.T) {
 
 func TestSnapshotIsPinned(t *testing.T) {
 	s, d := told(t, 30)
-	want := stream(t, s)
+	want := streamOf(t, s)
 	sn, err := s.Snapshot(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +118,7 @@ func TestSnapshotIsPinned(t *testing.T) {
 
 func TestSnapshotHasNoDerivedRows(t *testing.T) {
 	s, _ := told(t, 30)
-	for line := range strings.Lines(string(stream(t, s))) {
+	for line := range strings.Lines(string(streamOf(t, s))) {
 		var head struct{ Table string }
 		if json.Unmarshal([]byte(line), &head) == nil && (strings.Contains(head.Table, "item") || head.Table == "meta") {
 			t.Errorf("the snapshot holds %s", head.Table)
@@ -126,7 +128,7 @@ func TestSnapshotHasNoDerivedRows(t *testing.T) {
 
 func TestRestoreRefusesWhatIsDamaged(t *testing.T) {
 	s, _ := told(t, 40)
-	data := stream(t, s)
+	data := streamOf(t, s)
 	target, _ := told(t, 25)
 	want := content(t, target)
 	refused := func(name string, bad []byte) {
@@ -168,14 +170,14 @@ func reseal(t *testing.T, data []byte, old, repl string) []byte {
 }
 
 func trailed(body string) []byte {
-	h := NewDigester().h
+	h := sha256.New()
 	h.Write([]byte(body))
 	return fmt.Appendf(nil, "%s{\"sha256\":\"%x\"}\n", body, h.Sum(nil))
 }
 
 func TestRestoreRefusesWrongRows(t *testing.T) {
 	s, _ := told(t, 60)
-	data := stream(t, s)
+	data := streamOf(t, s)
 	target, _ := told(t, 25)
 	want := content(t, target)
 	if err := openNew(t).Restore(t.Context(), bytes.NewReader(reseal(t, data, `"term":1`, `"term":3`))); err != nil {

@@ -11,24 +11,31 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/apply"
+	"github.com/holdfast-config/holdfast/replication/store/query"
+	"github.com/holdfast-config/holdfast/replication/store/search"
+	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
+
+// Entry is one entry of the log.
+type Entry = apply.Entry
 
 // Store is one open replica. See the package's invariants for who calls what.
 type Store struct {
-	*Queries
+	*query.Queries
 
 	opts   Options
 	log    *slog.Logger
 	faults faults
 
-	mu      sync.Mutex // the writer, and its users applier and index
-	w       *Writer    // nil after Close
-	applier Applier
-	index   Index
+	mu      sync.Mutex     // the writer, and its users applier and index
+	w       *tables.Writer // nil after Close
+	applier apply.Applier
+	index   search.Index
 	broken  error // corruption met while applying; final
 
 	history digestHistory
-	state   atomic.Pointer[State]
+	state   atomic.Pointer[tables.State]
 
 	reads     *sql.DB
 	verifying sync.Mutex
@@ -44,7 +51,7 @@ type Store struct {
 // An error means that nothing of the batch is stored. After CodeLocked or
 // CodeStorageFull the same batch can be tried again; after any other the caller
 // must stop applying.
-func (s *Store) Apply(ctx context.Context, entries []Entry) ([]command.Result, []*conf.Record, error) {
+func (s *Store) Apply(ctx context.Context, entries []apply.Entry) ([]command.Result, []*conf.Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.usable("apply"); err != nil {
@@ -78,7 +85,7 @@ func (s *Store) usable(what string) error {
 }
 
 // read runs f on a read transaction: all of its queries see one moment.
-func (s *Store) read(ctx context.Context, what string, f func(q Querier) error) error {
+func (s *Store) read(ctx context.Context, what string, f func(q tables.Querier) error) error {
 	tx, err := s.reads.BeginTx(ctx, nil)
 	if err != nil {
 		return s.faults.wrap(what, err)
@@ -145,5 +152,5 @@ func (s *Store) Position() (index uint64, digest string) {
 // SortAPITokens lists tokens without their hashes, the newest first: a bridge until
 // its caller uses Queries.ListAPITokens.
 func SortAPITokens(all map[string]conf.APIToken) []conf.APITokenInfo {
-	return NewQueries(nil, func() *State { return &State{APITokens: all} }).ListAPITokens()
+	return query.New(nil, func() *tables.State { return &tables.State{APITokens: all} }).ListAPITokens()
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/search"
+	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
 // Search finds items. Each word of the query must appear, in any case, in the
@@ -11,7 +13,7 @@ import (
 // word of one or two characters at the start of a word of the service, the key
 // or the value. It sees all that was applied before it.
 func (s *Store) Search(ctx context.Context, req conf.SearchRequest) (page conf.SearchResponse, err error) {
-	search, err := ParseSearch(req)
+	query, err := search.Parse(req)
 	if err != nil {
 		return page, err
 	}
@@ -20,8 +22,8 @@ func (s *Store) Search(ctx context.Context, req conf.SearchRequest) (page conf.S
 		return page, err
 	}
 	read := func() error {
-		return s.read(ctx, "search", func(q Querier) error {
-			page, err = search.Page(ctx, q)
+		return s.read(ctx, "search", func(q tables.Querier) error {
+			page, err = query.Page(ctx, q)
 			return err
 		})
 	}

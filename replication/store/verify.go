@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/search"
+	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
 // fullCheckBelow is the size of a file up to which SQLite checks every page.
@@ -18,16 +20,16 @@ const fullCheckBelow = 64 << 20
 // there. It runs inside the writer's transaction.
 func (s *Store) verifyOrCreate(ctx context.Context, size int64) error {
 	// The tables of another format look wrong to this build, and are not corrupt.
-	if _, err := ReadMeta(ctx, s.w, s.w.Dig); conf.CodeOf(err) == conf.CodeUnsupported {
+	if _, err := tables.ReadMeta(ctx, s.w, s.w.Dig); conf.CodeOf(err) == conf.CodeUnsupported {
 		return err
 	}
-	empty, err := CheckSchema(ctx, s.w)
+	empty, err := tables.CheckSchema(ctx, s.w)
 	if err != nil {
 		return err
 	}
 	if empty {
-		if size > PageSize {
-			return Corrupt("a file of %d bytes has no tables", size)
+		if size > tables.PageSize {
+			return tables.Corrupt("a file of %d bytes has no tables", size)
 		}
 		return s.create(context.WithoutCancel(ctx))
 	}
@@ -48,7 +50,7 @@ func (s *Store) verifyOrCreate(ctx context.Context, size int64) error {
 	if err := s.index.FindStale(ctx, st); err != nil {
 		return err
 	}
-	if st.APITokens, err = ReadAPITokens(ctx, s.w, s.w.Dig); err != nil {
+	if st.APITokens, err = tables.ReadAPITokens(ctx, s.w, s.w.Dig); err != nil {
 		return err
 	}
 	s.state.Store(st)
@@ -56,7 +58,7 @@ func (s *Store) verifyOrCreate(ctx context.Context, size int64) error {
 }
 
 func (s *Store) create(ctx context.Context) error {
-	for _, stmt := range Statements() {
+	for _, stmt := range tables.Statements() {
 		if _, err := s.w.Conn.ExecContext(ctx, stmt); err != nil {
 			return err
 		}
@@ -64,7 +66,7 @@ func (s *Store) create(ctx context.Context) error {
 	if err := s.index.Create(ctx); err != nil {
 		return err
 	}
-	st := &State{}
+	st := &tables.State{}
 	if err := s.w.WriteMeta(ctx, st, st); err != nil {
 		return err
 	}
@@ -94,7 +96,7 @@ func (s *Store) Verify(ctx context.Context) error {
 
 // verify reads with two connections at once, because one core is not enough to
 // be quick over a large store. derived says whether the items are as they should be.
-func (s *Store) verify(ctx context.Context, full bool) (st *State, derived bool, err error) {
+func (s *Store) verify(ctx context.Context, full bool) (st *tables.State, derived bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s.verifying.Lock() // two that wait for their second connection would wait for ever
@@ -129,16 +131,16 @@ func (s *Store) verify(ctx context.Context, full bool) (st *State, derived bool,
 
 	pages := make(chan bool, 1)
 	go func() {
-		ok, err := CheckPages(ctx, a, full)
+		ok, err := tables.CheckPages(ctx, a, full)
 		if err != nil {
 			cancel(err)
 		}
 		pages <- ok
 	}()
-	var items Sum
+	var items tables.Sum
 	var count int64
-	if st, err = VerifyRows(ctx, b, s.opts.ModelHash); err == nil {
-		items, count, err = ItemsDigest(ctx, b)
+	if st, err = tables.VerifyRows(ctx, b, s.opts.ModelHash); err == nil {
+		items, count, err = search.Digest(ctx, b)
 	}
 	if err != nil {
 		cancel(err)

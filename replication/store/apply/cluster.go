@@ -1,0 +1,217 @@
+package apply
+
+import (
+	"github.com/holdfast-config/holdfast/replication/command"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/tables"
+)
+
+// MaxJoinTokens bounds join_tokens. One more pushes out the oldest that admits
+// nobody any more, together with the record of its uses.
+const MaxJoinTokens = 1000
+
+// clusterTx applies one Cluster command.
+type clusterTx struct {
+	*tx
+	c *command.Cluster
+}
+
+// apply applies all of the command or, with a rejection, nothing. A node is removed
+// before another is admitted under its id, whatever the order in the entry.
+func (t *clusterTx) apply() error {
+	c := t.c
+	for i := range c.Tokens {
+		if err := t.putToken(&c.Tokens[i]); err != nil {
+			return err
+		}
+	}
+	for _, id := range c.TokenRevokes {
+		if err := t.revokeToken(id); err != nil {
+			return err
+		}
+	}
+	for _, id := range c.MemberRemoves {
+		if err := t.removeMember(id); err != nil {
+			return err
+		}
+	}
+	for _, u := range c.Uses {
+		if err := t.useToken(u); err != nil {
+			return err
+		}
+	}
+	for _, m := range c.Members {
+		if err := t.putMember(m); err != nil {
+			return err
+		}
+	}
+	return t.audit(c.Audit)
+}
+
+func (t *clusterTx) putToken(jt *command.JoinToken) error {
+	old, err := t.read(tables.JoinTokens, jt.ID)
+	if err != nil {
+		return err
+	}
+	if old != nil {
+		if was, _ := tables.JoinTokenOf(old); was != *jt {
+			return reject(conf.CodeConflict, "there is another join token %s", jt.ID)
+		}
+		return nil
+	}
+	if err := t.forgetToken(); err != nil {
+		return err
+	}
+	return t.insert(tables.JoinTokens, jt.ID, jt.SecretHash, jt.Role, tables.Null(jt.Service), tables.Null(jt.ExpiresAt), int64(jt.Uses), int64(0),
+		t.c.At, tables.Null(jt.CreatedBy), nil)
+}
+
+// forgetToken makes room for one more token.
+func (t *clusterTx) forgetToken() error {
+	var n int
+	if err := t.w.QueryRowContext(t.ctx, "SELECT count(*) FROM join_tokens").Scan(&n); err != nil || n < MaxJoinTokens {
+		return err
+	}
+	var oldest *conf.JoinTokenInfo
+	err := tables.Each(t.ctx, t.w, t.dig, tables.JoinTokens, func(r *tables.Row) error {
+		_, info := tables.JoinTokenOf(r)
+		if info.Refusal(t.c.At) != "" && (oldest == nil || tables.CompareJoinTokens(info, *oldest) < 0) {
+			oldest = &info
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if oldest == nil {
+		return rejection{conf.Errorf(conf.CodeInvalid, "there are %d join tokens that can be used", n).
+			WithHint("revoke some of them first: holdfast token revoke ID")}
+	}
+	var uses [][2]string
+	err = tables.Each(t.ctx, t.w, t.dig, tables.JoinUses, func(r *tables.Row) error {
+		if r.Text(0) == oldest.ID {
+			uses = append(uses, [2]string{r.Text(1), r.Text(2)})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, u := range uses {
+		if err := t.remove(tables.JoinUses, oldest.ID, u[0], u[1]); err != nil {
+			return err
+		}
+	}
+	return t.remove(tables.JoinTokens, oldest.ID)
+}
+
+func (t *clusterTx) revokeToken(id string) error {
+	old, err := t.read(tables.JoinTokens, id)
+	switch {
+	case err != nil:
+		return err
+	case old == nil:
+		return rejection{tables.NoJoinToken(id)}
+	case old.Vals[tables.TokenRevoked] != nil:
+		return nil
+	}
+	return t.set(tables.JoinTokens, old, tables.TokenRevoked, t.c.At)
+}
+
+// useToken admits one node. The refusals are told to the audit log; a joiner
+// must not learn from them which tokens exist.
+func (t *clusterTx) useToken(u command.TokenUse) error {
+	denied := func(why string) error {
+		return reject(conf.CodeDenied, "the join token %s, used by %s, is refused: %s", u.TokenID, u.NodeID, why)
+	}
+	tok, err := t.read(tables.JoinTokens, u.TokenID)
+	if err != nil {
+		return err
+	}
+	if tok == nil {
+		return denied("unknown")
+	}
+	_, info := tables.JoinTokenOf(tok)
+	member, err := t.read(tables.Members, u.NodeID)
+	if err != nil {
+		return err
+	}
+	use, err := t.read(tables.JoinUses, u.TokenID, u.NodeID, u.KeyHash)
+	if err != nil {
+		return err
+	}
+	live := member != nil && member.Vals[tables.MemberRemoved] == nil
+	ownKey := live && member.Text(tables.MemberKeyHash) == u.KeyHash
+	// Who lost the answer asks again. A node that was removed since then is not
+	// let in by that: it needs a token that still works.
+	if use != nil && ownKey {
+		return nil
+	}
+	if why := info.Refusal(t.c.At); why != "" {
+		return denied(why)
+	}
+	for _, m := range t.c.Members {
+		if m.NodeID == u.NodeID && (m.Role != info.Role || (info.Service != "" && m.Service != info.Service)) {
+			return denied("role")
+		}
+	}
+	if live && !ownKey {
+		return rejection{conf.Errorf(conf.CodeConflict, "the node id %s is taken", u.NodeID).
+			WithHint("give the new agent another CONFIG_NODE_ID, or remove the old one first: holdfast cluster remove %s", u.NodeID)}
+	}
+	if live && (member.Text(tables.MemberRole) != info.Role || (info.Service != "" && member.Text(tables.MemberService) != info.Service)) {
+		return denied("role")
+	}
+
+	if err := t.upsert(tables.JoinUses, use, u.TokenID, u.NodeID, u.KeyHash, t.c.At); err != nil {
+		return err
+	}
+	if err := t.set(tables.JoinTokens, tok, tables.TokenUsed, int64(info.Used+1)); err != nil {
+		return err
+	}
+	if live {
+		return nil
+	}
+	// From here on its id is taken and it can be removed, even if it never
+	// comes back to tell its address: it may hold a certificate.
+	return t.upsert(tables.Members, member, u.NodeID, info.Role, tables.Null(info.Service), "", "", u.KeyHash, t.c.At, nil)
+}
+
+// putMember stores what an agent tells of itself. The role is what its
+// certificate says, and so is a sidecar's service: neither changes.
+func (t *clusterTx) putMember(m command.Member) error {
+	old, err := t.read(tables.Members, m.NodeID)
+	if err != nil {
+		return err
+	}
+	key, joined := "", t.c.At // the first server of a cluster uses no token
+	if old != nil {
+		is := tables.MemberOf(old)
+		switch {
+		case is.RemovedAt != "":
+			return rejection{conf.Errorf(conf.CodeDenied, "%s was removed from the cluster", m.NodeID).
+				WithHint("join again with a new token: holdfast token create")}
+		case is.Role != m.Role:
+			return reject(conf.CodeDenied, "%s is a %s and cannot become a %s", m.NodeID, is.Role, m.Role)
+		case is.Role == conf.MemberSidecar && is.Service != "" && is.Service != m.Service:
+			return reject(conf.CodeDenied, "%s is the sidecar of %s and cannot become one of %q", m.NodeID, is.Service, m.Service)
+		case is.Service == m.Service && is.Addr == m.Addr && is.Version == m.Version:
+			return nil
+		}
+		key, joined = old.Text(tables.MemberKeyHash), is.JoinedAt
+	}
+	return t.upsert(tables.Members, old, m.NodeID, m.Role, tables.Null(m.Service), m.Addr, m.Version, key, joined, nil)
+}
+
+func (t *clusterTx) removeMember(id string) error {
+	old, err := t.read(tables.Members, id)
+	switch {
+	case err != nil:
+		return err
+	case old == nil:
+		return rejection{conf.Errorf(conf.CodeNotFound, "no member %q", id).WithHint("list the members: holdfast cluster members")}
+	case old.Vals[tables.MemberRemoved] != nil:
+		return nil
+	}
+	return t.set(tables.Members, old, tables.MemberRemoved, t.c.At)
+}

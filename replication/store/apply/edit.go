@@ -1,0 +1,357 @@
+package apply
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+
+	"github.com/holdfast-config/holdfast/replication/command"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/search"
+	"github.com/holdfast-config/holdfast/replication/store/tables"
+)
+
+// What is kept of the past, per service and in all. Both count rows, not time,
+// so that every node forgets the same ones.
+const (
+	KeepVersions = 1000
+	KeepRequests = 10000
+)
+
+// editTx applies one Edit.
+type editTx struct {
+	*tx
+	c     *command.Edit
+	index uint64
+}
+
+// apply applies all of the edit or, with a rejection, nothing.
+func (t *editTx) apply() (command.Result, []string, error) {
+	c := t.c
+	if c.ID != "" {
+		was, ok, err := tables.ReadRequest(t.ctx, t.w, t.dig, c.ID)
+		if err != nil || ok {
+			return was, nil, err
+		}
+	}
+	if t.st.Epoch == "" || c.Epoch != t.st.Epoch {
+		return command.Result{}, nil, rejection{conf.Errorf(conf.CodeConflict, "the change was made for the epoch %q, the store has %q", c.Epoch, t.st.Epoch).
+			WithHint("read the configuration again and repeat the change")}
+	}
+	res := command.Result{Index: t.index}
+	changes, err := t.putSchemas()
+	if err != nil {
+		return res, nil, err
+	}
+	for i := range c.Updates {
+		u := &c.Updates[i]
+		if _, twice := res.Versions[u.Service]; twice {
+			return res, nil, reject(conf.CodeInvalid, "%s is changed twice in one edit", u.Service)
+		}
+		if err := t.update(u, changes[u.Service]); err != nil {
+			return res, nil, err
+		}
+		if res.Versions == nil {
+			res.Versions = map[string]uint64{}
+		}
+		res.Versions[u.Service] = u.Version
+	}
+	if err := t.putSecrets(res.Versions); err != nil {
+		return res, nil, err
+	}
+	touched := conf.SortedKeys(res.Versions)
+	for _, service := range conf.SortedKeys(changes) {
+		if _, done := res.Versions[service]; done {
+			continue
+		}
+		touched = append(touched, service)
+		if err := t.reproject(service, changes[service]); err != nil {
+			return res, nil, err
+		}
+	}
+	if err := t.putProfiles(); err != nil {
+		return res, nil, err
+	}
+	if err := t.audit(c.Audit); err != nil {
+		return res, nil, err
+	}
+	if c.ID != "" {
+		if err := t.storeResult(res.Versions); err != nil {
+			return res, nil, err
+		}
+	}
+	return res, touched, nil
+}
+
+// schemaChange is what an edit does to the schema of a service; nil for none.
+type schemaChange struct{ old, new json.RawMessage }
+
+// putSchemas stores the schemas that differ from those that are there.
+func (t *editTx) putSchemas() (map[string]*schemaChange, error) {
+	c := t.c
+	var changes map[string]*schemaChange
+	for _, sc := range c.Schemas {
+		sha := sha256.Sum256(sc.Schema)
+		hash := hex.EncodeToString(sha[:])
+		old, err := t.read(tables.Schemas, sc.Service)
+		if err != nil {
+			return nil, err
+		}
+		if old != nil && old.Text(2) == hash {
+			continue
+		}
+		if changes[sc.Service] != nil {
+			return nil, reject(conf.CodeInvalid, "the schema of %s is changed twice in one edit", sc.Service)
+		}
+		ch := &schemaChange{new: sc.Schema}
+		if old != nil {
+			ch.old = json.RawMessage(old.Text(1))
+		}
+		if changes == nil {
+			changes = map[string]*schemaChange{}
+		}
+		changes[sc.Service] = ch
+		if err := t.upsert(tables.Schemas, old, sc.Service, string(sc.Schema), hash, c.At, tables.Null(c.By)); err != nil {
+			return nil, err
+		}
+	}
+	if changes != nil {
+		// Counted by the edit and not by the batch: nodes batch differently.
+		t.st.Version++
+		t.st.VersionAt = c.At
+		t.schemas = true
+	}
+	return changes, nil
+}
+
+// update stores the new version of one service. It rejects before it changes
+// anything.
+func (t *editTx) update(u *command.Update, ch *schemaChange) error {
+	c := t.c
+	h, err := t.record(u.Service)
+	if err != nil {
+		return err
+	}
+	var current uint64
+	var was conf.Record
+	if h.Record != nil {
+		was, current = *h.Record, h.Record.Version
+	}
+	if u.Prev != current {
+		return rejection{&conf.Error{
+			Code: conf.CodeConflict, Current: current,
+			Message: u.Service + " was changed by somebody else",
+			Hint:    "read it again and repeat the change on the version that it has now",
+		}}
+	}
+	if u.Version != u.Prev+1 {
+		return reject(conf.CodeInvalid, "%s: version %d does not follow %d", u.Service, u.Version, u.Prev)
+	}
+	config, values := u.Config, u.Values
+	if u.Deleted {
+		config, values = json.RawMessage("{}"), json.RawMessage("{}")
+	}
+	if config == nil || values == nil {
+		return reject(conf.CodeInvalid, "%s: version %d has no document", u.Service, u.Version)
+	}
+	at, by := cmp.Or(u.UpdatedAt, c.At), cmp.Or(u.UpdatedBy, c.By)
+	rec := &conf.Record{
+		Service: u.Service, Version: u.Version, Epoch: t.st.Epoch, Values: values, Config: config,
+		Checksum: u.Checksum, IssuedAt: u.IssuedAt, Signature: u.Signature, KeyID: u.KeyID,
+		UpdatedAt: at, UpdatedBy: by, Deleted: u.Deleted, Index: t.index, Schema: was.Schema, Secrets: was.Secrets,
+	}
+	before, after, err := t.itemsOf(&was, rec, h.Stored, ch)
+	if err != nil {
+		return err
+	}
+
+	digest, err := t.putConfig(h, rec)
+	if err != nil {
+		return err
+	}
+	version := int64(u.Version) //nolint:gosec // fits
+	err = t.insert(tables.Versions, u.Service, version, string(values), u.Checksum, at, tables.Null(by), tables.Null(c.Reason), c.Action,
+		t.st.Epoch, u.IssuedAt, u.Signature, u.KeyID, tables.Bit(u.Deleted), int64(t.index)) //nolint:gosec // fits
+	if err != nil {
+		return err
+	}
+	if version > KeepVersions {
+		if err := t.remove(tables.Versions, u.Service, version-KeepVersions); err != nil {
+			return err
+		}
+	}
+	t.setRecord(u.Service, &tables.StoredRecord{Record: rec, Digest: digest, Stored: true})
+	changed, err := t.history(u, at, by, before, after)
+	if err != nil {
+		return err
+	}
+	t.stale = append(t.stale, search.StaleItem{Service: u.Service, Keys: changed, Change: search.Change{At: at, By: by}})
+	if u.Deleted {
+		return t.dropSecrets(u)
+	}
+	return nil
+}
+
+// putConfig writes the row of rec, in place of the one that h has.
+func (t *editTx) putConfig(h *tables.StoredRecord, rec *conf.Record) ([sha256.Size]byte, error) {
+	vals := []any{
+		rec.Service, tables.ConfigJSON(rec.Service, rec.Config, rec.Version, rec.UpdatedAt, rec.Epoch), int64(rec.Version), rec.Epoch, rec.UpdatedAt, //nolint:gosec // fits
+		tables.Null(rec.UpdatedBy), string(rec.Values), rec.Checksum, rec.IssuedAt, rec.Signature, rec.KeyID, tables.Bit(rec.Deleted), int64(rec.Index), //nolint:gosec // fits
+	}
+	d, err := t.dig.Row(tables.Configs.Name, vals)
+	if err != nil {
+		return d, err
+	}
+	if h.Stored {
+		t.st.Digest.Sub(h.Digest)
+	} else {
+		t.st.ServiceCount++
+	}
+	t.st.Digest.Add(d)
+	t.changes(tables.Configs, vals)
+	return d, t.w.Exec(t.ctx, tables.Configs.Upsert, append(vals, d[:])...)
+}
+
+// itemsOf projects what differs between two versions of a service. The old values
+// come from the old document: what is replicated must not depend on derived rows.
+func (t *editTx) itemsOf(was, is *conf.Record, stored bool, ch *schemaChange) (before, after []conf.Item, err error) {
+	var old, now json.RawMessage
+	if stored && !was.Deleted {
+		old = was.Config
+	}
+	if !is.Deleted {
+		now = is.Config
+	}
+	oldSchema := is.Schema
+	if ch != nil {
+		oldSchema = ch.old
+	} else if old != nil && now != nil {
+		old, now, _ = differing(old, now)
+	}
+	if old != nil {
+		if before, err = t.conf.Project(is.Service, oldSchema, old); err != nil {
+			return nil, nil, reject(conf.CodeInvalid, "%s: the stored document does not fit its schema: %v", is.Service, err)
+		}
+	}
+	if now != nil {
+		if after, err = t.conf.Project(is.Service, is.Schema, now); err != nil {
+			return nil, nil, reject(conf.CodeInvalid, "%s: the document does not fit its schema: %v", is.Service, err)
+		}
+	}
+	return before, after, nil
+}
+
+// history adds a row for every key whose value differs, and lists those keys.
+func (t *editTx) history(u *command.Update, at, by string, before, after []conf.Item) ([]string, error) {
+	was, is := byKey(before), byKey(after)
+	keys := map[string]bool{}
+	for k, b := range was {
+		if a, ok := is[k]; !ok || a.ValueJSON != b.ValueJSON {
+			keys[k] = true
+		}
+	}
+	for k := range is {
+		if _, ok := was[k]; !ok {
+			keys[k] = true
+		}
+	}
+	changed := conf.SortedKeys(keys)
+	for _, k := range changed {
+		var oldValue any
+		if b, ok := was[k]; ok {
+			oldValue = b.ValueJSON
+		}
+		newValue := "null"
+		if a, ok := is[k]; ok {
+			newValue = a.ValueJSON
+		}
+		err := t.insert(tables.History, u.Service, k, oldValue, newValue, at, tables.Null(by), tables.Null(t.c.Reason), int64(u.Version), t.c.Action) //nolint:gosec // fits
+		if err != nil {
+			return nil, err
+		}
+	}
+	return changed, nil
+}
+
+// reproject follows a schema that changed while the document did not.
+func (t *editTx) reproject(service string, ch *schemaChange) error {
+	h, err := t.record(service)
+	if err != nil || !h.Stored || h.Record.Deleted {
+		return err
+	}
+	if _, err := t.conf.Project(service, ch.new, h.Record.Config); err != nil {
+		return reject(conf.CodeInvalid, "%s: the stored document does not fit the new schema: %v", service, err)
+	}
+	t.stale = append(t.stale, search.StaleItem{Service: service})
+	return nil
+}
+
+func (t *editTx) putProfiles() error {
+	c := t.c
+	for _, p := range c.Profiles {
+		old, err := t.read(tables.Profiles, p.Name)
+		if err != nil {
+			return err
+		}
+		services, err := marshalServices(p.Services)
+		if err != nil {
+			return reject(conf.CodeInvalid, "profile %s: %v", p.Name, err)
+		}
+		if err := t.upsert(tables.Profiles, old, p.Name, p.Description, services, c.At, tables.Null(c.By)); err != nil {
+			return err
+		}
+	}
+	for _, name := range c.ProfileDeletes {
+		if err := t.remove(tables.Profiles, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// marshalServices keeps every byte of the values, which encoding/json would not.
+func marshalServices(services map[string]json.RawMessage) (string, error) {
+	out := []byte{'{'}
+	for i, name := range conf.SortedKeys(services) {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(append(append(out, tables.Quote(name)...), ':'), services[name]...)
+	}
+	out = append(out, '}')
+	if !json.Valid(out) {
+		return "", conf.Errorf(conf.CodeInvalid, "its values are not JSON")
+	}
+	return string(out), nil
+}
+
+// storeResult stores the result in case the same request comes again. A rejection
+// is not stored: it changed nothing, so a repetition is safe.
+func (t *editTx) storeResult(versions map[string]uint64) error {
+	data, err := tables.RequestJSON(versions)
+	if err != nil {
+		return err
+	}
+	if err := t.insert(tables.Requests, t.c.ID, int64(t.index), data); err != nil { //nolint:gosec // fits
+		return err
+	}
+	t.st.RequestCount++
+	if t.st.RequestCount <= KeepRequests {
+		return nil
+	}
+	var oldest string
+	if err := t.w.QueryRowContext(t.ctx, "SELECT id FROM requests ORDER BY idx LIMIT 1").Scan(&oldest); err != nil {
+		return err
+	}
+	t.st.RequestCount--
+	return t.remove(tables.Requests, oldest)
+}
+
+func byKey(items []conf.Item) map[string]*conf.Item {
+	m := make(map[string]*conf.Item, len(items))
+	for i := range items {
+		m[items[i].Key] = &items[i]
+	}
+	return m
+}

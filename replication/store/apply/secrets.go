@@ -1,0 +1,83 @@
+package apply
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/holdfast-config/holdfast/replication/command"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/tables"
+)
+
+// maskedJSON stands for a secret in the history.
+const maskedJSON = `"` + conf.Masked + `"`
+
+// putSecrets sets and removes secrets of the services that c gives a new version,
+// so that whoever waits for the service notices.
+func (t *editTx) putSecrets(versions map[string]uint64) error {
+	c := t.c
+	for i := range c.Secrets {
+		s := &c.Secrets[i]
+		version, ok := versions[s.Service]
+		if !ok || slices.ContainsFunc(c.Updates, func(u command.Update) bool { return u.Service == s.Service && u.Deleted }) {
+			return reject(conf.CodeInvalid, "the secret %s of %s comes without a new version of its service", s.Key, s.Service)
+		}
+		old, err := t.read(tables.Secrets, s.Service, s.Key)
+		if err != nil {
+			return err
+		}
+		switch {
+		case s.Deleted && old == nil:
+			continue
+		case s.Deleted:
+			err = t.remove(tables.Secrets, s.Service, s.Key)
+		default:
+			created := ""
+			if old != nil {
+				created = old.Text(tables.SecretCreated)
+			}
+			err = t.upsert(tables.Secrets, old, s.Service, s.Key, s.EncryptedValue, s.KeyID, cmp.Or(s.CreatedAt, created, c.At), cmp.Or(s.UpdatedAt, c.At))
+		}
+		if err != nil {
+			return err
+		}
+		if old != nil && c.Action == command.ActionRebuild {
+			continue // the same value under a new epoch is no change of it
+		}
+		if err := t.secretHistory(s.Service, s.Key, version, old != nil, s.Deleted); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropSecrets removes what a service had, with the service.
+func (t *editTx) dropSecrets(u *command.Update) error {
+	secrets, err := tables.SecretsOf(t.ctx, t.w, t.dig, u.Service)
+	if err != nil {
+		return err
+	}
+	for _, s := range secrets {
+		if err := t.remove(tables.Secrets, u.Service, s.Key); err != nil {
+			return err
+		}
+		if err := t.secretHistory(u.Service, s.Key, u.Version, true, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// secretHistory tells that a secret changed, never from what or to what.
+func (t *editTx) secretHistory(service, key string, version uint64, had, deleted bool) error {
+	var was any
+	if had {
+		was = maskedJSON
+	}
+	is, action := maskedJSON, command.ActionSecretSet
+	if deleted {
+		is, action = "null", command.ActionSecretDelete
+	}
+	c := t.c
+	return t.insert(tables.History, service, key, was, is, c.At, tables.Null(c.By), tables.Null(c.Reason), int64(version), action) //nolint:gosec // fits
+}

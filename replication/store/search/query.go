@@ -1,0 +1,215 @@
+package search
+
+import (
+	"context"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/store/tables"
+)
+
+// What a query may cost.
+const (
+	maxQuery = 1024
+	maxWords = 16
+)
+
+const sqlItems = "SELECT id, service, key, value_json, type, complexity, description, coalesce(help_text, ''), is_secret, updated_at, updated_by FROM config_items"
+
+// Search is a search as expressions of the full-text index. Both are "" when no
+// word is asked for; they hold no character of the query outside of a string.
+type Query struct {
+	req      conf.SearchRequest
+	all, key string
+
+	// SortBelow is the number of matches up to which sorting them is cheaper than
+	// walking all items in their order.
+	SortBelow int
+}
+
+// Page reads the results. Items whose service and key have all the words, and whose
+// key has one, come first; then by service and key. Total is exact.
+func (m *Query) Page(ctx context.Context, q tables.Querier) (page conf.SearchResponse, err error) {
+	page.Results = []conf.Item{}
+	limit, offset := tables.Window(m.req.Limit, m.req.Offset)
+	if m.all == "" {
+		err = listItems(ctx, q, m.req, limit, offset, &page)
+		return page, err
+	}
+	total, err := m.count(ctx, q, m.all)
+	if err != nil || total == 0 {
+		return page, err
+	}
+	page.Total = total
+	inKey := total
+	if m.key != m.all {
+		if inKey, err = m.count(ctx, q, m.key); err != nil {
+			return page, err
+		}
+	}
+	if offset < inKey {
+		if err := m.page(ctx, q, m.key, inKey, limit, offset, &page); err != nil {
+			return page, err
+		}
+	}
+	limit -= len(page.Results)
+	rest := total - inKey
+	if offset = max(0, offset-inKey); limit == 0 || offset >= rest {
+		return page, nil
+	}
+	expr := m.all
+	if inKey > 0 {
+		expr = "(" + m.all + ") NOT (" + m.key + ")"
+	}
+	err = m.page(ctx, q, expr, rest, limit, offset, &page)
+	return page, err
+}
+
+// ParseSearch checks a request.
+func Parse(req conf.SearchRequest) (*Query, error) {
+	m := &Query{req: req, SortBelow: 5000}
+	if len(req.Query) > maxQuery {
+		return nil, conf.Errorf(conf.CodeInvalid, "the query is longer than %d bytes", maxQuery).WithHint("search for fewer words")
+	}
+	var extra []string
+	if req.Complexity != nil {
+		switch *req.Complexity {
+		case conf.Simple, conf.Advanced:
+			extra = append(extra, "facets : "+ftsString(markComplexity+facet(string(*req.Complexity))))
+		default:
+			return nil, conf.Errorf(conf.CodeInvalid, "bad complexity_filter").WithHint("use simple or advanced")
+		}
+	}
+	if req.Type != nil {
+		switch *req.Type {
+		case conf.TypeString, conf.TypeInteger, conf.TypeFloat, conf.TypeBoolean, conf.TypeEnum, conf.TypePath, conf.TypeSecret:
+			extra = append(extra, "facets : "+ftsString(markType+facet(string(*req.Type))))
+		default:
+			return nil, conf.Errorf(conf.CodeInvalid, "bad type_filter").WithHint("use string, integer, float, boolean, enum, path or secret")
+		}
+	}
+	query := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(req.Query, "\uFFFD"))
+	words := strings.Fields(query)
+	if len(words) > maxWords {
+		return nil, conf.Errorf(conf.CodeInvalid, "the query has more than %d words", maxWords).WithHint("search for fewer words")
+	}
+	if len(words) == 0 {
+		return m, nil
+	}
+	var all, named, inKey []string
+	for _, w := range words {
+		a, n, k := anywhere(w)
+		all, named, inKey = append(all, a), append(named, n), append(inKey, k)
+	}
+	m.all = strings.Join(append(all, extra...), " AND ")
+	if len(words) == 1 {
+		m.key = strings.Join(append(inKey, extra...), " AND ")
+	} else {
+		m.key = strings.Join(append(append(named, "("+strings.Join(inKey, " OR ")+")"), extra...), " AND ")
+	}
+	return m, nil
+}
+
+// anywhere gives the expressions for a word in any column, in the service or
+// the key, and in the key.
+func anywhere(word string) (all, named, inKey string) {
+	if n := utf8.RuneCountInString(word); n < 3 {
+		key, other := markKey+word, markOther+word
+		if n == 1 {
+			key, other = markKey+key, markOther+other
+		}
+		all = "(facets : " + ftsString(key) + " OR facets : " + ftsString(other) + ")"
+		return all, all, "(facets : " + ftsString(key) + ")"
+	}
+	str := ftsString(word)
+	return "({service key value description help} : " + str + ")", "({service key} : " + str + ")", "(key : " + str + ")"
+}
+
+// ftsString quotes s as a string of the full-text query language.
+func ftsString(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
+
+func (m *Query) count(ctx context.Context, q tables.Querier, expr string) (n int, err error) {
+	if m.req.Service != nil {
+		err = q.QueryRowContext(ctx, "SELECT count(*) FROM config_items WHERE service = ? AND +id IN (SELECT rowid FROM items_fts WHERE items_fts MATCH ?)", *m.req.Service, expr).Scan(&n)
+		return n, err
+	}
+	err = q.QueryRowContext(ctx, "SELECT count(*) FROM items_fts WHERE items_fts MATCH ?", expr).Scan(&n)
+	return n, err
+}
+
+func (m *Query) page(ctx context.Context, q tables.Querier, expr string, n, limit, offset int, page *conf.SearchResponse) error {
+	query, args := m.pageQuery(expr, n)
+	return readItems(ctx, q, page, query, append(args, limit, offset)...)
+}
+
+// pageQuery reads matches in order. The plus keeps the planner from looking every
+// match up and sorting them, which is right only when there are few.
+func (m *Query) pageQuery(expr string, n int) (string, []any) {
+	const order = " IN (SELECT rowid FROM items_fts WHERE items_fts MATCH ?) ORDER BY service, key LIMIT ? OFFSET ?"
+	switch {
+	case m.req.Service != nil:
+		return sqlItems + " WHERE service = ? AND +id" + order, []any{*m.req.Service, expr}
+	case n <= m.SortBelow:
+		return sqlItems + " WHERE id" + order, []any{expr}
+	default:
+		return sqlItems + " INDEXED BY sqlite_autoindex_config_items_1 WHERE +id" + order, []any{expr}
+	}
+}
+
+// listQuery builds the part behind FROM for a search without words, with the
+// index that has the filter first and then the order.
+func listQuery(req conf.SearchRequest) (string, tables.Filter) {
+	var f tables.Filter
+	index := "sqlite_autoindex_config_items_1"
+	switch {
+	case req.Service != nil:
+	case req.Type != nil:
+		index = "idx_config_items_by_type"
+	case req.Complexity != nil:
+		index = "idx_config_items_by_complexity"
+	}
+	if req.Service != nil {
+		f.Add("service = ?", *req.Service)
+	}
+	if req.Type != nil {
+		f.Add("type = ?", string(*req.Type))
+	}
+	if req.Complexity != nil {
+		f.Add("complexity = ?", string(*req.Complexity))
+	}
+	return " INDEXED BY " + index + f.Where(), f
+}
+
+func listItems(ctx context.Context, q tables.Querier, req conf.SearchRequest, limit, offset int, page *conf.SearchResponse) error {
+	from, f := listQuery(req)
+	if err := q.QueryRowContext(ctx, "SELECT count(*) FROM config_items"+from, f.Args...).Scan(&page.Total); err != nil {
+		return err
+	}
+	return readItems(ctx, q, page, sqlItems+from+" ORDER BY service, key LIMIT ? OFFSET ?", append(f.Args, limit, offset)...)
+}
+
+func readItems(ctx context.Context, q tables.Querier, page *conf.SearchResponse, query string, args ...any) error {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var it conf.Item
+		var id int64
+		err := rows.Scan(&id, &it.Service, &it.Key, &it.ValueJSON, &it.Type, &it.Complexity, &it.Description, &it.HelpText, &it.IsSecret, &it.UpdatedAt, &it.UpdatedBy)
+		if err != nil {
+			return err
+		}
+		it.ID = &id
+		page.Results = append(page.Results, it)
+	}
+	return rows.Err()
+}

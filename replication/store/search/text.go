@@ -1,0 +1,82 @@
+package search
+
+import (
+	"encoding/json"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// maxText is how much of a text can be found. A megabyte of value would cost
+// each change half a second, and nobody searches in it.
+const maxText = 16 << 10
+
+func clip(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxText], "")
+}
+
+// valueText is what a person searches for: a string without its quotes and escapes.
+func valueText(valueJSON string) string {
+	if strings.HasPrefix(valueJSON, `"`) {
+		var s string
+		if json.Unmarshal([]byte(valueJSON), &s) == nil {
+			return s
+		}
+	}
+	return valueJSON
+}
+
+// Marks in the column facets. The trigram index cannot find less than three
+// characters, so what is shorter stands there behind control characters, which
+// no query holds: a filter is one trigram, and so is the start of a word.
+const (
+	markComplexity = "\x01c"
+	markType       = "\x01t"
+	markKey        = "\x02" // starts of the words of the key
+	markOther      = "\x03" // starts of the words of the service and of the value
+	wordsOfValue   = 16
+)
+
+func facets(it *conf.Item, value string) string {
+	var b strings.Builder
+	b.WriteString(markComplexity + facet(string(it.Complexity)) + markType + facet(string(it.Type)))
+	starts(&b, markKey, it.Key, -1)
+	starts(&b, markOther, it.Service, -1)
+	starts(&b, markOther, value, wordsOfValue)
+	return b.String()
+}
+
+// facet is the one letter that stands for a complexity or a type.
+func facet(name string) string {
+	switch name {
+	case string(conf.TypeSecret): // its first letter is taken
+		return "x"
+	case "":
+		return "-"
+	default:
+		return name[:1]
+	}
+}
+
+// starts writes the first two characters of up to max words of text.
+func starts(b *strings.Builder, mark, text string, max int) {
+	seen := map[string]bool{}
+	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+		_, n := utf8.DecodeRuneInString(word)
+		_, m := utf8.DecodeRuneInString(word[n:])
+		if w := word[:n+m]; !seen[w] {
+			if len(seen) == max {
+				return
+			}
+			seen[w] = true
+			b.WriteString(mark)
+			b.WriteString(mark)
+			b.WriteString(w)
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package tables
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+)
+
+// Row is a row of a covered table, verified by its digest.
+type Row struct {
+	Vals   []any
+	Digest [sha256.Size]byte
+}
+
+// Text is the value of column i, "" for NULL.
+func (r *Row) Text(i int) string { return TextOf(r.Vals[i]) }
+
+// Read reads the row with this key, or nil.
+func Read(ctx context.Context, q Querier, dig *Digester, tab *Table, key ...any) (*Row, error) {
+	vals, d, err := readOne(ctx, q, dig, tab, tab.SelectKey, key...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i := range tab.Key {
+		if vals[i] != key[i] {
+			return nil, Corrupt("the index of %s leads from %v to the row of %v", tab.Name, key[i], vals[i])
+		}
+	}
+	return &Row{vals, d}, nil
+}
+
+// ReadID is the digest of the row of a log with this id.
+func ReadID(ctx context.Context, q Querier, dig *Digester, tab *Table, id int64) ([sha256.Size]byte, error) {
+	_, d, err := readOne(ctx, q, dig, tab, tab.SelectID, id)
+	return d, err
+}
+
+func readOne(ctx context.Context, q Querier, dig *Digester, tab *Table, query string, key ...any) (content []any, d [sha256.Size]byte, err error) {
+	n := len(tab.Cols)
+	vals, dst := ScanBuffer(n + 1)
+	if err := q.QueryRowContext(ctx, query, key...).Scan(dst...); err != nil {
+		return nil, d, err
+	}
+	if d, err = dig.Row(tab.Name, vals[:n]); err != nil {
+		return nil, d, err
+	}
+	if !sameDigest(d, vals[n]) {
+		return nil, d, Corrupt("the row %v of %s does not have its digest", key, tab.Name)
+	}
+	return vals[:n:n], d, nil
+}
+
+// Each reads all of tab in the order of the rows and verifies each by its digest.
+// The row is valid during the call only. Its values have the id behind the content
+// when the table has one.
+func Each(ctx context.Context, q Querier, dig *Digester, tab *Table, fn func(r *Row) error) error {
+	rows, err := q.QueryContext(ctx, tab.SelectAll)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	n := len(tab.Cols)
+	width := n + 1
+	if tab.HasID {
+		width++
+	}
+	vals, dst := ScanBuffer(width)
+	r := &Row{}
+	for rows.Next() {
+		if err := rows.Scan(dst...); err != nil {
+			return err
+		}
+		if r.Digest, err = dig.Row(tab.Name, vals[:n]); err != nil {
+			return err
+		}
+		if !sameDigest(r.Digest, vals[n]) {
+			return Corrupt("a row of %s does not have its digest", tab.Name)
+		}
+		r.Vals = vals[:n]
+		if tab.HasID {
+			r.Vals = append(vals[:n:n], vals[n+1])
+		}
+		if err := fn(r); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// Column reads one column of all rows.
+func Column[T any](ctx context.Context, q Querier, query string, args ...any) ([]T, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []T
+	for rows.Next() {
+		var v T
+		if err := rows.Scan(&v); err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, rows.Err()
+}
+
+// ScanBuffer returns n values and the pointers to them, for Scan.
+func ScanBuffer(n int) (vals, dst []any) {
+	vals, dst = make([]any, n), make([]any, n)
+	for i := range vals {
+		dst[i] = &vals[i]
+	}
+	return vals, dst
+}
+
+// TextOf is a value of a text column, "" for NULL.
+func TextOf(v any) string {
+	s, _ := v.(string)
+	return s
+}
+
+// IntOf is a value of an integer column, 0 for NULL.
+func IntOf(v any) int64 {
+	n, _ := v.(int64)
+	return n
+}
+
+// UintOf is a value of an integer column that was written from a uint64.
+func UintOf(v any) uint64 { return uint64(IntOf(v)) } //nolint:gosec // written from an uint64
+
+// Null is "" as NULL, for the seed's nullable columns.
+func Null(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+// Bit is a bool as a value of an integer column.
+func Bit(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,95 @@
+package tables
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// state is what memory keeps of the store. It is replaced as a whole, after COMMIT.
+type State struct {
+	Index, Term    uint64
+	Epoch, Created string
+	Version        int
+	VersionAt      string
+	ModelHash      string // of the table schema_version
+	WantHash       string // of the schemas as they are stored
+	Digest         Sum
+	Items          Sum // of config_items, which is not replicated content
+	ItemCount      int64
+	RequestCount   int64                    // rows of the table requests
+	ServiceCount   int64                    // rows of the table service_configs
+	APITokens      map[string]conf.APIToken // by id; never changed, only replaced
+}
+
+const metaColumns = "format, applied_index, applied_term, config_epoch, created_at, schema_version, schema_updated_at, state_digest, items_digest, items_count"
+
+func (st *State) MetaRow() []any {
+	return []any{
+		int64(Format), int64(st.Index), int64(st.Term), st.Epoch, st.Created, //nolint:gosec // indexes fit
+		int64(st.Version), st.VersionAt, st.Digest.Bytes(), st.Items.Bytes(), st.ItemCount,
+	}
+}
+
+// readMeta reads the meta row and proves it by its own digest.
+func ReadMeta(ctx context.Context, q Querier, dig *Digester) (*State, error) {
+	vals, dst := ScanBuffer(11)
+	err := q.QueryRowContext(ctx, "SELECT "+metaColumns+", digest FROM meta WHERE id = 1").Scan(dst...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, Corrupt("the row of meta is missing")
+	}
+	if err != nil {
+		return nil, err
+	}
+	d, err := dig.Row("meta", vals[:10])
+	if err != nil {
+		return nil, err
+	}
+	if !sameDigest(d, vals[10]) {
+		return nil, Corrupt("the row of meta does not have its digest")
+	}
+	f := IntOf(vals[0])
+	if f != Format {
+		err := conf.Errorf(conf.CodeUnsupported, "the database has format %d, this build knows %d", f, Format)
+		if f < Format {
+			return nil, err.WithHint("a build from before the first release made it: move the file away, and copy the data from the cluster or a backup")
+		}
+		return nil, err.WithHint("a newer holdfast made it: update this node")
+	}
+	st := &State{
+		Index: UintOf(vals[1]), Term: UintOf(vals[2]), Epoch: TextOf(vals[3]), Created: TextOf(vals[4]),
+		Version: int(IntOf(vals[5])), VersionAt: TextOf(vals[6]), ItemCount: IntOf(vals[9]),
+	}
+	st.Digest, st.Items = sumOf(vals[7]), sumOf(vals[8])
+	return st, nil
+}
+
+// WriteMeta stores st; schema_version follows when it changed.
+func (w *Writer) WriteMeta(ctx context.Context, st, old *State) error {
+	vals := st.MetaRow()
+	d, err := w.Dig.Row("meta", vals)
+	if err != nil {
+		return err
+	}
+	if err := w.Exec(ctx, "INSERT OR REPLACE INTO meta ("+metaColumns+", digest, id) VALUES ("+marks(11)+", 1)", append(vals, d[:])...); err != nil {
+		return err
+	}
+	if st.Version == old.Version && st.ModelHash == old.ModelHash && st.VersionAt == old.VersionAt {
+		return nil
+	}
+	return w.Exec(ctx, "INSERT OR REPLACE INTO schema_version (id, version, model_hash, updated_at) VALUES (1, ?, ?, ?)",
+		int64(st.Version), st.ModelHash, st.VersionAt)
+}
+
+func sumOf(v any) Sum {
+	b, _ := v.([]byte)
+	if len(b) != sha256.Size {
+		return Sum{}
+	}
+	var s Sum
+	s.Add([sha256.Size]byte(b))
+	return s
+}

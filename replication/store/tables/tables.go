@@ -1,0 +1,156 @@
+package tables
+
+import (
+	"context"
+	"database/sql"
+	_ "embed"
+	"maps"
+	"strings"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+//go:embed schema.sql
+var schemaSQL string
+
+// format is the layout of the file that this build makes and opens, in meta.format.
+const Format = 3
+
+// table is a covered table: its rows carry a digest and travel in snapshots.
+type Table struct {
+	Name  string
+	Key   []string // unique key, the first columns; none for a log
+	Cols  []string // content, in the order of the canonical form
+	HasID bool     // rows have an id, which is not content but keeps their order
+
+	SelectAll string // content, digest and, where there is one, id
+	SelectKey string
+	SelectID  string // of a table with ids
+	Insert    string
+	InsertID  string
+	Upsert    string // touches only the indexes whose columns changed
+	Delete    string
+}
+
+// The covered tables, in the order in which a snapshot carries them.
+var (
+	Schemas = define("schemas", 1, false, "service", "schema_json", "hash", "updated_at", "updated_by")
+	Configs = define("service_configs", 1, false, "service", "config_json", "version", "config_epoch", "updated_at", "updated_by",
+		"values_json", "checksum", "issued_at", "signature", "key_id", "deleted", "idx")
+	Versions = define("config_versions", 2, false, "service", "version", "values_json", "checksum", "updated_at", "updated_by",
+		"reason", "action", "config_epoch", "issued_at", "signature", "key_id", "deleted", "idx")
+	History = define("config_history", 0, true, "service", "key", "old_value_json", "new_value_json", "changed_at", "changed_by",
+		"change_reason", "version", "action")
+	Profiles   = define("profiles", 1, false, "name", "description", "services_json", "updated_at", "updated_by")
+	Secrets    = define("encrypted_secrets", 2, true, "service", "key", "encrypted_value", "key_id", "created_at", "updated_at")
+	AccessLog  = define("access_log", 0, true, "user_id", "action", "service", "key", "success", "reason", "timestamp")
+	Requests   = define("requests", 1, false, "id", "idx", "result_json")
+	Members    = define("members", 1, false, "node_id", "role", "service", "addr", "version", "key_hash", "joined_at", "removed_at")
+	JoinTokens = define("join_tokens", 1, false, "id", "secret_hash", "role", "service", "expires_at", "uses", "used", "created_at",
+		"created_by", "revoked_at")
+	JoinUses     = define("join_uses", 3, false, "token_id", "node_id", "key_hash", "used_at")
+	APITokens    = define("api_tokens", 1, false, "id", "name", "role", "secret_hash", "expires_at", "created_at", "created_by", "revoked_at")
+	AuditSources = define("audit_sources", 1, false, "source", "seq", "at")
+	Keyring      = define("keyring", 2, false, "kind", "key_id", "public", "announced_at", "not_before", "not_after", "created_by", "proof", "hold")
+	Epochs       = define("epochs", 1, false, "config_epoch", "old_epoch", "issued_at", "signature", "key_id")
+
+	Covered = []*Table{
+		Schemas, Configs, Versions, History, Profiles, Secrets, AccessLog, Requests,
+		Members, JoinTokens, JoinUses, APITokens, Keyring, Epochs, AuditSources,
+	}
+)
+
+// define makes a table whose first keys columns are its key.
+func define(name string, keys int, id bool, cols ...string) *Table {
+	t := &Table{Name: name, Key: cols[:keys], Cols: cols, HasID: id}
+	list := strings.Join(cols, ", ")
+	where := strings.Join(t.Key, " = ? AND ") + " = ?"
+	more := ""
+	if id {
+		more = ", id"
+	}
+	t.SelectAll = "SELECT " + list + ", digest" + more + " FROM " + name + " NOT INDEXED ORDER BY rowid"
+	t.SelectKey = "SELECT " + list + ", digest FROM " + name + " WHERE " + where
+	t.SelectID = "SELECT " + list + ", digest FROM " + name + " WHERE id = ?"
+	t.Insert = "INSERT INTO " + name + " (" + list + ", digest) VALUES (" + marks(len(cols)+1) + ")"
+	t.InsertID = "INSERT INTO " + name + " (" + list + ", digest, id) VALUES (" + marks(len(cols)+2) + ")"
+	t.Delete = "DELETE FROM " + name + " WHERE " + where
+	set := "digest = excluded.digest"
+	for _, c := range cols[keys:] {
+		set += ", " + c + " = excluded." + c
+	}
+	t.Upsert = t.Insert + " ON CONFLICT (" + strings.Join(t.Key, ", ") + ") DO UPDATE SET " + set
+	return t
+}
+
+func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }
+
+// querier is what a connection and a transaction have in common.
+type Querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// statements splits the schema; sqlite_schema keeps each statement as it is
+// written there.
+func Statements() []string {
+	var out []string
+	for s := range strings.SplitSeq(schemaSQL, ";") {
+		if s = strings.TrimSpace(s); s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// objectName is the third or, for a virtual table, the fourth word of a statement.
+func ObjectName(stmt string) string {
+	words := strings.Fields(stmt)
+	if words[1] == "VIRTUAL" {
+		words = words[1:]
+	}
+	return words[2]
+}
+
+// checkSchema compares the tables and indexes of the file with those of schema.sql.
+// It reports empty for a file that has none at all.
+func CheckSchema(ctx context.Context, q Querier) (empty bool, err error) {
+	rows, err := q.QueryContext(ctx, "SELECT name, tbl_name, coalesce(sql, '') FROM sqlite_schema")
+	if err != nil {
+		return false, err
+	}
+	defer rows.Close()
+	ours := map[string]string{} // name -> statement
+	for _, s := range Statements() {
+		ours[ObjectName(s)] = s
+	}
+	missing := maps.Clone(ours)
+	for empty = true; rows.Next(); empty = false {
+		var name, on, sql string
+		if err := rows.Scan(&name, &on, &sql); err != nil {
+			return false, err
+		}
+		switch stmt, known := ours[name]; {
+		case known && stmt != sql:
+			return false, Corrupt("%s is not defined as this build defines it", name)
+		case known:
+			delete(missing, name)
+		case sql == "" || strings.HasPrefix(name, "sqlite_") || strings.HasPrefix(on, "items_fts_"):
+		case ours[on] != "":
+			return false, Corrupt("%s has a %s that this build did not make", on, name)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return false, err
+	}
+	if !empty && len(missing) > 0 {
+		return false, Corrupt("%s is missing", strings.Join(conf.SortedKeys(missing), ", "))
+	}
+	return empty, nil
+}
+
+// Corrupt is the error for bytes that are not those which were written.
+func Corrupt(format string, args ...any) *conf.Error {
+	return conf.Errorf(conf.CodeCorrupt, "the database is corrupt: "+format, args...).
+		WithHint("the agent sets the file aside and rebuilds it from the cluster; alone, start it with ALLOW_AUTO_REBUILD=1 or restore a backup")
+}

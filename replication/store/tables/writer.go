@@ -1,0 +1,113 @@
+package tables
+
+import (
+	"context"
+	"database/sql"
+)
+
+// writer is the one connection that writes. Its statements are prepared once: a
+// small batch costs more in parsing than in work otherwise.
+type Writer struct {
+	db    *sql.DB
+	Conn  *sql.Conn
+	stmts map[string]*sql.Stmt
+
+	Dig *Digester // of its user
+}
+
+func OpenWriter(ctx context.Context, dsn string) (*Writer, error) {
+	db, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	return &Writer{db: db, Conn: conn, stmts: map[string]*sql.Stmt{}, Dig: NewDigester()}, nil
+}
+
+func (w *Writer) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
+	if st, ok := w.stmts[query]; ok {
+		return st, nil
+	}
+	st, err := w.Conn.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	w.stmts[query] = st
+	return st, nil
+}
+
+func (w *Writer) Exec(ctx context.Context, query string, args ...any) error {
+	st, err := w.stmt(ctx, query)
+	if err != nil {
+		return err
+	}
+	_, err = st.ExecContext(ctx, args...)
+	return err
+}
+
+// QueryContext is querier's, on a prepared statement.
+func (w *Writer) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	st, err := w.stmt(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return st.QueryContext(ctx, args...)
+}
+
+// QueryRowContext is querier's, on a prepared statement.
+func (w *Writer) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	st, err := w.stmt(ctx, query)
+	if err != nil {
+		return w.Conn.QueryRowContext(ctx, query, args...) // fails the same way, inside the Row
+	}
+	return st.QueryRowContext(ctx, args...)
+}
+
+func (w *Writer) Close() error {
+	for _, st := range w.stmts {
+		_ = st.Close()
+	}
+	err := w.Conn.Close()
+	if e := w.db.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// transact runs f between BEGIN IMMEDIATE and COMMIT; any error rolls back.
+func (w *Writer) Transact(ctx context.Context, f func() error) error {
+	if err := w.Exec(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	if err := f(); err != nil {
+		w.Rollback(ctx)
+		return err
+	}
+	if err := w.Exec(ctx, "COMMIT"); err != nil {
+		w.Rollback(ctx)
+		return err
+	}
+	return nil
+}
+
+// rollback ends the transaction. SQLite may have ended it by itself after a full
+// disk or an I/O error; that one more ROLLBACK then fails does not matter.
+func (w *Writer) Rollback(ctx context.Context) { _ = w.Exec(ctx, "ROLLBACK") }
+
+// insert runs an INSERT and tells the rowid.
+func (w *Writer) Insert(ctx context.Context, query string, args ...any) (int64, error) {
+	st, err := w.stmt(ctx, query)
+	if err != nil {
+		return 0, err
+	}
+	res, err := st.ExecContext(ctx, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.LastInsertId()
+}
