@@ -44,14 +44,16 @@ func (s *Store) Restore(ctx context.Context, r io.Reader) error {
 
 // load makes the content that of the stream, and reads back what it wrote.
 func (s *Store) load(ctx context.Context, in io.Reader) (*tables.State, error) {
-	st, err := stream.Load(ctx, s.w, in, s.opts.ModelHash)
+	st, err := stream.Load(ctx, s.w, in)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.index.Derive(ctx, st); err != nil {
-		return nil, err
+	if st.Version > 0 {
+		if st.ModelHash, err = tables.HashSchemas(ctx, s.w, s.opts.ModelHash); err != nil {
+			return nil, err
+		}
 	}
-	if st.APITokens, err = tables.ReadAPITokens(ctx, s.w, s.w.Dig); err != nil {
+	if err := s.index.Derive(ctx, st); err != nil {
 		return nil, err
 	}
 	if err := s.w.WriteMeta(ctx, st, &tables.State{}); err != nil {
@@ -61,10 +63,11 @@ func (s *Store) load(ctx context.Context, in io.Reader) (*tables.State, error) {
 	if err != nil {
 		return nil, err
 	}
-	if got.Digest != st.Digest || got.ModelHash != st.ModelHash || got.ServiceCount != st.ServiceCount || got.RequestCount != st.RequestCount {
+	if got.Digest != st.Digest || got.ModelHash != got.WantHash {
 		return nil, tables.Corrupt("what was restored reads back in another way")
 	}
-	return st, nil
+	got.APITokens, err = tables.ReadAPITokens(ctx, s.w, s.w.Dig)
+	return got, err
 }
 
 // spool copies the stream into an unlinked file beside the database and checks

@@ -89,9 +89,12 @@ func (a *Applier) apply(ctx context.Context, old *tables.State, entries []Entry,
 			b.Digests = append(b.Digests, StateDigest{e.Index, t.st.Digest})
 		}
 		if t.schemas {
-			if err := t.modelHash(); err != nil {
+			// Once a batch: it depends on the rows only.
+			hash, err := tables.HashSchemas(ctx, t.w, a.ModelHash)
+			if err != nil {
 				return err
 			}
+			t.st.ModelHash, t.st.WantHash = hash, hash
 			if err := search.MarkAllStale(ctx, t.w); err != nil {
 				return err
 			}

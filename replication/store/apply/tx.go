@@ -154,31 +154,6 @@ func (t *tx) genesis(c *command.Genesis) error {
 	return nil
 }
 
-// modelHash computes the hash of all schemas once a batch. It depends on the
-// rows only; the version was counted by each edit, wherever its batch ended.
-func (t *tx) modelHash() error {
-	rows, err := t.w.QueryContext(t.ctx, "SELECT service, schema_json FROM schemas")
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	all := map[string][]byte{}
-	for rows.Next() {
-		var service string
-		var text []byte
-		if err := rows.Scan(&service, &text); err != nil {
-			return err
-		}
-		all[service] = text
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	t.st.ModelHash = t.conf.ModelHash(all)
-	t.st.WantHash = t.st.ModelHash
-	return nil
-}
-
 // read reads the row of a covered table with this key, or nil.
 func (t *tx) read(tab *tables.Table, key ...any) (*tables.Row, error) {
 	return tables.Read(t.ctx, t.w, t.dig, tab, key...)

@@ -3,7 +3,6 @@ package query
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"strings"
 
@@ -12,75 +11,59 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
-// AdmittedFor is the service that a live sidecar was admitted for, by the word of the
-// token that let it in, and "" when there is none: what it tells of itself is not
-// enough for the keys of that service.
-func (s *Queries) AdmittedFor(ctx context.Context, node string) (service string, err error) {
-	err = s.read(ctx, "read who was admitted", func(q tables.Querier) error {
-		dig := tables.NewDigester()
-		m, err := tables.Read(ctx, q, dig, tables.Members, node)
+// AdmittedFor is the service of the join token that admitted a live sidecar, and ""
+// when there is none. The service that a member reports of itself is not enough for
+// the keys of that service.
+func (s *Queries) AdmittedFor(ctx context.Context, node string) (string, error) {
+	return get(ctx, s, "read who was admitted", func(q tables.Querier) (service string, err error) {
+		m, err := row(ctx, q, tables.Members, node)
 		if err != nil || m == nil || m.Vals[tables.MemberRemoved] != nil || m.Text(tables.MemberKeyHash) == "" || m.Text(tables.MemberService) == "" {
-			return err
+			return "", err
 		}
 		var tokens []string
-		err = tables.Each(ctx, q, dig, tables.JoinUses, func(u *tables.Row) error {
+		err = tables.Each(ctx, q, tables.NewDigester(), tables.JoinUses, func(u *tables.Row) error {
 			// Of this admission: not of one that ended with the removal of the member.
 			if u.Text(1) == node && u.Text(2) == m.Text(tables.MemberKeyHash) && u.Text(3) >= m.Text(tables.MemberJoined) {
 				tokens = append(tokens, u.Text(0))
 			}
 			return nil
 		})
+		if err != nil {
+			return "", err
+		}
 		for _, id := range tokens {
-			tok, terr := tables.Read(ctx, q, dig, tables.JoinTokens, id)
-			if err = errors.Join(err, terr); err != nil {
-				return err
+			tok, err := row(ctx, q, tables.JoinTokens, id)
+			if err != nil {
+				return "", err
 			}
 			if tok != nil && tok.Text(tables.TokenRole) == conf.MemberSidecar && tok.Text(tables.TokenService) == m.Text(tables.MemberService) {
 				service = tok.Text(tables.TokenService)
 			}
 		}
-		return err
+		return service, nil
 	})
-	return service, err
 }
 
 // Members lists every agent that was admitted, removed ones too, by node id.
 func (s *Queries) Members(ctx context.Context) ([]conf.Member, error) {
-	return s.members.get(s.state(), func() ([]conf.Member, error) { return s.readMembers(ctx) })
-}
-
-func (s *Queries) readMembers(ctx context.Context) ([]conf.Member, error) {
-	out := []conf.Member{}
-	err := s.read(ctx, "read the members", func(q tables.Querier) error {
-		return tables.Each(ctx, q, tables.NewDigester(), tables.Members, func(r *tables.Row) error {
-			out = append(out, tables.MemberOf(r))
-			return nil
-		})
+	return s.members.get(s.state(), func() ([]conf.Member, error) {
+		return list(ctx, s, "read the members", tables.Members, func(r *tables.Row) (conf.Member, error) { return tables.MemberOf(r), nil },
+			func(a, b conf.Member) int { return strings.Compare(a.NodeID, b.NodeID) })
 	})
-	slices.SortFunc(out, func(a, b conf.Member) int { return strings.Compare(a.NodeID, b.NodeID) })
-	return out, err
 }
 
 // JoinTokens lists the join tokens, the newest first.
 func (s *Queries) JoinTokens(ctx context.Context) ([]conf.JoinTokenInfo, error) {
-	out := []conf.JoinTokenInfo{}
-	err := s.read(ctx, "read the join tokens", func(q tables.Querier) error {
-		return tables.Each(ctx, q, tables.NewDigester(), tables.JoinTokens, func(r *tables.Row) error {
-			_, info := tables.JoinTokenOf(r)
-			out = append(out, info)
-			return nil
-		})
-	})
-	slices.SortFunc(out, func(a, b conf.JoinTokenInfo) int { return tables.CompareJoinTokens(b, a) })
-	return out, err
+	return list(ctx, s, "read the join tokens", tables.JoinTokens, func(r *tables.Row) (conf.JoinTokenInfo, error) {
+		_, info := tables.JoinTokenOf(r)
+		return info, nil
+	}, func(a, b conf.JoinTokenInfo) int { return tables.CompareJoinTokens(b, a) })
 }
 
-// JoinToken reads one join token. Nothing else gives the hash of a secret away.
-func (s *Queries) JoinToken(ctx context.Context, id string) (command.JoinToken, conf.JoinTokenInfo, error) {
-	var jt command.JoinToken
-	var info conf.JoinTokenInfo
-	err := s.read(ctx, "read a join token", func(q tables.Querier) error {
-		r, err := tables.Read(ctx, q, tables.NewDigester(), tables.JoinTokens, id)
+// JoinToken reads one join token. No other query returns the hash of its secret.
+func (s *Queries) JoinToken(ctx context.Context, id string) (jt command.JoinToken, info conf.JoinTokenInfo, err error) {
+	err = s.read(ctx, "read a join token", func(q tables.Querier) error {
+		r, err := row(ctx, q, tables.JoinTokens, id)
 		if err != nil {
 			return err
 		}
@@ -100,7 +83,7 @@ func (s *Queries) APIToken(id string) (conf.APIToken, bool) {
 	return t, ok
 }
 
-// APITokens are all API tokens by id, from memory. The map is not to be changed.
+// APITokens are all API tokens by id, from memory. The map must not be changed.
 func (s *Queries) APITokens() map[string]conf.APIToken { return s.state().APITokens }
 
 // ListAPITokens lists all API tokens without their hashes, the newest first.
@@ -118,11 +101,9 @@ func (s *Queries) ListAPITokens() []conf.APITokenInfo {
 
 // Keyring lists the keys of the cluster, in the order in which they were announced.
 func (s *Queries) Keyring(ctx context.Context) (conf.Keyring, error) {
-	return s.keys.get(s.state(), func() (ring []conf.Key, err error) {
-		err = s.read(ctx, "read the keyring", func(q tables.Querier) (err error) {
-			ring, err = tables.ReadKeyring(ctx, q, tables.NewDigester())
-			return err
+	return s.keys.get(s.state(), func() ([]conf.Key, error) {
+		return get(ctx, s, "read the keyring", func(q tables.Querier) ([]conf.Key, error) {
+			return tables.ReadKeyring(ctx, q, tables.NewDigester())
 		})
-		return ring, err
 	})
 }

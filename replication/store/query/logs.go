@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"database/sql"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/store/tables"
@@ -14,7 +15,7 @@ import (
 // columns in it: a million of its entries take less time than the rows of a few
 // thousand would.
 type logQuery struct {
-	table, index, order string
+	table, columns, index, order string
 	tables.Filter
 }
 
@@ -30,13 +31,13 @@ func (l *logQuery) count() string { return "SELECT count(*) FROM " + l.from() }
 
 // page finds the ids first: they come from the index alone where it has all the
 // columns that are asked for, and a page deep in the log costs no rows.
-func (l *logQuery) page(columns string) string {
-	return "SELECT " + columns + " FROM (SELECT id AS found FROM " + l.from() + " ORDER BY " + l.order + " LIMIT ? OFFSET ?) CROSS JOIN " +
+func (l *logQuery) page() string {
+	return "SELECT " + l.columns + " FROM (SELECT id AS found FROM " + l.from() + " ORDER BY " + l.order + " LIMIT ? OFFSET ?) CROSS JOIN " +
 		l.table + " ON id = found ORDER BY " + l.order
 }
 
 func historyQuery(hf conf.HistoryFilter) *logQuery {
-	l := &logQuery{table: "config_history", order: "id DESC"}
+	l := &logQuery{table: "config_history", columns: historyColumns, order: "id DESC"}
 	switch {
 	case hf == (conf.HistoryFilter{Limit: hf.Limit, Offset: hf.Offset}):
 	case hf == (conf.HistoryFilter{Since: hf.Since, Until: hf.Until, Limit: hf.Limit, Offset: hf.Offset}):
@@ -48,24 +49,14 @@ func historyQuery(hf conf.HistoryFilter) *logQuery {
 	default:
 		l.index = "idx_config_history_service"
 	}
-	if hf.Service != "" {
-		l.Add("service = ?", hf.Service)
-	}
-	if hf.Key != "" {
-		l.Add("key = ?", hf.Key)
-	}
-	if hf.User != "" {
-		l.Add("changed_by = ?", hf.User)
-	}
+	l.AddText("service = ?", hf.Service)
+	l.AddText("key = ?", hf.Key)
+	l.AddText("changed_by = ?", hf.User)
 	if hf.Version != 0 {
 		l.Add("version = ?", int64(hf.Version)) //nolint:gosec // a stored version fits
 	}
-	if hf.Since != "" {
-		l.Add("changed_at >= ?", hf.Since)
-	}
-	if hf.Until != "" {
-		l.Add("changed_at <= ?", hf.Until)
-	}
+	l.AddText("changed_at >= ?", hf.Since)
+	l.AddText("changed_at <= ?", hf.Until)
 	return l
 }
 
@@ -74,34 +65,31 @@ const historyColumns = "id, service, key, old_value_json, new_value_json, versio
 // History lists changes of keys, the newest first: in the order of the log, or of
 // the times when a time or a user is asked for.
 func (s *Queries) History(ctx context.Context, hf conf.HistoryFilter) (conf.HistoryPage, error) {
-	l := historyQuery(hf)
-	limit, offset := tables.Window(hf.Limit, hf.Offset)
-	page := conf.HistoryPage{Results: []conf.HistoryEntry{}}
-	err := s.read(ctx, "read the history", func(q tables.Querier) error {
-		if err := q.QueryRowContext(ctx, l.count(), l.Args...).Scan(&page.Total); err != nil {
-			return err
-		}
-		rows, err := q.QueryContext(ctx, l.page(historyColumns), append(l.Args, limit, offset)...)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var e conf.HistoryEntry
-			var was, is []byte
-			if err := rows.Scan(&e.ID, &e.Service, &e.Key, &was, &is, &e.Version, &e.Action, &e.ChangedAt, &e.ChangedBy, &e.ChangeReason); err != nil {
-				return err
-			}
-			e.OldValue, e.NewValue = was, is
-			page.Results = append(page.Results, e)
-		}
-		return rows.Err()
+	entries, total, err := readLog(ctx, s, "read the history", historyQuery(hf), hf.Limit, hf.Offset, func(rows *sql.Rows, e *conf.HistoryEntry) error {
+		var was, is []byte
+		err := rows.Scan(&e.ID, &e.Service, &e.Key, &was, &is, &e.Version, &e.Action, &e.ChangedAt, &e.ChangedBy, &e.ChangeReason)
+		e.OldValue, e.NewValue = was, is
+		return err
 	})
-	return page, err
+	return conf.HistoryPage{Results: entries, Total: total}, err
+}
+
+// readLog reads a page of a log, and counts the rows of all pages.
+func readLog[T any](ctx context.Context, s *Queries, what string, l *logQuery, limit, offset int, one func(rows *sql.Rows, v *T) error) (page []T, total int, err error) {
+	page = []T{}
+	limit, offset = tables.Window(limit, offset)
+	err = s.read(ctx, what, func(q tables.Querier) error {
+		if err := q.QueryRowContext(ctx, l.count(), l.Args...).Scan(&total); err != nil {
+			return err
+		}
+		page, err = scan(ctx, q, one, l.page(), append(l.Args, limit, offset)...)
+		return err
+	})
+	return page, total, err
 }
 
 func accessQuery(af conf.AccessFilter) *logQuery {
-	l := &logQuery{table: "access_log", order: "id DESC"}
+	l := &logQuery{table: "access_log", columns: accessColumns, order: "id DESC"}
 	switch (conf.AccessFilter{User: af.User, Service: af.Service, Action: af.Action, Since: af.Since, Until: af.Until}) {
 	case conf.AccessFilter{}:
 	case conf.AccessFilter{User: af.User}:
@@ -113,21 +101,11 @@ func accessQuery(af conf.AccessFilter) *logQuery {
 	default:
 		l.index, l.order = "idx_access_log_all", "timestamp DESC, id DESC"
 	}
-	if af.User != "" {
-		l.Add("user_id = ?", af.User)
-	}
-	if af.Service != "" {
-		l.Add("service = ?", af.Service)
-	}
-	if af.Action != "" {
-		l.Add("action = ?", af.Action)
-	}
-	if af.Since != "" {
-		l.Add("timestamp >= ?", af.Since)
-	}
-	if af.Until != "" {
-		l.Add("timestamp <= ?", af.Until)
-	}
+	l.AddText("user_id = ?", af.User)
+	l.AddText("service = ?", af.Service)
+	l.AddText("action = ?", af.Action)
+	l.AddText("timestamp >= ?", af.Since)
+	l.AddText("timestamp <= ?", af.Until)
 	return l
 }
 
@@ -136,26 +114,27 @@ const accessColumns = "id, coalesce(user_id, ''), action, coalesce(service, ''),
 // AccessLog lists who did what, the newest first: in the order of the log, or of
 // the times when more is asked for than a user or a service.
 func (s *Queries) AccessLog(ctx context.Context, af conf.AccessFilter) (conf.AccessPage, error) {
-	l := accessQuery(af)
-	limit, offset := tables.Window(af.Limit, af.Offset)
-	page := conf.AccessPage{Results: []conf.Access{}}
-	err := s.read(ctx, "read the access log", func(q tables.Querier) error {
-		if err := q.QueryRowContext(ctx, l.count(), l.Args...).Scan(&page.Total); err != nil {
-			return err
-		}
-		rows, err := q.QueryContext(ctx, l.page(accessColumns), append(l.Args, limit, offset)...)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var a conf.Access
-			if err := rows.Scan(&a.ID, &a.UserID, &a.Action, &a.Service, &a.Key, &a.Success, &a.Reason, &a.Timestamp); err != nil {
+	rows, total, err := readLog(ctx, s, "read the access log", accessQuery(af), af.Limit, af.Offset, func(rows *sql.Rows, a *conf.Access) error {
+		return rows.Scan(&a.ID, &a.UserID, &a.Action, &a.Service, &a.Key, &a.Success, &a.Reason, &a.Timestamp)
+	})
+	return conf.AccessPage{Results: rows, Total: total}, err
+}
+
+// Prunable says whether a Prune with these times would remove anything; an
+// empty time asks for nothing.
+func (s *Queries) Prunable(ctx context.Context, accessBefore, historyBefore string) (found bool, err error) {
+	err = s.read(ctx, "look for old rows", func(q tables.Querier) error {
+		for l, before := range map[*tables.RetainedTable]string{tables.RetainedAccess: accessBefore, tables.RetainedHistory: historyBefore} {
+			if before == "" {
+				continue
+			}
+			ids, err := tables.Column[int64](ctx, q, l.Find, before, 1)
+			if err != nil {
 				return err
 			}
-			page.Results = append(page.Results, a)
+			found = found || len(ids) > 0
 		}
-		return rows.Err()
+		return nil
 	})
-	return page, err
+	return found, err
 }

@@ -15,9 +15,8 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
-// Check copies the stream r to w and checks its trailer; it returns the size without
-// that. It copies line by line, holding the newest line back, because
-// the last one is the trailer.
+// Check copies the stream r without its trailer to w, checks that, and returns the
+// size. It holds the newest line back, because the last one is the trailer.
 func Check(w io.Writer, r io.Reader) (int64, error) {
 	in := bufio.NewReaderSize(r, 256<<10)
 	out := bufio.NewWriterSize(w, 256<<10)
@@ -58,70 +57,59 @@ func badStream(format string, args ...any) error {
 }
 
 // Load replaces the content of all covered tables by the stream, whose bytes were
-// checked, in the transaction of w. It returns the state of the content, without what
-// is derived of it.
-func Load(ctx context.Context, w *tables.Writer, in io.Reader, modelHash tables.ModelHash) (*tables.State, error) {
-	r := &restorer{ctx: ctx, w: w, st: &tables.State{}, in: bufio.NewReaderSize(in, 256<<10)}
-	return r.st, r.run(modelHash)
-}
-
-// restorer reads a stream whose bytes were proved into the tables.
-type restorer struct {
-	ctx context.Context //nolint:containedctx // lives for one restore only
-	w   *tables.Writer
-	st  *tables.State
-	in  *bufio.Reader
-}
-
-func (r *restorer) run(modelHash tables.ModelHash) error {
+// checked, in the transaction of w. It returns the state that the header and the rows
+// have, without what is derived of them.
+func Load(ctx context.Context, w *tables.Writer, in io.Reader) (*tables.State, error) {
+	r := &loader{ctx: ctx, w: w, in: bufio.NewReaderSize(in, 256<<10)}
 	var head streamHeader
 	if err := r.line(&head); err != nil {
-		return err
+		return nil, err
 	}
-	if head.Format != streamFormat {
-		return badStream("it is not a snapshot of a store")
-	}
-	if head.Version != streamVersion || head.Tables > len(tables.Covered) {
-		return conf.Errorf(conf.CodeUnsupported, "the snapshot has version %d, this build knows %d", head.Version, streamVersion).
+	switch n := len(tables.Covered); {
+	case head.Format != streamFormat:
+		return nil, badStream("it is not a snapshot of a store")
+	case head.Version != streamVersion || head.Tables > n:
+		return nil, conf.Errorf(conf.CodeUnsupported, "the snapshot has version %d, this build knows %d", head.Version, streamVersion).
 			WithHint("a newer holdfast made it: update this node")
+	case head.Tables < n:
+		return nil, badStream("it has %d tables of %d", head.Tables, n)
 	}
-	if head.Tables < len(tables.Covered) {
-		return badStream("it has %d tables of %d", head.Tables, len(tables.Covered))
-	}
-	st := r.st
-	st.Index, st.Term, st.Epoch, st.Created = head.Index, head.Term, head.Epoch, head.CreatedAt
-	st.Version, st.VersionAt = head.Schema, head.SchemaAt
-
 	for _, t := range tables.Covered {
-		if err := r.w.Exec(r.ctx, "DELETE FROM "+t.Name); err != nil {
-			return err
+		if err := w.Exec(ctx, "DELETE FROM "+t.Name); err != nil {
+			return nil, err
 		}
 	}
-	// Ids go on from the highest of the snapshot, as they do on its maker.
-	if err := r.w.Exec(r.ctx, "DELETE FROM sqlite_sequence"); err != nil {
-		return err
+	// Ids continue from the highest of the snapshot, as they do on its maker.
+	if err := w.Exec(ctx, "DELETE FROM sqlite_sequence"); err != nil {
+		return nil, err
 	}
-	schemas := map[string][]byte{}
 	for range head.Tables {
-		if err := r.table(schemas); err != nil {
-			return err
+		if err := r.table(); err != nil {
+			return nil, err
 		}
 	}
 	if _, err := r.in.ReadByte(); !errors.Is(err, io.EOF) {
-		return badStream("there is more after the last table")
+		return nil, badStream("there is more after the last table")
 	}
-	if st.Digest.String() != head.Digest {
-		return badStream("its rows have the digest %s, its header says %s", st.Digest, head.Digest)
+	if r.digest.String() != head.Digest {
+		return nil, badStream("its rows have the digest %s, its header says %s", r.digest, head.Digest)
 	}
-	if st.Version > 0 {
-		st.ModelHash = modelHash(schemas)
-		st.WantHash = st.ModelHash
-	}
-	return nil
+	return &tables.State{
+		Index: head.Index, Term: head.Term, Epoch: head.Epoch, Created: head.CreatedAt, Version: head.Schema, VersionAt: head.SchemaAt,
+		Digest: r.digest,
+	}, nil
+}
+
+// loader reads a stream into the tables.
+type loader struct {
+	ctx    context.Context //nolint:containedctx // lives for one restore only
+	w      *tables.Writer
+	in     *bufio.Reader
+	digest tables.Sum // of the rows
 }
 
 // line decodes the next line into dst.
-func (r *restorer) line(dst any) error {
+func (r *loader) line(dst any) error {
 	line, err := r.in.ReadBytes('\n')
 	if err != nil {
 		return badStream("it ends early")
@@ -134,7 +122,7 @@ func (r *restorer) line(dst any) error {
 	return nil
 }
 
-func (r *restorer) table(schemas map[string][]byte) error {
+func (r *loader) table() error {
 	var head streamTable
 	if err := r.line(&head); err != nil {
 		return err
@@ -177,21 +165,13 @@ func (r *restorer) table(schemas map[string][]byte) error {
 		if err != nil {
 			return err
 		}
-		r.st.Digest.Add(d)
+		r.digest.Add(d)
 		args := append(content[:len(content):len(content)], d[:])
 		if t.HasID {
 			args = append(args, vals[len(vals)-1])
 		}
 		if err := r.w.Exec(r.ctx, query, args...); err != nil {
 			return err
-		}
-		switch t {
-		case tables.Schemas:
-			schemas[tables.TextOf(vals[0])] = []byte(tables.TextOf(vals[1]))
-		case tables.Configs:
-			r.st.ServiceCount++
-		case tables.Requests:
-			r.st.RequestCount++
 		}
 	}
 	return nil

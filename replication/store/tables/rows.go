@@ -58,19 +58,13 @@ func readOne(ctx context.Context, q Querier, dig *Digester, tab *Table, query st
 // The row is valid during the call only. Its values have the id behind the content
 // when the table has one.
 func Each(ctx context.Context, q Querier, dig *Digester, tab *Table, fn func(r *Row) error) error {
-	rows, err := q.QueryContext(ctx, tab.SelectAll)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
 	n := len(tab.Cols)
-	width := n + 1
-	if tab.HasID {
-		width++
+	vals, dst := ScanBuffer(n + 2)
+	if !tab.HasID {
+		dst = dst[:n+1]
 	}
-	vals, dst := ScanBuffer(width)
 	r := &Row{}
-	for rows.Next() {
+	return Select(ctx, q, func(rows *sql.Rows) (err error) {
 		if err := rows.Scan(dst...); err != nil {
 			return err
 		}
@@ -84,7 +78,19 @@ func Each(ctx context.Context, q Querier, dig *Digester, tab *Table, fn func(r *
 		if tab.HasID {
 			r.Vals = append(vals[:n:n], vals[n+1])
 		}
-		if err := fn(r); err != nil {
+		return fn(r)
+	}, tab.SelectAll)
+}
+
+// Select calls fn for each row of a query.
+func Select(ctx context.Context, q Querier, fn func(rows *sql.Rows) error, query string, args ...any) error {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := fn(rows); err != nil {
 			return err
 		}
 	}
@@ -92,21 +98,14 @@ func Each(ctx context.Context, q Querier, dig *Digester, tab *Table, fn func(r *
 }
 
 // Column reads one column of all rows.
-func Column[T any](ctx context.Context, q Querier, query string, args ...any) ([]T, error) {
-	rows, err := q.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var out []T
-	for rows.Next() {
+func Column[T any](ctx context.Context, q Querier, query string, args ...any) (out []T, err error) {
+	err = Select(ctx, q, func(rows *sql.Rows) error {
 		var v T
-		if err := rows.Scan(&v); err != nil {
-			return nil, err
-		}
+		err := rows.Scan(&v)
 		out = append(out, v)
-	}
-	return out, rows.Err()
+		return err
+	}, query, args...)
+	return out, err
 }
 
 // ScanBuffer returns n values and the pointers to them, for Scan.

@@ -9,7 +9,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// state is what memory keeps of the store. It is replaced as a whole, after COMMIT.
+// State is what memory keeps of the store. It is replaced as a whole, after COMMIT.
 type State struct {
 	Index, Term    uint64
 	Epoch, Created string
@@ -27,6 +27,7 @@ type State struct {
 
 const metaColumns = "format, applied_index, applied_term, config_epoch, created_at, schema_version, schema_updated_at, state_digest, items_digest, items_count"
 
+// MetaRow is the row of meta without its digest.
 func (st *State) MetaRow() []any {
 	return []any{
 		int64(Format), int64(st.Index), int64(st.Term), st.Epoch, st.Created, //nolint:gosec // indexes fit
@@ -34,7 +35,7 @@ func (st *State) MetaRow() []any {
 	}
 }
 
-// readMeta reads the meta row and proves it by its own digest.
+// ReadMeta reads the row of meta, and verifies it and its format.
 func ReadMeta(ctx context.Context, q Querier, dig *Digester) (*State, error) {
 	vals, dst := ScanBuffer(11)
 	err := q.QueryRowContext(ctx, "SELECT "+metaColumns+", digest FROM meta WHERE id = 1").Scan(dst...)
@@ -51,20 +52,18 @@ func ReadMeta(ctx context.Context, q Querier, dig *Digester) (*State, error) {
 	if !sameDigest(d, vals[10]) {
 		return nil, Corrupt("the row of meta does not have its digest")
 	}
-	f := IntOf(vals[0])
-	if f != Format {
+	if f := IntOf(vals[0]); f != Format {
 		err := conf.Errorf(conf.CodeUnsupported, "the database has format %d, this build knows %d", f, Format)
 		if f < Format {
 			return nil, err.WithHint("a build from before the first release made it: move the file away, and copy the data from the cluster or a backup")
 		}
 		return nil, err.WithHint("a newer holdfast made it: update this node")
 	}
-	st := &State{
+	return &State{
 		Index: UintOf(vals[1]), Term: UintOf(vals[2]), Epoch: TextOf(vals[3]), Created: TextOf(vals[4]),
 		Version: int(IntOf(vals[5])), VersionAt: TextOf(vals[6]), ItemCount: IntOf(vals[9]),
-	}
-	st.Digest, st.Items = sumOf(vals[7]), sumOf(vals[8])
-	return st, nil
+		Digest: sumOf(vals[7]), Items: sumOf(vals[8]),
+	}, nil
 }
 
 // WriteMeta stores st; schema_version follows when it changed.
@@ -84,12 +83,9 @@ func (w *Writer) WriteMeta(ctx context.Context, st, old *State) error {
 		int64(st.Version), st.ModelHash, st.VersionAt)
 }
 
-func sumOf(v any) Sum {
-	b, _ := v.([]byte)
-	if len(b) != sha256.Size {
-		return Sum{}
+func sumOf(v any) (s Sum) {
+	if b, _ := v.([]byte); len(b) == sha256.Size {
+		s.Add([sha256.Size]byte(b))
 	}
-	var s Sum
-	s.Add([sha256.Size]byte(b))
 	return s
 }

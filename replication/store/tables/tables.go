@@ -13,10 +13,10 @@ import (
 //go:embed schema.sql
 var schemaSQL string
 
-// format is the layout of the file that this build makes and opens, in meta.format.
+// Format is the layout of the file that this build makes and opens, in meta.format.
 const Format = 3
 
-// table is a covered table: its rows carry a digest and travel in snapshots.
+// Table is a covered table: its rows carry a digest and travel in snapshots.
 type Table struct {
 	Name  string
 	Key   []string // unique key, the first columns; none for a log
@@ -85,13 +85,13 @@ func define(name string, keys int, id bool, cols ...string) *Table {
 
 func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }
 
-// querier is what a connection and a transaction have in common.
+// Querier is what a connection and a transaction have in common.
 type Querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// statements splits the schema; sqlite_schema keeps each statement as it is
+// Statements splits the schema; sqlite_schema keeps each statement as it is
 // written there.
 func Statements() []string {
 	var out []string
@@ -104,7 +104,7 @@ func Statements() []string {
 }
 
 // objectName is the third or, for a virtual table, the fourth word of a statement.
-func ObjectName(stmt string) string {
+func objectName(stmt string) string {
 	words := strings.Fields(stmt)
 	if words[1] == "VIRTUAL" {
 		words = words[1:]
@@ -112,35 +112,33 @@ func ObjectName(stmt string) string {
 	return words[2]
 }
 
-// checkSchema compares the tables and indexes of the file with those of schema.sql.
+// CheckSchema compares the tables and indexes of the file with those of schema.sql.
 // It reports empty for a file that has none at all.
 func CheckSchema(ctx context.Context, q Querier) (empty bool, err error) {
-	rows, err := q.QueryContext(ctx, "SELECT name, tbl_name, coalesce(sql, '') FROM sqlite_schema")
-	if err != nil {
-		return false, err
-	}
-	defer rows.Close()
 	ours := map[string]string{} // name -> statement
 	for _, s := range Statements() {
-		ours[ObjectName(s)] = s
+		ours[objectName(s)] = s
 	}
 	missing := maps.Clone(ours)
-	for empty = true; rows.Next(); empty = false {
+	empty = true
+	err = Select(ctx, q, func(rows *sql.Rows) error {
+		empty = false
 		var name, on, sql string
 		if err := rows.Scan(&name, &on, &sql); err != nil {
-			return false, err
+			return err
 		}
 		switch stmt, known := ours[name]; {
 		case known && stmt != sql:
-			return false, Corrupt("%s is not defined as this build defines it", name)
+			return Corrupt("%s is not defined as this build defines it", name)
 		case known:
 			delete(missing, name)
 		case sql == "" || strings.HasPrefix(name, "sqlite_") || strings.HasPrefix(on, "items_fts_"):
 		case ours[on] != "":
-			return false, Corrupt("%s has a %s that this build did not make", on, name)
+			return Corrupt("%s has a %s that this build did not make", on, name)
 		}
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	}, "SELECT name, tbl_name, coalesce(sql, '') FROM sqlite_schema")
+	if err != nil {
 		return false, err
 	}
 	if !empty && len(missing) > 0 {

@@ -3,6 +3,7 @@ package tables
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/hex"
 	"strings"
 )
@@ -13,8 +14,7 @@ const PageSize = 4096
 // ModelHash computes the hash of all schemas (service -> RFC 8785 form).
 type ModelHash func(schemas map[string][]byte) string
 
-// VerifyRows verifies every covered row and reads the state from them. modelHash is
-// the hash of all schemas.
+// VerifyRows verifies every covered row and reads the state from them.
 func VerifyRows(ctx context.Context, q Querier, modelHash ModelHash) (*State, error) {
 	dig := NewDigester()
 	st, err := ReadMeta(ctx, q, dig)
@@ -66,6 +66,19 @@ func VerifyRows(ctx context.Context, q Querier, modelHash ModelHash) (*State, er
 	return st, nil
 }
 
+// HashSchemas is the hash of all schemas. It does not verify their rows.
+func HashSchemas(ctx context.Context, q Querier, modelHash ModelHash) (string, error) {
+	all := map[string][]byte{}
+	err := Select(ctx, q, func(rows *sql.Rows) error {
+		var service string
+		var text []byte
+		err := rows.Scan(&service, &text)
+		all[service] = text
+		return err
+	}, "SELECT service, schema_json FROM schemas")
+	return modelHash(all), err
+}
+
 // CheckPages lets SQLite look at the structure of the file. What it finds in the
 // full-text index only makes derived false.
 func CheckPages(ctx context.Context, q Querier, full bool) (derived bool, err error) {
@@ -83,27 +96,18 @@ func CheckPages(ctx context.Context, q Querier, full bool) (derived bool, err er
 	}
 	derived = true
 	for _, c := range checks {
-		rows, err := q.QueryContext(ctx, c)
+		messages, err := Column[string](ctx, q, c)
 		if err != nil {
 			return false, err
 		}
-		for rows.Next() {
-			var msg string
-			if err := rows.Scan(&msg); err != nil {
-				_ = rows.Close()
-				return false, err
-			}
+		for _, msg := range messages {
 			switch {
 			case msg == "ok":
 			case strings.Contains(strings.ToLower(msg), "fts5"):
 				derived = false
 			default:
-				_ = rows.Close()
 				return false, Corrupt("%s", msg)
 			}
-		}
-		if err := rows.Err(); err != nil {
-			return false, err
 		}
 	}
 	return derived, nil
