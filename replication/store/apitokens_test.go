@@ -54,7 +54,7 @@ func TestAPITokens(t *testing.T) {
 	}
 
 	// Memory follows a start and a snapshot as it follows the log.
-	path := d.s.opts.Path
+	path := d.s.file.path
 	data := streamOf(t, d.s)
 	if err := d.s.Close(); err != nil {
 		t.Fatal(err)

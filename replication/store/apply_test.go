@@ -18,7 +18,7 @@ func TestRestartKeepsEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := content(t, s)
-	path := s.opts.Path
+	path := s.file.path
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

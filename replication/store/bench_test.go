@@ -167,7 +167,7 @@ func BenchmarkSearch(b *testing.B) {
 func BenchmarkOpen(b *testing.B) {
 	s := openNew(b)
 	fill(b, newDriver(b, s), 10000)
-	path := s.opts.Path
+	path := s.file.path
 	if err := s.Close(); err != nil {
 		b.Fatal(err)
 	}

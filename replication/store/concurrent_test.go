@@ -139,7 +139,7 @@ func TestSQLiteToolReadsBesideWrites(t *testing.T) {
 				return
 			default:
 			}
-			out, err := exec.Command(tool, "-readonly", s.opts.Path, query).CombinedOutput()
+			out, err := exec.Command(tool, "-readonly", s.file.path, query).CombinedOutput()
 			if got := strings.TrimSpace(string(out)); err != nil || got != "4|0|1|0|1" {
 				t.Errorf("sqlite3 says %q, %v", got, err)
 			}
@@ -347,7 +347,7 @@ func TestLogPlans(t *testing.T) {
 // What goes wrong below is logged where an operator looks for it.
 func TestRepairIsLogged(t *testing.T) {
 	s, _ := told(t, 20)
-	path := s.opts.Path
+	path := s.file.path
 	if err := s.mergeSearchIndex(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -13,11 +13,8 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
-// faults gives the errors of SQLite and of the file their codes.
-type faults struct{ path string }
-
 // wrap gives err, met while doing what, its code. Errors that have one keep it.
-func (f faults) wrap(what string, err error) error {
+func (f *file) wrap(what string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -32,7 +29,7 @@ func (f faults) wrap(what string, err error) error {
 		return conf.Errorf(conf.CodeInternal, "%s: %w", what, err)
 	}
 	if e.Code() == sqlite3.SQLITE_READONLY_DIRECTORY {
-		return f.file(fs.ErrPermission)
+		return f.err(fs.ErrPermission)
 	}
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL:
@@ -59,13 +56,13 @@ func (f faults) wrap(what string, err error) error {
 	}
 }
 
-func (f faults) full(what string, err error) error {
+func (f *file) full(what string, err error) error {
 	return conf.Errorf(conf.CodeStorageFull, "%s: no space left: %w", what, err).
 		WithHint("free space on the disk of %s", f.path)
 }
 
-// file gives an error of a file operation its code.
-func (f faults) file(err error) error {
+// err gives an error of a file operation its code.
+func (f *file) err(err error) error {
 	if errors.Is(err, fs.ErrPermission) || isReadOnlyFS(err) {
 		return conf.Errorf(conf.CodeReadOnly, "the database cannot be written: %w", err).
 			WithHint("let the user that the agent runs as write %s and its directory", f.path)

@@ -73,7 +73,7 @@ func TestOtherFormatIsRejected(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := told(t, 5)
-			path := s.opts.Path
+			path := s.file.path
 			claim(t, s, c.format)
 			alter(t, path, c.stmts...)
 			before, err := os.ReadFile(path)
@@ -94,7 +94,7 @@ func TestOtherFormatIsRejected(t *testing.T) {
 // The row that names the format is proved like any other.
 func TestDamagedFormatIsCorrupt(t *testing.T) {
 	s, _ := told(t, 5)
-	path := s.opts.Path
+	path := s.file.path
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestFormatNeedsItsTables(t *testing.T) {
 	without := func(name string, stmts ...string) {
 		s := openNew(t)
 		newDriver(t, s)
-		path := s.opts.Path
+		path := s.file.path
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}

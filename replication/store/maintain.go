@@ -71,21 +71,21 @@ func (s *Store) checkpoint(ctx context.Context) error {
 	if s.maintenance.externalCheckpoints {
 		return nil
 	}
-	db, err := sql.Open("sqlite", s.dsn(false))
+	db, err := sql.Open("sqlite", s.file.dsn(false))
 	if err != nil {
-		return s.faults.wrap("checkpoint", err)
+		return s.file.wrap("checkpoint", err)
 	}
 	defer db.Close()
 	if _, err := db.ExecContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
-		return s.faults.wrap("checkpoint", err)
+		return s.file.wrap("checkpoint", err)
 	}
-	if st, err := os.Stat(s.walPath()); err != nil || st.Size() <= truncateOver {
+	if st, err := os.Stat(s.file.walPath()); err != nil || st.Size() <= truncateOver {
 		return nil //nolint:nilerr // Present reports a missing file
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, err := db.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
-		return s.faults.wrap("checkpoint", err)
+		return s.file.wrap("checkpoint", err)
 	}
 	return nil
 }

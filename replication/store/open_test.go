@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 
 // holdLock locks the database until its standard input ends.
 func holdLock(path string) int {
-	s := &Store{opts: testOptions(path)}
+	s := &file{path: path, busyTimeout: time.Second}
 	w, err := tables.OpenWriter(context.Background(), s.dsn(false))
 	if err == nil {
 		err = w.Exec(context.Background(), "BEGIN EXCLUSIVE")
@@ -173,7 +173,7 @@ func TestPathsThatLookLikeURIs(t *testing.T) {
 
 func TestOpenTightensModes(t *testing.T) {
 	s, _ := told(t, 3)
-	path := s.opts.Path
+	path := s.file.path
 	_ = s.Close()
 	if err := os.Chmod(path, 0o666); err != nil {
 		t.Fatal(err)
@@ -189,7 +189,7 @@ func closed(t *testing.T, n int) ([]byte, map[string]*conf.Record) {
 	t.Helper()
 	s, _ := told(t, n)
 	recs := records(t, s)
-	path := s.opts.Path
+	path := s.file.path
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +264,7 @@ func TestSingleBitFlips(t *testing.T) {
 func TestFlipsInContent(t *testing.T) {
 	s, _ := told(t, 120)
 	want := content(t, s)
-	live := s.opts.Path
+	live := s.file.path
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -401,7 +401,7 @@ func TestDamagedFiles(t *testing.T) {
 			}
 		},
 		"other database": func(t *testing.T, path string) {
-			s := &Store{opts: testOptions(path)}
+			s := &file{path: path, busyTimeout: time.Second}
 			w, err := tables.OpenWriter(t.Context(), s.dsn(false))
 			if err != nil {
 				t.Fatal(err)
@@ -444,7 +444,7 @@ func TestEmptyFileIsANewStore(t *testing.T) {
 // The schema is in the file itself from the start, so a lost WAL leaves a store.
 func TestNewStoreWithoutItsWAL(t *testing.T) {
 	s := openNew(t)
-	data, err := os.ReadFile(s.opts.Path)
+	data, err := os.ReadFile(s.file.path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -485,7 +485,7 @@ func TestTamperedByHand(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, _ := told(t, 40)
 			want := content(t, s)
-			path := s.opts.Path
+			path := s.file.path
 			if err := s.w.Exec(t.Context(), c.sql); err != nil {
 				t.Fatal(err)
 			}
@@ -514,7 +514,7 @@ func TestTamperedByHand(t *testing.T) {
 // A schema that is stored again heals a mismatch.
 func TestSchemaMismatchHeals(t *testing.T) {
 	s, _ := told(t, 60)
-	path := s.opts.Path
+	path := s.file.path
 	if err := s.w.Exec(t.Context(), "UPDATE schema_version SET model_hash = 'feed'"); err != nil {
 		t.Fatal(err)
 	}
@@ -536,7 +536,7 @@ func TestSchemaMismatchHeals(t *testing.T) {
 
 func TestLockedByAnotherProcess(t *testing.T) {
 	s, d := told(t, 5)
-	path := s.opts.Path
+	path := s.file.path
 	out, in := another(t, "lock", path, nil)
 	if line, err := out.ReadString('\n'); line != "locked\n" {
 		t.Fatal(line, err)
@@ -569,7 +569,7 @@ func TestLockedByAnotherProcess(t *testing.T) {
 
 func TestFileThatCannotBeWritten(t *testing.T) {
 	s, _ := told(t, 5)
-	data := s.opts.Path
+	data := s.file.path
 	_ = s.Close()
 	dir, err := os.MkdirTemp("", "holdfast-store-test")
 	if err != nil {
@@ -628,7 +628,7 @@ func TestPresent(t *testing.T) {
 			if err := s.Present(); err != nil {
 				t.Fatalf("after a checkpoint: %v", err)
 			}
-			if err := hurt(s.opts.Path); err != nil {
+			if err := hurt(s.file.path); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Present(); conf.CodeOf(err) != conf.CodeCorrupt {

@@ -80,7 +80,7 @@ func TestItemsFollow(t *testing.T) {
 		t.Errorf("%d services are stale, want 3", n)
 	}
 	_ = s.Close()
-	s = openAt(t, s.opts.Path)
+	s = openAt(t, s.file.path)
 	if s.index.Stale() == 0 {
 		t.Error("after a restart nothing is stale")
 	}
@@ -96,7 +96,7 @@ func TestItemsFollow(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = s.Close()
-	if s = openAt(t, s.opts.Path); s.index.Stale() != 0 {
+	if s = openAt(t, s.file.path); s.index.Stale() != 0 {
 		t.Errorf("%d services are stale after all was done", s.index.Stale())
 	}
 }
@@ -106,7 +106,7 @@ func TestTend(t *testing.T) {
 	s := openNew(t)
 	d := newDriver(t, s)
 	wal := func() int64 {
-		st, err := os.Stat(s.walPath())
+		st, err := os.Stat(s.file.walPath())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -34,7 +34,7 @@ func (s *Store) Restore(ctx context.Context, r io.Reader) error {
 		return err
 	})
 	if err != nil {
-		return s.faults.wrap("restore", err)
+		return s.file.wrap("restore", err)
 	}
 	s.state.Store(st)
 	clear(s.applier.Cache)
@@ -49,7 +49,7 @@ func (s *Store) load(ctx context.Context, in io.Reader) (*tables.State, error) {
 		return nil, err
 	}
 	if st.Version > 0 {
-		if st.ModelHash, err = tables.HashSchemas(ctx, s.w, s.opts.ModelHash); err != nil {
+		if st.ModelHash, err = tables.HashSchemas(ctx, s.w, s.modelHash); err != nil {
 			return nil, err
 		}
 	}
@@ -59,7 +59,7 @@ func (s *Store) load(ctx context.Context, in io.Reader) (*tables.State, error) {
 	if err := s.w.WriteMeta(ctx, st, &tables.State{}); err != nil {
 		return nil, err
 	}
-	got, err := tables.VerifyRows(ctx, s.w, s.opts.ModelHash)
+	got, err := tables.VerifyRows(ctx, s.w, s.modelHash)
 	if err != nil {
 		return nil, err
 	}
@@ -73,13 +73,13 @@ func (s *Store) load(ctx context.Context, in io.Reader) (*tables.State, error) {
 // spool copies the stream into an unlinked file beside the database and checks
 // its trailer. It returns the file, at its start, and its size without the trailer.
 func (s *Store) spool(r io.Reader) (*os.File, int64, error) {
-	f, err := os.CreateTemp(filepath.Dir(s.opts.Path), ".restore-*")
+	f, err := os.CreateTemp(filepath.Dir(s.file.path), ".restore-*")
 	if err != nil {
-		return nil, 0, s.faults.file(err)
+		return nil, 0, s.file.err(err)
 	}
 	if err := os.Remove(f.Name()); err != nil {
 		_ = f.Close()
-		return nil, 0, s.faults.file(err)
+		return nil, 0, s.file.err(err)
 	}
 	size, err := stream.Check(f, r)
 	if err == nil {
@@ -88,7 +88,7 @@ func (s *Store) spool(r io.Reader) (*os.File, int64, error) {
 	if err != nil {
 		_ = f.Close()
 		if isFull(err) {
-			return nil, 0, s.faults.full("restore", err)
+			return nil, 0, s.file.full("restore", err)
 		}
 		return nil, 0, err
 	}

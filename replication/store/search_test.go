@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -370,7 +371,7 @@ func TestDamagedIndexIsRepaired(t *testing.T) {
 	} {
 		t.Run(sql, func(t *testing.T) {
 			s, d, all := searchable(t, 20)
-			path := s.opts.Path
+			path := s.file.path
 			_ = s.Close()
 			damageIndex(t, path, sql)
 			s = openAt(t, path)
@@ -420,7 +421,7 @@ func TestDamagedIndexIsRepaired(t *testing.T) {
 
 func damageIndex(t *testing.T, path, sql string) {
 	t.Helper()
-	s := &Store{opts: testOptions(path)}
+	s := &file{path: path, busyTimeout: time.Second}
 	w, err := tables.OpenWriter(t.Context(), strings.Replace(s.dsn(false), "_defensive=1", "_defensive=0", 1))
 	if err != nil {
 		t.Fatal(err)

@@ -13,10 +13,10 @@ import (
 // Snapshot is the content of the store at one moment, pinned by a read
 // transaction until Close. Writes go on meanwhile; a checkpoint cannot pass it.
 type Snapshot struct {
-	faults faults
-	tx     *sql.Tx
-	done   func()
-	st     *tables.State
+	file *file
+	tx   *sql.Tx
+	done func()
+	st   *tables.State
 }
 
 // Snapshot pins the content as it is now. The caller is the goroutine that calls
@@ -25,12 +25,12 @@ func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
 	// The pin outlives the call, so it must not end with the caller's context.
 	conn, err := s.reads.Conn(ctx)
 	if err != nil {
-		return nil, s.faults.wrap("snapshot", err)
+		return nil, s.file.wrap("snapshot", err)
 	}
 	tx, err := pin(context.WithoutCancel(ctx), conn)
 	if err != nil {
 		_ = conn.Close()
-		return nil, s.faults.wrap("snapshot", err)
+		return nil, s.file.wrap("snapshot", err)
 	}
 	done := func() {
 		_ = tx.Rollback()
@@ -39,9 +39,9 @@ func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
 	st, err := tables.ReadMeta(ctx, tx, tables.NewDigester())
 	if err != nil {
 		done()
-		return nil, s.faults.wrap("snapshot", err)
+		return nil, s.file.wrap("snapshot", err)
 	}
-	return &Snapshot{faults: s.faults, tx: tx, done: done, st: st}, nil
+	return &Snapshot{file: s.file, tx: tx, done: done, st: st}, nil
 }
 
 // Index is the log index that the snapshot contains.
@@ -72,5 +72,5 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		return 0, conf.Errorf(conf.CodeInternal, "the snapshot is closed")
 	}
 	n, err := stream.Write(context.Background(), w, sn.tx, sn.st)
-	return n, sn.faults.wrap("write a snapshot", err)
+	return n, sn.file.wrap("write a snapshot", err)
 }

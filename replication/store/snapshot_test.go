@@ -74,7 +74,7 @@ func TestSnapshotRestore(t *testing.T) {
 		same(t, "results", r1, r2)
 	}
 	same(t, "after more", content(t, s), content(t, other))
-	path := other.opts.Path
+	path := other.file.path
 	if err := other.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func TestSnapshotOfDamagedStoreFails(t *testing.T) {
 
 func TestRestoreKeepsModes(t *testing.T) {
 	s, _ := told(t, 5)
-	for _, p := range []string{s.opts.Path, s.walPath(), s.opts.Path + "-shm"} {
+	for _, p := range []string{s.file.path, s.file.walPath(), s.file.path + "-shm"} {
 		st, err := os.Stat(p)
 		if err != nil {
 			t.Fatal(err)
@@ -236,7 +236,7 @@ func TestRestoreKeepsModes(t *testing.T) {
 			t.Errorf("%s has mode %o", p, st.Mode().Perm())
 		}
 	}
-	st, err := os.Stat(filepath.Dir(s.opts.Path))
+	st, err := os.Stat(filepath.Dir(s.file.path))
 	if err != nil || st.Mode().Perm() != 0o700 {
 		t.Errorf("the directory: %v, %v", st.Mode(), err)
 	}

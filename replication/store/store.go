@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -24,14 +23,14 @@ type Entry = apply.Entry
 type Store struct {
 	*query.Queries
 
-	opts   Options
-	log    *slog.Logger
-	faults faults
+	log       *slog.Logger
+	modelHash tables.ModelHash
+	file      *file
 
 	mu      sync.Mutex     // the writer, and its users applier and index
 	w       *tables.Writer // nil after Close
 	applier apply.Applier
-	index   search.Index
+	index   *search.Index
 	broken  error // corruption met while applying; final
 
 	history digestHistory
@@ -39,7 +38,6 @@ type Store struct {
 
 	reads     *sql.DB
 	verifying sync.Mutex
-	files     [2]fs.FileInfo // the database and its WAL, as opened
 
 	maintenance maintenance
 }
@@ -60,7 +58,7 @@ func (s *Store) Apply(ctx context.Context, entries []apply.Entry) ([]command.Res
 	// A batch is short, and cannot be stored in part.
 	b, err := s.applier.Apply(context.WithoutCancel(ctx), s.state.Load(), entries)
 	if err != nil {
-		err = s.faults.wrap("apply", err)
+		err = s.file.wrap("apply", err)
 		if conf.CodeOf(err) == conf.CodeCorrupt {
 			s.broken = err
 		}
@@ -88,10 +86,10 @@ func (s *Store) usable(what string) error {
 func (s *Store) read(ctx context.Context, what string, f func(q tables.Querier) error) error {
 	tx, err := s.reads.BeginTx(ctx, nil)
 	if err != nil {
-		return s.faults.wrap(what, err)
+		return s.file.wrap(what, err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	return s.faults.wrap(what, f(tx))
+	return s.file.wrap(what, f(tx))
 }
 
 // Close ends everything that is open. Snapshots must have been closed before.
@@ -106,8 +104,12 @@ func (s *Store) Close() error {
 		errs = append(errs, s.w.Close())
 		s.w = nil
 	}
-	return s.faults.wrap("close the database", errors.Join(errs...))
+	return s.file.wrap("close the database", errors.Join(errs...))
 }
+
+// Present returns an error when the files under the path of the store are not those
+// that are open.
+func (s *Store) Present() error { return s.file.check() }
 
 // Applied is the log position up to which everything is stored.
 func (s *Store) Applied() (index, term uint64) {

@@ -89,7 +89,7 @@ func (s *Store) stepwise(ctx context.Context, what string, step func(ctx context
 			return s.repairItems(ctx, err)
 		}
 		if err != nil || !more {
-			return s.faults.wrap(what, err)
+			return s.file.wrap(what, err)
 		}
 	}
 }
@@ -101,8 +101,8 @@ func (s *Store) repairItems(ctx context.Context, cause any) error {
 	if err := s.usable("repair the search items"); err != nil {
 		return err
 	}
-	s.log.Warn("the search items are damaged, making them again", "path", s.opts.Path, "cause", cause)
-	return s.faults.wrap("repair the search items", s.rederive(context.WithoutCancel(ctx)))
+	s.log.Warn("the search items are damaged, making them again", "path", s.file.path, "cause", cause)
+	return s.file.wrap("repair the search items", s.rederive(context.WithoutCancel(ctx)))
 }
 
 // rederive derives the items again. The caller holds mu.

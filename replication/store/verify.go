@@ -38,7 +38,7 @@ func (s *Store) verifyOrCreate(ctx context.Context, size int64) error {
 		return err
 	}
 	if !derived {
-		s.log.Warn("the search items differ from the configuration, making them again", "path", s.opts.Path)
+		s.log.Warn("the search items differ from the configuration, making them again", "path", s.file.path)
 		old := *st
 		if err := s.index.Derive(ctx, st); err != nil {
 			return err
@@ -79,13 +79,13 @@ func (s *Store) create(ctx context.Context) error {
 // derived items, which are made again when they differ. Writes go on meanwhile.
 func (s *Store) Verify(ctx context.Context) error {
 	size := int64(0)
-	if f, err := os.Stat(s.opts.Path); err == nil {
+	if f, err := os.Stat(s.file.path); err == nil {
 		size = f.Size()
 	}
 	st, derived, err := s.verify(ctx, size < fullCheckBelow)
 	switch {
 	case err != nil:
-		return s.faults.wrap("verify", err)
+		return s.file.wrap("verify", err)
 	case st.ModelHash != st.WantHash:
 		return conf.Errorf(conf.CodeSchemaMismatch, "the stored schemas have the model hash %s, schema_version says %s", st.WantHash, st.ModelHash)
 	case !derived:
@@ -139,7 +139,7 @@ func (s *Store) verify(ctx context.Context, full bool) (st *tables.State, derive
 	}()
 	var items tables.Sum
 	var count int64
-	if st, err = tables.VerifyRows(ctx, b, s.opts.ModelHash); err == nil {
+	if st, err = tables.VerifyRows(ctx, b, s.modelHash); err == nil {
 		items, count, err = search.Digest(ctx, b)
 	}
 	if err != nil {

@@ -39,6 +39,11 @@ type Index struct {
 	stale map[string]StaleKeys // services whose items are to be brought up to date
 }
 
+// NewIndex returns the index of a database.
+func NewIndex(w *tables.Writer, log *slog.Logger, p Project) *Index {
+	return &Index{Writer: w, Log: log, Project: p, stale: map[string]StaleKeys{}}
+}
+
 // StaleItem says that the items of a service may differ from its document, and
 // which of them an edit changed, when and by whom.
 type StaleItem struct {
@@ -100,24 +105,17 @@ func (x *Index) AddStale(items []StaleItem) {
 		switch {
 		case known && keys == nil:
 		case !known && len(x.stale) >= maxStaleTracked:
-			x.setStale(m.Service, nil)
+			x.stale[m.Service] = nil
 		default:
 			if keys == nil {
 				keys = StaleKeys{}
-				x.setStale(m.Service, keys)
+				x.stale[m.Service] = keys
 			}
 			for _, k := range m.Keys {
 				keys[k] = m.Change
 			}
 		}
 	}
-}
-
-func (x *Index) setStale(service string, keys StaleKeys) {
-	if x.stale == nil {
-		x.stale = map[string]StaleKeys{}
-	}
-	x.stale[service] = keys
 }
 
 // FindStale looks up after a start which items are stale.
@@ -131,7 +129,7 @@ func (x *Index) FindStale(ctx context.Context, st *tables.State) error {
 	}
 	services, err := tables.Column[string](ctx, x.Writer, "SELECT service FROM service_configs WHERE idx > ?", at)
 	for _, service := range services {
-		x.setStale(service, nil)
+		x.stale[service] = nil
 	}
 	return err
 }
@@ -185,6 +183,7 @@ func (x *Index) Derive(ctx context.Context, st *tables.State) error {
 		return err
 	}
 	st.Items, st.ItemCount = tables.Sum{}, 0
+	iw := itemWriter{ctx, w, st}
 	services, err := tables.Column[string](ctx, w, "SELECT service FROM service_configs WHERE deleted = 0 ORDER BY service")
 	if err != nil {
 		return err
@@ -207,7 +206,7 @@ func (x *Index) Derive(ctx context.Context, st *tables.State) error {
 			if !ok {
 				c = Change{r.Record.UpdatedAt, r.Record.UpdatedBy}
 			}
-			if err := insertItem(ctx, w, st, &items[i], c); err != nil {
+			if err := iw.insert(&items[i], c); err != nil {
 				return err
 			}
 		}

@@ -2,6 +2,7 @@ package search
 
 import (
 	"context"
+	"database/sql"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -16,9 +17,12 @@ const (
 	maxWords = 16
 )
 
-const sqlItems = "SELECT id, service, key, value_json, type, complexity, description, coalesce(help_text, ''), is_secret, updated_at, updated_by FROM config_items"
+const (
+	sqlItems  = "SELECT id, service, key, value_json, type, complexity, description, coalesce(help_text, ''), is_secret, updated_at, updated_by FROM config_items"
+	itemOrder = " ORDER BY service, key LIMIT ? OFFSET ?"
+)
 
-// Search is a search as expressions of the full-text index. Both are "" when no
+// Query is a search as expressions of the full-text index. Both are "" when no
 // word is asked for; they hold no character of the query outside of a string.
 type Query struct {
 	req      conf.SearchRequest
@@ -35,7 +39,7 @@ func (m *Query) Page(ctx context.Context, q tables.Querier) (page conf.SearchRes
 	page.Results = []conf.Item{}
 	limit, offset := tables.Window(m.req.Limit, m.req.Offset)
 	if m.all == "" {
-		err = listItems(ctx, q, m.req, limit, offset, &page)
+		err = m.list(ctx, q, limit, offset, &page)
 		return page, err
 	}
 	total, err := m.count(ctx, q, m.all)
@@ -67,7 +71,7 @@ func (m *Query) Page(ctx context.Context, q tables.Querier) (page conf.SearchRes
 	return page, err
 }
 
-// ParseSearch checks a request.
+// Parse checks a request.
 func Parse(req conf.SearchRequest) (*Query, error) {
 	m := &Query{req: req, SortBelow: 5000}
 	if len(req.Query) > maxQuery {
@@ -144,72 +148,50 @@ func (m *Query) count(ctx context.Context, q tables.Querier, expr string) (n int
 	return n, err
 }
 
-func (m *Query) page(ctx context.Context, q tables.Querier, expr string, n, limit, offset int, page *conf.SearchResponse) error {
-	query, args := m.pageQuery(expr, n)
-	return readItems(ctx, q, page, query, append(args, limit, offset)...)
-}
-
-// pageQuery reads matches in order. The plus keeps the planner from looking every
+// page reads n matches in order. The plus keeps the planner from looking every
 // match up and sorting them, which is right only when there are few.
-func (m *Query) pageQuery(expr string, n int) (string, []any) {
-	const order = " IN (SELECT rowid FROM items_fts WHERE items_fts MATCH ?) ORDER BY service, key LIMIT ? OFFSET ?"
+func (m *Query) page(ctx context.Context, q tables.Querier, expr string, n, limit, offset int, page *conf.SearchResponse) error {
+	where, args := " INDEXED BY sqlite_autoindex_config_items_1 WHERE +id", []any{expr}
 	switch {
 	case m.req.Service != nil:
-		return sqlItems + " WHERE service = ? AND +id" + order, []any{*m.req.Service, expr}
+		where, args = " WHERE service = ? AND +id", []any{*m.req.Service, expr}
 	case n <= m.SortBelow:
-		return sqlItems + " WHERE id" + order, []any{expr}
-	default:
-		return sqlItems + " INDEXED BY sqlite_autoindex_config_items_1 WHERE +id" + order, []any{expr}
+		where = " WHERE id"
 	}
+	return readItems(ctx, q, page, sqlItems+where+" IN (SELECT rowid FROM items_fts WHERE items_fts MATCH ?)"+itemOrder, append(args, limit, offset)...)
 }
 
-// listQuery builds the part behind FROM for a search without words, with the
-// index that has the filter first and then the order.
-func listQuery(req conf.SearchRequest) (string, tables.Filter) {
+// list reads the results of a search without words, from the index that has the
+// filter first and then the order.
+func (m *Query) list(ctx context.Context, q tables.Querier, limit, offset int, page *conf.SearchResponse) error {
 	var f tables.Filter
 	index := "sqlite_autoindex_config_items_1"
-	switch {
-	case req.Service != nil:
-	case req.Type != nil:
-		index = "idx_config_items_by_type"
-	case req.Complexity != nil:
+	if m.req.Complexity != nil {
 		index = "idx_config_items_by_complexity"
+		f.Add("complexity = ?", string(*m.req.Complexity))
 	}
-	if req.Service != nil {
-		f.Add("service = ?", *req.Service)
+	if m.req.Type != nil {
+		index = "idx_config_items_by_type"
+		f.Add("type = ?", string(*m.req.Type))
 	}
-	if req.Type != nil {
-		f.Add("type = ?", string(*req.Type))
+	if m.req.Service != nil {
+		index = "sqlite_autoindex_config_items_1"
+		f.Add("service = ?", *m.req.Service)
 	}
-	if req.Complexity != nil {
-		f.Add("complexity = ?", string(*req.Complexity))
-	}
-	return " INDEXED BY " + index + f.Where(), f
-}
-
-func listItems(ctx context.Context, q tables.Querier, req conf.SearchRequest, limit, offset int, page *conf.SearchResponse) error {
-	from, f := listQuery(req)
+	from := " INDEXED BY " + index + f.Where()
 	if err := q.QueryRowContext(ctx, "SELECT count(*) FROM config_items"+from, f.Args...).Scan(&page.Total); err != nil {
 		return err
 	}
-	return readItems(ctx, q, page, sqlItems+from+" ORDER BY service, key LIMIT ? OFFSET ?", append(f.Args, limit, offset)...)
+	return readItems(ctx, q, page, sqlItems+from+itemOrder, append(f.Args, limit, offset)...)
 }
 
 func readItems(ctx context.Context, q tables.Querier, page *conf.SearchResponse, query string, args ...any) error {
-	rows, err := q.QueryContext(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
+	return tables.Select(ctx, q, func(rows *sql.Rows) error {
 		var it conf.Item
 		var id int64
 		err := rows.Scan(&id, &it.Service, &it.Key, &it.ValueJSON, &it.Type, &it.Complexity, &it.Description, &it.HelpText, &it.IsSecret, &it.UpdatedAt, &it.UpdatedBy)
-		if err != nil {
-			return err
-		}
 		it.ID = &id
 		page.Results = append(page.Results, it)
-	}
-	return rows.Err()
+		return err
+	}, query, args...)
 }
