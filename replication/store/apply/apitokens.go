@@ -18,16 +18,8 @@ func (t *tx) changeAPITokens(c *command.APITokens) error {
 		}
 	}
 	for _, id := range c.Revoke {
-		old, err := t.read(tables.APITokens, id)
-		switch {
-		case err != nil:
-			return err
-		case old == nil:
-			return rejection{conf.Errorf(conf.CodeNotFound, "no API token %q", id).WithHint("list the tokens: holdfast token list")}
-		case old.Vals[tables.APIRevoked] != nil:
-			continue
-		}
-		if err := t.set(tables.APITokens, old, tables.APIRevoked, c.At); err != nil {
+		missing := conf.Errorf(conf.CodeNotFound, "no API token %q", id).WithHint("list the tokens: holdfast token list")
+		if err := t.end(tables.APITokens, id, tables.APIRevoked, c.At, missing); err != nil {
 			return err
 		}
 	}

@@ -20,41 +20,36 @@ type clusterTx struct {
 // before another is admitted under its id, whatever the order in the entry.
 func (t *clusterTx) apply() error {
 	c := t.c
-	for i := range c.Tokens {
-		if err := t.putToken(&c.Tokens[i]); err != nil {
-			return err
-		}
+	if err := each(c.Tokens, t.putToken); err != nil {
+		return err
 	}
 	for _, id := range c.TokenRevokes {
-		if err := t.revokeToken(id); err != nil {
+		if err := t.end(tables.JoinTokens, id, tables.TokenRevoked, c.At, tables.NoJoinToken(id)); err != nil {
 			return err
 		}
 	}
 	for _, id := range c.MemberRemoves {
-		if err := t.removeMember(id); err != nil {
+		missing := conf.Errorf(conf.CodeNotFound, "no member %q", id).WithHint("list the members: holdfast cluster members")
+		if err := t.end(tables.Members, id, tables.MemberRemoved, c.At, missing); err != nil {
 			return err
 		}
 	}
-	for _, u := range c.Uses {
-		if err := t.useToken(u); err != nil {
-			return err
-		}
+	if err := each(c.Uses, t.useToken); err != nil {
+		return err
 	}
-	for _, m := range c.Members {
-		if err := t.putMember(m); err != nil {
-			return err
-		}
+	if err := each(c.Members, t.putMember); err != nil {
+		return err
 	}
 	return t.audit(c.Audit)
 }
 
-func (t *clusterTx) putToken(jt *command.JoinToken) error {
+func (t *clusterTx) putToken(jt command.JoinToken) error {
 	old, err := t.read(tables.JoinTokens, jt.ID)
 	if err != nil {
 		return err
 	}
 	if old != nil {
-		if was, _ := tables.JoinTokenOf(old); was != *jt {
+		if was, _ := tables.JoinTokenOf(old); was != jt {
 			return reject(conf.CodeConflict, "there is another join token %s", jt.ID)
 		}
 		return nil
@@ -97,29 +92,14 @@ func (t *clusterTx) forgetToken() error {
 	if err != nil {
 		return err
 	}
-	for _, u := range uses {
-		if err := t.remove(tables.JoinUses, oldest.ID, u[0], u[1]); err != nil {
-			return err
-		}
+	if err := each(uses, func(u [2]string) error { return t.remove(tables.JoinUses, oldest.ID, u[0], u[1]) }); err != nil {
+		return err
 	}
 	return t.remove(tables.JoinTokens, oldest.ID)
 }
 
-func (t *clusterTx) revokeToken(id string) error {
-	old, err := t.read(tables.JoinTokens, id)
-	switch {
-	case err != nil:
-		return err
-	case old == nil:
-		return rejection{tables.NoJoinToken(id)}
-	case old.Vals[tables.TokenRevoked] != nil:
-		return nil
-	}
-	return t.set(tables.JoinTokens, old, tables.TokenRevoked, t.c.At)
-}
-
-// useToken admits one node. The refusals are told to the audit log; a joiner
-// must not learn from them which tokens exist.
+// useToken admits one node. The rejections are for the access log; a joiner must not
+// learn from them which tokens exist.
 func (t *clusterTx) useToken(u command.TokenUse) error {
 	denied := func(why string) error {
 		return reject(conf.CodeDenied, "the join token %s, used by %s, is refused: %s", u.TokenID, u.NodeID, why)
@@ -142,8 +122,8 @@ func (t *clusterTx) useToken(u command.TokenUse) error {
 	}
 	live := member != nil && member.Vals[tables.MemberRemoved] == nil
 	ownKey := live && member.Text(tables.MemberKeyHash) == u.KeyHash
-	// Who lost the answer asks again. A node that was removed since then is not
-	// let in by that: it needs a token that still works.
+	// A joiner that lost the response repeats the request. That does not admit a node
+	// that was removed since then: it needs a token that is still valid.
 	if use != nil && ownKey {
 		return nil
 	}
@@ -172,12 +152,12 @@ func (t *clusterTx) useToken(u command.TokenUse) error {
 	if live {
 		return nil
 	}
-	// From here on its id is taken and it can be removed, even if it never
-	// comes back to tell its address: it may hold a certificate.
+	// From here on its id is taken and it can be removed, even if it never reports
+	// its address: it may have a certificate.
 	return t.upsert(tables.Members, member, u.NodeID, info.Role, tables.Null(info.Service), "", "", u.KeyHash, t.c.At, nil)
 }
 
-// putMember stores what an agent tells of itself. The role is what its
+// putMember stores what an agent reports of itself. The role is what its
 // certificate says, and so is a sidecar's service: neither changes.
 func (t *clusterTx) putMember(m command.Member) error {
 	old, err := t.read(tables.Members, m.NodeID)
@@ -201,17 +181,4 @@ func (t *clusterTx) putMember(m command.Member) error {
 		key, joined = old.Text(tables.MemberKeyHash), is.JoinedAt
 	}
 	return t.upsert(tables.Members, old, m.NodeID, m.Role, tables.Null(m.Service), m.Addr, m.Version, key, joined, nil)
-}
-
-func (t *clusterTx) removeMember(id string) error {
-	old, err := t.read(tables.Members, id)
-	switch {
-	case err != nil:
-		return err
-	case old == nil:
-		return rejection{conf.Errorf(conf.CodeNotFound, "no member %q", id).WithHint("list the members: holdfast cluster members")}
-	case old.Vals[tables.MemberRemoved] != nil:
-		return nil
-	}
-	return t.set(tables.Members, old, tables.MemberRemoved, t.c.At)
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -195,22 +196,15 @@ func (t *editTx) update(u *command.Update, ch *schemaChange) error {
 
 // putConfig writes the row of rec, in place of the one that h has.
 func (t *editTx) putConfig(h *tables.StoredRecord, rec *conf.Record) ([sha256.Size]byte, error) {
-	vals := []any{
-		rec.Service, tables.ConfigJSON(rec.Service, rec.Config, rec.Version, rec.UpdatedAt, rec.Epoch), int64(rec.Version), rec.Epoch, rec.UpdatedAt, //nolint:gosec // fits
-		tables.Null(rec.UpdatedBy), string(rec.Values), rec.Checksum, rec.IssuedAt, rec.Signature, rec.KeyID, tables.Bit(rec.Deleted), int64(rec.Index), //nolint:gosec // fits
-	}
-	d, err := t.dig.Row(tables.Configs.Name, vals)
-	if err != nil {
-		return d, err
-	}
 	if h.Stored {
 		t.st.Digest.Sub(h.Digest)
 	} else {
 		t.st.ServiceCount++
 	}
-	t.st.Digest.Add(d)
-	t.changes(tables.Configs, vals)
-	return d, t.w.Exec(t.ctx, tables.Configs.Upsert, append(vals, d[:])...)
+	return t.put(tables.Configs, tables.Configs.Upsert, []any{
+		rec.Service, tables.ConfigJSON(rec.Service, rec.Config, rec.Version, rec.UpdatedAt, rec.Epoch), int64(rec.Version), rec.Epoch, rec.UpdatedAt, //nolint:gosec // fits
+		tables.Null(rec.UpdatedBy), string(rec.Values), rec.Checksum, rec.IssuedAt, rec.Signature, rec.KeyID, tables.Bit(rec.Deleted), int64(rec.Index), //nolint:gosec // fits
+	})
 }
 
 // itemsOf projects what differs between two versions of a service. The old values
@@ -244,29 +238,21 @@ func (t *editTx) itemsOf(was, is *conf.Record, stored bool, ch *schemaChange) (b
 
 // history adds a row for every key whose value differs, and lists those keys.
 func (t *editTx) history(u *command.Update, at, by string, before, after []conf.Item) ([]string, error) {
-	was, is := byKey(before), byKey(after)
-	keys := map[string]bool{}
-	for k, b := range was {
-		if a, ok := is[k]; !ok || a.ValueJSON != b.ValueJSON {
-			keys[k] = true
+	was, is := valuesOf(before), valuesOf(after)
+	all := maps.Clone(was)
+	maps.Copy(all, is)
+	var changed []string
+	for _, key := range conf.SortedKeys(all) {
+		oldValue, had := was[key]
+		newValue, has := is[key]
+		if had && has && oldValue == newValue {
+			continue
 		}
-	}
-	for k := range is {
-		if _, ok := was[k]; !ok {
-			keys[k] = true
+		changed = append(changed, key)
+		if !has {
+			newValue = "null"
 		}
-	}
-	changed := conf.SortedKeys(keys)
-	for _, k := range changed {
-		var oldValue any
-		if b, ok := was[k]; ok {
-			oldValue = b.ValueJSON
-		}
-		newValue := "null"
-		if a, ok := is[k]; ok {
-			newValue = a.ValueJSON
-		}
-		err := t.insert(tables.History, u.Service, k, oldValue, newValue, at, tables.Null(by), tables.Null(t.c.Reason), int64(u.Version), t.c.Action) //nolint:gosec // fits
+		err := t.insert(tables.History, u.Service, key, oldValue, newValue, at, tables.Null(by), tables.Null(t.c.Reason), int64(u.Version), t.c.Action) //nolint:gosec // fits
 		if err != nil {
 			return nil, err
 		}
@@ -302,12 +288,7 @@ func (t *editTx) putProfiles() error {
 			return err
 		}
 	}
-	for _, name := range c.ProfileDeletes {
-		if err := t.remove(tables.Profiles, name); err != nil {
-			return err
-		}
-	}
-	return nil
+	return each(c.ProfileDeletes, func(name string) error { return t.remove(tables.Profiles, name) })
 }
 
 // marshalServices keeps every byte of the values, which encoding/json would not.
@@ -348,10 +329,11 @@ func (t *editTx) storeResult(versions map[string]uint64) error {
 	return t.remove(tables.Requests, oldest)
 }
 
-func byKey(items []conf.Item) map[string]*conf.Item {
-	m := make(map[string]*conf.Item, len(items))
+// valuesOf are the values of items by key.
+func valuesOf(items []conf.Item) map[string]any {
+	m := make(map[string]any, len(items))
 	for i := range items {
-		m[items[i].Key] = &items[i]
+		m[items[i].Key] = items[i].ValueJSON
 	}
 	return m
 }

@@ -23,15 +23,11 @@ func (t *keyringTx) apply() (err error) {
 	if t.keys, err = tables.ReadKeyring(t.ctx, t.w, t.dig); err != nil {
 		return err
 	}
-	for _, n := range c.Announce {
-		if err := t.announceKey(n); err != nil {
-			return err
-		}
+	if err := each(c.Announce, t.announceKey); err != nil {
+		return err
 	}
-	for _, a := range c.Activate {
-		if err := t.activateKey(a); err != nil {
-			return err
-		}
+	if err := each(c.Activate, t.activateKey); err != nil {
+		return err
 	}
 	for _, e := range c.End {
 		is := t.keys.Find(e.Kind, e.ID)

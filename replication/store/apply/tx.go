@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 
 	"github.com/holdfast-config/holdfast/replication/command"
@@ -160,15 +161,18 @@ func (t *tx) read(tab *tables.Table, key ...any) (*tables.Row, error) {
 }
 
 // insert adds a row to a covered table.
-func (t *tx) insert(tab *tables.Table, vals ...any) error { return t.put(tab, tab.Insert, vals) }
+func (t *tx) insert(tab *tables.Table, vals ...any) error {
+	_, err := t.put(tab, tab.Insert, vals)
+	return err
+}
 
-// upsert adds a row or replaces the one with its key, whose digest is old (nil
-// for none).
+// upsert adds a row or replaces the one with its key, which is old (nil for none).
 func (t *tx) upsert(tab *tables.Table, old *tables.Row, vals ...any) error {
 	if old != nil {
 		t.st.Digest.Sub(old.Digest)
 	}
-	return t.put(tab, tab.Upsert, vals)
+	_, err := t.put(tab, tab.Upsert, vals)
+	return err
 }
 
 // set changes one column of a row.
@@ -178,14 +182,38 @@ func (t *tx) set(tab *tables.Table, old *tables.Row, column int, value any) erro
 	return t.upsert(tab, old, vals...)
 }
 
-func (t *tx) put(tab *tables.Table, query string, vals []any) error {
-	d, err := t.dig.Row(tab.Name, vals)
-	if err != nil {
+// end sets the column of a row that says when it ended, unless it has ended before.
+func (t *tx) end(tab *tables.Table, id string, column int, at string, missing *conf.Error) error {
+	old, err := t.read(tab, id)
+	switch {
+	case err != nil:
 		return err
+	case old == nil:
+		return rejection{missing}
+	case old.Vals[column] != nil:
+		return nil
+	}
+	return t.set(tab, old, column, at)
+}
+
+// each calls fn for each element of list until one fails.
+func each[T any](list []T, fn func(T) error) error {
+	for _, v := range list {
+		if err := fn(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// put writes a row and returns its digest.
+func (t *tx) put(tab *tables.Table, query string, vals []any) (d [sha256.Size]byte, err error) {
+	if d, err = t.dig.Row(tab.Name, vals); err != nil {
+		return d, err
 	}
 	t.st.Digest.Add(d)
 	t.changes(tab, vals)
-	return t.w.Exec(t.ctx, query, append(vals, d[:])...)
+	return d, t.w.Exec(t.ctx, query, append(vals, d[:])...)
 }
 
 // changes records that the row with these values, or this key, changes.

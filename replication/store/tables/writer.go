@@ -41,13 +41,27 @@ func (w *Writer) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
 	return st, nil
 }
 
+// Exec runs a statement.
 func (w *Writer) Exec(ctx context.Context, query string, args ...any) error {
+	_, err := w.exec(ctx, query, args...)
+	return err
+}
+
+// Insert runs an INSERT and returns the rowid.
+func (w *Writer) Insert(ctx context.Context, query string, args ...any) (int64, error) {
+	res, err := w.exec(ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.LastInsertId()
+}
+
+func (w *Writer) exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	st, err := w.stmt(ctx, query)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = st.ExecContext(ctx, args...)
-	return err
+	return st.ExecContext(ctx, args...)
 }
 
 // QueryContext is querier's, on a prepared statement.
@@ -98,16 +112,3 @@ func (w *Writer) Transact(ctx context.Context, f func() error) error {
 // rollback ends the transaction. SQLite may have ended it by itself after a full
 // disk or an I/O error; that one more ROLLBACK then fails does not matter.
 func (w *Writer) Rollback(ctx context.Context) { _ = w.Exec(ctx, "ROLLBACK") }
-
-// insert runs an INSERT and tells the rowid.
-func (w *Writer) Insert(ctx context.Context, query string, args ...any) (int64, error) {
-	st, err := w.stmt(ctx, query)
-	if err != nil {
-		return 0, err
-	}
-	res, err := st.ExecContext(ctx, args...)
-	if err != nil {
-		return 0, err
-	}
-	return res.LastInsertId()
-}
