@@ -92,7 +92,7 @@ func TestQueriesBesideWrites(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if index, _ := s.Applied(); sn.Index() != index || sn.Digest() != s.Digest() {
+			if index, _ := s.Applied(); sn.Index() != index || sn.st.Digest != s.state.Load().Digest {
 				t.Errorf("snapshot of %d, applied %d", sn.Index(), index)
 			}
 			_ = sn.Close()

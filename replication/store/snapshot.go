@@ -50,12 +50,6 @@ func (sn *Snapshot) Index() uint64 { return sn.st.Index }
 // Term is the term of the entry at Index.
 func (sn *Snapshot) Term() uint64 { return sn.st.Term }
 
-// Epoch is the epoch of the content.
-func (sn *Snapshot) Epoch() string { return sn.st.Epoch }
-
-// Digest is the state digest of the content.
-func (sn *Snapshot) Digest() string { return sn.st.Digest.String() }
-
 // Close releases the pin. It can be called more than once.
 func (sn *Snapshot) Close() error {
 	if sn.done != nil {

@@ -92,8 +92,8 @@ func TestSnapshotIsPinned(t *testing.T) {
 		t.Fatal(err)
 	}
 	index, term := s.Applied()
-	if sn.Index() != index || sn.Term() != term || sn.Epoch() != testEpoch || sn.Digest() != s.Digest() {
-		t.Errorf("snapshot of %d/%d %s, store has %d/%d", sn.Index(), sn.Term(), sn.Epoch(), index, term)
+	if sn.Index() != index || sn.Term() != term || sn.st.Epoch != testEpoch || sn.st.Digest.String() != s.Digest() {
+		t.Errorf("snapshot of %d/%d %s, store has %d/%d", sn.Index(), sn.Term(), sn.st.Epoch, index, term)
 	}
 	for _, c := range story(d, 30) {
 		d.apply(c)

@@ -10,7 +10,7 @@ import (
 type Snapshot[T any] struct {
 	Index  uint64 // log index that it includes
 	Epoch  string // config epoch
-	Source string // SourceDefault, SourceLKG, SourceReplica; "" before anything is known
+	Source string // SourceDefault, SourceLKG, SourceReplica; "" while empty
 
 	table   *table[T]
 	names   *names
@@ -49,7 +49,7 @@ func (s *Snapshot[T]) Range(fn func(*Entry[T]) bool) {
 
 // Since calls fn for every entry that prev does not have as it is, in no order,
 // until fn returns false. It costs what changed, not what there is. Entries that
-// only prev has are left out; nil, or a snapshot of another View, has none.
+// only prev has are omitted; nil, or a snapshot of another View, has none.
 func (s *Snapshot[T]) Since(prev *Snapshot[T], fn func(*Entry[T]) bool) {
 	was := newTable[T]()
 	if prev != nil && prev.seed == s.seed {
@@ -79,8 +79,8 @@ func (s *Snapshot[T]) Since(prev *Snapshot[T], fn func(*Entry[T]) bool) {
 	}
 }
 
-// names is the set of services, shared by all snapshots that have the same set:
-// it is sorted once and not again at every change of a value.
+// names is the set of services. All snapshots with the same set share it, so that it
+// is sorted once and not at every change of a value.
 type names struct {
 	changed chan struct{} // closed when a snapshot with another set can be loaded
 	once    sync.Once

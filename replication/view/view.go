@@ -2,7 +2,6 @@ package view
 
 import (
 	"bytes"
-	"context"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -24,12 +23,11 @@ type View[T any] struct {
 	seed   maphash.Seed
 	cur    atomic.Pointer[Snapshot[T]]
 
-	mu sync.Mutex // serialises Advance and Reset; readers never take it
+	mu sync.Mutex // serializes Advance, Reset and Refresh; readers never take it
 }
 
-// New returns an empty View. render makes what the readers want (such as the
-// bytes of a response) of a record, once per change. It must not keep the View's
-// writer waiting and must not call the View.
+// New returns an empty View. render makes what the readers need (such as the bytes of
+// a response) of a record, once per change. It must not block or call the View.
 func New[T any](render func(*conf.Record) T) *View[T] {
 	v := &View[T]{render: render, seed: maphash.MakeSeed()}
 	v.cur.Store(&Snapshot[T]{
@@ -48,8 +46,8 @@ type Entry[T any] struct {
 }
 
 // Changed is closed when a newer entry of this service has replaced e, or when
-// the service is gone because another epoch began. A version that is only signed
-// anew is no change: its entry keeps the channel.
+// another epoch began without the service. New signatures of the same version are no
+// change: the entry keeps the channel.
 func (e *Entry[T]) Changed() <-chan struct{} { return e.changed }
 
 // Get returns the newest entry of service: one atomic load and a lookup. The
@@ -59,33 +57,15 @@ func (v *View[T]) Get(service string) (*Entry[T], bool) { return v.cur.Load().Ge
 // Load returns the newest snapshot, never nil.
 func (v *View[T]) Load() *Snapshot[T] { return v.cur.Load() }
 
-// Missing returns a channel that is closed once a service that has no entry may
-// have one: wait for it, then call Get again. It is closed already when service
-// has an entry now, so there is no gap between Get and Missing.
+// Missing returns a channel that is closed once a service without an entry may have
+// one: wait for it, then call Get again. It is closed already when service has an
+// entry now, so there is no gap between Get and Missing.
 func (v *View[T]) Missing(service string) <-chan struct{} {
 	s := v.cur.Load()
 	if _, ok := s.Get(service); ok {
 		return closed
 	}
 	return s.names.changed
-}
-
-// Wait blocks until the newest snapshot is later than the log index after, and
-// returns it. A change of epoch ends the wait too, because indexes of two epochs
-// do not compare. When ctx ends first, Wait returns the newest snapshot with
-// ctx's error.
-func (v *View[T]) Wait(ctx context.Context, after uint64) (*Snapshot[T], error) {
-	s := v.cur.Load()
-	epoch := s.Epoch
-	for s.Index <= after && s.Epoch == epoch {
-		select {
-		case <-s.changed:
-			s = v.cur.Load()
-		case <-ctx.Done():
-			return v.cur.Load(), ctx.Err()
-		}
-	}
-	return s, nil
 }
 
 // Advance publishes recs, the services that the log entries up to index have
@@ -107,10 +87,9 @@ func (v *View[T]) Advance(index uint64, recs []*conf.Record) {
 }
 
 // Reset replaces everything by recs: at the start, after a restore, when a new
-// epoch begins. An entry whose record is equal stays the same entry, so nobody
-// waiting for it wakes up. Inside one epoch Reset never takes back what the View
-// has already shown: a replica that is behind the last-known-good file catches
-// up from the log without its readers seeing older versions in between.
+// epoch begins. An entry whose record is equal stays the same entry, and its waiters
+// are not woken. Inside one epoch Reset never goes back: a replica that is behind the
+// last-known-good file catches up from the log, and readers see no older version.
 func (v *View[T]) Reset(source, epoch string, index uint64, recs []*conf.Record) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -135,27 +114,27 @@ func (v *View[T]) Reset(source, epoch string, index uint64, recs []*conf.Record)
 	v.publish(old, b, index, epoch, source)
 }
 
-// Refresh renders anew what which picks, and wakes whoever waits for it: something
-// that render knows beside the record has changed.
-func (v *View[T]) Refresh(which func(*conf.Record) bool) {
+// Refresh renders the selected entries again, and wakes their waiters: something that
+// render reads besides the record has changed.
+func (v *View[T]) Refresh(selected func(*conf.Record) bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	old := v.cur.Load()
 	b := v.builder(old)
 	old.table.each(func(e *Entry[T]) {
-		if !which(e.Record) {
+		if !selected(e.Record) {
 			return
 		}
 		bucket := b.writable(e.hash)
 		(*bucket)[slices.Index(*bucket, e)] = &Entry[T]{Record: e.Record, Doc: v.render(e.Record), hash: e.hash, changed: make(chan struct{})}
-		b.retire(e)
+		b.scheduleWake(e)
 	})
 	if len(b.replaced) > 0 {
 		v.publish(old, b, old.Index, old.Epoch, old.Source)
 	}
 }
 
-// publish makes the new snapshot loadable and only then wakes whoever waits for it.
+// publish makes the new snapshot loadable and only then wakes the waiters.
 func (v *View[T]) publish(old *Snapshot[T], b *builder[T], index uint64, epoch, source string) {
 	next := &Snapshot[T]{
 		Index: index, Epoch: epoch, Source: source,
@@ -186,7 +165,7 @@ func (v *View[T]) builder(old *Snapshot[T]) *builder[T] {
 	return &builder[T]{view: v, base: old.table, table: old.table, names: old.names, count: old.count}
 }
 
-// put takes r in, unless the table has it already or has something newer.
+// put adds r, unless the table has the same or a newer record.
 func (b *builder[T]) put(r *conf.Record) bool {
 	h := maphash.String(b.view.seed, r.Service)
 	old := b.table.get(h, r.Service)
@@ -204,12 +183,12 @@ func (b *builder[T]) put(r *conf.Record) bool {
 	if old == nil {
 		*bucket = append(*bucket, e)
 		b.count++
-		b.rename()
+		b.namesChanged()
 		return true
 	}
 	(*bucket)[slices.Index(*bucket, old)] = e
 	if !again {
-		b.retire(old)
+		b.scheduleWake(old)
 	}
 	return true
 }
@@ -219,19 +198,19 @@ func (b *builder[T]) remove(e *Entry[T]) {
 	i := slices.Index(*bucket, e)
 	*bucket = slices.Delete(*bucket, i, i+1)
 	b.count--
-	b.rename()
-	b.retire(e)
+	b.namesChanged()
+	b.scheduleWake(e)
 }
 
-// retire notes e for the wake-up, unless it was made for this change itself.
-func (b *builder[T]) retire(e *Entry[T]) {
+// scheduleWake adds e to the entries to close, unless this change made it.
+func (b *builder[T]) scheduleWake(e *Entry[T]) {
 	if was := b.base.get(e.hash, e.Record.Service); was != nil && was.changed == e.changed {
 		b.replaced = append(b.replaced, e)
 	}
 }
 
-// rename notes that the set of names is another one now.
-func (b *builder[T]) rename() {
+// namesChanged begins another set of names.
+func (b *builder[T]) namesChanged() {
 	if b.names == b.view.cur.Load().names {
 		b.names = newNames()
 	}
@@ -250,15 +229,15 @@ func (b *builder[T]) writable(h uint64) *[]*Entry[T] {
 		n := *b.base[i]
 		b.table[i] = &n
 	}
-	// A bucket holds a few entries: copying it again for another change of the
-	// same batch is cheaper than keeping a note of which ones were copied.
+	// A bucket has a few entries: copying it again for another change of the same
+	// batch is cheaper than tracking which ones were copied.
 	bucket := &b.table[i][j]
 	*bucket = append(make([]*Entry[T], 0, len(*bucket)+1), *bucket...)
 	return bucket
 }
 
 // older says whether r comes before have in the order of receivers: version,
-// then time of issue, inside one epoch. Times in conf.FormatTime's form order as text.
+// then time of issue, in one epoch. Times in conf.FormatTime's form order as text.
 func older(r, have *conf.Record) bool {
 	if r.Epoch != have.Epoch || r.Epoch == "" {
 		return false
