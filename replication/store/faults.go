@@ -13,7 +13,8 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
-// wrap gives err, met while doing what, its code. Errors that have one keep it.
+// wrap returns err with its code; what was being done. An error with a code is
+// returned as it is.
 func (f *file) wrap(what string, err error) error {
 	if err == nil {
 		return nil
@@ -48,9 +49,9 @@ func (f *file) wrap(what string, err error) error {
 		// one fails, the content is not what was stored.
 		return tables.Corrupt("%s: %w", what, err)
 	case sqlite3.SQLITE_CANTOPEN:
-		// Such as too many open files: says nothing about the content.
+		// Such as too many open files: the content may be good.
 		return conf.Errorf(conf.CodeInternal, "%s: %w", what, err).
-			WithHint("let the agent write the directory of %s, and look at its limit of open files", f.path)
+			WithHint("allow the agent to write the directory of %s, and check its limit of open files", f.path)
 	default:
 		return conf.Errorf(conf.CodeInternal, "%s: %w", what, err)
 	}
@@ -61,11 +62,11 @@ func (f *file) full(what string, err error) error {
 		WithHint("free space on the disk of %s", f.path)
 }
 
-// err gives an error of a file operation its code.
+// err returns an error of a file operation with its code.
 func (f *file) err(err error) error {
 	if errors.Is(err, fs.ErrPermission) || isReadOnlyFS(err) {
 		return conf.Errorf(conf.CodeReadOnly, "the database cannot be written: %w", err).
-			WithHint("let the user that the agent runs as write %s and its directory", f.path)
+			WithHint("allow the agent's user to write %s and its directory", f.path)
 	}
 	if isFull(err) {
 		return f.full("open the database", err)
@@ -73,7 +74,7 @@ func (f *file) err(err error) error {
 	return conf.Errorf(conf.CodeInternal, "open the database: %w", err)
 }
 
-// isIndexDamage says whether err came from inside the full-text index.
+// isIndexDamage says whether err comes from inside the full-text index.
 func isIndexDamage(err error) bool {
 	e, ok := errors.AsType[*sqlite.Error](err)
 	return ok && e.Code() == sqlite3.SQLITE_CORRUPT_VTAB

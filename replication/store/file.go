@@ -58,7 +58,7 @@ func (f *file) prepare() (int64, error) {
 	return st.Size(), nil
 }
 
-// dsn builds the URI. Without the file: prefix everything after it is ignored.
+// dsn builds the URI. Without the file: prefix SQLite ignores its query.
 func (f *file) dsn(readOnly bool) string {
 	v := url.Values{}
 	v.Set("_busy_timeout", fmt.Sprint(f.busyTimeout.Milliseconds()))

@@ -26,7 +26,7 @@ type maintenance struct {
 	merged  atomic.Pointer[tables.Sum] // the items of which the full-text index is merged
 
 	checkpoints         sync.Mutex
-	externalCheckpoints bool // somebody else makes the checkpoints
+	externalCheckpoints bool // another tool makes the checkpoints
 }
 
 // maintained is what Maintain has dealt with.

@@ -54,8 +54,8 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	s.state.Store(&tables.State{})
 	s.Queries = query.New(s.read, s.state.Load)
 
-	// Both are switches of the whole process. A POSIX lock would be dropped when
-	// anything in this process closes any descriptor of the file.
+	// Both settings are those of the whole process. A POSIX lock is dropped when any
+	// part of the process closes a descriptor of the file.
 	if _, err := sqlite.OFDLocking(true); err != nil {
 		s.log.Warn("file locks can be lost when another part of this process closes the database", "err", err)
 	}
@@ -89,8 +89,8 @@ func (s *Store) open(ctx context.Context, size int64, project search.Project) (e
 	s.reads.SetMaxOpenConns(maxReaders)
 	s.reads.SetMaxIdleConns(idleReaders)
 
-	// The lock is held while verifying: what was verified is what is used, and a
-	// process that writes to the file shows now and not at the first change.
+	// Verify under the lock: what was verified is what is used, and another process
+	// that writes to the file is detected now and not at the first change.
 	bg := context.WithoutCancel(ctx)
 	if err := s.w.Transact(bg, func() error { return s.verifyOrCreate(ctx, size) }); err != nil {
 		return err

@@ -64,7 +64,7 @@ func (s *Store) load(ctx context.Context, in io.Reader) (*tables.State, error) {
 		return nil, err
 	}
 	if got.Digest != st.Digest || got.ModelHash != got.WantHash {
-		return nil, tables.Corrupt("what was restored reads back in another way")
+		return nil, tables.Corrupt("the restored content differs when it is read back")
 	}
 	got.APITokens, err = tables.ReadAPITokens(ctx, s.w, s.w.Dig)
 	return got, err

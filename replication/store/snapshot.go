@@ -11,7 +11,7 @@ import (
 )
 
 // Snapshot is the content of the store at one moment, pinned by a read
-// transaction until Close. Writes go on meanwhile; a checkpoint cannot pass it.
+// transaction until Close. Writes continue meanwhile; a checkpoint cannot pass it.
 type Snapshot struct {
 	file *file
 	tx   *sql.Tx
@@ -20,7 +20,7 @@ type Snapshot struct {
 }
 
 // Snapshot pins the content as it is now. The caller is the goroutine that calls
-// Apply, so Index is what Applied says at this moment.
+// Apply, so Index is what Applied returns at this moment.
 func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
 	// The pin outlives the call, so it must not end with the caller's context.
 	conn, err := s.reads.Conn(ctx)

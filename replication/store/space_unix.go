@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noSpace tells a full disk from a broken one: SQLite reports some writes that
-// failed for want of space as plain I/O errors.
+// noSpace distinguishes a full disk from a broken one: SQLite reports some writes
+// that failed for lack of space as plain I/O errors.
 func noSpace(path string) bool {
 	var st unix.Statfs_t
 	if err := unix.Statfs(filepath.Dir(path), &st); err != nil {

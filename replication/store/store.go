@@ -44,7 +44,7 @@ type Store struct {
 
 // Apply stores a batch in one transaction and returns a result for each entry,
 // and the newest record of every service that the batch touched. An entry at or
-// below the applied index changes nothing and gives Duplicate.
+// below the applied index changes nothing and results in Duplicate.
 //
 // An error means that nothing of the batch is stored. After CodeLocked or
 // CodeStorageFull the same batch can be tried again; after any other the caller
@@ -92,7 +92,7 @@ func (s *Store) read(ctx context.Context, what string, f func(q tables.Querier) 
 	return s.file.wrap(what, f(tx))
 }
 
-// Close ends everything that is open. Snapshots must have been closed before.
+// Close closes the store. Snapshots must have been closed before.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,7 +120,7 @@ func (s *Store) Applied() (index, term uint64) {
 // Epoch is the epoch of the store, "" before its Genesis.
 func (s *Store) Epoch() string { return s.state.Load().Epoch }
 
-// Genesis tells the epoch and when it was started.
+// Genesis returns the epoch and when it was started.
 func (s *Store) Genesis() (epoch, createdAt string) {
 	st := s.state.Load()
 	return st.Epoch, st.Created

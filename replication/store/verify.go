@@ -74,9 +74,9 @@ func (s *Store) create(ctx context.Context) error {
 	return nil
 }
 
-// Verify proves what the file holds, as Open does: SQLite's own check of the
-// pages, the digest of every covered row, their sum, the model hash and the
-// derived items, which are made again when they differ. Writes go on meanwhile.
+// Verify verifies the file, as Open does: SQLite's own check of the pages, the digest
+// of every covered row, their sum, the model hash and the derived items, which are
+// derived again when they differ. Writes continue meanwhile.
 func (s *Store) Verify(ctx context.Context) error {
 	size := int64(0)
 	if f, err := os.Stat(s.file.path); err == nil {
@@ -95,11 +95,11 @@ func (s *Store) Verify(ctx context.Context) error {
 }
 
 // verify reads with two connections at once, because one core is not enough to
-// be quick over a large store. derived says whether the items are as they should be.
+// verify a large store fast. derived says whether the items are right.
 func (s *Store) verify(ctx context.Context, full bool) (st *tables.State, derived bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s.verifying.Lock() // two that wait for their second connection would wait for ever
+	s.verifying.Lock() // two that wait for their second connection would deadlock
 	defer s.verifying.Unlock()
 	var txs [2]*sql.Tx
 	var conns [2]*sql.Conn
@@ -152,8 +152,8 @@ func (s *Store) verify(ctx context.Context, full bool) (st *tables.State, derive
 	return st, ok && items == st.Items && count == st.ItemCount, nil
 }
 
-// pin begins a read transaction and makes it see what is there now: BEGIN alone
-// would wait for the first query.
+// pin begins a read transaction that sees the present content: BEGIN alone would
+// wait for the first query.
 func pin(ctx context.Context, c *sql.Conn) (*sql.Tx, error) {
 	tx, err := c.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {

@@ -6,12 +6,12 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
-// MaxAPITokens bounds api_tokens. One more pushes out the oldest that was
-// revoked or had expired by the time that the entry names.
+// MaxAPITokens bounds api_tokens. One more replaces the oldest that was revoked or had
+// expired at the time of the entry.
 const MaxAPITokens = 1000
 
 func (t *tx) changeAPITokens(c *command.APITokens) error {
-	t.apiTokens = true // read again even after a refusal: it costs little and cannot be wrong
+	t.apiTokens = true // read again even after a rejection: it costs little and is always right
 	for i := range c.Create {
 		if err := t.putAPIToken(c.At, &c.Create[i]); err != nil {
 			return err
@@ -37,14 +37,14 @@ func (t *tx) putAPIToken(at string, n *command.APIToken) error {
 		}
 		return nil
 	}
-	if err := t.forgetAPIToken(at); err != nil {
+	if err := t.removeOldAPIToken(at); err != nil {
 		return err
 	}
 	return t.insert(tables.APITokens, n.ID, n.Name, n.Role, n.SecretHash, tables.Null(n.ExpiresAt), at, tables.Null(n.CreatedBy), nil)
 }
 
-// forgetAPIToken makes room for one more token.
-func (t *tx) forgetAPIToken(at string) error {
+// removeOldAPIToken makes room for one more token.
+func (t *tx) removeOldAPIToken(at string) error {
 	all, err := tables.ReadAPITokens(t.ctx, t.w, t.dig)
 	if err != nil || len(all) < MaxAPITokens {
 		return err

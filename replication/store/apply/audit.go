@@ -38,8 +38,8 @@ func (t *tx) auditBatch(c *command.Audit) error {
 	return t.audit(c.Rows)
 }
 
-// prune takes away the oldest rows. Which they are follows from the rows alone:
-// equal times are in the order of the log, which is the same on every node.
+// prune removes the oldest rows. Which they are depends on the rows only: equal times
+// are in the order of the log, which is the same on every node.
 func (t *tx) prune(c *command.Prune) error {
 	if c.Access != "" {
 		if err := t.pruneLog(tables.RetainedAccess, c.Access, c.Limit); err != nil {
@@ -73,7 +73,7 @@ func (t *tx) pruneLog(l *tables.RetainedTable, before string, limit int) error {
 	return nil
 }
 
-// pruneSources forgets queues that were silent for as long as rows are kept.
+// pruneSources removes queues without a batch for as long as rows are stored.
 func (t *tx) pruneSources(before string, limit int) error {
 	names, err := tables.Column[string](t.ctx, t.w, "SELECT source FROM audit_sources WHERE at < ? ORDER BY at, source LIMIT ?", before, limit)
 	if err != nil {

@@ -46,7 +46,7 @@ type Batch struct {
 }
 
 // Apply applies entries to the state old in one transaction and returns a result for
-// each. An entry at or below the applied index changes nothing and gives Duplicate. An
+// each. An entry at or below the applied index changes nothing: Duplicate. An
 // error means that nothing of the batch is stored.
 func (a *Applier) Apply(ctx context.Context, old *tables.State, entries []Entry) (*Batch, error) {
 	b, err := a.apply(ctx, old, entries, a.WithSavepoints)

@@ -6,8 +6,8 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
-// MaxJoinTokens bounds join_tokens. One more pushes out the oldest that admits
-// nobody any more, together with the record of its uses.
+// MaxJoinTokens bounds join_tokens. One more replaces the oldest that is not valid any
+// more, together with its uses.
 const MaxJoinTokens = 1000
 
 // clusterTx applies one Cluster command.
@@ -54,15 +54,15 @@ func (t *clusterTx) putToken(jt command.JoinToken) error {
 		}
 		return nil
 	}
-	if err := t.forgetToken(); err != nil {
+	if err := t.removeOldToken(); err != nil {
 		return err
 	}
 	return t.insert(tables.JoinTokens, jt.ID, jt.SecretHash, jt.Role, tables.Null(jt.Service), tables.Null(jt.ExpiresAt), int64(jt.Uses), int64(0),
 		t.c.At, tables.Null(jt.CreatedBy), nil)
 }
 
-// forgetToken makes room for one more token.
-func (t *clusterTx) forgetToken() error {
+// removeOldToken makes room for one more token.
+func (t *clusterTx) removeOldToken() error {
 	var n int
 	if err := t.w.QueryRowContext(t.ctx, "SELECT count(*) FROM join_tokens").Scan(&n); err != nil || n < MaxJoinTokens {
 		return err

@@ -13,8 +13,8 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
-// What is kept of the past, per service and in all. Both count rows, not time,
-// so that every node forgets the same ones.
+// How many versions a service has, and how many request results there are. Both count
+// rows, not time, so that every node removes the same ones.
 const (
 	KeepVersions = 1000
 	KeepRequests = 10000
@@ -88,7 +88,7 @@ func (t *editTx) apply() (command.Result, []string, error) {
 // schemaChange is what an edit does to the schema of a service; nil for none.
 type schemaChange struct{ old, new json.RawMessage }
 
-// putSchemas stores the schemas that differ from those that are there.
+// putSchemas stores the schemas that differ from the stored ones.
 func (t *editTx) putSchemas() (map[string]*schemaChange, error) {
 	c := t.c
 	var changes map[string]*schemaChange
@@ -142,8 +142,8 @@ func (t *editTx) update(u *command.Update, ch *schemaChange) error {
 	if u.Prev != current {
 		return rejection{&conf.Error{
 			Code: conf.CodeConflict, Current: current,
-			Message: u.Service + " was changed by somebody else",
-			Hint:    "read it again and repeat the change on the version that it has now",
+			Message: u.Service + " was changed by another write",
+			Hint:    "read it again and repeat the change on the current version",
 		}}
 	}
 	if u.Version != u.Prev+1 {
@@ -260,7 +260,7 @@ func (t *editTx) history(u *command.Update, at, by string, before, after []conf.
 	return changed, nil
 }
 
-// reproject follows a schema that changed while the document did not.
+// reproject checks a document whose schema changed while it did not.
 func (t *editTx) reproject(service string, ch *schemaChange) error {
 	h, err := t.record(service)
 	if err != nil || !h.Stored || h.Record.Deleted {
@@ -291,7 +291,7 @@ func (t *editTx) putProfiles() error {
 	return each(c.ProfileDeletes, func(name string) error { return t.remove(tables.Profiles, name) })
 }
 
-// marshalServices keeps every byte of the values, which encoding/json would not.
+// marshalServices preserves every byte of the values, unlike encoding/json.
 func marshalServices(services map[string]json.RawMessage) (string, error) {
 	out := []byte{'{'}
 	for i, name := range conf.SortedKeys(services) {

@@ -83,7 +83,7 @@ func members(doc []byte) (out []member, ok bool) {
 	return nil, false
 }
 
-// stringEnd is the place behind the string that begins at i, or -1.
+// stringEnd is the offset after the string that begins at i, or -1.
 func stringEnd(doc []byte, i int) int {
 	if i >= len(doc) || doc[i] != '"' {
 		return -1
@@ -99,8 +99,8 @@ func stringEnd(doc []byte, i int) int {
 	return -1
 }
 
-// valueEnd is the place of the comma or the brace behind the value that begins
-// at i, or -1.
+// valueEnd is the offset of the comma or the brace after the value that begins at i,
+// or -1.
 func valueEnd(doc []byte, i int) int {
 	for depth := 0; i < len(doc); i++ {
 		switch doc[i] {

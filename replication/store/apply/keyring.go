@@ -6,8 +6,8 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
-// MaxKeys bounds the keys of one kind: one more pushes out the oldest that is at
-// its end. A receiver that was away for longer cannot follow the proofs any more.
+// MaxKeys bounds the keys of one kind: one more replaces the oldest that expired or was
+// withdrawn. A receiver that was offline for longer cannot follow the key proofs.
 const MaxKeys = 100
 
 // keyringTx applies one Keyring command.
@@ -59,9 +59,9 @@ func (t *keyringTx) announceKey(n command.NewKey) error {
 		return nil
 	case next != nil:
 		return rejection{conf.Errorf(conf.CodeConflict, "the %s key %s was announced and is not in use yet", n.Kind, next.ID).
-			WithHint("wait until it is: holdfast keys status; or give it up: holdfast keys rotate %s --abort", n.Kind)}
+			WithHint("wait for it: holdfast keys status; or withdraw it: holdfast keys rotate %s --abort", n.Kind)}
 	}
-	if err := t.forgetKey(n.Kind); err != nil {
+	if err := t.removeOldKey(n.Kind); err != nil {
 		return err
 	}
 	return t.putKey(conf.Key{Kind: n.Kind, ID: n.ID, Public: n.Public, Proof: n.Proof, AnnouncedAt: t.c.At, CreatedBy: t.c.By, Hold: n.Hold})
@@ -77,7 +77,7 @@ func (t *keyringTx) activateKey(a command.KeyTurn) error {
 	case is.NotBefore != "" || is.NotAfter != "":
 		return reject(conf.CodeConflict, "the %s key %s is at its end", a.Kind, a.ID)
 	case active != nil && a.OldUntil == "":
-		return reject(conf.CodeInvalid, "until when the %s key %s is taken is not said", a.Kind, active.ID)
+		return reject(conf.CodeInvalid, "the end of the old %s key %s is missing", a.Kind, active.ID)
 	}
 	now := *is
 	now.NotBefore = t.c.At
@@ -104,8 +104,8 @@ func (t *keyringTx) putKey(k conf.Key) error {
 	return t.upsert(tables.Keyring, old, k.Kind, k.ID, tables.Null(k.Public), k.AnnouncedAt, tables.Null(k.NotBefore), tables.Null(k.NotAfter), tables.Null(k.CreatedBy), tables.Null(k.Proof), tables.Bit(k.Hold))
 }
 
-// forgetKey makes room for one more key of a kind.
-func (t *keyringTx) forgetKey(kind string) error {
+// removeOldKey makes room for one more key of a kind.
+func (t *keyringTx) removeOldKey(kind string) error {
 	n := 0
 	var oldest *conf.Key
 	for i := range t.keys {

@@ -11,9 +11,9 @@ import (
 
 const sqlReissue = "UPDATE service_configs SET issued_at = ?, signature = ?, key_id = ?, digest = ? WHERE service = ?"
 
-// reissue replaces the signatures of the services that are still at the version
-// that was signed and that nobody signed later. It names them. What made
-// the version (config_versions, history, updated_at, idx) stays as it was.
+// reissue replaces the signatures of the services that are still at the signed version
+// and have no later signature, and returns their names. What belongs to the version
+// (config_versions, history, updated_at, idx) does not change.
 func (t *tx) reissue(c *command.Reissue) ([]string, error) {
 	if t.st.Epoch == "" || c.Epoch != t.st.Epoch {
 		return nil, reject(conf.CodeConflict, "the signatures were made for the epoch %q, the store has %q", c.Epoch, t.st.Epoch)
@@ -49,7 +49,7 @@ func (t *tx) reissue(c *command.Reissue) ([]string, error) {
 		changes = append(changes, change{r.Digest, is, rec})
 		return err
 	}
-	// A row found by its key costs three times one that is read in passing.
+	// Reading a row by its key costs three times as much as in a scan.
 	if 3*len(items) > int(t.st.ServiceCount) {
 		if err := tables.Each(t.ctx, t.w, t.dig, tables.Configs, check); err != nil {
 			return nil, err
@@ -89,7 +89,7 @@ func (t *tx) reissue(c *command.Reissue) ([]string, error) {
 	return conf.SortedKeys(fresh), nil
 }
 
-// complete adds what of a record stands in other tables than service_configs.
+// complete adds what other tables than service_configs have of the records.
 func (t *tx) complete(recs map[string]*conf.Record) error {
 	if 3*len(recs) > int(t.st.ServiceCount) {
 		secrets, err := tables.AllSecrets(t.ctx, t.w, t.dig)

@@ -6,8 +6,8 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
-// reseal puts the same values under another key. The times of the row stay: they
-// are those of the value.
+// reseal replaces secrets by the same values under another key. The times of the row do
+// not change: they are those of the value.
 func (t *tx) reseal(c *command.Reseal) ([]string, error) {
 	if t.st.Epoch == "" || c.Epoch != t.st.Epoch {
 		return nil, rejection{conf.Errorf(conf.CodeConflict, "the secrets were sealed for the epoch %q, the store has %q", c.Epoch, t.st.Epoch).
@@ -23,8 +23,7 @@ func (t *tx) reseal(c *command.Reseal) ([]string, error) {
 		if old == nil || command.SealedDigest(old.Text(tables.SecretValue)) != it.PrevDigest {
 			continue
 		}
-		// A service that waits for its version of this epoch has secrets of the one
-		// before.
+		// A service without a version of this epoch yet has secrets of the last one.
 		cfg, err := t.read(tables.Configs, it.Service)
 		if err != nil {
 			return nil, err

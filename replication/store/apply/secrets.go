@@ -9,18 +9,18 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
-// maskedJSON stands for a secret in the history.
+// maskedJSON is in the history in place of a secret.
 const maskedJSON = `"` + conf.Masked + `"`
 
-// putSecrets sets and removes secrets of the services that c gives a new version,
-// so that whoever waits for the service notices.
+// putSecrets sets and removes secrets. Their services must have a new version in the
+// same edit, which wakes the waiters.
 func (t *editTx) putSecrets(versions map[string]uint64) error {
 	c := t.c
 	for i := range c.Secrets {
 		s := &c.Secrets[i]
 		version, ok := versions[s.Service]
 		if !ok || slices.ContainsFunc(c.Updates, func(u command.Update) bool { return u.Service == s.Service && u.Deleted }) {
-			return reject(conf.CodeInvalid, "the secret %s of %s comes without a new version of its service", s.Key, s.Service)
+			return reject(conf.CodeInvalid, "the secret %s of %s has no new version of its service", s.Key, s.Service)
 		}
 		old, err := t.read(tables.Secrets, s.Service, s.Key)
 		if err != nil {
@@ -51,7 +51,7 @@ func (t *editTx) putSecrets(versions map[string]uint64) error {
 	return nil
 }
 
-// dropSecrets removes what a service had, with the service.
+// dropSecrets removes the secrets of a deleted service.
 func (t *editTx) dropSecrets(u *command.Update) error {
 	secrets, err := tables.SecretsOf(t.ctx, t.w, t.dig, u.Service)
 	if err != nil {
@@ -68,7 +68,7 @@ func (t *editTx) dropSecrets(u *command.Update) error {
 	return nil
 }
 
-// secretHistory tells that a secret changed, never from what or to what.
+// secretHistory records that a secret changed, without values.
 func (t *editTx) secretHistory(service, key string, version uint64, had, deleted bool) error {
 	var was any
 	if had {

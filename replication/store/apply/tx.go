@@ -141,7 +141,7 @@ func (t *tx) genesis(c *command.Genesis) error {
 			return err
 		}
 		if old != nil {
-			return reject(conf.CodeConflict, "the epoch %s was there before", s.Epoch)
+			return reject(conf.CodeConflict, "the epoch %s exists already", s.Epoch)
 		}
 		if err := t.insert(tables.Epochs, s.Epoch, s.Previous, s.At, s.Signature, s.KeyID); err != nil {
 			return err

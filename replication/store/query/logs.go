@@ -8,12 +8,11 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
-// logQuery is how a page of a log is read. The index is named, because the
-// planner knows nothing of how rows are spread. Each index is followed by the
-// rowid, which is the order of the log, so what one value selects needs no sort.
-// What asks for a time or for several things reads the index that has all of the
-// columns in it: a million of its entries take less time than the rows of a few
-// thousand would.
+// logQuery is how a page of a log is read. It names the index, because the planner has
+// no statistics of the rows. Each index ends with the rowid, which is the order of the
+// log, so a filter by one value needs no sort. A filter by time or by several values
+// reads the index with all columns: a million of its entries take less time than the
+// rows of a few thousand.
 type logQuery struct {
 	table, columns, index, order string
 	tables.Filter
@@ -30,7 +29,7 @@ func (l *logQuery) from() string {
 func (l *logQuery) count() string { return "SELECT count(*) FROM " + l.from() }
 
 // page finds the ids first: they come from the index alone where it has all the
-// columns that are asked for, and a page deep in the log costs no rows.
+// columns of the filter, and a page deep in the log reads no other rows.
 func (l *logQuery) page() string {
 	return "SELECT " + l.columns + " FROM (SELECT id AS found FROM " + l.from() + " ORDER BY " + l.order + " LIMIT ? OFFSET ?) CROSS JOIN " +
 		l.table + " ON id = found ORDER BY " + l.order

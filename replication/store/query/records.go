@@ -86,7 +86,7 @@ func (s *Queries) VersionValues(ctx context.Context, service string, version uin
 		case r != nil && r.Vals[12] == int64(0):
 			return json.RawMessage(r.Text(2)), nil
 		case r != nil:
-			return nil, conf.Errorf(conf.CodeNotFound, "version %d of %s is its deletion", version, service).WithHint("restore the one before it")
+			return nil, conf.Errorf(conf.CodeNotFound, "version %d of %s is a tombstone", version, service).WithHint("restore the one before it")
 		}
 		var first, last sql.NullInt64
 		err = q.QueryRowContext(ctx, "SELECT min(version), max(version) FROM config_versions WHERE service = ?", service).Scan(&first, &last)
@@ -95,7 +95,7 @@ func (s *Queries) VersionValues(ctx context.Context, service string, version uin
 		}
 		missing := conf.Errorf(conf.CodeNotFound, "%s has no version %d", service, version)
 		if !last.Valid {
-			return nil, missing.WithHint("nothing is stored of %s", service)
+			return nil, missing.WithHint("no version of %s is stored", service)
 		}
 		return nil, missing.WithHint("the versions %d to %d are kept", first.Int64, last.Int64)
 	})

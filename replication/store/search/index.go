@@ -44,8 +44,8 @@ func NewIndex(w *tables.Writer, log *slog.Logger, p Project) *Index {
 	return &Index{Writer: w, Log: log, Project: p, stale: map[string]StaleKeys{}}
 }
 
-// StaleItem says that the items of a service may differ from its document, and
-// which of them an edit changed, when and by whom.
+// StaleItem is a service whose items may differ from its document, with the keys that
+// an edit changed, when and by whom.
 type StaleItem struct {
 	Service string
 	Keys    []string
@@ -82,8 +82,8 @@ func MarkAllStale(ctx context.Context, w *tables.Writer) error { return w.Exec(c
 
 // Create prepares the index of a new database.
 func (x *Index) Create(ctx context.Context) error {
-	// Checkpoint merges the full-text index. Only when nobody calls it, and this
-	// many changes left a segment each, does a change merge those.
+	// MergeStep merges the full-text index. Without calls of it, a change merges the
+	// segments when there are this many.
 	for _, set := range []string{"'automerge', 0", "'crisismerge', 64"} {
 		if err := x.Writer.Exec(ctx, "INSERT INTO items_fts (items_fts, rank) VALUES ("+set+")"); err != nil {
 			return err
@@ -98,7 +98,7 @@ func (x *Index) Stale() int { return len(x.stale) }
 // ClearStale forgets what is stale: all items are derived again.
 func (x *Index) ClearStale() { clear(x.stale) }
 
-// AddStale notes what a batch made stale.
+// AddStale adds what a batch made stale.
 func (x *Index) AddStale(items []StaleItem) {
 	for _, m := range items {
 		keys, known := x.stale[m.Service]
@@ -230,8 +230,8 @@ func (x *Index) items(rec *tables.StoredRecord) []conf.Item {
 	return items
 }
 
-// MergeStep merges a part of the full-text index, in a transaction, and says whether
-// there is more.
+// MergeStep merges a part of the full-text index, in a transaction, and returns
+// whether there is more.
 func (x *Index) MergeStep(ctx context.Context) (more bool, err error) {
 	before, after := 0, 0
 	err = x.Writer.Transact(ctx, func() error {

@@ -31,7 +31,7 @@ func itemRow(it *conf.Item, c Change) []any {
 // Change is when a key was changed for the last time, and by whom.
 type Change struct{ At, By string }
 
-// lastChanges reads from history what config_items says of each key's change.
+// lastChanges reads from the history when each key was changed last, and by whom.
 func lastChanges(ctx context.Context, q tables.Querier, service string) (StaleKeys, error) {
 	out := StaleKeys{}
 	// With max(), the other columns are those of the row that has the maximum.

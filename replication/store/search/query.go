@@ -22,8 +22,8 @@ const (
 	itemOrder = " ORDER BY service, key LIMIT ? OFFSET ?"
 )
 
-// Query is a search as expressions of the full-text index. Both are "" when no
-// word is asked for; they hold no character of the query outside of a string.
+// Query is a search as expressions of the full-text index. Both are "" for a search
+// without words; they have no character of the query outside of a string.
 type Query struct {
 	req      conf.SearchRequest
 	all, key string
@@ -121,7 +121,7 @@ func Parse(req conf.SearchRequest) (*Query, error) {
 	return m, nil
 }
 
-// anywhere gives the expressions for a word in any column, in the service or
+// anywhere returns the expressions for a word in any column, in the service or
 // the key, and in the key.
 func anywhere(word string) (all, named, inKey string) {
 	if n := utf8.RuneCountInString(word); n < 3 {
@@ -148,8 +148,8 @@ func (m *Query) count(ctx context.Context, q tables.Querier, expr string) (n int
 	return n, err
 }
 
-// page reads n matches in order. The plus keeps the planner from looking every
-// match up and sorting them, which is right only when there are few.
+// page reads n matches in order. The plus prevents the planner from reading every
+// match and sorting them, which is faster only for few.
 func (m *Query) page(ctx context.Context, q tables.Querier, expr string, n, limit, offset int, page *conf.SearchResponse) error {
 	where, args := " INDEXED BY sqlite_autoindex_config_items_1 WHERE +id", []any{expr}
 	switch {

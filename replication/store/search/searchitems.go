@@ -37,8 +37,8 @@ func (x *Index) refresh(ctx context.Context, st *tables.State, service string, r
 			continue
 		}
 		if !changed && !complete {
-			// Only the schema splits the document in another way: the key is as
-			// old as history says.
+			// The schema splits the document in another way: the key is as old as
+			// in the history.
 			if changes, err = lastChanges(ctx, x.Writer, service); err != nil {
 				return err
 			}

@@ -9,8 +9,8 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// maxText is how much of a text can be found. A megabyte of value would cost
-// each change half a second, and nobody searches in it.
+// maxText is how much of a text can be found. Indexing a value of a megabyte would
+// take half a second at each change.
 const maxText = 16 << 10
 
 func clip(s string) string {
@@ -31,9 +31,9 @@ func valueText(valueJSON string) string {
 	return valueJSON
 }
 
-// Marks in the column facets. The trigram index cannot find less than three
-// characters, so what is shorter stands there behind control characters, which
-// no query holds: a filter is one trigram, and so is the start of a word.
+// Prefixes in the column facets. The trigram index cannot find less than three
+// characters, so what is shorter has a prefix of control characters, which no query
+// has: a filter is one trigram, and so is the start of a word.
 const (
 	markComplexity = "\x01c"
 	markType       = "\x01t"
@@ -51,7 +51,7 @@ func facets(it *conf.Item, value string) string {
 	return b.String()
 }
 
-// facet is the one letter that stands for a complexity or a type.
+// facet is the one letter for a complexity or a type.
 func facet(name string) string {
 	switch name {
 	case string(conf.TypeSecret): // its first letter is taken

@@ -16,7 +16,7 @@ import (
 )
 
 // Check copies the stream r without its trailer to w, checks that, and returns the
-// size. It holds the newest line back, because the last one is the trailer.
+// size. It writes a line when it has read the next one: the last one is the trailer.
 func Check(w io.Writer, r io.Reader) (int64, error) {
 	in := bufio.NewReaderSize(r, 256<<10)
 	out := bufio.NewWriterSize(w, 256<<10)
@@ -53,7 +53,7 @@ func Check(w io.Writer, r io.Reader) (int64, error) {
 
 func badStream(format string, args ...any) error {
 	return conf.Errorf(conf.CodeCorrupt, "the snapshot is corrupt: "+format, args...).
-		WithHint("take it again, from another member of the cluster")
+		WithHint("create it again, or copy it from another member of the cluster")
 }
 
 // Load replaces the content of all covered tables by the stream, whose bytes were
@@ -89,7 +89,7 @@ func Load(ctx context.Context, w *tables.Writer, in io.Reader) (*tables.State, e
 		}
 	}
 	if _, err := r.in.ReadByte(); !errors.Is(err, io.EOF) {
-		return nil, badStream("there is more after the last table")
+		return nil, badStream("it has data after the last table")
 	}
 	if r.digest.String() != head.Digest {
 		return nil, badStream("its rows have the digest %s, its header says %s", r.digest, head.Digest)

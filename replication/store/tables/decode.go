@@ -62,7 +62,7 @@ func RecordOf(r *Row) (*conf.Record, error) {
 	text := r.Text(1)
 	head, tail := configFrame(rec.Service, rec.Version, rec.UpdatedAt, rec.Epoch)
 	if len(text) < len(head)+len(tail) || !strings.HasPrefix(text, head) || !strings.HasSuffix(text, tail) {
-		return nil, Corrupt("config_json of %s is not the one of its row", rec.Service)
+		return nil, Corrupt("config_json of %s does not match its row", rec.Service)
 	}
 	rec.Config = json.RawMessage(text[len(head) : len(text)-len(tail)])
 	return rec, nil

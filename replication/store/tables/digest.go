@@ -10,12 +10,12 @@ import (
 	"math/bits"
 )
 
-// sum is an unsigned integer modulo 2^256, least significant word first. Adding
-// the digests of rows in any order gives the same sum, and a row that goes is
-// subtracted, so it costs nothing to keep it for a large table. Unlike with XOR,
-// two equal rows do not cancel out.
+// Sum is an unsigned integer modulo 2^256, least significant word first. The sum of
+// row digests does not depend on their order, and a removed row is subtracted, so its
+// cost does not grow with the table. Unlike with XOR, equal rows do not cancel out.
 type Sum [4]uint64
 
+// Add adds a digest.
 func (s *Sum) Add(d [sha256.Size]byte) {
 	var carry uint64
 	for i := range s {
@@ -23,6 +23,7 @@ func (s *Sum) Add(d [sha256.Size]byte) {
 	}
 }
 
+// Sub subtracts a digest.
 func (s *Sum) Sub(d [sha256.Size]byte) {
 	var borrow uint64
 	for i := range s {
@@ -30,6 +31,7 @@ func (s *Sum) Sub(d [sha256.Size]byte) {
 	}
 }
 
+// Bytes is the sum as it is stored.
 func (s Sum) Bytes() []byte {
 	b := make([]byte, sha256.Size)
 	for i := range s {
@@ -40,15 +42,17 @@ func (s Sum) Bytes() []byte {
 
 func (s Sum) String() string { return hex.EncodeToString(s.Bytes()) }
 
-// digester computes SHA-256(table NUL row), where each value of the row has its
+// Digester computes SHA-256(table NUL row), where each value of the row has its
 // type and its length before it, so that no two rows have the same bytes.
 type Digester struct {
 	h   hash.Hash
 	buf []byte
 }
 
+// NewDigester returns a Digester for one goroutine.
 func NewDigester() *Digester { return &Digester{h: sha256.New()} }
 
+// Row is the digest of a row of a table.
 func (d *Digester) Row(table string, vals []any) ([sha256.Size]byte, error) {
 	b := append(d.buf[:0], table...)
 	b = append(b, 0)

@@ -10,6 +10,5 @@
 //   - Column names, the canonical form of a row and schema.sql are the format: a change
 //     of one of them needs another number.
 //
-// A Querier is used by one goroutine. The one Writer belongs to who holds the lock of
-// the store.
+// A Querier is used by one goroutine, Writer by the holder of the lock of the store.
 package tables

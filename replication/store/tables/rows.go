@@ -27,7 +27,7 @@ func Read(ctx context.Context, q Querier, dig *Digester, tab *Table, key ...any)
 	}
 	for i := range tab.Key {
 		if vals[i] != key[i] {
-			return nil, Corrupt("the index of %s leads from %v to the row of %v", tab.Name, key[i], vals[i])
+			return nil, Corrupt("the index of %s has the row of %v under %v", tab.Name, vals[i], key[i])
 		}
 	}
 	return &Row{vals, d}, nil

@@ -9,7 +9,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// State is what memory keeps of the store. It is replaced as a whole, after COMMIT.
+// State is the state of the store in memory. It is replaced as a whole, after COMMIT.
 type State struct {
 	Index, Term    uint64
 	Epoch, Created string

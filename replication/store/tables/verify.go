@@ -79,8 +79,8 @@ func HashSchemas(ctx context.Context, q Querier, modelHash ModelHash) (string, e
 	return modelHash(all), err
 }
 
-// CheckPages lets SQLite look at the structure of the file. What it finds in the
-// full-text index only makes derived false.
+// CheckPages lets SQLite check the structure of the file. Damage in the full-text
+// index only makes derived false.
 func CheckPages(ctx context.Context, q Querier, full bool) (derived bool, err error) {
 	// Rows are found through the indexes of these tables when a change is applied.
 	checks := []string{"PRAGMA integrity_check(meta)", "PRAGMA integrity_check(schema_version)"}

@@ -5,8 +5,8 @@ import (
 	"database/sql"
 )
 
-// writer is the one connection that writes. Its statements are prepared once: a
-// small batch costs more in parsing than in work otherwise.
+// Writer is the one connection that writes. Its statements are prepared once:
+// otherwise parsing them costs more than a small batch.
 type Writer struct {
 	db    *sql.DB
 	Conn  *sql.Conn
@@ -15,6 +15,7 @@ type Writer struct {
 	Dig *Digester // of its user
 }
 
+// OpenWriter opens the connection of the database with this URI.
 func OpenWriter(ctx context.Context, dsn string) (*Writer, error) {
 	db, err := sql.Open("sqlite", dsn)
 	if err != nil {
@@ -64,7 +65,7 @@ func (w *Writer) exec(ctx context.Context, query string, args ...any) (sql.Resul
 	return st.ExecContext(ctx, args...)
 }
 
-// QueryContext is querier's, on a prepared statement.
+// QueryContext is Querier's, on a prepared statement.
 func (w *Writer) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	st, err := w.stmt(ctx, query)
 	if err != nil {
@@ -73,7 +74,7 @@ func (w *Writer) QueryContext(ctx context.Context, query string, args ...any) (*
 	return st.QueryContext(ctx, args...)
 }
 
-// QueryRowContext is querier's, on a prepared statement.
+// QueryRowContext is Querier's, on a prepared statement.
 func (w *Writer) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	st, err := w.stmt(ctx, query)
 	if err != nil {
@@ -82,6 +83,7 @@ func (w *Writer) QueryRowContext(ctx context.Context, query string, args ...any)
 	return st.QueryRowContext(ctx, args...)
 }
 
+// Close closes the connection.
 func (w *Writer) Close() error {
 	for _, st := range w.stmts {
 		_ = st.Close()
@@ -93,7 +95,7 @@ func (w *Writer) Close() error {
 	return err
 }
 
-// transact runs f between BEGIN IMMEDIATE and COMMIT; any error rolls back.
+// Transact runs f between BEGIN IMMEDIATE and COMMIT; any error rolls back.
 func (w *Writer) Transact(ctx context.Context, f func() error) error {
 	if err := w.Exec(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return err
@@ -109,6 +111,6 @@ func (w *Writer) Transact(ctx context.Context, f func() error) error {
 	return nil
 }
 
-// rollback ends the transaction. SQLite may have ended it by itself after a full
-// disk or an I/O error; that one more ROLLBACK then fails does not matter.
+// Rollback ends the transaction. SQLite may have ended it by itself after a full
+// disk or an I/O error; then it does nothing.
 func (w *Writer) Rollback(ctx context.Context) { _ = w.Exec(ctx, "ROLLBACK") }
