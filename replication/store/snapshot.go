@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"io"
+	"os"
+	"path/filepath"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/store/stream"
@@ -67,4 +69,89 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	}
 	n, err := stream.Write(context.Background(), w, sn.tx, sn.st)
 	return n, sn.file.wrap("write a snapshot", err)
+}
+
+// Restore replaces everything in the store by the stream of a Snapshot. All that
+// can be wrong with the stream is found before anything changes, and the result is
+// verified before it is committed: on any error the store is as it was.
+func (s *Store) Restore(ctx context.Context, r io.Reader) error {
+	f, size, err := s.spool(r)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable("restore"); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	var st *tables.State
+	err = s.w.Transact(ctx, func() error {
+		st, err = s.load(ctx, io.LimitReader(f, size))
+		return err
+	})
+	if err != nil {
+		return s.file.wrap("restore", err)
+	}
+	s.state.Store(st)
+	clear(s.applier.Cache)
+	s.index.ClearStale()
+	return nil
+}
+
+// load makes the content that of the stream, and reads back what it wrote.
+func (s *Store) load(ctx context.Context, in io.Reader) (*tables.State, error) {
+	st, err := stream.Load(ctx, s.w, in)
+	if err != nil {
+		return nil, err
+	}
+	if st.Version > 0 {
+		if st.ModelHash, err = tables.HashSchemas(ctx, s.w, s.modelHash); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.index.Derive(ctx, st); err != nil {
+		return nil, err
+	}
+	if err := s.w.WriteMeta(ctx, st, &tables.State{}); err != nil {
+		return nil, err
+	}
+	got, err := tables.VerifyRows(ctx, s.w, s.modelHash)
+	if err != nil {
+		return nil, err
+	}
+	if got.Digest != st.Digest || got.ModelHash != got.WantHash {
+		return nil, tables.Corrupt("the restored content differs when it is read back")
+	}
+	got.APITokens, err = tables.ReadAPITokens(ctx, s.w, s.w.Dig)
+	return got, err
+}
+
+// spool copies the stream into an unlinked file beside the database and checks
+// its trailer. It returns the file, at its start, and its size without the trailer.
+func (s *Store) spool(r io.Reader) (*os.File, int64, error) {
+	f, err := os.CreateTemp(filepath.Dir(s.file.path), ".restore-*")
+	if err != nil {
+		return nil, 0, s.file.err(err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		_ = f.Close()
+		return nil, 0, s.file.err(err)
+	}
+	size, err := stream.Check(f, r)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		_ = f.Close()
+		if isFull(err) {
+			return nil, 0, s.file.full("restore", err)
+		}
+		return nil, 0, err
+	}
+	return f, size, nil
 }

@@ -3,6 +3,7 @@ package search
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -21,6 +22,10 @@ const (
 	sqlItems  = "SELECT id, service, key, value_json, type, complexity, description, coalesce(help_text, ''), is_secret, updated_at, updated_by FROM config_items"
 	itemOrder = " ORDER BY service, key LIMIT ? OFFSET ?"
 )
+
+var itemTypes = []conf.Type{
+	conf.TypeString, conf.TypeInteger, conf.TypeFloat, conf.TypeBoolean, conf.TypeEnum, conf.TypePath, conf.TypeSecret,
+}
 
 // Query is a search as expressions of the full-text index. Both are "" for a search
 // without words; they have no character of the query outside of a string.
@@ -78,21 +83,17 @@ func Parse(req conf.SearchRequest) (*Query, error) {
 		return nil, conf.Errorf(conf.CodeInvalid, "the query is longer than %d bytes", maxQuery).WithHint("search for fewer words")
 	}
 	var extra []string
-	if req.Complexity != nil {
-		switch *req.Complexity {
-		case conf.Simple, conf.Advanced:
-			extra = append(extra, "facets : "+ftsString(markComplexity+facet(string(*req.Complexity))))
-		default:
+	if c := req.Complexity; c != nil {
+		if *c != conf.Simple && *c != conf.Advanced {
 			return nil, conf.Errorf(conf.CodeInvalid, "bad complexity_filter").WithHint("use simple or advanced")
 		}
+		extra = append(extra, "facets : "+ftsString(markComplexity+facet(string(*c))))
 	}
-	if req.Type != nil {
-		switch *req.Type {
-		case conf.TypeString, conf.TypeInteger, conf.TypeFloat, conf.TypeBoolean, conf.TypeEnum, conf.TypePath, conf.TypeSecret:
-			extra = append(extra, "facets : "+ftsString(markType+facet(string(*req.Type))))
-		default:
+	if t := req.Type; t != nil {
+		if !slices.Contains(itemTypes, *t) {
 			return nil, conf.Errorf(conf.CodeInvalid, "bad type_filter").WithHint("use string, integer, float, boolean, enum, path or secret")
 		}
+		extra = append(extra, "facets : "+ftsString(markType+facet(string(*t))))
 	}
 	query := strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
