@@ -152,7 +152,7 @@ func (x *Index) Refresh(ctx context.Context, old *tables.State, cached map[strin
 					return err
 				}
 			}
-			if err := x.refresh(ctx, &st, service, rec); err != nil {
+			if err := x.refresh(ctx, &st, service, rec, x.stale[service]); err != nil {
 				return err
 			}
 		}
@@ -183,7 +183,6 @@ func (x *Index) Derive(ctx context.Context, st *tables.State) error {
 		return err
 	}
 	st.Items, st.ItemCount = tables.Sum{}, 0
-	iw := itemWriter{ctx, w, st}
 	services, err := tables.Column[string](ctx, w, "SELECT service FROM service_configs WHERE deleted = 0 ORDER BY service")
 	if err != nil {
 		return err
@@ -193,22 +192,8 @@ func (x *Index) Derive(ctx context.Context, st *tables.State) error {
 		if err != nil {
 			return err
 		}
-		items := x.items(r)
-		if items == nil {
-			continue
-		}
-		last, err := lastChanges(ctx, w, service)
-		if err != nil {
+		if err := x.refresh(ctx, st, service, r, nil); err != nil {
 			return err
-		}
-		for i := range items {
-			c, ok := last[items[i].Key]
-			if !ok {
-				c = Change{r.Record.UpdatedAt, r.Record.UpdatedBy}
-			}
-			if err := iw.insert(&items[i], c); err != nil {
-				return err
-			}
 		}
 	}
 	return w.Exec(ctx, sqlUpToDateAt, int64(st.Index)) //nolint:gosec // fits

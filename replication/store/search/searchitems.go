@@ -152,13 +152,13 @@ func (r *itemWriter) remove(row *storedItem) error {
 	return r.w.Exec(r.ctx, sqlFTSDelete, row.id)
 }
 
-// refresh changes the rows of a service's items that differ, and no others.
-func (x *Index) refresh(ctx context.Context, st *tables.State, service string, rec *tables.StoredRecord) error {
+// refresh changes the rows of a service's items that differ, and no others. changes are
+// what edits changed since, nil: the history has them.
+func (x *Index) refresh(ctx context.Context, st *tables.State, service string, rec *tables.StoredRecord, changes StaleKeys) error {
 	stored, err := storedItems(ctx, x.Writer, service)
 	if err != nil {
 		return err
 	}
-	changes := x.stale[service]
 	complete := changes == nil
 	if complete {
 		if changes, err = lastChanges(ctx, x.Writer, service); err != nil {

@@ -21,11 +21,11 @@ import (
 // row; and a trailer with the SHA-256 of every byte before it. Derived tables are
 // not in it: who restores makes them again.
 const (
-	streamFormat  = "holdfast-snapshot"
-	streamVersion = 1
+	format  = "holdfast-snapshot"
+	version = 1
 )
 
-type streamHeader struct {
+type header struct {
 	Format    string `json:"format"`
 	Version   int    `json:"version"`
 	Index     uint64 `json:"index"`
@@ -38,18 +38,18 @@ type streamHeader struct {
 	Tables    int    `json:"tables"`
 }
 
-type streamTable struct {
+type tableHeader struct {
 	Table   string   `json:"table"`
 	Columns []string `json:"columns"`
 	Rows    int64    `json:"rows"`
 }
 
-type streamTrailer struct {
+type trailer struct {
 	SHA256 string `json:"sha256"`
 }
 
 // streamColumns are the columns of a table in the stream.
-func streamColumns(t *tables.Table) []string {
+func columns(t *tables.Table) []string {
 	if t.HasID {
 		return append(t.Cols[:len(t.Cols):len(t.Cols)], "id")
 	}
@@ -69,7 +69,7 @@ func Write(ctx context.Context, w io.Writer, q tables.Querier, st *tables.State)
 	if err := buf.Flush(); err != nil {
 		return out.n, err
 	}
-	if err := enc.Encode(streamTrailer{hex.EncodeToString(out.h.Sum(nil))}); err != nil {
+	if err := enc.Encode(trailer{hex.EncodeToString(out.h.Sum(nil))}); err != nil {
 		return out.n, err
 	}
 	err := buf.Flush()
@@ -77,8 +77,8 @@ func Write(ctx context.Context, w io.Writer, q tables.Querier, st *tables.State)
 }
 
 func writeTables(ctx context.Context, enc *json.Encoder, q tables.Querier, st *tables.State) error {
-	head := streamHeader{
-		Format: streamFormat, Version: streamVersion, Index: st.Index, Term: st.Term, Epoch: st.Epoch, CreatedAt: st.Created,
+	head := header{
+		Format: format, Version: version, Index: st.Index, Term: st.Term, Epoch: st.Epoch, CreatedAt: st.Created,
 		Schema: st.Version, SchemaAt: st.VersionAt, Digest: st.Digest.String(), Tables: len(tables.Covered),
 	}
 	if err := enc.Encode(head); err != nil {
@@ -87,7 +87,7 @@ func writeTables(ctx context.Context, enc *json.Encoder, q tables.Querier, st *t
 	dig := tables.NewDigester()
 	var all tables.Sum
 	for _, t := range tables.Covered {
-		ht := streamTable{Table: t.Name, Columns: streamColumns(t)}
+		ht := tableHeader{Table: t.Name, Columns: columns(t)}
 		if err := q.QueryRowContext(ctx, "SELECT count(*) FROM "+t.Name).Scan(&ht.Rows); err != nil {
 			return err
 		}
@@ -152,7 +152,7 @@ func Check(w io.Writer, r io.Reader) (int64, error) {
 		}
 		held = line
 	}
-	want, err := json.Marshal(streamTrailer{hex.EncodeToString(h.Sum(nil))})
+	want, err := json.Marshal(trailer{hex.EncodeToString(h.Sum(nil))})
 	if err != nil {
 		return 0, err
 	}
@@ -172,15 +172,15 @@ func badStream(format string, args ...any) error {
 // have, without what is derived of them.
 func Load(ctx context.Context, w *tables.Writer, in io.Reader) (*tables.State, error) {
 	r := &loader{ctx: ctx, w: w, in: bufio.NewReaderSize(in, 256<<10)}
-	var head streamHeader
+	var head header
 	if err := r.line(&head); err != nil {
 		return nil, err
 	}
 	switch n := len(tables.Covered); {
-	case head.Format != streamFormat:
+	case head.Format != format:
 		return nil, badStream("it is not a snapshot of a store")
-	case head.Version != streamVersion || head.Tables > n:
-		return nil, conf.Errorf(conf.CodeUnsupported, "the snapshot has version %d, this build knows %d", head.Version, streamVersion).
+	case head.Version != version || head.Tables > n:
+		return nil, conf.Errorf(conf.CodeUnsupported, "the snapshot has version %d, this build knows %d", head.Version, version).
 			WithHint("a newer holdfast made it: update this node")
 	case head.Tables < n:
 		return nil, badStream("it has %d tables of %d", head.Tables, n)
@@ -234,7 +234,7 @@ func (r *loader) line(dst any) error {
 }
 
 func (r *loader) table() error {
-	var head streamTable
+	var head tableHeader
 	if err := r.line(&head); err != nil {
 		return err
 	}
@@ -243,7 +243,7 @@ func (r *loader) table() error {
 		return badStream("it has a table %q", head.Table)
 	}
 	t := tables.Covered[i]
-	want, query := streamColumns(t), t.Insert
+	want, query := columns(t), t.Insert
 	if t.HasID {
 		query = t.InsertID
 	}
