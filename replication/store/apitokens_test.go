@@ -28,9 +28,9 @@ func TestAPITokens(t *testing.T) {
 	d.unchanged(create(2, apiToken("a1", at(9))))
 	other := apiToken("a1", at(9))
 	other.SecretHash = hashOf("stolen")
-	d.refused(create(2, apiToken("a3", ""), other), conf.CodeConflict, "another API token")
+	d.rejected(create(2, apiToken("a3", ""), other), conf.CodeConflict, "another API token")
 	if _, ok := d.s.APIToken("a3"); ok {
-		t.Error("memory has a token of an entry that was refused")
+		t.Error("memory has a token of a rejected entry")
 	}
 	is, ok := d.s.APIToken("a1")
 	want := conf.APIToken{
@@ -40,14 +40,14 @@ func TestAPITokens(t *testing.T) {
 	if !ok || is != want {
 		t.Errorf("got %+v, want %+v", is, want)
 	}
-	d.refused(&command.APITokens{At: at(3), Revoke: []string{"a1", "a9"}}, conf.CodeNotFound, "a9")
+	d.rejected(&command.APITokens{At: at(3), Revoke: []string{"a1", "a9"}}, conf.CodeNotFound, "a9")
 	if is, _ := d.s.APIToken("a1"); is.Revoked {
-		t.Error("memory shows what was refused")
+		t.Error("memory shows what was rejected")
 	}
 	d.ok(&command.APITokens{At: at(3), Revoke: []string{"a1"}})
 	d.unchanged(&command.APITokens{At: at(4), Revoke: []string{"a1"}})
 	if is, _ := d.s.APIToken("a1"); !is.Revoked {
-		t.Error("a token that was revoked goes on in memory")
+		t.Error("a revoked token is still in memory")
 	}
 	if list := d.s.ListAPITokens(); len(list) != 2 || list[0].ID != "a1" || list[1].ID != "a2" {
 		t.Errorf("list: %+v", list)
@@ -86,7 +86,7 @@ func TestAPITokensAreBounded(t *testing.T) {
 		all = append(all, apiToken(fmt.Sprintf("a%04d", i), at(100+i)))
 	}
 	d.ok(create(1, all...))
-	d.refused(create(2, apiToken("more", "")), conf.CodeInvalid, "1000 API tokens")
+	d.rejected(create(2, apiToken("more", "")), conf.CodeInvalid, "1000 API tokens")
 	d.ok(create(101, apiToken("more", "")))
 	if _, ok := d.s.APIToken("a0000"); ok || len(d.s.APITokens()) != apply.MaxAPITokens {
 		t.Error("the one that expired first is kept")

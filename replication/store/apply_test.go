@@ -13,7 +13,7 @@ import (
 )
 
 func TestRestartKeepsEverything(t *testing.T) {
-	s, _ := told(t, 200)
+	s, _ := filled(t, 200)
 	if err := s.Verify(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestBatchesDoNotMatter(t *testing.T) {
 
 // What is kept step by step must be what is derived from nothing.
 func TestItemsFollowAsIfDerived(t *testing.T) {
-	s, d := told(t, 150)
+	s, d := filled(t, 150)
 	for i, c := range story(d, 40) {
 		d.apply(c)
 		if i%4 != 0 {
@@ -154,7 +154,7 @@ func TestTombstone(t *testing.T) {
 	if h := history(t, s, conf.HistoryFilter{}); len(h) != 2 || string(h[0].NewValue) != "null" || h[0].Action != "delete" {
 		t.Errorf("history: %+v", h)
 	}
-	// The version goes on, so that what was signed before cannot come back.
+	// The version continues, so that older signed bytes cannot be replayed.
 	res, _ := d.apply(d.edit(command.ActionPut, put("a", 0, `{"k":2}`)))
 	if res[0].Err == nil || res[0].Err.Current != 2 {
 		t.Errorf("version 1 again: %+v", res[0])
@@ -211,11 +211,11 @@ func TestRefusalsChangeNothing(t *testing.T) {
 			delete(got, "applied")
 			same(t, "content", want, got)
 			if index, _ := s.Applied(); index != d.index {
-				t.Errorf("applied %d, want %d: a refusal is applied too", index, d.index)
+				t.Errorf("applied %d, want %d: a rejection is applied too", index, d.index)
 			}
 		})
 	}
-	// Among others in a batch a refusal is as if it were not there.
+	// In a batch of other entries a rejection has no effect.
 	res, recs := d.apply(d.edit(command.ActionPut, put("a", 1, `{"k":3}`)), d.edit(command.ActionPut, put("a", 1, `{"k":4}`)), d.edit(command.ActionPut, put("b", 1, `{"k":5}`)))
 	if res[0].Err != nil || res[1].Err == nil || res[1].Err.Current != 2 || res[2].Err != nil {
 		t.Errorf("results %+v", res)
@@ -246,7 +246,7 @@ func TestSameRequestTwice(t *testing.T) {
 	delete(got, "applied")
 	same(t, "content", want, got)
 
-	// In one batch, and after a refusal, which is not remembered.
+	// In one batch, and after a rejection, which is not stored.
 	e2 := d.edit(command.ActionPut, put("b", 4, `{"k":1}`))
 	e2.ID = "req-2"
 	ok := d.edit(command.ActionPut, put("b", 0, `{"k":1}`))
@@ -258,7 +258,7 @@ func TestSameRequestTwice(t *testing.T) {
 }
 
 func TestAppliedIndexIsSkipped(t *testing.T) {
-	s, d := told(t, 10)
+	s, d := filled(t, 10)
 	want := content(t, s)
 	index, _ := s.Applied()
 	e := d.edit(command.ActionPut, put("brand-new", 0, `{}`))
@@ -352,7 +352,7 @@ func TestSchemas(t *testing.T) {
 		t.Fatalf("items %+v", before)
 	}
 
-	// A schema alone describes the items anew, and touches neither version nor history.
+	// A schema alone describes the items again, and changes neither version nor history.
 	e = d.edit(command.ActionSchema)
 	e.By = "carl"
 	e.Schemas = []command.Schema{schemaOf("a", `{"k":{"d":"The newest text","h":"Help"}}`)}

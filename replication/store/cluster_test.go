@@ -42,9 +42,9 @@ func removal(seconds int, ids ...string) *command.Cluster {
 	return &command.Cluster{At: at(seconds), MemberRemoves: ids}
 }
 
-// refused applies c, which must be refused with this code and these words, and
+// rejected applies c, which must be rejected with this code and these words, and
 // must leave everything as it was.
-func (d *driver) refused(c command.Command, code conf.Code, says string) {
+func (d *driver) rejected(c command.Command, code conf.Code, says string) {
 	d.tb.Helper()
 	before, digest := content(d.tb, d.s), d.s.Digest()
 	res, _ := d.apply(c)
@@ -54,9 +54,9 @@ func (d *driver) refused(c command.Command, code conf.Code, says string) {
 	after := content(d.tb, d.s)
 	delete(before, "applied")
 	delete(after, "applied")
-	same(d.tb, "after a refusal", before, after)
+	same(d.tb, "after a rejection", before, after)
 	if d.s.Digest() != digest {
-		d.tb.Fatal("a refusal changed the state digest")
+		d.tb.Fatal("a rejection changed the state digest")
 	}
 }
 
@@ -142,36 +142,36 @@ func TestJoinTokenIsRefused(t *testing.T) {
 	d.ok(&command.Cluster{At: at(1), TokenRevokes: []string{"k2"}})
 	d.ok(use(2, "k1", "node-2", "key-2"))
 
-	d.refused(use(3, "k9", "node-3", "key-3"), conf.CodeDenied, "unknown")
-	d.refused(use(3, "k2", "node-3", "key-3"), conf.CodeDenied, "revoked")
-	d.refused(use(3, "k1", "node-3", "key-3"), conf.CodeDenied, "used up")
+	d.rejected(use(3, "k9", "node-3", "key-3"), conf.CodeDenied, "unknown")
+	d.rejected(use(3, "k2", "node-3", "key-3"), conf.CodeDenied, "revoked")
+	d.rejected(use(3, "k1", "node-3", "key-3"), conf.CodeDenied, "used up")
 	d.ok(use(100, "k3", "node-3", "key-3")) // the last moment
 	for _, late := range []string{at(101), "2026-03-01T00:01:40.000001+00:00"} {
 		c := use(0, "k3", "node-4", "key-4")
 		c.At = late
-		d.refused(c, conf.CodeDenied, "expired")
+		d.rejected(c, conf.CodeDenied, "expired")
 	}
 	// Not even that an id is taken shows without a token that works.
-	d.refused(use(3, "k1", "node-3", "other"), conf.CodeDenied, "used up")
+	d.rejected(use(3, "k1", "node-3", "other"), conf.CodeDenied, "used up")
 
 	as := func(m command.Member) *command.Cluster {
 		c := use(3, "k4", "node-5", "key-5")
 		c.Members = []command.Member{m}
 		return c
 	}
-	d.refused(as(server("node-5", "")), conf.CodeDenied, "role")
-	d.refused(as(command.Member{NodeID: "node-5", Role: conf.MemberSidecar, Service: "billing"}), conf.CodeDenied, "role")
-	d.refused(as(command.Member{NodeID: "node-5", Role: conf.MemberSidecar}), conf.CodeDenied, "role")
+	d.rejected(as(server("node-5", "")), conf.CodeDenied, "role")
+	d.rejected(as(command.Member{NodeID: "node-5", Role: conf.MemberSidecar, Service: "billing"}), conf.CodeDenied, "role")
+	d.rejected(as(command.Member{NodeID: "node-5", Role: conf.MemberSidecar}), conf.CodeDenied, "role")
 	d.ok(as(command.Member{NodeID: "node-5", Role: conf.MemberSidecar, Service: "router"}))
-	d.refused(use(4, "k3", "node-5", "key-5"), conf.CodeDenied, "role")
-	d.refused(use(4, "k4", "node-3", "key-3"), conf.CodeDenied, "role")
+	d.rejected(use(4, "k3", "node-5", "key-5"), conf.CodeDenied, "role")
+	d.rejected(use(4, "k4", "node-3", "key-3"), conf.CodeDenied, "role")
 
 	// All or nothing, the audit rows too.
 	c := use(5, "k3", "node-6", "key-6")
 	c.Tokens = []command.JoinToken{serverToken("k5", 1)}
 	c.Uses = append(c.Uses, command.TokenUse{TokenID: "k9", NodeID: "node-7", KeyHash: hashOf("key-7")})
 	c.Audit = []conf.Access{{UserID: "node-6", Action: "join", Success: true, Timestamp: c.At}}
-	d.refused(c, conf.CodeDenied, "unknown")
+	d.rejected(c, conf.CodeDenied, "unknown")
 }
 
 func TestRetryOfAJoinCountsOnce(t *testing.T) {
@@ -183,7 +183,7 @@ func TestRetryOfAJoinCountsOnce(t *testing.T) {
 		t.Fatalf("used %d times", got.Used)
 	}
 	d.ok(use(3, "k1", "node-3", "key-3"))
-	d.refused(use(4, "k1", "node-4", "key-4"), conf.CodeDenied, "used up")
+	d.rejected(use(4, "k1", "node-4", "key-4"), conf.CodeDenied, "used up")
 	// Who was admitted and lost the answer gets it, whatever became of the token.
 	d.unchanged(use(200, "k1", "node-2", "key-2"))
 	d.ok(&command.Cluster{At: at(201), TokenRevokes: []string{"k1"}})
@@ -227,9 +227,9 @@ func TestNodeIDIsTaken(t *testing.T) {
 	d := newDriver(t, openNew(t))
 	d.ok(announce(1, server("node-1", "10.0.0.1:2771")))
 	d.ok(tokens(serverToken("k1", 0), serverToken("k2", 1)))
-	d.refused(use(2, "k1", "node-1", "key-x"), conf.CodeConflict, "node-1 is taken")
+	d.rejected(use(2, "k1", "node-1", "key-x"), conf.CodeConflict, "node-1 is taken")
 	d.ok(use(3, "k1", "node-2", "key-2"))
-	d.refused(use(4, "k1", "node-2", "key-x"), conf.CodeConflict, "node-2 is taken")
+	d.rejected(use(4, "k1", "node-2", "key-x"), conf.CodeConflict, "node-2 is taken")
 
 	// A removed member's id is free, and its own retry does not bring it back on a
 	// token that does not work any more.
@@ -239,22 +239,22 @@ func TestNodeIDIsTaken(t *testing.T) {
 	if got := d.member("node-3"); got.RemovedAt != at(6) {
 		t.Fatalf("%+v", got)
 	}
-	d.refused(use(8, "k2", "node-3", "key-3"), conf.CodeDenied, "used up")
-	d.refused(announce(8, server("node-3", "10.0.0.3:2771")), conf.CodeDenied, "was removed")
+	d.rejected(use(8, "k2", "node-3", "key-3"), conf.CodeDenied, "used up")
+	d.rejected(announce(8, server("node-3", "10.0.0.3:2771")), conf.CodeDenied, "was removed")
 	d.ok(use(9, "k1", "node-2", "key-2"))
 	same(t, "joined again", conf.Member{NodeID: "node-2", Role: conf.MemberServer, JoinedAt: at(9)}, d.member("node-2"))
 	if got := d.token("k1"); got.Used != 2 {
 		t.Errorf("used %d times", got.Used)
 	}
 	d.ok(use(10, "k1", "node-3", "new-key-3"))
-	d.refused(use(11, "k1", "node-3", "key-3"), conf.CodeConflict, "taken")
+	d.rejected(use(11, "k1", "node-3", "key-3"), conf.CodeConflict, "taken")
 
 	// One entry replaces a node.
 	c := use(12, "k1", "node-3", "newest-key-3")
 	c.MemberRemoves = []string{"node-3"}
 	d.ok(c)
 	same(t, "replaced", conf.Member{NodeID: "node-3", Role: conf.MemberServer, JoinedAt: at(12)}, d.member("node-3"))
-	d.refused(removal(13, "node-9"), conf.CodeNotFound, "node-9")
+	d.rejected(removal(13, "node-9"), conf.CodeNotFound, "node-9")
 }
 
 func TestMemberKeepsItsRole(t *testing.T) {
@@ -265,9 +265,9 @@ func TestMemberKeepsItsRole(t *testing.T) {
 	d.ok(use(1, "k2", "node-3", "key-3"))
 	sidecar := command.Member{NodeID: "node-2", Role: conf.MemberSidecar, Service: "router"}
 	d.ok(announce(2, sidecar)) // the token left it open
-	d.refused(announce(3, server("node-2", "")), conf.CodeDenied, "sidecar")
+	d.rejected(announce(3, server("node-2", "")), conf.CodeDenied, "sidecar")
 	sidecar.Service = "billing"
-	d.refused(announce(3, sidecar), conf.CodeDenied, "router")
+	d.rejected(announce(3, sidecar), conf.CodeDenied, "router")
 
 	srv := server("node-3", "10.0.0.3:2771")
 	d.ok(announce(4, srv))
@@ -285,13 +285,13 @@ func TestTokensAgain(t *testing.T) {
 	d.ok(tokens(serverToken("k1", 3)))
 	d.ok(use(1, "k1", "node-2", "key-2"))
 	d.unchanged(tokens(serverToken("k1", 3))) // does not begin to count again
-	d.refused(tokens(serverToken("k1", 4)), conf.CodeConflict, "k1")
+	d.rejected(tokens(serverToken("k1", 4)), conf.CodeConflict, "k1")
 	other := serverToken("k1", 3)
 	other.SecretHash = hashOf("other")
-	d.refused(tokens(other), conf.CodeConflict, "k1")
+	d.rejected(tokens(other), conf.CodeConflict, "k1")
 	d.ok(&command.Cluster{At: at(2), TokenRevokes: []string{"k1"}})
 	d.unchanged(&command.Cluster{At: at(3), TokenRevokes: []string{"k1"}})
-	d.refused(&command.Cluster{At: at(3), TokenRevokes: []string{"k9"}}, conf.CodeNotFound, "k9")
+	d.rejected(&command.Cluster{At: at(3), TokenRevokes: []string{"k9"}}, conf.CodeNotFound, "k9")
 	if got := d.token("k1"); !got.Revoked || got.Used != 1 {
 		t.Errorf("%+v", got)
 	}
@@ -304,7 +304,7 @@ func TestTokensAreBounded(t *testing.T) {
 		all = append(all, serverToken(fmt.Sprintf("k%04d", i), 1))
 	}
 	d.ok(tokens(all...))
-	d.refused(tokens(serverToken("more", 1)), conf.CodeInvalid, "1000 join tokens")
+	d.rejected(tokens(serverToken("more", 1)), conf.CodeInvalid, "1000 join tokens")
 	d.ok(use(1, "k0500", "node-2", "key-2"))
 	d.ok(use(1, "k0700", "node-3", "key-3"))
 	d.ok(tokens(serverToken("more", 1)))
@@ -312,7 +312,7 @@ func TestTokensAreBounded(t *testing.T) {
 		t.Errorf("the oldest that is used up: %v", err)
 	}
 	d.token("k0700")
-	d.refused(use(2, "k0500", "node-2", "key-2"), conf.CodeDenied, "unknown")
+	d.rejected(use(2, "k0500", "node-2", "key-2"), conf.CodeDenied, "unknown")
 	var n int
 	if err := d.s.w.QueryRowContext(t.Context(), "SELECT count(*) FROM join_uses").Scan(&n); err != nil || n != 1 {
 		t.Errorf("%d uses, %v", n, err)

@@ -197,7 +197,7 @@ func TestFullDisk(t *testing.T) {
 }
 
 func TestRestoreOnAFullDisk(t *testing.T) {
-	from, _ := told(t, 100)
+	from, _ := filled(t, 100)
 	data := streamOf(t, from)
 	s := openNew(t)
 	d := newDriver(t, s)
@@ -216,7 +216,7 @@ func TestRestoreOnAFullDisk(t *testing.T) {
 }
 
 func TestLogPages(t *testing.T) {
-	s, _ := told(t, 200)
+	s, _ := filled(t, 200)
 	ctx := t.Context()
 	all := history(t, s, conf.HistoryFilter{Limit: 1000})
 	if len(all) < 100 || len(all) >= 1000 {
@@ -346,7 +346,7 @@ func TestLogPlans(t *testing.T) {
 
 // What goes wrong below is logged where an operator looks for it.
 func TestRepairIsLogged(t *testing.T) {
-	s, _ := told(t, 20)
+	s, _ := filled(t, 20)
 	path := s.file.path
 	if err := s.mergeSearchIndex(t.Context()); err != nil {
 		t.Fatal(err)

@@ -72,7 +72,7 @@ func TestOtherFormatIsRejected(t *testing.T) {
 		"the first of all the formats": {1, older, "before the first release"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, _ := told(t, 5)
+			s, _ := filled(t, 5)
 			path := s.file.path
 			claim(t, s, c.format)
 			alter(t, path, c.stmts...)
@@ -93,7 +93,7 @@ func TestOtherFormatIsRejected(t *testing.T) {
 
 // The row that names the format is proved like any other.
 func TestDamagedFormatIsCorrupt(t *testing.T) {
-	s, _ := told(t, 5)
+	s, _ := filled(t, 5)
 	path := s.file.path
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

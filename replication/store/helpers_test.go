@@ -163,12 +163,12 @@ func (d *driver) apply(cmds ...command.Command) ([]command.Result, []*conf.Recor
 	return res, recs
 }
 
-// ok applies one command that must not be refused.
+// ok applies one command that must not be rejected.
 func (d *driver) ok(c command.Command) (command.Result, []*conf.Record) {
 	d.tb.Helper()
 	res, recs := d.apply(c)
 	if res[0].Err != nil {
-		d.tb.Fatalf("refused: %v", res[0].Err)
+		d.tb.Fatalf("rejected: %v", res[0].Err)
 	}
 	return res[0], recs
 }
@@ -334,7 +334,7 @@ func story(d *driver, n int) []command.Command {
 	return cmds
 }
 
-// clusterStory is one random change of the cluster; some of them are refused.
+// clusterStory is one random change of the cluster; some of them are rejected.
 func clusterStory(rng *rand.Rand, at string) *command.Cluster {
 	token, node := fmt.Sprintf("k%d", rng.IntN(3)), fmt.Sprintf("node-%d", rng.IntN(4))
 	c := &command.Cluster{At: at, By: "ann"}
@@ -373,7 +373,7 @@ func secretStory(rng *rand.Rand, svc string, e *command.Edit) {
 	e.Secrets = []command.Secret{s}
 }
 
-// resealStory seals some secrets anew; some of its items are of the past.
+// resealStory reseals some secrets; some of its items are outdated.
 func resealStory(rng *rand.Rand, at string) *command.Reseal {
 	r := &command.Reseal{Epoch: testEpoch, At: at, By: "rotation"}
 	for range 1 + rng.IntN(6) {

@@ -172,7 +172,7 @@ func TestPathsThatLookLikeURIs(t *testing.T) {
 }
 
 func TestOpenTightensModes(t *testing.T) {
-	s, _ := told(t, 3)
+	s, _ := filled(t, 3)
 	path := s.file.path
 	_ = s.Close()
 	if err := os.Chmod(path, 0o666); err != nil {
@@ -187,7 +187,7 @@ func TestOpenTightensModes(t *testing.T) {
 // closed gives the bytes of a closed store, checkpointed, with its records.
 func closed(t *testing.T, n int) ([]byte, map[string]*conf.Record) {
 	t.Helper()
-	s, _ := told(t, n)
+	s, _ := filled(t, n)
 	recs := records(t, s)
 	path := s.file.path
 	if err := s.Close(); err != nil {
@@ -203,9 +203,9 @@ func closed(t *testing.T, n int) ([]byte, map[string]*conf.Record) {
 	return data, recs
 }
 
-// tryOpen opens a damaged file. It may be refused as corrupt; otherwise it must
+// tryOpen opens a damaged file. It may be rejected as corrupt; otherwise it must
 // answer what it answered before, and go on to.
-func tryOpen(t *testing.T, what, path string, want map[string]*conf.Record) (refused bool) {
+func tryOpen(t *testing.T, what, path string, want map[string]*conf.Record) (rejected bool) {
 	t.Helper()
 	s, err := Open(context.Background(), testOptions(path))
 	if err != nil && conf.CodeOf(err) != conf.CodeSchemaMismatch {
@@ -234,7 +234,7 @@ func TestSingleBitFlips(t *testing.T) {
 	data, want := closed(t, 60)
 	rng := rand.New(rand.NewPCG(7, 7))
 	path := filepath.Join(t.TempDir(), "config.db")
-	refused := 0
+	rejected := 0
 	const flips = 200
 	for i := range flips {
 		at, bit := rng.IntN(len(data)), rng.IntN(8)
@@ -250,19 +250,19 @@ func TestSingleBitFlips(t *testing.T) {
 			t.Fatal(err)
 		}
 		if tryOpen(t, fmt.Sprintf("bit %d of byte %d", bit, at), path, want) {
-			refused++
+			rejected++
 		}
 	}
-	t.Logf("%d of %d flips refused", refused, flips)
-	if refused < flips/4 {
-		t.Errorf("only %d of %d flips were refused: are they where data is?", refused, flips)
+	t.Logf("%d of %d flips rejected", rejected, flips)
+	if rejected < flips/4 {
+		t.Errorf("only %d of %d flips were rejected: are they where data is?", rejected, flips)
 	}
 }
 
-// Whatever text of a row changes is seen, wherever it stands. SQLite leaves
+// A changed text of a row is detected at every position. SQLite leaves
 // copies of rows in unused space: those may change, and then nothing else does.
 func TestFlipsInContent(t *testing.T) {
-	s, _ := told(t, 120)
+	s, _ := filled(t, 120)
 	want := content(t, s)
 	live := s.file.path
 	if err := s.Close(); err != nil {
@@ -274,7 +274,7 @@ func TestFlipsInContent(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "config.db")
 	for _, text := range []string{`"value <`, "because", signature, testEpoch, "unauthorized", `"versions":`, `"service":"service-`, "req-"} {
-		found, refused := 0, 0
+		found, rejected := 0, 0
 		for at := 0; ; found++ {
 			i := bytes.Index(data[at:], []byte(text))
 			if i < 0 {
@@ -291,7 +291,7 @@ func TestFlipsInContent(t *testing.T) {
 			}
 			damaged, err := Open(t.Context(), testOptions(path))
 			if conf.CodeOf(err) == conf.CodeCorrupt {
-				refused++
+				rejected++
 				continue
 			}
 			if err != nil {
@@ -300,8 +300,8 @@ func TestFlipsInContent(t *testing.T) {
 			same(t, fmt.Sprintf("%q at %d", text, at), want, content(t, damaged))
 			_ = damaged.Close()
 		}
-		if refused == 0 {
-			t.Errorf("a changed %q was refused in none of %d places", text, found)
+		if rejected == 0 {
+			t.Errorf("a changed %q was rejected in none of %d places", text, found)
 		}
 	}
 }
@@ -417,10 +417,10 @@ func TestDamagedFiles(t *testing.T) {
 			prepare(t, path)
 			before, _ := os.ReadFile(path)
 			if !tryOpen(t, name, path, want) {
-				t.Error("not refused")
+				t.Error("not rejected")
 			}
 			if after, _ := os.ReadFile(path); name != "directory" && !bytes.Equal(before, after) {
-				t.Error("the file was changed: nobody can rescue anything from it now")
+				t.Error("the file was changed: nothing can be recovered from it now")
 			}
 		})
 	}
@@ -483,7 +483,7 @@ func TestTamperedByHand(t *testing.T) {
 		"items gone":       {"DELETE FROM config_items", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, _ := told(t, 40)
+			s, _ := filled(t, 40)
 			want := content(t, s)
 			path := s.file.path
 			if err := s.w.Exec(t.Context(), c.sql); err != nil {
@@ -513,7 +513,7 @@ func TestTamperedByHand(t *testing.T) {
 
 // A schema that is stored again heals a mismatch.
 func TestSchemaMismatchHeals(t *testing.T) {
-	s, _ := told(t, 60)
+	s, _ := filled(t, 60)
 	path := s.file.path
 	if err := s.w.Exec(t.Context(), "UPDATE schema_version SET model_hash = 'feed'"); err != nil {
 		t.Fatal(err)
@@ -535,7 +535,7 @@ func TestSchemaMismatchHeals(t *testing.T) {
 }
 
 func TestLockedByAnotherProcess(t *testing.T) {
-	s, d := told(t, 5)
+	s, d := filled(t, 5)
 	path := s.file.path
 	out, in := another(t, "lock", path, nil)
 	if line, err := out.ReadString('\n'); line != "locked\n" {
@@ -568,7 +568,7 @@ func TestLockedByAnotherProcess(t *testing.T) {
 }
 
 func TestFileThatCannotBeWritten(t *testing.T) {
-	s, _ := told(t, 5)
+	s, _ := filled(t, 5)
 	data := s.file.path
 	_ = s.Close()
 	dir, err := os.MkdirTemp("", "holdfast-store-test")
@@ -617,7 +617,7 @@ func TestPresent(t *testing.T) {
 		"directory gone": func(p string) error { return os.RemoveAll(filepath.Dir(p)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, d := told(t, 5)
+			s, d := filled(t, 5)
 			if err := s.Present(); err != nil {
 				t.Fatal(err)
 			}
@@ -639,7 +639,7 @@ func TestPresent(t *testing.T) {
 }
 
 func TestClosedStore(t *testing.T) {
-	s, d := told(t, 5)
+	s, d := filled(t, 5)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

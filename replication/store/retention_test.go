@@ -49,7 +49,7 @@ func TestABatchCountsOnce(t *testing.T) {
 		{b("n1/a", 5, 0), 6},
 		{b("n1/a", 5, 1), 6},
 		{&command.Audit{Rows: accessRows(1, 0)}, 7},
-		{&command.Audit{Rows: accessRows(1, 0)}, 8}, // no source: whoever sends it again means it
+		{&command.Audit{Rows: accessRows(1, 0)}, 8}, // no source: it is not a repetition
 	} {
 		d.ok(tc.c)
 		if got := d.accessTotal(); got != tc.want {
@@ -59,7 +59,7 @@ func TestABatchCountsOnce(t *testing.T) {
 	if seq, none := auditSeq(t, d.s, "n1/a"), auditSeq(t, d.s, "n9"); seq != 5 || none != 0 {
 		t.Errorf("%d %d", seq, none)
 	}
-	// A member that comes by a snapshot knows what was applied.
+	// A member that restored a snapshot has what was applied.
 	other := openNew(t)
 	if err := other.Restore(t.Context(), bytes.NewReader(streamOf(t, d.s))); err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestPrune(t *testing.T) {
 		}
 	}
 	if seq := auditSeq(t, a, "n1/a"); seq != 0 {
-		t.Error("the queue of an agent that is long gone is kept")
+		t.Error("the queue of an agent that is without batches for long is kept")
 	}
 	db.apply(cmds...) // in one batch
 	same(t, "another batching", content(t, a), content(t, b))

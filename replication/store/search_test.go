@@ -385,7 +385,7 @@ func TestDamagedIndexIsRepaired(t *testing.T) {
 				t.Errorf("found %v, want %v", got, want)
 			}
 
-			// While it is open, whoever meets the damage repairs it.
+			// While it is open, each operation that meets the damage repairs it.
 			d.s = s
 			for name, meet := range map[string]func() error{
 				"search": func() error {

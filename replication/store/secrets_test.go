@@ -118,7 +118,7 @@ func TestSecretsNeedTheirService(t *testing.T) {
 		}
 	}
 	if s.Digest() != before {
-		t.Error("a refused edit changed the store")
+		t.Error("a rejected edit changed the store")
 	}
 }
 

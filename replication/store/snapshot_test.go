@@ -32,7 +32,7 @@ func streamOf(tb testing.TB, s *Store) []byte {
 	return b.Bytes()
 }
 
-func told(t *testing.T, n int) (*Store, *driver) {
+func filled(t *testing.T, n int) (*Store, *driver) {
 	t.Helper()
 	s := openNew(t)
 	d := newDriver(t, s)
@@ -43,7 +43,7 @@ func told(t *testing.T, n int) (*Store, *driver) {
 }
 
 func TestSnapshotRestore(t *testing.T) {
-	s, d := told(t, 150)
+	s, d := filled(t, 150)
 	data := streamOf(t, s)
 	want := content(t, s)
 
@@ -85,7 +85,7 @@ func TestSnapshotRestore(t *testing.T) {
 }
 
 func TestSnapshotIsPinned(t *testing.T) {
-	s, d := told(t, 30)
+	s, d := filled(t, 30)
 	want := streamOf(t, s)
 	sn, err := s.Snapshot(t.Context())
 	if err != nil {
@@ -117,7 +117,7 @@ func TestSnapshotIsPinned(t *testing.T) {
 }
 
 func TestSnapshotHasNoDerivedRows(t *testing.T) {
-	s, _ := told(t, 30)
+	s, _ := filled(t, 30)
 	for line := range strings.Lines(string(streamOf(t, s))) {
 		var head struct{ Table string }
 		if json.Unmarshal([]byte(line), &head) == nil && (strings.Contains(head.Table, "item") || head.Table == "meta") {
@@ -127,9 +127,9 @@ func TestSnapshotHasNoDerivedRows(t *testing.T) {
 }
 
 func TestRestoreRefusesWhatIsDamaged(t *testing.T) {
-	s, _ := told(t, 40)
+	s, _ := filled(t, 40)
 	data := streamOf(t, s)
-	target, _ := told(t, 25)
+	target, _ := filled(t, 25)
 	want := content(t, target)
 	refused := func(name string, bad []byte) {
 		t.Helper()
@@ -147,7 +147,7 @@ func TestRestoreRefusesWhatIsDamaged(t *testing.T) {
 	refused("one byte short", data[:len(data)-1])
 	refused("something after it", append(bytes.Clone(data), "{}\n"...))
 	refused("twice", append(bytes.Clone(data), data...))
-	same(t, "after refused restores", want, content(t, target))
+	same(t, "after rejected restores", want, content(t, target))
 	if err := target.Verify(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -175,10 +175,10 @@ func trailed(body string) []byte {
 	return fmt.Appendf(nil, "%s{\"sha256\":\"%x\"}\n", body, h.Sum(nil))
 }
 
-func TestRestoreRefusesWrongRows(t *testing.T) {
-	s, _ := told(t, 60)
+func TestRestoreRejectsWrongRows(t *testing.T) {
+	s, _ := filled(t, 60)
 	data := streamOf(t, s)
-	target, _ := told(t, 25)
+	target, _ := filled(t, 25)
 	want := content(t, target)
 	if err := openNew(t).Restore(t.Context(), bytes.NewReader(reseal(t, data, `"term":1`, `"term":3`))); err != nil {
 		t.Fatalf("a harmless change must pass, or this test proves nothing: %v", err)
@@ -203,14 +203,14 @@ func TestRestoreRefusesWrongRows(t *testing.T) {
 	if err := target.Restore(t.Context(), bytes.NewReader(newer)); conf.CodeOf(err) != conf.CodeUnsupported {
 		t.Errorf("a newer version: %v, want %s", err, conf.CodeUnsupported)
 	}
-	same(t, "after refused restores", want, content(t, target))
+	same(t, "after rejected restores", want, content(t, target))
 	if err := target.Verify(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestSnapshotOfDamagedStoreFails(t *testing.T) {
-	s, _ := told(t, 40)
+	s, _ := filled(t, 40)
 	w := s.w
 	if err := w.Exec(t.Context(), "UPDATE config_history SET new_value_json = '42' WHERE id = 1"); err != nil {
 		t.Fatal(err)
@@ -226,7 +226,7 @@ func TestSnapshotOfDamagedStoreFails(t *testing.T) {
 }
 
 func TestRestoreKeepsModes(t *testing.T) {
-	s, _ := told(t, 5)
+	s, _ := filled(t, 5)
 	for _, p := range []string{s.file.path, s.file.walPath(), s.file.path + "-shm"} {
 		st, err := os.Stat(p)
 		if err != nil {

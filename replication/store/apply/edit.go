@@ -130,14 +130,14 @@ func (t *editTx) putSchemas() (map[string]*schemaChange, error) {
 // anything.
 func (t *editTx) update(u *command.Update, ch *schemaChange) error {
 	c := t.c
-	h, err := t.record(u.Service)
+	cur, err := t.record(u.Service)
 	if err != nil {
 		return err
 	}
 	var current uint64
 	var was conf.Record
-	if h.Record != nil {
-		was, current = *h.Record, h.Record.Version
+	if cur.Record != nil {
+		was, current = *cur.Record, cur.Record.Version
 	}
 	if u.Prev != current {
 		return rejection{&conf.Error{
@@ -162,12 +162,12 @@ func (t *editTx) update(u *command.Update, ch *schemaChange) error {
 		Checksum: u.Checksum, IssuedAt: u.IssuedAt, Signature: u.Signature, KeyID: u.KeyID,
 		UpdatedAt: at, UpdatedBy: by, Deleted: u.Deleted, Index: t.index, Schema: was.Schema, Secrets: was.Secrets,
 	}
-	before, after, err := t.itemsOf(&was, rec, h.Stored, ch)
+	before, after, err := t.itemsOf(&was, rec, cur.Stored, ch)
 	if err != nil {
 		return err
 	}
 
-	digest, err := t.putConfig(h, rec)
+	digest, err := t.putConfig(cur, rec)
 	if err != nil {
 		return err
 	}
@@ -194,10 +194,10 @@ func (t *editTx) update(u *command.Update, ch *schemaChange) error {
 	return nil
 }
 
-// putConfig writes the row of rec, in place of the one that h has.
-func (t *editTx) putConfig(h *tables.StoredRecord, rec *conf.Record) ([sha256.Size]byte, error) {
-	if h.Stored {
-		t.st.Digest.Sub(h.Digest)
+// putConfig writes the row of rec, in place of that of cur.
+func (t *editTx) putConfig(cur *tables.StoredRecord, rec *conf.Record) ([sha256.Size]byte, error) {
+	if cur.Stored {
+		t.st.Digest.Sub(cur.Digest)
 	} else {
 		t.st.ServiceCount++
 	}
@@ -262,11 +262,11 @@ func (t *editTx) history(u *command.Update, at, by string, before, after []conf.
 
 // reproject checks a document whose schema changed while it did not.
 func (t *editTx) reproject(service string, ch *schemaChange) error {
-	h, err := t.record(service)
-	if err != nil || !h.Stored || h.Record.Deleted {
+	cur, err := t.record(service)
+	if err != nil || !cur.Stored || cur.Record.Deleted {
 		return err
 	}
-	if _, err := t.conf.Project(service, ch.new, h.Record.Config); err != nil {
+	if _, err := t.conf.Project(service, ch.new, cur.Record.Config); err != nil {
 		return reject(conf.CodeInvalid, "%s: the stored document does not fit the new schema: %v", service, err)
 	}
 	t.stale = append(t.stale, search.StaleItem{Service: service})

@@ -8,8 +8,8 @@ import (
 // differing reduces two documents to the members that are not in both with the same
 // value. Documents are in canonical form; for any others, ok is false.
 func differing(a, b json.RawMessage) (onlyA, onlyB json.RawMessage, ok bool) {
-	as, okA := members(a)
-	bs, okB := members(b)
+	as, okA := jsonMembers(a)
+	bs, okB := jsonMembers(b)
 	if !okA || !okB {
 		return a, b, false
 	}
@@ -17,7 +17,7 @@ func differing(a, b json.RawMessage) (onlyA, onlyB json.RawMessage, ok bool) {
 }
 
 // without is the object of the members of a that b does not have.
-func without(a, b []member) json.RawMessage {
+func without(a, b []jsonMember) json.RawMessage {
 	out := json.RawMessage{'{'}
 	for _, m := range a {
 		for len(b) > 0 && bytes.Compare(b[0].name, m.name) < 0 {
@@ -30,7 +30,7 @@ func without(a, b []member) json.RawMessage {
 	return append(out, '}')
 }
 
-func (m member) appendTo(doc []byte) []byte {
+func (m jsonMember) appendTo(doc []byte) []byte {
 	if len(doc) > 1 {
 		doc = append(doc, ',')
 	}

@@ -28,7 +28,7 @@ func TestDiffering(t *testing.T) {
 func FuzzMembers(f *testing.F) {
 	f.Add([]byte(`{"a":{"b":[1,"}"]},"c":"\\"}`))
 	f.Fuzz(func(t *testing.T, doc []byte) {
-		ms, ok := members(doc)
+		ms, ok := jsonMembers(doc)
 		if !ok || !json.Valid(doc) {
 			return // it must only not panic
 		}

@@ -2,19 +2,19 @@ package apply
 
 import "bytes"
 
-// member is a member of an object: its name in quotes, and all of its text.
-type member struct{ name, text []byte }
+// jsonMember is a member of an object: its name in quotes, and all of its text.
+type jsonMember struct{ name, text []byte }
 
-// members splits a compact JSON object whose names ascend. The text
+// jsonMembers splits a compact JSON object whose names ascend. The text
 // must be JSON, as every document in the log is.
-func members(doc []byte) (out []member, ok bool) {
+func jsonMembers(doc []byte) (out []jsonMember, ok bool) {
 	if len(doc) < 2 || doc[0] != '{' {
 		return nil, false
 	}
 	if doc[1] == '}' {
 		return nil, len(doc) == 2
 	}
-	out = make([]member, 0, 64)
+	out = make([]jsonMember, 0, 64)
 	for i := 1; i < len(doc); {
 		start := i
 		end := stringEnd(doc, i)
@@ -29,7 +29,7 @@ func members(doc []byte) (out []member, ok bool) {
 		if i < 0 {
 			return nil, false
 		}
-		out = append(out, member{name, doc[start:i]})
+		out = append(out, jsonMember{name, doc[start:i]})
 		if doc[i] == '}' {
 			return out, i == len(doc)-1
 		}
