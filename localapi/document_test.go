@@ -110,8 +110,8 @@ func TestARecordThatCannotBeReadIsAnErrorAndNotAPanic(t *testing.T) {
 	m.render.Secrets = func(string, *conf.Record) map[string]any { return map[string]any{"s": "1"} }
 	m.set(record("stt-worker", 1, `{"x":`))
 	s := newServer(t, m, withToken)
-	wantFailure(t, get(t, s, "/v1/config/stt-worker/x"), 500, conf.CodeCorrupt)
-	wantFailure(t, get(t, s, "/v1/env/stt-worker"), 500, conf.CodeCorrupt)
+	wantFailure(t, get(t, s, "/v1/config/stt-worker/x"), 503, conf.CodeCorrupt)
+	wantFailure(t, get(t, s, "/v1/env/stt-worker"), 503, conf.CodeCorrupt)
 	// Never the document without its secrets for a caller that has a right to them.
-	wantFailure(t, get(t, s, "/v1/config/stt-worker", "X-Holdfast-Token: right-token"), 500, conf.CodeCorrupt)
+	wantFailure(t, get(t, s, "/v1/config/stt-worker", "X-Holdfast-Token: right-token"), 503, conf.CodeCorrupt)
 }

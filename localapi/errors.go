@@ -7,52 +7,12 @@ import (
 	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/httperror"
 )
-
-// statusOf is the HTTP status of each code.
-func statusOf(code conf.Code) int {
-	switch code {
-	case conf.CodeMalformed, conf.CodeUsage:
-		return http.StatusBadRequest
-	case conf.CodeUnauthenticated:
-		return http.StatusUnauthorized
-	case conf.CodeDenied:
-		return http.StatusForbidden
-	case conf.CodeNotFound:
-		return http.StatusNotFound
-	case conf.CodeMethod:
-		return http.StatusMethodNotAllowed
-	case conf.CodeConflict, conf.CodeImmutable:
-		return http.StatusConflict
-	case conf.CodeTooLarge:
-		return http.StatusRequestEntityTooLarge
-	case conf.CodeInvalid:
-		return http.StatusUnprocessableEntity
-	case conf.CodeRateLimited:
-		return http.StatusTooManyRequests
-	case conf.CodeUnsupported:
-		return http.StatusNotImplemented
-	case conf.CodeReadOnly, conf.CodeNoQuorum, conf.CodeStale, conf.CodeLocked, conf.CodeSchemaMismatch, conf.CodeOutcomeUnknown:
-		return http.StatusServiceUnavailable
-	case conf.CodeStorageFull:
-		return http.StatusInsufficientStorage
-	case conf.CodeCorrupt, conf.CodeInternal:
-		return http.StatusInternalServerError
-	}
-	return http.StatusInternalServerError
-}
-
-// failure is the body of every answer that is an error.
-type failure struct {
-	Success bool      `json:"success"`
-	Error   string    `json:"error"`
-	Code    conf.Code `json:"code"`
-	Hint    string    `json:"hint,omitempty"`
-}
 
 // fail answers with an error.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, route route, err *conf.Error) {
-	s.failStatus(w, r, route, statusOf(err.Code), err)
+	s.failStatus(w, r, route, httperror.Status(err.Code), err)
 }
 
 func (s *Server) failStatus(w http.ResponseWriter, r *http.Request, route route, status int, err *conf.Error) {
@@ -60,7 +20,7 @@ func (s *Server) failStatus(w http.ResponseWriter, r *http.Request, route route,
 	if status == http.StatusServiceUnavailable {
 		w.Header()["Retry-After"] = retrySoon
 	}
-	s.writeJSON(w, r, route, status, failure{Error: err.Error(), Code: err.Code, Hint: err.Hint})
+	s.writeJSON(w, r, route, status, httperror.Body{Error: err.Error(), Code: err.Code, Hint: err.Hint})
 }
 
 // writeJSON answers with something that is not a document.

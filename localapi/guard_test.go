@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/httperror"
 	"github.com/holdfast-config/holdfast/testenv"
 )
 
@@ -257,7 +258,7 @@ func TestTooManyConnections(t *testing.T) {
 	await(t, "two connections are open", func() bool { return s.metrics.connections.Load() == 2 })
 	const request = "GET /v1/config/stt-worker HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	status, body := raw(t, addr, request)
-	var f failure
+	var f httperror.Body
 	if err := conf.DecodeStrict([]byte(body), 1<<20, &f); err != nil || status != 429 || f.Code != conf.CodeRateLimited {
 		t.Fatalf("%d %s %v", status, body, err)
 	}

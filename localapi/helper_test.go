@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/httperror"
 	"github.com/holdfast-config/holdfast/testenv"
 )
 
@@ -155,14 +156,14 @@ func wantStatus(t testing.TB, w *httptest.ResponseRecorder, status int) {
 	}
 }
 
-func wantFailure(t testing.TB, w *httptest.ResponseRecorder, status int, code conf.Code) failure {
+func wantFailure(t testing.TB, w *httptest.ResponseRecorder, status int, code conf.Code) httperror.Body {
 	t.Helper()
 	wantStatus(t, w, status)
-	var f failure
+	var f httperror.Body
 	if err := conf.DecodeStrict(w.Body.Bytes(), 1<<20, &f); err != nil {
 		t.Fatalf("body %q: %v", w.Body, err)
 	}
-	if f.Success || f.Code != code || f.Error == "" {
+	if f.Success || f.Code != code || f.Error == "" || f.Details != nil || f.Current != nil || f.Request != "" {
 		t.Fatalf("got %+v, want code %s", f, code)
 	}
 	return f

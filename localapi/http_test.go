@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/httperror"
 )
 
 func TestDocument(t *testing.T) {
@@ -315,8 +316,8 @@ func TestOptions(t *testing.T) {
 
 func TestEveryCodeHasAStatus(t *testing.T) {
 	for _, code := range conf.Codes() {
-		status := statusOf(code)
-		if status < 400 || http.StatusText(status) == "" || status == 500 && code != conf.CodeInternal && code != conf.CodeCorrupt {
+		status := httperror.Status(code)
+		if status < 400 || http.StatusText(status) == "" || status == 500 && code != conf.CodeInternal {
 			t.Errorf("%s: status %d", code, status)
 		}
 	}

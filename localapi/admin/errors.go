@@ -9,32 +9,8 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/httperror"
 )
-
-// statuses maps every code to its HTTP status.
-var statuses = map[conf.Code]int{
-	conf.CodeMalformed:       http.StatusBadRequest,
-	conf.CodeInvalid:         http.StatusUnprocessableEntity,
-	conf.CodeTooLarge:        http.StatusRequestEntityTooLarge,
-	conf.CodeUnauthenticated: http.StatusUnauthorized,
-	conf.CodeDenied:          http.StatusForbidden,
-	conf.CodeNotFound:        http.StatusNotFound,
-	conf.CodeMethod:          http.StatusMethodNotAllowed,
-	conf.CodeConflict:        http.StatusConflict,
-	conf.CodeImmutable:       http.StatusConflict,
-	conf.CodeUnsupported:     http.StatusNotImplemented,
-	conf.CodeReadOnly:        http.StatusServiceUnavailable,
-	conf.CodeNoQuorum:        http.StatusServiceUnavailable,
-	conf.CodeOutcomeUnknown:  http.StatusGatewayTimeout,
-	conf.CodeStale:           http.StatusServiceUnavailable,
-	conf.CodeRateLimited:     http.StatusTooManyRequests,
-	conf.CodeStorageFull:     http.StatusInsufficientStorage,
-	conf.CodeCorrupt:         http.StatusServiceUnavailable,
-	conf.CodeLocked:          http.StatusServiceUnavailable,
-	conf.CodeSchemaMismatch:  http.StatusServiceUnavailable,
-	conf.CodeUsage:           http.StatusBadRequest,
-	conf.CodeInternal:        http.StatusInternalServerError,
-}
 
 // retryAfter holds the seconds after which it is worth to ask again.
 var retryAfter = map[conf.Code]int{
@@ -80,20 +56,9 @@ type edgeError struct {
 func (e *edgeError) Error() string { return e.err.Error() }
 func (e *edgeError) Unwrap() error { return e.err }
 
-// errorBody is the body of every answer that is not a success.
-type errorBody struct {
-	Success bool              `json:"success"`
-	Error   string            `json:"error"`
-	Code    conf.Code         `json:"code"`
-	Hint    string            `json:"hint,omitempty"`
-	Details []conf.FieldError `json:"details,omitempty"`
-	Current *uint64           `json:"current_version,omitempty"`
-	Request string            `json:"request_id,omitempty"`
-}
-
 // updateErrorBody is a superset of the seed's ConfigUpdateResponse.
 type updateErrorBody struct {
-	errorBody
+	httperror.Body
 	NewVersion *uint64 `json:"new_version"`
 }
 
@@ -104,10 +69,7 @@ func (h *Handler) failure(c *call, err error) reply {
 	if !ok {
 		e = &conf.Error{Code: conf.CodeInternal, Message: "internal error", Err: err}
 	}
-	status, known := statuses[e.Code]
-	if !known {
-		status = http.StatusInternalServerError
-	}
+	status := httperror.Status(e.Code)
 	header := http.Header{}
 	if s := retryAfter[e.Code]; s > 0 {
 		header.Set("Retry-After", strconv.Itoa(s))
@@ -120,23 +82,19 @@ func (h *Handler) failure(c *call, err error) reply {
 			header[k] = v
 		}
 	}
-	body := errorBody{Error: e.Error(), Code: e.Code, Hint: cmp.Or(conf.HintOf(e), hints[e.Code]), Details: e.Details}
-	if e.Code == conf.CodeConflict {
-		body.Current = &e.Current
-	}
+	body := httperror.New(e)
+	body.Hint = cmp.Or(body.Hint, hints[e.Code])
 	if status >= http.StatusInternalServerError {
 		h.o.Logger.Warn("admin request failed", "request_id", c.id, "method", c.r.Method, "route", c.name(),
 			"status", status, "code", string(e.Code), "error", err.Error())
 		body.Error, body.Request = e.Message, c.id
 	}
 	if status == http.StatusInternalServerError {
-		body = errorBody{
-			Error: "internal error", Code: conf.CodeInternal, Request: c.id,
-			Hint: hints[conf.CodeInternal],
-		}
+		body = httperror.Public(nil, hints[conf.CodeInternal])
+		body.Request = c.id
 	}
 	if c.route != nil && c.route.update {
-		return reply{status: status, header: header, body: updateErrorBody{errorBody: body}}
+		return reply{status: status, header: header, body: updateErrorBody{Body: body}}
 	}
 	return reply{status: status, header: header, body: body}
 }

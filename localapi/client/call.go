@@ -6,16 +6,15 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"slices"
 	"strings"
 	"sync/atomic"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/httperror"
 )
 
 // maxAnswer bounds what an answer may hold in memory.
@@ -122,27 +121,17 @@ func (ep *endpoint) failed(q request, err error, sent bool) error {
 
 // refused turns an error answer back into the error that the agent had.
 func (ep *endpoint) refused(q request, res *http.Response, body []byte) error {
-	var in struct {
-		Error   string            `json:"error"`
-		Code    conf.Code         `json:"code"`
-		Hint    string            `json:"hint"`
-		Details []conf.FieldError `json:"details"`
-		Current uint64            `json:"current_version"`
+	err := httperror.Read(res.StatusCode, body)
+	if _, foreign := errors.AsType[*httperror.StatusError](err); !foreign {
+		return err
 	}
-	if err := json.Unmarshal(body, &in); err != nil || in.Code == "" {
-		// Some proxy between the two, or another program on that port. A gateway
-		// that gave up does not know what became of a change either.
-		code := conf.CodeInternal
-		if q.change && res.StatusCode >= http.StatusInternalServerError {
-			code = conf.CodeOutcomeUnknown
-		}
-		return conf.Errorf(code, "%s answered %s, and not as an agent does", ep.base, res.Status).WithHint("%s", ep.hint)
+	// A proxy between the two, or another program on that port. A gateway that
+	// gave up does not know what became of a change either.
+	code := conf.CodeInternal
+	if q.change && res.StatusCode >= http.StatusInternalServerError {
+		code = conf.CodeOutcomeUnknown
 	}
-	if !slices.Contains(conf.Codes(), in.Code) {
-		in.Error = fmt.Sprintf("%s (code %s)", in.Error, in.Code)
-		in.Code = conf.CodeInternal
-	}
-	return &conf.Error{Code: in.Code, Message: in.Error, Hint: in.Hint, Details: in.Details, Current: in.Current}
+	return conf.Errorf(code, "%s answered %s, and not as an agent does", ep.base, res.Status).WithHint("%s", ep.hint)
 }
 
 // into decodes an answer.

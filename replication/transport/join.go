@@ -2,19 +2,18 @@ package transport
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"mime"
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/httperror"
 )
 
 const (
@@ -147,7 +146,7 @@ func (t *Transport) serveJoin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	t.failed.giveBack(source)
-	writeJSON(w, http.StatusOK, grant)
+	httperror.WriteJSON(w, http.StatusOK, grant)
 }
 
 // guess says whether a failure is one of those that somebody causes who tries.
@@ -207,77 +206,19 @@ func readPost(w http.ResponseWriter, r *http.Request, path string, max int64) ([
 	return body, nil
 }
 
-// statusOf is the HTTP status of each code.
-func statusOf(code conf.Code) int {
-	switch code {
-	case conf.CodeMalformed, conf.CodeUsage:
-		return http.StatusBadRequest
-	case conf.CodeUnauthenticated:
-		return http.StatusUnauthorized
-	case conf.CodeDenied:
-		return http.StatusForbidden
-	case conf.CodeNotFound:
-		return http.StatusNotFound
-	case conf.CodeMethod:
-		return http.StatusMethodNotAllowed
-	case conf.CodeConflict, conf.CodeImmutable:
-		return http.StatusConflict
-	case conf.CodeTooLarge:
-		return http.StatusRequestEntityTooLarge
-	case conf.CodeInvalid:
-		return http.StatusUnprocessableEntity
-	case conf.CodeRateLimited:
-		return http.StatusTooManyRequests
-	case conf.CodeUnsupported:
-		return http.StatusNotImplemented
-	case conf.CodeReadOnly, conf.CodeNoQuorum, conf.CodeStale, conf.CodeLocked, conf.CodeSchemaMismatch:
-		return http.StatusServiceUnavailable
-	case conf.CodeOutcomeUnknown:
-		return http.StatusGatewayTimeout
-	case conf.CodeStorageFull:
-		return http.StatusInsufficientStorage
-	}
-	return http.StatusInternalServerError
-}
-
-// failure is the body of every answer that is an error.
-type failure struct {
-	Success bool      `json:"success"`
-	Error   string    `json:"error"`
-	Code    conf.Code `json:"code"`
-	Hint    string    `json:"hint,omitempty"`
-}
-
-// writeError tells what is meant for the other side: the message, not the causes,
-// which may hold paths and addresses of this machine.
+// writeError sends what the other side may see: the message, not the causes,
+// which may contain paths and addresses of this host.
 func writeError(w http.ResponseWriter, err error) {
-	f := failure{Error: "internal error", Code: conf.CodeInternal, Hint: "see the log of the agent that answered"}
-	if e, ok := errors.AsType[*conf.Error](err); ok && e.Code != conf.CodeInternal {
-		f = failure{Error: e.Message, Code: e.Code, Hint: e.Hint}
-	}
-	writeJSON(w, statusOf(f.Code), f)
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		w.WriteHeader(http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_, _ = w.Write(body)
+	httperror.Public(err, "see the log of the agent that answered").Write(w)
 }
 
 // readError is the reverse of writeError.
 func readError(addr string, status int, body []byte) error {
-	var f failure
-	if json.Unmarshal(body, &f) != nil || f.Error == "" || !slices.Contains(conf.Codes(), f.Code) {
+	err := httperror.Read(status, body)
+	if _, ok := errors.AsType[*httperror.StatusError](err); ok {
 		return conf.Errorf(conf.CodeInternal, "the agent at %s answered %d without a reason", addr, status)
 	}
-	return &conf.Error{Code: f.Code, Message: f.Error, Hint: f.Hint}
+	return err
 }
 
 func sourceIn(remote string) netip.Addr {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/httperror"
 )
 
 const (
@@ -33,7 +34,7 @@ func (t *Transport) serveRenew(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, grant)
+	httperror.WriteJSON(w, http.StatusOK, grant)
 }
 
 func (t *Transport) renewal(w http.ResponseWriter, r *http.Request) (renewGrant, error) {
