@@ -255,7 +255,7 @@ func TestTooManyConnections(t *testing.T) {
 		defer c.Close() //nolint:errcheck // closed again below
 		held = append(held, c)
 	}
-	await(t, "two connections are open", func() bool { return s.metrics.connections.Load() == 2 })
+	await(t, "two connections are open", func() bool { return s.connections() == 2 })
 	const request = "GET /v1/config/stt-worker HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	status, body := raw(t, addr, request)
 	var f httperror.Body
@@ -265,7 +265,7 @@ func TestTooManyConnections(t *testing.T) {
 	if err := held[0].Close(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the closed connection is counted out", func() bool { return s.metrics.connections.Load() == 1 })
+	await(t, "the closed connection is counted out", func() bool { return s.connections() == 1 })
 	if status, body := raw(t, addr, request); status != 200 {
 		t.Fatalf("%d %s", status, body)
 	}

@@ -67,9 +67,9 @@ type metrics struct {
 	requests    [routes][len(statuses)]atomic.Uint64
 	refused     [refusals]atomic.Uint64
 	panics      atomic.Uint64
-	connections atomic.Int64
 	polls       atomic.Int64
 	watches     atomic.Int64
+	connections func() int
 	state       func() *State
 }
 
@@ -122,7 +122,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		counter(descRefused, m.refused[i].Load(), refusalNames[i])
 	}
 	counter(descPanics, m.panics.Load())
-	gauge(descConnections, float64(m.connections.Load()))
+	gauge(descConnections, float64(m.connections()))
 	gauge(descWaiting, float64(m.polls.Load()), "poll")
 	gauge(descWaiting, float64(m.watches.Load()), "watch")
 	if st := m.state(); st != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/connlimit"
 )
 
 // Defaults and limits of the server.
@@ -101,7 +102,8 @@ type Server struct {
 	mu       sync.Mutex
 	stopped  bool
 	servers  []*http.Server
-	serving  sync.WaitGroup // Serve calls and refused connections
+	ports    []*connlimit.Listener
+	serving  sync.WaitGroup // Serve calls
 }
 
 // New makes a Server that listens nowhere yet.
@@ -141,6 +143,7 @@ func New(opts Options) (*Server, error) {
 	for _, uid := range opts.AllowedUIDs {
 		s.uids[uid] = true
 	}
+	s.metrics.connections = s.connections
 	if err := opts.Metrics.Register(s.metrics); err != nil {
 		return nil, conf.Errorf(conf.CodeInternal, "register metrics: %w", err)
 	}
@@ -189,7 +192,7 @@ func (s *Server) Handler() http.Handler { return s }
 // Serve answers the connections of l, TCP or unix, until Stop or until l fails.
 // It takes l over. It returns nil after Stop.
 func (s *Server) Serve(l net.Listener) error {
-	limited := &limitListener{Listener: l, server: s, max: int64(s.opts.MaxConnections)}
+	port := connlimit.Listen(l, connlimit.Limits{Max: s.opts.MaxConnections}, func() { s.metrics.refused[refusedConnection].Add(1) })
 	srv := &http.Server{
 		Handler:                      s,
 		ReadHeaderTimeout:            headerTimeout,
@@ -198,7 +201,6 @@ func (s *Server) Serve(l net.Listener) error {
 		MaxHeaderBytes:               maxHeaderBytes,
 		DisableGeneralOptionsHandler: true,
 		ConnContext:                  ConnContext,
-		ConnState:                    limited.connState,
 		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	s.mu.Lock()
@@ -206,11 +208,12 @@ func (s *Server) Serve(l net.Listener) error {
 		s.mu.Unlock()
 		return l.Close()
 	}
-	s.servers = append(s.servers, srv)
+	s.servers, s.ports = append(s.servers, srv), append(s.ports, port)
 	s.serving.Add(1)
 	s.mu.Unlock()
 	defer s.serving.Done()
-	if err := srv.Serve(limited); !errors.Is(err, http.ErrServerClosed) {
+	defer port.Wait()
+	if err := srv.Serve(port); !errors.Is(err, http.ErrServerClosed) {
 		return conf.Errorf(conf.CodeInternal, "local API on %s: %w", l.Addr(), err)
 	}
 	return nil
@@ -241,6 +244,16 @@ func (s *Server) Stop(ctx context.Context) error {
 	wg.Wait()
 	s.serving.Wait()
 	return errors.Join(errs...)
+}
+
+// connections is the number of open connections.
+func (s *Server) connections() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.ports {
+		n += p.Open()
+	}
+	return n
 }
 
 // ended says whether Stop was called.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/connlimit"
 )
 
 // TokenHeader carries the token of a caller.
@@ -17,7 +18,7 @@ func (h *Handler) admit(c *call) error {
 	if c.route != nil && c.route.Role == "" {
 		return nil
 	}
-	source := sourceOf(c.r.RemoteAddr)
+	source := connlimit.Source(c.r.RemoteAddr)
 	token := c.r.Header.Get(TokenHeader)
 	if wait, blocked := h.failures.blocked(source, token); blocked {
 		return h.tooMany(wait)

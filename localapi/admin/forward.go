@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/connlimit"
 )
 
 // Forwarder sends requests on to the leader.
@@ -72,7 +73,7 @@ func passOn(in http.Header) http.Header {
 // caller. What needs no leader to be refused is refused here, and failed attempts
 // count for their true source, which the leader does not see.
 func (h *Handler) relay(c *call) (reply, error) {
-	source, token := sourceOf(c.r.RemoteAddr), c.r.Header.Get(TokenHeader)
+	source, token := connlimit.Source(c.r.RemoteAddr), c.r.Header.Get(TokenHeader)
 	if wait, blocked := h.failures.blocked(source, token); blocked {
 		return reply{}, h.tooMany(wait)
 	}

@@ -118,23 +118,3 @@ func (f *failures) source(from netip.Prefix) *source {
 	f.sources[from] = s
 	return s
 }
-
-// sourceOf is the address that an attempt counts for: all of IPv4, and the /64
-// of IPv6 that one customer has. What is no address (a unix socket) is one
-// source of its own.
-func sourceOf(remote string) netip.Prefix {
-	ap, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	addr := ap.Addr().Unmap().WithZone("")
-	bits := addr.BitLen()
-	if addr.Is6() {
-		bits = 64
-	}
-	p, err := addr.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return p
-}

@@ -5,29 +5,15 @@ import (
 	"net/netip"
 	"testing"
 	"time"
-)
 
-func TestSourceOf(t *testing.T) {
-	t.Parallel()
-	for remote, want := range map[string]string{
-		"192.0.2.7:1234":          "192.0.2.7/32",
-		"[::ffff:192.0.2.7]:1234": "192.0.2.7/32",
-		"[2001:db8:1:2:3::9]:80":  "2001:db8:1:2::/64",
-		"[fe80::1%eth0]:80":       "fe80::/64",
-		"@":                       "invalid Prefix",
-		"":                        "invalid Prefix",
-	} {
-		if got := sourceOf(remote).String(); got != want {
-			t.Errorf("%q: %s, want %s", remote, got, want)
-		}
-	}
-}
+	"github.com/holdfast-config/holdfast/replication/connlimit"
+)
 
 func TestFailuresRefill(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(0, 0)
 	f := newFailures(2, 2, func() time.Time { return now })
-	a, b := sourceOf("192.0.2.1:1"), sourceOf("192.0.2.2:1")
+	a, b := connlimit.Source("192.0.2.1:1"), connlimit.Source("192.0.2.2:1")
 	f.failed(a, "wrong")
 	f.failed(a, "wrong")
 	wait, blocked := f.blocked(a, "x")
@@ -54,7 +40,7 @@ func TestFailuresAreBounded(t *testing.T) {
 	if len(f.sources) != maxSources {
 		t.Errorf("%d addresses are remembered, want %d", len(f.sources), maxSources)
 	}
-	one := sourceOf("192.0.2.1:1")
+	one := connlimit.Source("192.0.2.1:1")
 	for i := range 3 * maxGood {
 		f.worked(one, fmt.Sprint(i))
 	}

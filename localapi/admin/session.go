@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/connlimit"
 )
 
 // SessionCookie is the cookie that stands for a token in a browser.
@@ -172,7 +173,7 @@ func (h *Handler) createSession(c *call) (reply, error) {
 	if err := conf.DecodeStrict(c.body, len(c.body), &req); err != nil {
 		return reply{}, err
 	}
-	source := sourceOf(c.r.RemoteAddr)
+	source := connlimit.Source(c.r.RemoteAddr)
 	if wait, blocked := h.failures.blocked(source, req.Token); blocked {
 		return reply{}, h.tooMany(wait)
 	}

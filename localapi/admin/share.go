@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/connlimit"
 )
 
 const (
@@ -157,7 +158,7 @@ func (s *Share) refuse() error {
 // came from, so that callers behind one proxy have each their own share; otherwise
 // the address.
 func (h *Handler) asker(c *call) [sha256.Size]byte {
-	source := sourceOf(c.r.RemoteAddr)
+	source := connlimit.Source(c.r.RemoteAddr)
 	token := c.r.Header.Get(TokenHeader)
 	if token != "" && (c.who.Name != "" || h.o.Relay && h.failures.knows(source, token)) {
 		return sha256.Sum256([]byte("token " + token))

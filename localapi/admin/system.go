@@ -4,6 +4,7 @@ import (
 	_ "embed"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/connlimit"
 )
 
 //go:embed openapi.json
@@ -29,7 +30,7 @@ func (h *Handler) rebuild(c *call) (reply, error) {
 			return reply{}, err
 		}
 	}
-	source := sourceOf(c.r.RemoteAddr)
+	source := connlimit.Source(c.r.RemoteAddr)
 	if wait, blocked := h.failures.blocked(source, req.Token); blocked {
 		return reply{}, h.tooMany(wait)
 	}

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/holdfast-config/holdfast/replication/connlimit"
 )
 
 // Limits bound what others can make this agent hold. Zero fields take defaults.
@@ -61,14 +63,13 @@ const grace = 250 * time.Millisecond
 type gate struct {
 	limits Limits
 
+	conns *connlimit.Limiter
+	joins *connlimit.Limiter
+
 	mu      sync.Mutex
 	closed  bool
-	conns   int
-	sources map[netip.Addr]int
 	pending []*pass // handshakes, oldest first
 	peers   map[peerProto]int
-	joins   int
-	joiners map[netip.Addr]int
 }
 
 type peerProto struct{ node, proto string }
@@ -76,7 +77,7 @@ type peerProto struct{ node, proto string }
 type pass struct {
 	gate   *gate
 	raw    net.Conn
-	source netip.Addr
+	source netip.Prefix
 	since  time.Time
 
 	// under gate.mu
@@ -89,7 +90,9 @@ type pass struct {
 
 func newGate(l Limits) *gate {
 	return &gate{
-		limits: l, sources: map[netip.Addr]int{}, peers: map[peerProto]int{}, joiners: map[netip.Addr]int{},
+		limits: l, peers: map[peerProto]int{},
+		conns: connlimit.New(connlimit.Limits{Max: l.Conns, PerSource: l.ConnsPerSource}),
+		joins: connlimit.New(connlimit.Limits{Max: l.Joins, PerSource: l.JoinsPerSource}),
 	}
 }
 
@@ -99,13 +102,11 @@ func (g *gate) enter(raw net.Conn) (*pass, Reason) {
 	p := &pass{gate: g, raw: raw, source: sourceOf(raw), since: time.Now(), pending: true}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch {
-	case g.closed:
+	if g.closed {
 		return nil, ReasonShutdown
-	case g.conns >= g.limits.Conns:
-		return nil, ReasonConns
-	case g.sources[p.source] >= g.limits.ConnsPerSource:
-		return nil, ReasonSource
+	}
+	if reason := acquire(g.conns, p.source); reason != "" {
+		return nil, reason
 	}
 	same := 0
 	for _, q := range g.pending {
@@ -113,25 +114,24 @@ func (g *gate) enter(raw net.Conn) (*pass, Reason) {
 			same++
 		}
 	}
+	crowded := false
 	switch {
 	case same >= g.limits.HandshakesPerSource:
-		if !g.evict(p.since, p.source) {
-			return nil, ReasonCrowded
-		}
+		crowded = !g.evict(p.since, p.source)
 	case len(g.pending) >= g.limits.Handshakes:
-		if !g.evict(p.since, netip.Addr{}) {
-			return nil, ReasonCrowded
-		}
+		crowded = !g.evict(p.since, netip.Prefix{})
 	}
-	g.conns++
-	g.sources[p.source]++
+	if crowded {
+		g.conns.Release(p.source)
+		return nil, ReasonCrowded
+	}
 	g.pending = append(g.pending, p)
 	return p, ""
 }
 
 // evict closes the oldest handshake of a source, or of all. Its slot is free at
 // once; its own goroutine ends with the closed connection.
-func (g *gate) evict(now time.Time, source netip.Addr) bool {
+func (g *gate) evict(now time.Time, source netip.Prefix) bool {
 	for _, q := range g.pending {
 		if now.Sub(q.since) < grace {
 			return false
@@ -157,24 +157,20 @@ func (p *pass) settle(proto string, peer Peer) Reason {
 		return ReasonCrowded
 	case g.closed:
 		return ReasonShutdown
-	case proto == ProtoJoin && g.joins >= g.limits.Joins:
-		return ReasonConns
-	case proto == ProtoJoin && g.joiners[p.source] >= g.limits.JoinsPerSource:
-		return ReasonSource
-	}
-	key := peerProto{peer.NodeID, proto}
-	if proto != ProtoJoin && g.peers[key] >= g.limits.ConnsPerPeer {
-		return ReasonPeer
+	case proto == ProtoJoin:
+		if reason := acquire(g.joins, p.source); reason != "" {
+			return reason
+		}
+		p.join = true
+	default:
+		key := peerProto{peer.NodeID, proto}
+		if g.peers[key] >= g.limits.ConnsPerPeer {
+			return ReasonPeer
+		}
+		p.peer = key
+		g.peers[key]++
 	}
 	g.unpend(p)
-	if proto == ProtoJoin {
-		p.join = true
-		g.joins++
-		g.joiners[p.source]++
-		return ""
-	}
-	p.peer = key
-	g.peers[key]++
 	return ""
 }
 
@@ -198,14 +194,14 @@ func (g *gate) leave(p *pass) {
 	}
 	p.left = true
 	g.unpend(p)
-	g.conns--
-	less(g.sources, p.source)
+	g.conns.Release(p.source)
 	if p.join {
-		g.joins--
-		less(g.joiners, p.source)
+		g.joins.Release(p.source)
 	}
 	if p.peer.proto != "" {
-		less(g.peers, p.peer)
+		if g.peers[p.peer]--; g.peers[p.peer] <= 0 {
+			delete(g.peers, p.peer)
+		}
 	}
 }
 
@@ -235,31 +231,20 @@ func (g *gate) close() {
 func (g *gate) count() (handshaking, open int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.pending), g.conns - len(g.pending)
+	return len(g.pending), g.conns.Open() - len(g.pending)
 }
 
-func less[K comparable](m map[K]int, k K) {
-	if m[k]--; m[k] <= 0 {
-		delete(m, k)
+// acquire counts a connection in, or says which limit is reached.
+func acquire(l *connlimit.Limiter, source netip.Prefix) Reason {
+	switch l.Acquire(source) {
+	case connlimit.Full:
+		return ReasonConns
+	case connlimit.Crowded:
+		return ReasonSource
+	default:
+		return ""
 	}
 }
 
 // sourceOf is the address that a connection counts for.
-func sourceOf(c net.Conn) netip.Addr {
-	ap, err := netip.ParseAddrPort(c.RemoteAddr().String())
-	if err != nil {
-		return netip.Addr{} // not TCP: all such count together
-	}
-	return wholeSource(ap.Addr())
-}
-
-// wholeSource is the /64 of an IPv6 address, which one host usually has whole.
-func wholeSource(a netip.Addr) netip.Addr {
-	a = a.Unmap().WithZone("")
-	if a.Is6() {
-		if p, err := a.Prefix(64); err == nil {
-			return p.Addr()
-		}
-	}
-	return a
-}
+func sourceOf(c net.Conn) netip.Prefix { return connlimit.Source(c.RemoteAddr().String()) }

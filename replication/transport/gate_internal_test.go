@@ -94,7 +94,7 @@ func TestSources(t *testing.T) {
 		"[fe80::1%eth0]:80":        "fe80::",
 		"@":                        "invalid IP",
 	} {
-		if got := sourceOf(&remote{addr: addr}).String(); got != want {
+		if got := sourceOf(&remote{addr: addr}).Addr().String(); got != want {
 			t.Errorf("%s counts for %s, want %s", addr, got, want)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/connlimit"
 	"github.com/holdfast-config/holdfast/replication/httperror"
 )
 
@@ -221,13 +222,7 @@ func readError(addr string, status int, body []byte) error {
 	return err
 }
 
-func sourceIn(remote string) netip.Addr {
-	ap, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return wholeSource(ap.Addr())
-}
+func sourceIn(remote string) netip.Addr { return connlimit.Source(remote).Addr() }
 
 // failures bounds how often one source may fail: a bucket of burst, filled again
 // one by one. What is begun counts as failed until it is given back.

@@ -1,10 +1,11 @@
-package admin
+package connlimit
 
 import (
 	"bufio"
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,7 +41,8 @@ func (p pipes) Addr() net.Addr { return pretendAddr("here") }
 func TestConnectionsAreLimited(t *testing.T) {
 	t.Parallel()
 	in := make(pipes)
-	l := newLimiter(in, 6, 3)
+	var rejected atomic.Int64
+	l := Listen(in, Limits{Max: 6, PerSource: 3, LoopbackExempt: true}, func() { rejected.Add(1) })
 	accepted := make(chan net.Conn)
 	go func() {
 		for {
@@ -104,7 +106,8 @@ func TestConnectionsAreLimited(t *testing.T) {
 	for _, c := range open {
 		_ = c.Close()
 	}
-	if l.open != 0 || len(l.from) != 0 {
-		t.Errorf("%d open, from %v", l.open, l.from)
+	l.Wait()
+	if l.Open() != 0 || len(l.sources) != 0 || rejected.Load() != 3 {
+		t.Errorf("%d open, from %v, %d rejected", l.Open(), l.sources, rejected.Load())
 	}
 }
