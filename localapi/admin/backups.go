@@ -1,50 +1,46 @@
 package admin
 
-import "github.com/holdfast-config/holdfast/replication/conf"
+import (
+	"context"
+	"net/http"
 
-// backups is the backend of all routes of this file.
-func (h *Handler) backups() (Backups, error) {
-	if h.o.Backups == nil {
-		return nil, conf.Errorf(conf.CodeUnsupported, "this agent knows of no backups").WithHint("ask a server of the cluster")
-	}
-	return h.o.Backups, nil
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Backups reports the backups of the database. A drill is requested on the leader.
+type Backups interface {
+	BackupStatus(ctx context.Context) (conf.BackupStatus, error)
+	// Backups lists the generations, the newest first.
+	Backups(ctx context.Context) ([]conf.Backup, error)
+	// DrillBackup restores the backup to a temporary file and compares it.
+	DrillBackup(ctx context.Context) (conf.Drill, error)
 }
 
-func (h *Handler) backupStatus(c *call) (reply, error) {
-	b, err := h.backups()
-	if err != nil {
-		return reply{}, err
-	}
-	out, err := b.BackupStatus(c.r.Context())
-	if err != nil {
-		return reply{}, err
-	}
-	return ok(out)
-}
+// backupRoom reports and tests backups.
+type backupRoom struct{ backups Backups }
 
-func (h *Handler) listBackups(c *call) (reply, error) {
-	b, err := h.backups()
-	if err != nil {
-		return reply{}, err
+func (b *backupRoom) routes() []Route {
+	routes := []Route{
+		{
+			Name: "listBackups", Method: http.MethodGet, Path: "/api/config/backups", Role: conf.RoleRead, Summary: "List the backups, the newest first",
+			handle: func(c *call) (reply, error) {
+				list, err := b.backups.Backups(c.r.Context())
+				return listed("backups", list, err)
+			},
+		},
+		{
+			Name: "backupStatus", Method: http.MethodGet, Path: "/api/config/backups/status", Role: conf.RoleRead,
+			Summary: "How the backup is, and when it was last proved",
+			handle:  func(c *call) (reply, error) { return answer(b.backups.BackupStatus(c.r.Context())) },
+		},
+		{
+			Name: "drillBackup", Method: http.MethodPost, Path: "/api/config/backups/drill", Role: conf.RoleWrite,
+			Summary: "Prove the backup by restoring it to a temporary file",
+			handle:  func(c *call) (reply, error) { return answer(b.backups.DrillBackup(c.r.Context())) }, writes: true,
+		},
 	}
-	list, err := b.Backups(c.r.Context())
-	if err != nil {
-		return reply{}, err
+	if b.backups == nil {
+		return unsupported(routes, conf.Errorf(conf.CodeUnsupported, "this agent knows of no backups").WithHint("ask a server of the cluster"))
 	}
-	if list == nil {
-		list = []conf.Backup{}
-	}
-	return ok(backupsResponse{Backups: list})
-}
-
-func (h *Handler) drillBackup(c *call) (reply, error) {
-	b, err := h.backups()
-	if err != nil {
-		return reply{}, err
-	}
-	out, err := b.DrillBackup(c.r.Context())
-	if err != nil {
-		return reply{}, err
-	}
-	return ok(out)
+	return routes
 }

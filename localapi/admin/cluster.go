@@ -2,90 +2,122 @@ package admin
 
 import (
 	"context"
-	"fmt"
-	"strings"
-	"time"
+	"net/http"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Cluster knows the other agents. A change is asked for on the agent that leads,
-// but for conf.ChangeLeave, which is asked for on the agent that is to leave.
+// Cluster reports and changes the members. A change is requested on the leader,
+// but for conf.ChangeLeave, which is requested on the agent that is to leave.
 type Cluster interface {
-	// Status asks the members how they are. It answers without a leader, too.
+	// Status returns the state of the members, also without a leader.
 	Status(ctx context.Context) (conf.ClusterStatus, error)
 	Tokens(ctx context.Context) ([]conf.JoinTokenInfo, error)
 	CreateToken(ctx context.Context, who conf.Principal, req conf.JoinTokenRequest) (conf.NewJoinToken, error)
 	RevokeToken(ctx context.Context, who conf.Principal, id string) error
 	// Change makes one of the changes of conf (conf.ChangePromote and so on). node
-	// is "" for a transfer to anybody and for a leave.
+	// is "" for a leave, and for a transfer to any voter.
 	Change(ctx context.Context, who conf.Principal, change, node string) error
 }
 
-const leavePath = "/api/config/cluster/leave"
+const removePath = "/api/config/cluster/members/:node/remove"
 
-// cluster is the backend of all routes of this file.
-func (h *Handler) cluster() (Cluster, error) {
-	if h.o.Cluster == nil {
-		return nil, conf.Errorf(conf.CodeUnsupported, "this agent has no cluster").
-			WithHint("GET /openapi.json lists what there is")
+// clusterRoom reports and changes the members, and makes join tokens.
+type clusterRoom struct{ cluster Cluster }
+
+func (m *clusterRoom) routes() []Route {
+	routes := []Route{
+		{
+			Name: "clusterStatus", Method: http.MethodGet, Path: "/api/config/cluster", Role: conf.RoleRead,
+			Summary: "The agents of the cluster and how they are",
+			handle:  m.status,
+		},
+		{
+			Name: "listJoinTokens", Method: http.MethodGet, Path: "/api/config/cluster/tokens", Role: conf.RoleRead,
+			Summary: "List the join tokens, without their secrets",
+			Query:   []string{"consistent"}, handle: m.listTokens,
+		},
+		{
+			Name: "createJoinToken", Method: http.MethodPost, Path: "/api/config/cluster/tokens", Role: conf.RoleWrite,
+			Summary: "Make a join token; it is shown this once",
+			handle:  decoded(m.createToken), writes: true, body: smallBody,
+		},
+		{
+			Name: "revokeJoinToken", Method: http.MethodDelete, Path: "/api/config/cluster/tokens/:id", Role: conf.RoleWrite,
+			Summary: "Revoke a join token",
+			handle: func(c *call) (reply, error) {
+				return done(m.cluster.RevokeToken(c.r.Context(), c.who, c.params.ByName("id")))
+			}, writes: true,
+		},
+		{
+			Name: "promoteMember", Method: http.MethodPost, Path: "/api/config/cluster/members/:node/promote", Role: conf.RoleWrite,
+			Summary: "Make a server a voter",
+			handle:  m.change(conf.ChangePromote), writes: true,
+		},
+		{
+			Name: "demoteMember", Method: http.MethodPost, Path: "/api/config/cluster/members/:node/demote", Role: conf.RoleWrite,
+			Summary: "Make a voter a non-voter",
+			handle:  m.change(conf.ChangeDemote), writes: true,
+		},
+		{
+			Name: RouteRemoveMember, Method: http.MethodPost, Path: removePath, Role: conf.RoleWrite, Summary: "Take an agent out of the cluster",
+			handle: m.change(conf.ChangeRemove), writes: true,
+		},
+		{
+			Name: "transferLeadership", Method: http.MethodPost, Path: "/api/config/cluster/transfer", Role: conf.RoleWrite,
+			Summary: "Hand the leadership to another voter",
+			handle:  decoded(m.transfer), writes: true, body: smallBody, optional: true,
+		},
+		{
+			Name: RouteLeaveCluster, Method: http.MethodPost, Path: "/api/config/cluster/leave", Role: conf.RoleWrite,
+			Summary: "Take this agent itself out of the cluster",
+			handle:  m.change(conf.ChangeLeave), writes: true, here: true,
+		},
 	}
-	return h.o.Cluster, nil
+	if m.cluster == nil {
+		return unsupported(routes, conf.Errorf(conf.CodeUnsupported, "this agent has no cluster").WithHint("GET /openapi.json lists what there is"))
+	}
+	return routes
 }
 
-func (h *Handler) clusterStatus(c *call) (reply, error) {
-	cl, err := h.cluster()
-	if err != nil {
-		return reply{}, err
-	}
-	out, err := cl.Status(c.r.Context())
-	if err != nil {
-		return reply{}, err
-	}
+func (m *clusterRoom) status(c *call) (reply, error) {
+	out, err := m.cluster.Status(c.r.Context())
 	if out.Nodes == nil {
 		out.Nodes = []conf.NodeStatus{}
 	}
-	return ok(out)
+	return answer(out, err)
 }
 
-func (h *Handler) listTokens(c *call) (reply, error) {
-	cl, err := h.cluster()
-	if err != nil {
-		return reply{}, err
-	}
-	list, err := cl.Tokens(c.r.Context())
-	if err != nil {
-		return reply{}, err
-	}
-	if list == nil {
-		list = []conf.JoinTokenInfo{}
-	}
-	return ok(tokensResponse{Tokens: list})
+func (m *clusterRoom) listTokens(c *call) (reply, error) {
+	list, err := m.cluster.Tokens(c.r.Context())
+	return listed("tokens", list, err)
 }
 
-func (h *Handler) createToken(c *call) (reply, error) {
-	cl, err := h.cluster()
-	if err != nil {
-		return reply{}, err
-	}
-	var in tokenRequest
-	if err := conf.DecodeStrict(c.body, len(c.body), &in); err != nil {
-		return reply{}, err
-	}
+type joinTokenRequest struct {
+	Role    string `json:"role"`
+	Service string `json:"service"`
+	TTL     string `json:"ttl"`
+	Uses    *int   `json:"uses"`
+}
+
+// joinTokenResponse is the only body with the secret of a join token.
+type joinTokenResponse struct {
+	Success bool `json:"success"`
+	conf.NewJoinToken
+}
+
+func (m *clusterRoom) createToken(c *call, in joinTokenRequest) (reply, error) {
 	req, err := in.check()
 	if err != nil {
 		return reply{}, err
 	}
-	t, err := cl.CreateToken(c.r.Context(), c.who, req)
-	if err != nil {
-		return reply{}, err
-	}
-	return ok(tokenResponse{Success: true, NewJoinToken: t})
+	created, err := m.cluster.CreateToken(c.r.Context(), c.who, req)
+	return answer(joinTokenResponse{Success: true, NewJoinToken: created}, err)
 }
 
 // check fills in what the request leaves out.
-func (in *tokenRequest) check() (conf.JoinTokenRequest, error) {
-	out := conf.JoinTokenRequest{Role: in.Role, Service: in.Service, TTL: conf.DefaultTokenTTL, Uses: 1}
+func (in *joinTokenRequest) check() (out conf.JoinTokenRequest, err error) {
+	out = conf.JoinTokenRequest{Role: in.Role, Service: in.Service, TTL: conf.DefaultTokenTTL, Uses: 1}
 	if conf.CheckMemberRole(in.Role) != nil {
 		return out, invalid("role", "%q is neither %s nor %s", clip(in.Role), conf.MemberServer, conf.MemberSidecar).
 			WithHint("use %s for an agent that may vote and holds all keys, %s for one beside a service", conf.MemberServer, conf.MemberSidecar)
@@ -96,14 +128,9 @@ func (in *tokenRequest) check() (conf.JoinTokenRequest, error) {
 		}
 	}
 	if in.TTL != "" {
-		ttl, err := time.ParseDuration(in.TTL)
-		if err != nil {
-			return out, invalid("ttl", "%q is not a duration", clip(in.TTL)).WithHint("write it as 30m, 1h or 48h")
+		if out.TTL, err = parseTTL(in.TTL, conf.MaxTokenTTL, "1h or 48h"); err != nil {
+			return out, err
 		}
-		if ttl < time.Second || ttl > conf.MaxTokenTTL {
-			return out, invalid("ttl", "must be from 1s to %s", hours(conf.MaxTokenTTL)).WithHint("make a new token later instead of one that lives longer")
-		}
-		out.TTL = ttl
 	}
 	if in.Uses != nil {
 		if *in.Uses < 0 || *in.Uses > conf.MaxTokenUses {
@@ -114,51 +141,22 @@ func (in *tokenRequest) check() (conf.JoinTokenRequest, error) {
 	return out, nil
 }
 
-func hours(d time.Duration) string { return fmt.Sprintf("%dh", int(d.Hours())) }
-
-func (h *Handler) revokeToken(c *call) (reply, error) {
-	cl, err := h.cluster()
-	if err != nil {
-		return reply{}, err
+// change makes a change of the member that the path names, if any.
+func (m *clusterRoom) change(change string) func(*call) (reply, error) {
+	return func(c *call) (reply, error) {
+		return done(m.cluster.Change(c.r.Context(), c.who, change, c.params.ByName("node")))
 	}
-	if err := cl.RevokeToken(c.r.Context(), c.who, c.params.ByName("id")); err != nil {
-		return reply{}, err
-	}
-	return ok(doneResponse{Success: true})
 }
 
-// changeMember makes the change that the end of the path names.
-func (h *Handler) changeMember(c *call) (reply, error) {
-	change := c.route.Path[strings.LastIndexByte(c.route.Path, '/')+1:]
-	return h.changeCluster(c, change, c.params.ByName("node"))
+type transferRequest struct {
+	Node string `json:"node"`
 }
 
-func (h *Handler) transferLeadership(c *call) (reply, error) {
-	var req transferRequest
-	if len(c.body) > 0 {
-		if err := conf.DecodeStrict(c.body, len(c.body), &req); err != nil {
-			return reply{}, err
-		}
-	}
+func (m *clusterRoom) transfer(c *call, req transferRequest) (reply, error) {
 	if req.Node != "" {
 		if err := conf.CheckNode(req.Node); err != nil {
 			return reply{}, err
 		}
 	}
-	return h.changeCluster(c, conf.ChangeTransfer, req.Node)
-}
-
-func (h *Handler) leaveCluster(c *call) (reply, error) {
-	return h.changeCluster(c, conf.ChangeLeave, "")
-}
-
-func (h *Handler) changeCluster(c *call, change, node string) (reply, error) {
-	cl, err := h.cluster()
-	if err != nil {
-		return reply{}, err
-	}
-	if err := cl.Change(c.r.Context(), c.who, change, node); err != nil {
-		return reply{}, err
-	}
-	return ok(doneResponse{Success: true})
+	return done(m.cluster.Change(c.r.Context(), c.who, conf.ChangeTransfer, req.Node))
 }

@@ -3,21 +3,21 @@ package admin
 import (
 	"cmp"
 	"errors"
-	"math"
 	"net/http"
 	"strconv"
-	"time"
 
+	"github.com/holdfast-config/holdfast/localapi/fairqueue"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/httperror"
 )
 
-// retryAfter holds the seconds after which it is worth to ask again.
+// retryAfter holds the seconds after which a request may be repeated.
 var retryAfter = map[conf.Code]int{
-	conf.CodeReadOnly: 5,
-	conf.CodeNoQuorum: 1,
-	conf.CodeStale:    1,
-	conf.CodeLocked:   5,
+	conf.CodeReadOnly:    5,
+	conf.CodeNoQuorum:    1,
+	conf.CodeStale:       1,
+	conf.CodeLocked:      5,
+	conf.CodeRateLimited: fairqueue.RetryAfter,
 }
 
 // hints are the ways out for errors that come without one.
@@ -45,16 +45,15 @@ var hints = map[conf.Code]string{
 	conf.CodeInternal:        "look for the request_id in the log of the agent",
 }
 
-// edgeError is an error with a status or headers that its code alone does not
-// give.
-type edgeError struct {
+// httpError is an error with a status or headers other than those of its code.
+type httpError struct {
 	err    *conf.Error
 	status int
 	header http.Header
 }
 
-func (e *edgeError) Error() string { return e.err.Error() }
-func (e *edgeError) Unwrap() error { return e.err }
+func (e *httpError) Error() string { return e.err.Error() }
+func (e *httpError) Unwrap() error { return e.err }
 
 // updateErrorBody is a superset of the seed's ConfigUpdateResponse.
 type updateErrorBody struct {
@@ -62,8 +61,8 @@ type updateErrorBody struct {
 	NewVersion *uint64 `json:"new_version"`
 }
 
-// failure turns err into an answer. Only the log gets to see what an internal
-// error says, and what made a server-side one happen.
+// failure turns err into a response. The text of internal errors, and the causes
+// of other server errors, go to the log only.
 func (h *Handler) failure(c *call, err error) reply {
 	e, ok := errors.AsType[*conf.Error](err)
 	if !ok {
@@ -74,11 +73,9 @@ func (h *Handler) failure(c *call, err error) reply {
 	if s := retryAfter[e.Code]; s > 0 {
 		header.Set("Retry-After", strconv.Itoa(s))
 	}
-	if ee, ok := errors.AsType[*edgeError](err); ok {
-		if ee.status != 0 {
-			status = ee.status
-		}
-		for k, v := range ee.header {
+	if he, ok := errors.AsType[*httpError](err); ok {
+		status = cmp.Or(he.status, status)
+		for k, v := range he.header {
 			header[k] = v
 		}
 	}
@@ -99,21 +96,18 @@ func (h *Handler) failure(c *call, err error) reply {
 	return reply{status: status, header: header, body: body}
 }
 
-// tooMany refuses an attempt unseen, after too many that failed.
-func (h *Handler) tooMany(wait time.Duration) error {
-	h.o.Share.attempts.Add(1)
-	secs := max(1, int(math.Ceil(wait.Seconds())))
-	return &edgeError{
-		err: conf.Errorf(conf.CodeRateLimited, "too many failed attempts from this address").
-			WithHint("wait %d s, then send the right token in the X-API-Token header", secs),
-		header: http.Header{"Retry-After": {strconv.Itoa(secs)}},
-	}
-}
-
 // invalid is a CodeInvalid error about one member or parameter.
 func invalid(key, format string, args ...any) *conf.Error {
 	e := conf.Errorf(conf.CodeInvalid, format, args...)
 	e.Details = []conf.FieldError{{Key: key, Message: e.Message}}
 	e.Message = key + ": " + e.Message
 	return e
+}
+
+// clip shortens what a caller sent, for responses and logs.
+func clip(s string) string {
+	if len(s) > 80 {
+		return s[:80] + "..."
+	}
+	return s
 }

@@ -2,64 +2,64 @@ package admin
 
 import (
 	"context"
-	"strings"
+	"net/http"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Keys knows the keys of the cluster. A change is asked for on the agent that leads.
+// Keys reports and rotates the keys of the cluster. Changes are requested on the
+// leader.
 type Keys interface {
-	// Keys tells which there are, and where rotations stand. It answers without a
-	// leader, too.
+	// Keys returns the keys and the state of rotations, also without a leader.
 	Keys(ctx context.Context) (conf.KeysStatus, error)
-	// KeyChange makes one of the changes of conf (conf.KeysRotate and so on) and tells
-	// where the rotation of that kind stands then.
+	// KeyChange makes one of the changes of conf (conf.KeysRotate and so on) and
+	// returns the state of the rotation of that kind.
 	KeyChange(ctx context.Context, who conf.Principal, change, kind, reason string) (conf.KeyRotation, error)
 }
 
-func (h *Handler) keys() (Keys, error) {
-	if h.o.Keys == nil {
-		return nil, conf.Errorf(conf.CodeUnsupported, "this agent does not tell of its keys").
-			WithHint("GET /openapi.json lists what there is")
-	}
-	return h.o.Keys, nil
-}
+// keyRoom reports and rotates the keys of the cluster.
+type keyRoom struct{ keys Keys }
 
-func (h *Handler) keysStatus(c *call) (reply, error) {
-	k, err := h.keys()
-	if err != nil {
-		return reply{}, err
+func (k *keyRoom) routes() []Route {
+	change := func(name, change, summary string) Route {
+		return Route{
+			Name: name, Method: http.MethodPost, Path: "/api/config/keys/:kind/" + change, Role: conf.RoleWrite, Summary: summary,
+			Query: []string{"reason"}, handle: k.change(change), writes: true,
+		}
 	}
-	out, err := k.Keys(c.r.Context())
-	if err != nil {
-		return reply{}, err
+	routes := []Route{
+		{
+			Name: "keys", Method: http.MethodGet, Path: "/api/config/keys", Role: conf.RoleRead,
+			Summary: "The keys of the cluster, who holds them, and where rotations stand",
+			handle:  func(c *call) (reply, error) { return answer(k.keys.Keys(c.r.Context())) },
+		},
+		change("rotateKey", conf.KeysRotate, "Put a new key in the place of one: master, hmac, signing or ca"),
+		change("prepareKey", conf.KeysPrepare, "Hand a new key out, and wait with its use until it is rotated"),
+		change("abortKey", conf.KeysAbort, "Give up a new key that is not in use yet"),
+		change("retireKey", conf.KeysRetire, "End the time of the old key now, when nothing needs it any more"),
 	}
-	return ok(out)
-}
-
-// changeKey makes the change that the end of the path names.
-func (h *Handler) changeKey(c *call) (reply, error) {
-	k, err := h.keys()
-	if err != nil {
-		return reply{}, err
+	if k.keys == nil {
+		return unsupported(routes, conf.Errorf(conf.CodeUnsupported, "this agent does not tell of its keys").WithHint("GET /openapi.json lists what there is"))
 	}
-	kind := c.params.ByName("kind")
-	if conf.CheckKeyKind(kind) != nil {
-		return reply{}, conf.Errorf(conf.CodeNotFound, "there is no key of the kind %q", clip(kind)).WithHint("use master, hmac, signing or ca")
-	}
-	change := c.route.Path[strings.LastIndexByte(c.route.Path, '/')+1:]
-	reason := c.query.Get("reason")
-	if len(reason) > conf.MaxReason {
-		return reply{}, invalid("reason", "is over %d bytes", conf.MaxReason)
-	}
-	out, err := k.KeyChange(c.r.Context(), c.who, change, kind, reason)
-	if err != nil {
-		return reply{}, err
-	}
-	return ok(keyResponse{Success: true, KeyRotation: out})
+	return routes
 }
 
 type keyResponse struct {
 	Success bool `json:"success"`
 	conf.KeyRotation
+}
+
+func (k *keyRoom) change(change string) func(*call) (reply, error) {
+	return func(c *call) (reply, error) {
+		kind := c.params.ByName("kind")
+		if conf.CheckKeyKind(kind) != nil {
+			return reply{}, conf.Errorf(conf.CodeNotFound, "there is no key of the kind %q", clip(kind)).WithHint("use master, hmac, signing or ca")
+		}
+		reason := c.query.Get("reason")
+		if len(reason) > conf.MaxReason {
+			return reply{}, invalid("reason", "is over %d bytes", conf.MaxReason)
+		}
+		out, err := k.keys.KeyChange(c.r.Context(), c.who, change, kind, reason)
+		return answer(keyResponse{Success: true, KeyRotation: out}, err)
+	}
 }

@@ -1,37 +1,85 @@
 package admin
 
 import (
+	"context"
+	"encoding/json"
+	"net/http"
 	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-func (h *Handler) listProfiles(c *call) (reply, error) {
-	list, err := h.o.Profiles.Profiles(c.r.Context())
-	if err != nil {
-		return reply{}, err
-	}
-	if list == nil {
-		list = []conf.Profile{}
-	}
-	return ok(profilesResponse{Profiles: list})
+// ProfileReader reads profiles.
+type ProfileReader interface {
+	Profiles(ctx context.Context) ([]conf.Profile, error)
+	Profile(ctx context.Context, name string) (conf.Profile, error)
 }
 
-func (h *Handler) getProfile(c *call) (reply, error) {
-	p, err := h.o.Profiles.Profile(c.r.Context(), c.params.ByName("name"))
-	if err != nil {
-		return reply{}, err
-	}
-	return ok(p)
+// ProfileEditor changes profiles.
+type ProfileEditor interface {
+	// SaveProfile stores p. With p.Services nil it saves the stored values that
+	// the services in of have now, or all services when of is empty.
+	SaveProfile(ctx context.Context, who conf.Principal, p conf.Profile, of []string, reason, requestID string) (conf.Profile, error)
+	// ActivateProfile makes the values of the profile the stored values of its
+	// services, all or none.
+	ActivateProfile(ctx context.Context, who conf.Principal, name, reason, requestID string) ([]conf.Outcome, error)
+	DeleteProfile(ctx context.Context, who conf.Principal, name, reason, requestID string) error
 }
 
-func (h *Handler) putProfile(c *call) (reply, error) {
-	var req profileRequest
-	if len(c.body) > 0 {
-		if err := conf.DecodeStrict(c.body, len(c.body), &req); err != nil {
-			return reply{}, err
-		}
+// profileRoom reads, saves and activates profiles.
+type profileRoom struct {
+	profiles ProfileReader
+	editor   ProfileEditor
+	ids      requestIDs
+}
+
+func (p *profileRoom) routes() []Route {
+	const one = "/api/config/profiles/:name"
+	return []Route{
+		{
+			Name: "listProfiles", Method: http.MethodGet, Path: "/api/config/profiles", Role: conf.RoleRead, Summary: "List the profiles",
+			Query: []string{"consistent"}, handle: p.list,
+		},
+		{
+			Name: "getProfile", Method: http.MethodGet, Path: one, Role: conf.RoleRead, Summary: "Read a profile",
+			Query:  []string{"consistent"},
+			handle: func(c *call) (reply, error) { return answer(p.profiles.Profile(c.r.Context(), profileOf(c))) }, audit: true,
+		},
+		{
+			Name: "putProfile", Method: http.MethodPut, Path: one, Role: conf.RoleWrite, Summary: "Save a profile",
+			Query: []string{"service", "reason"}, handle: decoded(p.put), writes: true, body: documentBody, optional: true,
+		},
+		{
+			Name: "deleteProfile", Method: http.MethodDelete, Path: one, Role: conf.RoleWrite, Summary: "Delete a profile",
+			Query: []string{"reason"}, handle: p.remove, writes: true,
+		},
+		{
+			Name: "activateProfile", Method: http.MethodPost, Path: one + "/activate", Role: conf.RoleWrite,
+			Summary: "Put the values of a profile into effect",
+			Query:   []string{"reason"}, handle: decoded(p.activate), writes: true, body: smallBody, optional: true,
+		},
 	}
+}
+
+func profileOf(c *call) string { return c.params.ByName("name") }
+
+func (p *profileRoom) list(c *call) (reply, error) {
+	list, err := p.profiles.Profiles(c.r.Context())
+	return listed("profiles", list, err)
+}
+
+type profileRequest struct {
+	Description string                     `json:"description"`
+	Services    map[string]json.RawMessage `json:"services"`
+	Reason      string                     `json:"reason"`
+}
+
+type profileResponse struct {
+	Success bool         `json:"success"`
+	Profile conf.Profile `json:"profile"`
+}
+
+func (p *profileRoom) put(c *call, req profileRequest) (reply, error) {
 	if len(req.Description) > conf.MaxReason {
 		return reply{}, invalid("description", "has %d bytes, at most %d are allowed", len(req.Description), conf.MaxReason).WithHint("shorten it")
 	}
@@ -56,56 +104,47 @@ func (h *Handler) putProfile(c *call) (reply, error) {
 			}
 		}
 	}
-	reason, id, err := h.why(c, req.Reason)
+	reason, id, err := p.ids.why(c, req.Reason)
 	if err != nil {
 		return reply{}, err
 	}
-	p, err := h.o.ProfileEditor.SaveProfile(c.r.Context(), c.who,
-		conf.Profile{Name: c.params.ByName("name"), Description: req.Description, Services: req.Services}, of, reason, id)
-	if err != nil {
-		return reply{}, err
-	}
-	return ok(profileResponse{Success: true, Profile: p})
+	saved, err := p.editor.SaveProfile(c.r.Context(), c.who,
+		conf.Profile{Name: profileOf(c), Description: req.Description, Services: req.Services}, of, reason, id)
+	return answer(profileResponse{Success: true, Profile: saved}, err)
 }
 
-func (h *Handler) deleteProfile(c *call) (reply, error) {
-	reason, id, err := h.why(c, "")
+func (p *profileRoom) remove(c *call) (reply, error) {
+	reason, id, err := p.ids.why(c, "")
 	if err != nil {
 		return reply{}, err
 	}
-	if err := h.o.ProfileEditor.DeleteProfile(c.r.Context(), c.who, c.params.ByName("name"), reason, id); err != nil {
-		return reply{}, err
-	}
-	return ok(doneResponse{Success: true})
+	return done(p.editor.DeleteProfile(c.r.Context(), c.who, profileOf(c), reason, id))
 }
 
-func (h *Handler) activateProfile(c *call) (reply, error) {
-	var req activateRequest
-	if len(c.body) > 0 {
-		if err := conf.DecodeStrict(c.body, len(c.body), &req); err != nil {
-			return reply{}, err
-		}
-	}
-	reason, id, err := h.why(c, req.Reason)
+type activateRequest struct {
+	Reason string `json:"reason"`
+}
+
+type activateResponse struct {
+	Success  bool              `json:"success"`
+	Services []activateService `json:"services"`
+}
+
+type activateService struct {
+	Service    string `json:"service"`
+	NewVersion uint64 `json:"new_version"`
+	Changed    bool   `json:"changed"`
+}
+
+func (p *profileRoom) activate(c *call, req activateRequest) (reply, error) {
+	reason, id, err := p.ids.why(c, req.Reason)
 	if err != nil {
 		return reply{}, err
 	}
-	list, err := h.o.ProfileEditor.ActivateProfile(c.r.Context(), c.who, c.params.ByName("name"), reason, id)
-	if err != nil {
-		return reply{}, err
-	}
+	list, err := p.editor.ActivateProfile(c.r.Context(), c.who, profileOf(c), reason, id)
 	out := activateResponse{Success: true, Services: make([]activateService, len(list))}
 	for i, o := range list {
 		out.Services[i] = activateService{Service: o.Service, NewVersion: o.Version, Changed: o.Changed}
 	}
-	return ok(out)
-}
-
-// why is the reason and the request id of a change.
-func (h *Handler) why(c *call, inBody string) (reason, id string, err error) {
-	if reason, err = c.reason(inBody); err != nil {
-		return "", "", err
-	}
-	id, _, err = h.requestID(c) // carried out twice, it gives the same
-	return reason, id, err
+	return answer(out, err)
 }

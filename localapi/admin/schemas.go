@@ -1,39 +1,72 @@
 package admin
 
-import "github.com/holdfast-config/holdfast/replication/conf"
+import (
+	"context"
+	"net/http"
 
-func (h *Handler) listSchemas(c *call) (reply, error) {
-	list, err := h.o.Schemas.Schemas(c.r.Context())
-	if err != nil {
-		return reply{}, err
-	}
-	if list == nil {
-		list = []conf.SchemaInfo{}
-	}
-	return ok(schemasResponse{Schemas: list})
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// SchemaReader reads schemas. Schemas leaves Schema and Fields empty; Schema
+// fills both.
+type SchemaReader interface {
+	Schemas(ctx context.Context) ([]conf.SchemaInfo, error)
+	Schema(ctx context.Context, service string) (conf.SchemaInfo, error)
 }
 
-func (h *Handler) getSchema(c *call) (reply, error) {
-	info, err := h.o.Schemas.Schema(c.r.Context(), c.service())
-	if err != nil {
-		return reply{}, err
-	}
-	return ok(info)
+// SchemaEditor replaces the schema of one service. The outcome is that of the
+// service's document under the new schema.
+type SchemaEditor interface {
+	PutSchema(ctx context.Context, who conf.Principal, service string, raw []byte, reason, requestID string) (conf.SchemaInfo, conf.Outcome, error)
 }
 
-func (h *Handler) putSchema(c *call) (reply, error) {
+// schemaRoom reads and stores the schemas of services.
+type schemaRoom struct {
+	schemas SchemaReader
+	editor  SchemaEditor
+	ids     requestIDs
+}
+
+func (s *schemaRoom) routes() []Route {
+	const one = "/api/config/schemas/:service"
+	return []Route{
+		{
+			Name: "listSchemas", Method: http.MethodGet, Path: "/api/config/schemas", Role: conf.RoleRead, Summary: "List the schemas",
+			Query: []string{"consistent"}, handle: s.list,
+		},
+		{
+			Name: "getSchema", Method: http.MethodGet, Path: one, Role: conf.RoleRead, Summary: "Read the schema of a service and its fields",
+			Query:  []string{"consistent"},
+			handle: func(c *call) (reply, error) { return answer(s.schemas.Schema(c.r.Context(), c.service())) },
+		},
+		{
+			Name: RoutePutSchema, Method: http.MethodPut, Path: one, Role: conf.RoleWrite, Summary: "Store the schema of a service",
+			Query: []string{"reason"}, handle: s.put, writes: true, body: conf.MaxSchema,
+			types: []string{"application/schema+json"},
+		},
+	}
+}
+
+func (s *schemaRoom) list(c *call) (reply, error) {
+	list, err := s.schemas.Schemas(c.r.Context())
+	return listed("schemas", list, err)
+}
+
+type putSchemaResponse struct {
+	Success    bool   `json:"success"`
+	Hash       string `json:"hash"`
+	NewVersion uint64 `json:"new_version"`
+}
+
+func (s *schemaRoom) put(c *call) (reply, error) {
 	if _, err := conf.ParseObject(c.body, conf.MaxSchema); err != nil {
 		return reply{}, err
 	}
-	reason, err := c.reason("")
+	reason, id, err := s.ids.why(c, "")
 	if err != nil {
 		return reply{}, err
 	}
-	id, _, err := h.requestID(c) // carried out twice, it gives the same
-	if err != nil {
-		return reply{}, err
-	}
-	info, out, err := h.o.SchemaEditor.PutSchema(c.r.Context(), c.who, c.service(), c.body, reason, id)
+	info, out, err := s.editor.PutSchema(c.r.Context(), c.who, c.service(), c.body, reason, id)
 	if err != nil {
 		return reply{}, err
 	}

@@ -1,29 +1,91 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-func (h *Handler) listServices(c *call) (reply, error) {
-	list, err := h.o.Reader.Services(c.r.Context())
-	if err != nil {
-		return reply{}, err
-	}
-	if list == nil {
-		list = []conf.ServiceInfo{}
-	}
-	return ok(servicesResponse{Services: list})
+// Reader reads the current configuration from memory.
+type Reader interface {
+	// Services lists all services that have a document or a schema, by name.
+	Services(ctx context.Context) ([]conf.ServiceInfo, error)
+	// Record returns the newest record of one service, or conf.CodeNotFound. It
+	// may return that of a deleted or not yet configured service, which is a 404.
+	Record(ctx context.Context, service string) (*conf.Record, error)
 }
 
-func (h *Handler) getService(c *call) (reply, error) {
+// Versions reads the earlier versions of a service.
+type Versions interface {
+	// Versions lists the newest limit versions, newest first.
+	Versions(ctx context.Context, service string, limit int) ([]conf.Metadata, error)
+	// VersionValues returns the stored values of that version.
+	VersionValues(ctx context.Context, service string, version uint64) (json.RawMessage, error)
+}
+
+// serviceRoom reads and changes the documents of services.
+type serviceRoom struct {
+	*edits
+	versions Versions
+	secrets  Secrets // for ?explain=1
+}
+
+func (s *serviceRoom) routes() []Route {
+	const one = "/api/config/services/:service"
+	return []Route{
+		{
+			Name: "listServices", Method: http.MethodGet, Path: "/api/config/services", Role: conf.RoleRead, Summary: "List the services",
+			Query: []string{"consistent"}, handle: s.list,
+		},
+		{
+			Name: "getService", Method: http.MethodGet, Path: one, Role: conf.RoleRead, Summary: "Read the configuration of a service",
+			Query: []string{"values", "version", "explain", "consistent"}, handle: s.get, audit: true,
+		},
+		{
+			Name: "putService", Method: http.MethodPut, Path: one, Role: conf.RoleWrite, Summary: "Replace the stored values of a service",
+			Query: []string{"reason"}, handle: decoded(s.put), writes: true, body: documentBody, update: true, match: true,
+		},
+		{
+			Name: "patchService", Method: http.MethodPatch, Path: one, Role: conf.RoleWrite,
+			Summary: "Change some values of a service (JSON merge patch)",
+			Query:   []string{"version", "reason"}, handle: s.patch, writes: true, body: conf.MaxDocument,
+			types: []string{"application/merge-patch+json"}, update: true, match: true,
+		},
+		{
+			Name: "deleteService", Method: http.MethodDelete, Path: one, Role: conf.RoleWrite, Summary: "Delete the configuration of a service",
+			Query: []string{"version", "reason"}, handle: s.remove, writes: true, update: true, match: true,
+		},
+		{
+			Name: "validateService", Method: http.MethodPost, Path: one + "/validate", Role: conf.RoleRead, Summary: "Check a change without making it",
+			handle: decoded(s.validate), body: documentBody,
+		},
+		{
+			Name: "restoreService", Method: http.MethodPost, Path: one + "/restore", Role: conf.RoleWrite,
+			Summary: "Make the values of an earlier version the current ones",
+			Query:   []string{"reason"}, handle: decoded(s.restore), writes: true, body: smallBody, update: true, match: true,
+		},
+		{
+			Name: "listVersions", Method: http.MethodGet, Path: one + "/versions", Role: conf.RoleRead, Summary: "List the versions of a service, newest first",
+			Query: []string{"limit", "consistent"}, handle: s.listVersions, audit: true,
+		},
+	}
+}
+
+func (s *serviceRoom) list(c *call) (reply, error) {
+	list, err := s.reader.Services(c.r.Context())
+	return listed("services", list, err)
+}
+
+func (s *serviceRoom) get(c *call) (reply, error) {
 	if explain, err := c.flag("explain"); err != nil {
 		return reply{}, err
 	} else if explain {
-		return h.explain(c)
+		return s.explain(c)
 	}
 	stored := false
 	switch v := c.query.Get("values"); v {
@@ -34,9 +96,9 @@ func (h *Handler) getService(c *call) (reply, error) {
 		return reply{}, invalid("values", "%q is neither effective nor stored", clip(v)).WithHint("use one of effective, stored")
 	}
 	if c.query.Has("version") {
-		return h.getVersion(c, stored)
+		return s.getVersion(c, stored)
 	}
-	rec, err := h.o.Reader.Record(c.r.Context(), c.service())
+	rec, err := s.reader.Record(c.r.Context(), c.service())
 	if err != nil {
 		return reply{}, err
 	}
@@ -58,7 +120,28 @@ func (h *Handler) getService(c *call) (reply, error) {
 	return reply{header: header, body: out}, nil
 }
 
-// absent is the answer for a service that has no document now.
+// tag is the ETag of a record: version, start of the epoch and of the checksum.
+// The stored values of a version have a tag of their own.
+func tag(rec *conf.Record, stored bool) string {
+	suffix := ""
+	if stored {
+		suffix = "-stored"
+	}
+	return fmt.Sprintf(`"%d-%.8s-%.16s%s"`, rec.Version, rec.Epoch, rec.Checksum, suffix)
+}
+
+// matches reports whether the If-None-Match header names tag.
+func matches(header, tag string) bool {
+	for part := range strings.SplitSeq(header, ",") {
+		part = strings.TrimPrefix(strings.TrimSpace(part), "W/")
+		if part == tag || part == "*" {
+			return true
+		}
+	}
+	return false
+}
+
+// absent is the error of a service that has no document now.
 func absent(rec *conf.Record) error {
 	if rec.Deleted {
 		return conf.Errorf(conf.CodeNotFound, "%s is deleted, since version %d", rec.Service, rec.Version).
@@ -68,9 +151,22 @@ func absent(rec *conf.Record) error {
 		WithHint("PUT it with version %d; GET /api/config/schemas/%s lists the fields", rec.Version, rec.Service)
 }
 
-// getVersion reads the stored values of an earlier version. Only those are kept:
-// what they come to depends on the schema of today.
-func (h *Handler) getVersion(c *call, stored bool) (reply, error) {
+// explain answers where the values of a service come from.
+func (s *serviceRoom) explain(c *call) (reply, error) {
+	for name := range c.query {
+		if name != "explain" && name != consistentParam {
+			return reply{}, invalid(name, "does not go together with explain").WithHint("leave one of them out")
+		}
+	}
+	if s.secrets == nil {
+		return reply{}, errNoSecrets
+	}
+	return answer(s.secrets.Explain(c.r.Context(), c.service(), false))
+}
+
+// getVersion reads the stored values of an earlier version. The effective document
+// is not stored: it depends on the schema of today.
+func (s *serviceRoom) getVersion(c *call, stored bool) (reply, error) {
 	version, err := c.number("version", 1, conf.MaxInteger, 0)
 	if err != nil {
 		return reply{}, err
@@ -78,14 +174,11 @@ func (h *Handler) getVersion(c *call, stored bool) (reply, error) {
 	if !stored {
 		return reply{}, invalid("values", "only the stored values of an earlier version are kept").WithHint("add values=stored")
 	}
-	values, err := h.o.Versions.VersionValues(c.r.Context(), c.service(), version)
+	values, err := s.versions.VersionValues(c.r.Context(), c.service(), version)
 	if err != nil {
 		return reply{}, err
 	}
-	list, err := h.o.Versions.Versions(c.r.Context(), c.service(), maxLimit)
-	if err != nil {
-		return reply{}, err
-	}
+	list, err := s.versions.Versions(c.r.Context(), c.service(), maxLimit)
 	out := conf.ReadResponse{Service: c.service(), Config: orEmpty(values), Metadata: conf.Metadata{Version: version}}
 	for _, m := range list {
 		if m.Version == version {
@@ -93,7 +186,7 @@ func (h *Handler) getVersion(c *call, stored bool) (reply, error) {
 			break
 		}
 	}
-	return ok(out)
+	return answer(out, err)
 }
 
 func orEmpty(raw json.RawMessage) json.RawMessage {
@@ -103,11 +196,15 @@ func orEmpty(raw json.RawMessage) json.RawMessage {
 	return raw
 }
 
-func (h *Handler) putService(c *call) (reply, error) {
-	var req updateRequest
-	if err := conf.DecodeStrict(c.body, len(c.body), &req); err != nil {
-		return reply{}, err
-	}
+// updateRequest is the seed's ConfigUpdateRequest with an optional reason.
+type updateRequest struct {
+	Service *string         `json:"service"`
+	Config  json.RawMessage `json:"config"`
+	Version *uint64         `json:"version"`
+	Reason  string          `json:"reason"`
+}
+
+func (s *serviceRoom) put(c *call, req updateRequest) (reply, error) {
 	switch {
 	case req.Service == nil:
 		return reply{}, invalid("service", "is needed").WithHint("send \"service\": %q, as in the path", c.service())
@@ -120,70 +217,47 @@ func (h *Handler) putService(c *call) (reply, error) {
 	if err := object("config", req.Config); err != nil {
 		return reply{}, err
 	}
-	return h.change(c, conf.Draft{Op: conf.OpPut, Document: req.Config, Expect: req.Version, Reason: req.Reason})
+	return s.change(c, conf.Draft{Op: conf.OpPut, Document: req.Config, Expect: req.Version, Reason: req.Reason})
 }
 
-func (h *Handler) patchService(c *call) (reply, error) {
+func (s *serviceRoom) patch(c *call) (reply, error) {
 	doc, err := conf.ParseObject(c.body, conf.MaxDocument)
 	if err != nil {
 		return reply{}, err
 	}
-	return h.change(c, conf.Draft{Op: conf.OpPatch, Document: c.body, Decoded: doc})
+	return s.change(c, conf.Draft{Op: conf.OpPatch, Document: c.body, Decoded: doc})
 }
 
-func (h *Handler) deleteService(c *call) (reply, error) {
-	return h.change(c, conf.Draft{Op: conf.OpDelete})
+func (s *serviceRoom) remove(c *call) (reply, error) {
+	return s.change(c, conf.Draft{Op: conf.OpDelete})
 }
 
-func (h *Handler) restoreService(c *call) (reply, error) {
-	var req restoreRequest
-	if err := conf.DecodeStrict(c.body, len(c.body), &req); err != nil {
-		return reply{}, err
-	}
+type restoreRequest struct {
+	Version *uint64 `json:"version"`
+	Expect  *uint64 `json:"expect"`
+	Reason  string  `json:"reason"`
+}
+
+func (s *serviceRoom) restore(c *call, req restoreRequest) (reply, error) {
 	if req.Version == nil || *req.Version == 0 {
 		return reply{}, invalid("version", "is needed: the version to restore, from 1").
 			WithHint("GET /api/config/services/%s/versions lists them", c.service())
 	}
-	return h.change(c, conf.Draft{Op: conf.OpRestore, Restore: *req.Version, Expect: req.Expect, Reason: req.Reason})
+	return s.change(c, conf.Draft{Op: conf.OpRestore, Restore: *req.Version, Expect: req.Expect, Reason: req.Reason})
 }
 
-// change completes a draft with what all of them have, and has it made.
-func (h *Handler) change(c *call, d conf.Draft) (reply, error) {
-	var err error
-	if d.Reason, err = c.reason(d.Reason); err != nil {
-		return reply{}, err
-	}
-	if d.RequestID, d.EarlierIDs, err = h.requestID(c); err != nil {
-		return reply{}, err
-	}
-	if d.Expect, err = h.expect(c, d.Expect); err != nil {
-		return reply{}, err
-	}
-	d.Service, d.Author = c.service(), c.who.Name
-	out, err := h.o.Editor.Do(c.r.Context(), c.who, d)
-	if err != nil {
-		return reply{}, err
-	}
-	return reply{
-		header: outcomeHeader(out),
-		body:   updateResponse{Success: true, NewVersion: &out.Version},
-	}, nil
+type validateRequest struct {
+	Config json.RawMessage `json:"config"`
+	Mode   string          `json:"mode"`
 }
 
-// outcomeHeader tells what the seed's body has no member for: whether a version
-// was made at all.
-func outcomeHeader(out conf.Outcome) http.Header {
-	header := http.Header{}
-	header.Set("X-Config-Version", strconv.FormatUint(out.Version, 10))
-	header.Set("X-Config-Changed", strconv.FormatBool(out.Changed))
-	return header
+type validateResponse struct {
+	Valid      bool            `json:"valid"`
+	Config     json.RawMessage `json:"config"`
+	NewVersion uint64          `json:"new_version"`
 }
 
-func (h *Handler) validateService(c *call) (reply, error) {
-	var req validateRequest
-	if err := conf.DecodeStrict(c.body, len(c.body), &req); err != nil {
-		return reply{}, err
-	}
+func (s *serviceRoom) validate(c *call, req validateRequest) (reply, error) {
 	d := conf.Draft{Service: c.service(), Op: conf.OpPut, Document: req.Config, Author: c.who.Name, DryRun: true}
 	switch req.Mode {
 	case "", "put":
@@ -195,7 +269,7 @@ func (h *Handler) validateService(c *call) (reply, error) {
 	if err := object("config", req.Config); err != nil {
 		return reply{}, err
 	}
-	out, err := h.o.Editor.Do(c.r.Context(), c.who, d)
+	out, err := s.editor.Do(c.r.Context(), c.who, d)
 	if err != nil {
 		return reply{}, err
 	}
@@ -205,17 +279,11 @@ func (h *Handler) validateService(c *call) (reply, error) {
 	}, nil
 }
 
-func (h *Handler) listVersions(c *call) (reply, error) {
+func (s *serviceRoom) listVersions(c *call) (reply, error) {
 	limit, _, err := c.page()
 	if err != nil {
 		return reply{}, err
 	}
-	list, err := h.o.Versions.Versions(c.r.Context(), c.service(), limit)
-	if err != nil {
-		return reply{}, err
-	}
-	if list == nil {
-		list = []conf.Metadata{}
-	}
-	return ok(versionsResponse{Versions: list})
+	list, err := s.versions.Versions(c.r.Context(), c.service(), limit)
+	return listed("versions", list, err)
 }

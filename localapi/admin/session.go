@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -11,10 +12,9 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/replication/connlimit"
 )
 
-// SessionCookie is the cookie that stands for a token in a browser.
+// SessionCookie is the cookie that a browser gets for a token.
 const SessionCookie = "holdfast_session"
 
 const (
@@ -22,12 +22,12 @@ const (
 	sessionLife = 12 * time.Hour
 	sessionIdle = time.Hour
 	maxSessions = 1024
-	maxOfOne    = 64 // of one token: who logs in all the time logs out nobody else
+	maxPerToken = 64 // a caller that logs in again and again ends only its own
 )
 
-// sessions are the browsers that are logged in at this agent. A session is
-// another name for a token: each request is judged by the token, so that what
-// ends the token ends its sessions. They live in memory and end with the agent.
+// sessions are the browser logins at this agent. A session refers to a token, and
+// each request is authorized by the token, so what ends the token ends its
+// sessions. They are in memory and end with the agent.
 type sessions struct {
 	now func() time.Time
 
@@ -37,15 +37,15 @@ type sessions struct {
 
 type browserSession struct {
 	token       string
-	began, seen time.Time
+	start, used time.Time
 }
 
 func newSessions(now func() time.Time) *sessions {
 	return &sessions{now: now, all: map[[sha256.Size]byte]*browserSession{}}
 }
 
-// open begins a session and gives the cookie's value. A full table gives up the
-// one that was not seen for longest, and so does a token that has too many.
+// open starts a session and returns the cookie's value. A full table drops the
+// least recently used session, and so does a token with too many.
 func (s *sessions) open(token string) string {
 	var id [32]byte
 	_, _ = rand.Read(id[:]) // never fails
@@ -53,39 +53,39 @@ func (s *sessions) open(token string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	var oldest, own [sha256.Size]byte // seen longest ago, of all and of this token
+	var oldest, own [sha256.Size]byte // least recently used, of all and of this token
 	same := 0
 	for k, b := range s.all {
 		if b.ended(now) {
 			delete(s.all, k)
 			continue
 		}
-		if o := s.all[oldest]; o == nil || b.seen.Before(o.seen) {
+		if o := s.all[oldest]; o == nil || b.used.Before(o.used) {
 			oldest = k
 		}
 		if b.token != token {
 			continue
 		}
 		same++
-		if o := s.all[own]; o == nil || b.seen.Before(o.seen) {
+		if o := s.all[own]; o == nil || b.used.Before(o.used) {
 			own = k
 		}
 	}
 	switch {
-	case same >= maxOfOne:
+	case same >= maxPerToken:
 		delete(s.all, own)
 	case len(s.all) >= maxSessions:
 		delete(s.all, oldest)
 	}
-	s.all[sha256.Sum256([]byte(cookie))] = &browserSession{token: token, began: now, seen: now}
+	s.all[sha256.Sum256([]byte(cookie))] = &browserSession{token: token, start: now, used: now}
 	return cookie
 }
 
 func (b *browserSession) ended(now time.Time) bool {
-	return now.Sub(b.began) >= sessionLife || now.Sub(b.seen) >= sessionIdle
+	return now.Sub(b.start) >= sessionLife || now.Sub(b.used) >= sessionIdle
 }
 
-// token is what the session of this cookie stands for, "" when there is none.
+// token returns the token of the session with this cookie, "" when there is none.
 func (s *sessions) token(cookie string) string {
 	key := sha256.Sum256([]byte(cookie))
 	s.mu.Lock()
@@ -99,7 +99,7 @@ func (s *sessions) token(cookie string) string {
 		delete(s.all, key)
 		return ""
 	}
-	b.seen = now
+	b.used = now
 	return b.token
 }
 
@@ -109,10 +109,10 @@ func (s *sessions) end(cookie string) {
 	delete(s.all, sha256.Sum256([]byte(cookie)))
 }
 
-// resume puts the token of a session where a program would have put it. A browser
-// sends the cookie without being asked: it counts only in a request that a page of
-// this origin made, or that the user typed.
-func (h *Handler) resume(c *call) error {
+// resume sets the token header from the session of a browser. A browser sends the
+// cookie by itself: it counts only in a request that a page of this origin made,
+// or that the user typed.
+func (a *admission) resume(c *call) error {
 	if len(c.r.Header.Values(TokenHeader)) > 0 || c.route != nil && c.route.Path == sessionPath {
 		return nil
 	}
@@ -120,11 +120,12 @@ func (h *Handler) resume(c *call) error {
 	if len(given) != 1 {
 		return nil
 	}
-	token := h.sessions.token(given[0].Value)
+	token := a.sessions.token(given[0].Value)
 	if token == "" {
 		return nil
 	}
 	if !sameOrigin(c.r) {
+		a.unauthorized(c, "session used from another origin")
 		return conf.Errorf(conf.CodeDenied, "the session counts only for pages of this address").
 			WithHint("open the page from the agent itself; a program sends its token in the %s header", TokenHeader)
 	}
@@ -134,8 +135,8 @@ func (h *Handler) resume(c *call) error {
 	return nil
 }
 
-// sameOrigin says whether a browser vouches for where a request comes from. What
-// has no word from a browser may only read.
+// sameOrigin reports whether a browser says that a request comes from a page of
+// this origin. Without any such header only reads are accepted.
 func sameOrigin(r *http.Request) bool {
 	safe := r.Method == http.MethodGet || r.Method == http.MethodHead
 	switch r.Header.Get("Sec-Fetch-Site") {
@@ -157,8 +158,33 @@ func sameOrigin(r *http.Request) bool {
 	return err == nil && u.Host == r.Host
 }
 
-type sessionRequest struct {
-	Token string `json:"token"`
+// sessionRoom logs browsers in and out.
+type sessionRoom struct {
+	admission *admission
+	auth      Authenticator
+	leader    Forwarder // with Options.Relay: it has the list of tokens
+}
+
+func newSessionRoom(o *Options, a *admission) *sessionRoom {
+	r := &sessionRoom{admission: a, auth: o.Auth}
+	if o.Relay {
+		r.leader = o.Forward
+	}
+	return r
+}
+
+func (s *sessionRoom) routes() []Route {
+	return []Route{
+		{
+			Name: "createSession", Method: http.MethodPost, Path: sessionPath,
+			Summary: "Log a browser in; needs a token in the body, and answers with a cookie",
+			handle:  decoded(s.create), body: smallBody,
+		},
+		{
+			Name: "deleteSession", Method: http.MethodDelete, Path: sessionPath, Summary: "Log a browser out",
+			handle: s.remove,
+		},
+	}
 }
 
 type sessionResponse struct {
@@ -167,55 +193,40 @@ type sessionResponse struct {
 	SessionEnds string `json:"session_ends"`
 }
 
-// createSession changes a token into a cookie that scripts of a page cannot read.
-func (h *Handler) createSession(c *call) (reply, error) {
-	var req sessionRequest
-	if err := conf.DecodeStrict(c.body, len(c.body), &req); err != nil {
+// create changes a token into a cookie that scripts of a page cannot read.
+func (s *sessionRoom) create(c *call, req tokenRequest) (reply, error) {
+	a := s.admission
+	if err := a.blocked(c, req.Token); err != nil {
 		return reply{}, err
 	}
-	source := connlimit.Source(c.r.RemoteAddr)
-	if wait, blocked := h.failures.blocked(source, req.Token); blocked {
-		return reply{}, h.tooMany(wait)
-	}
-	who, known, err := h.whose(c, req.Token)
+	who, ok, err := s.authenticate(c, req.Token)
 	if err != nil {
 		return reply{}, err
 	}
-	if !known {
-		h.failures.failed(source, req.Token)
-		c.who.Name = who.Name
-		if who.Name != "" {
-			h.unauthorized(c, endedToken)
-			return reply{}, lapsed()
-		}
-		h.unauthorized(c, wrongToken)
-		return reply{}, unauthenticated("the token is not known")
+	if !ok {
+		return reply{}, a.wrongToken(c, req.Token, who)
 	}
-	h.failures.worked(source, req.Token)
-	c.who = who
-	out := reply{
-		header: http.Header{},
-		body:   sessionResponse{Success: true, Principal: who, SessionEnds: conf.FormatTime(h.o.Now().Add(sessionLife))},
-	}
-	out.header.Set("Set-Cookie", cookie(c.r, h.sessions.open(req.Token), int(sessionLife.Seconds())).String())
-	return out, nil
+	a.accepted(c, req.Token, who)
+	return reply{
+		header: http.Header{"Set-Cookie": {cookie(c.r, a.sessions.open(req.Token), int(sessionLife.Seconds()))}},
+		body:   sessionResponse{Success: true, Principal: who, SessionEnds: conf.FormatTime(a.now().Add(sessionLife))},
+	}, nil
 }
 
-// whose finds out whose a token is; an agent that knows none asks the leader.
-func (h *Handler) whose(c *call, token string) (conf.Principal, bool, error) {
-	var who conf.Principal
+// authenticate checks a token here, or at the leader.
+func (s *sessionRoom) authenticate(c *call, token string) (who conf.Principal, ok bool, err error) {
 	if token == "" || !printable(token) {
 		return who, false, nil
 	}
-	if !h.o.Relay {
-		who, known := h.o.Auth.Authenticate(token)
-		return who, known, nil
+	if s.leader == nil {
+		who, ok = s.auth.Authenticate(token)
+		return who, ok, nil
 	}
-	r := c.r.Clone(c.r.Context())
-	r.Method, r.URL = http.MethodGet, &url.URL{Path: "/api/config/me"}
-	r.RequestURI = r.URL.Path
+	r := c.r.Clone(context.WithValue(c.r.Context(), targetKey{}, Target{Route: "me"}))
+	r.Method, r.URL = http.MethodGet, &url.URL{Path: mePath}
+	r.RequestURI = mePath
 	r.Header.Set(TokenHeader, token)
-	status, _, body, done, err := h.o.Forward.Forward(r.Context(), r, nil)
+	status, _, body, done, err := s.leader.Forward(r.Context(), r, nil)
 	switch {
 	case err != nil:
 		return who, false, err
@@ -226,10 +237,11 @@ func (h *Handler) whose(c *call, token string) (conf.Principal, bool, error) {
 	case status != http.StatusOK:
 		return who, false, conf.Errorf(conf.CodeNoQuorum, "the leader answered with the status %d", status).WithHint("try again in a moment")
 	}
-	return who, true, json.Unmarshal(body, &who)
+	err = json.Unmarshal(body, &who)
+	return who, true, err
 }
 
-// printable says whether s can stand in a header.
+// printable reports whether s can stand in a header.
 func printable(s string) bool {
 	for i := range len(s) {
 		if s[i] <= ' ' || s[i] > '~' {
@@ -239,19 +251,17 @@ func printable(s string) bool {
 	return len(s) <= 1024
 }
 
-// deleteSession logs a browser out. It needs no token: whoever has the cookie may
-// give it up.
-func (h *Handler) deleteSession(c *call) (reply, error) {
+// remove ends a session. The cookie is proof enough.
+func (s *sessionRoom) remove(c *call) (reply, error) {
 	for _, given := range c.r.CookiesNamed(SessionCookie) {
-		h.sessions.end(given.Value)
+		s.admission.sessions.end(given.Value)
 	}
-	out := reply{header: http.Header{}, body: doneResponse{Success: true}}
-	out.header.Set("Set-Cookie", cookie(c.r, "", -1).String())
-	return out, nil
+	return reply{header: http.Header{"Set-Cookie": {cookie(c.r, "", -1)}}, body: doneResponse{Success: true}}, nil
 }
 
-func cookie(r *http.Request, value string, age int) *http.Cookie {
-	return &http.Cookie{
+func cookie(r *http.Request, value string, age int) string {
+	c := http.Cookie{
 		Name: SessionCookie, Value: value, Path: "/", MaxAge: age, HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteStrictMode,
 	}
+	return c.String()
 }

@@ -1,9 +1,6 @@
 package admin
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -16,38 +13,59 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/julienschmidt/httprouter"
+
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// decode reads what every route has in common: names in the path, parameters,
+// call is one request on its way through the handler.
+type call struct {
+	r      *http.Request
+	w      http.ResponseWriter
+	id     string
+	route  *Route // nil for a path that the table does not have
+	params httprouter.Params
+	query  url.Values
+	body   []byte
+	who    conf.Principal
+	audit  string // the service that the row of the access log names
+
+	cookie     string // of the session by which the caller was admitted
+	consistent bool   // ?consistent=1
+	forwarded  bool   // the leader answered
+}
+
+// name is the route for logs and audit rows: never the path, which the caller
+// chooses.
+func (c *call) name() string {
+	if c.route == nil {
+		return "(no such route)"
+	}
+	return c.route.Path
+}
+
+func (c *call) service() string { return c.params.ByName("service") }
+
+func (c *call) target() Target {
+	return Target{Route: c.route.Name, Service: c.service(), Node: c.params.ByName("node")}
+}
+
+// checks are those of the parameters in paths.
+var checks = map[string]func(string) error{
+	"service": conf.CheckService, "name": conf.CheckProfile, "node": conf.CheckNode, "id": conf.CheckTokenID, "key": conf.CheckKey,
+}
+
+// decode reads what all routes have in common: names in the path, parameters,
 // headers, and the bytes of the body.
 func (c *call) decode(wait time.Duration) error {
-	if s, ok := c.param("service"); ok {
-		if err := conf.CheckService(s); err != nil {
-			return err
-		}
-		c.audit = s
-	}
-	if s, ok := c.param("name"); ok {
-		if err := conf.CheckProfile(s); err != nil {
-			return err
+	for _, p := range c.params {
+		if check := checks[p.Key]; check != nil {
+			if err := check(p.Value); err != nil {
+				return err
+			}
 		}
 	}
-	if s, ok := c.param("node"); ok {
-		if err := conf.CheckNode(s); err != nil {
-			return err
-		}
-	}
-	if s, ok := c.param("id"); ok {
-		if err := conf.CheckTokenID(s); err != nil {
-			return err
-		}
-	}
-	if s, ok := c.param("key"); ok {
-		if err := conf.CheckKey(s); err != nil {
-			return err
-		}
-	}
+	c.audit = c.service()
 	if err := c.parseQuery(); err != nil {
 		return err
 	}
@@ -63,17 +81,6 @@ func (c *call) decode(wait time.Duration) error {
 	}
 	return c.readBody(wait)
 }
-
-func (c *call) param(name string) (string, bool) {
-	for _, p := range c.params {
-		if p.Key == name {
-			return p.Value, true
-		}
-	}
-	return "", false
-}
-
-func (c *call) service() string { return c.params.ByName("service") }
 
 func (c *call) parseQuery() error {
 	q, err := url.ParseQuery(c.r.URL.RawQuery)
@@ -101,8 +108,8 @@ func (c *call) parseQuery() error {
 	return nil
 }
 
-// noBody refuses a body where none is read: a version or a reason in it would be
-// lost without a word.
+// noBody rejects a body where none is read: a version or a reason in it would be
+// ignored silently.
 func (c *call) noBody() error {
 	if c.r.Body == nil || c.r.Body == http.NoBody || c.r.ContentLength == 0 {
 		return nil
@@ -128,8 +135,8 @@ func (c *call) readBody(wait time.Duration) error {
 	if enc := c.r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
 		return unsupportedMedia("Content-Encoding %q is not understood", "send the body as it is", clip(enc))
 	}
-	// net/http lifts the deadline when the body has come whole. When it has not,
-	// the deadline must stay: the server waits for the rest before it answers.
+	// net/http lifts the deadline when the body is complete. Otherwise it must stay:
+	// the server waits for the rest before it responds.
 	_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(wait)) // a recorder in a test has none
 	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, int64(limit)))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
@@ -166,13 +173,13 @@ func (c *call) contentType() error {
 }
 
 func unsupportedMedia(format, hint string, args ...any) error {
-	return &edgeError{
+	return &httpError{
 		err:    conf.Errorf(conf.CodeMalformed, format, args...).WithHint("%s", hint),
 		status: http.StatusUnsupportedMediaType,
 	}
 }
 
-// object decodes a member of the body that must be a JSON object.
+// object checks a member of the body that must be a JSON object.
 func object(key string, raw []byte) error {
 	if len(raw) == 0 {
 		return invalid(key, "is needed, as a JSON object").WithHint(`send {%q: {...}}`, key)
@@ -187,7 +194,7 @@ func object(key string, raw []byte) error {
 	return nil
 }
 
-// reason tells why a change is made: from the body, the parameter or the header.
+// reason is why a change is made: from the body, the parameter or the header.
 func (c *call) reason(inBody string) (string, error) {
 	out := ""
 	for _, s := range []string{inBody, c.query.Get("reason"), c.r.Header.Get("X-Config-Reason")} {
@@ -209,34 +216,19 @@ func (c *call) reason(inBody string) (string, error) {
 	return out, nil
 }
 
-// requestID makes the id that tells a repeated request from a new one. It covers
-// the whole request: the same Idempotency-Key on another one must not be
-// answered with the result of the first. earlier are the ids that the same
-// request had under keys that are going out of use.
-func (h *Handler) requestID(c *call) (id string, earlier []string, err error) {
-	key := c.r.Header.Get("Idempotency-Key")
-	if key == "" {
-		return "", nil, nil
+// flag reads a parameter that is yes or no; without a value it is yes.
+func (c *call) flag(name string) (bool, error) {
+	if !c.query.Has(name) {
+		return false, nil
 	}
-	if len(key) > conf.MaxName || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", nil, invalid("Idempotency-Key", "must be 1 to %d printable ASCII characters without spaces", conf.MaxName).
-			WithHint("use a UUID")
+	switch v := c.query.Get(name); v {
+	case "", "1", "true":
+		return true, nil
+	case "0", "false":
+		return false, nil
+	default:
+		return false, invalid(name, "%q is neither 1 nor 0", clip(v)).WithHint("use %s=1", name)
 	}
-	secrets := [][]byte{nil}
-	if h.o.RequestKeys != nil {
-		if held := h.o.RequestKeys(); len(held) > 0 {
-			secrets = held
-		}
-	}
-	ids := make([]string, len(secrets))
-	for i, secret := range secrets {
-		sum := hmac.New(sha256.New, secret)
-		for _, s := range []string{c.who.Name, key, c.r.Method, c.r.URL.RequestURI(), c.r.Header.Get("If-Match"), string(c.body)} {
-			fmt.Fprintf(sum, "%d:%s", len(s), s)
-		}
-		ids[i] = "key-" + hex.EncodeToString(sum.Sum(nil)[:16])
-	}
-	return ids[0], ids[1:], nil
 }
 
 // number reads a parameter that is a number from low to high; def when absent.

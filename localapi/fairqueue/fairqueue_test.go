@@ -1,9 +1,7 @@
-package admin
+package fairqueue
 
 import (
 	"context"
-	"crypto/sha256"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,19 +11,14 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// PatientShare is NewShare for a test whose callers wait for as long as it takes.
-func PatientShare() *Share { return newShare(maxRunning, maxRunningFrom, maxInLine, time.Hour) }
-
-func from(name string) [sha256.Size]byte { return sha256.Sum256([]byte(name)) }
-
-// One source in a tight loop never has all of the agent: another one goes on at once,
-// and those that wait have their turn source by source.
-func TestShareIsFair(t *testing.T) {
+// A flow in a tight loop never has all of the agent: another one runs at once, and
+// queued requests run flow by flow.
+func TestQueueIsFair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newShare(4, 3, 8, time.Minute)
+		q := New(Limits{4, 3, 8, time.Minute})
 		var greedy []func()
 		for range 3 {
-			leave, err := s.enter(t.Context(), from("greedy"))
+			leave, err := q.Acquire(t.Context(), KeyOf("greedy"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -35,7 +28,7 @@ func TestShareIsFair(t *testing.T) {
 		var order []string
 		line := func(name string) {
 			go func() {
-				leave, err := s.enter(t.Context(), from(name))
+				leave, err := q.Acquire(t.Context(), KeyOf(name))
 				if err != nil {
 					t.Error(err)
 					return
@@ -53,7 +46,7 @@ func TestShareIsFair(t *testing.T) {
 		if len(order) != 0 {
 			t.Fatalf("one source has more than its share: %v", order)
 		}
-		other, err := s.enter(t.Context(), from("other"))
+		other, err := q.Acquire(t.Context(), KeyOf("other"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,32 +63,31 @@ func TestShareIsFair(t *testing.T) {
 		greedy[1]()
 		greedy[2]()
 		other()
-		if len(s.lanes) != 0 || len(s.turn) != 0 || s.running != 0 {
-			t.Fatalf("left over: %d sources, %d waiting, %d running", len(s.lanes), len(s.turn), s.running)
+		if len(q.flows) != 0 || len(q.waiting) != 0 || q.running != 0 {
+			t.Fatalf("left over: %d sources, %d waiting, %d running", len(q.flows), len(q.waiting), q.running)
 		}
 	})
 }
 
-func TestShareRefuses(t *testing.T) {
+func TestQueueRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newShare(2, 1, 2, time.Second)
-		leave, err := s.enter(t.Context(), from("a"))
+		q := New(Limits{2, 1, 2, time.Second})
+		leave, err := q.Acquire(t.Context(), KeyOf("a"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		errs := make(chan error, 3)
 		gone, cancel := context.WithCancel(t.Context())
-		go func() { _, err := s.enter(gone, from("a")); errs <- err }()
-		go func() { _, err := s.enter(t.Context(), from("a")); errs <- err }()
+		go func() { _, err := q.Acquire(gone, KeyOf("a")); errs <- err }()
+		go func() { _, err := q.Acquire(t.Context(), KeyOf("a")); errs <- err }()
 		synctest.Wait()
 		refused := func(err error) {
 			t.Helper()
-			e, ok := errors.AsType[*edgeError](err)
-			if !ok || conf.CodeOf(err) != conf.CodeRateLimited || e.header.Get("Retry-After") == "" {
+			if conf.CodeOf(err) != conf.CodeRateLimited || conf.HintOf(err) == "" {
 				t.Fatalf("not refused: %v", err)
 			}
 		}
-		_, err = s.enter(t.Context(), from("a"))
+		_, err = q.Acquire(t.Context(), KeyOf("a"))
 		refused(err) // the line is full
 		cancel()
 		refused(<-errs) // who is gone waits no longer
@@ -105,22 +97,22 @@ func TestShareRefuses(t *testing.T) {
 			t.Fatalf("waited %v", d)
 		}
 		leave()
-		if len(s.lanes) != 0 || len(s.turn) != 0 || s.running != 0 || s.Refused().Requests != 3 {
-			t.Fatalf("left over: %+v", s)
+		if len(q.flows) != 0 || len(q.waiting) != 0 || q.running != 0 || q.Rejected() != 3 {
+			t.Fatalf("left over: %+v", q)
 		}
 	})
 }
 
-// Whatever comes and goes at once, no turn is lost and none is made up.
-func TestShareUnderLoad(t *testing.T) {
-	s := newShare(8, 5, 1000, 2*time.Millisecond)
+// Under concurrent load no slot is lost, and none is made up.
+func TestQueueUnderLoad(t *testing.T) {
+	q := New(Limits{8, 5, 1000, 2 * time.Millisecond})
 	var inside, most, done atomic.Int64
 	var wg sync.WaitGroup
 	for i := range 64 {
 		wg.Go(func() {
 			for n := range 200 {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(n%7)*time.Millisecond/4)
-				leave, err := s.enter(ctx, from(string(rune('a'+i%3))))
+				leave, err := q.Acquire(ctx, KeyOf(string(rune('a'+i%3))))
 				if err == nil {
 					if now := inside.Add(1); now > most.Load() {
 						most.Store(now)
@@ -135,7 +127,7 @@ func TestShareUnderLoad(t *testing.T) {
 	}
 	wg.Wait()
 	t.Logf("%d of %d had a turn", done.Load(), 64*200)
-	if most.Load() > 8 || done.Load() < 1000 || len(s.lanes) != 0 || len(s.turn) != 0 || s.running != 0 {
-		t.Fatalf("%d at a time, %d done; left: %d sources, %d lines, %d running", most.Load(), done.Load(), len(s.lanes), len(s.turn), s.running)
+	if most.Load() > 8 || done.Load() < 1000 || len(q.flows) != 0 || len(q.waiting) != 0 || q.running != 0 {
+		t.Fatalf("%d at a time, %d done; left: %d sources, %d lines, %d running", most.Load(), done.Load(), len(q.flows), len(q.waiting), q.running)
 	}
 }

@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"context"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -27,11 +29,33 @@ func oneOf[T ~string](key string, v T, allowed []T) error {
 	return invalid(key, "%q is not one of %s", clip(string(v)), list).WithHint("use one of %s", list)
 }
 
-func (h *Handler) search(c *call) (reply, error) {
-	var req conf.SearchRequest
-	if err := conf.DecodeStrict(c.body, len(c.body), &req); err != nil {
-		return reply{}, err
+// Queries searches what is stored beside the current documents. Filters arrive
+// checked, with their limits filled in.
+type Queries interface {
+	Search(ctx context.Context, req conf.SearchRequest) (conf.SearchResponse, error)
+	History(ctx context.Context, f conf.HistoryFilter) (conf.HistoryPage, error)
+	AccessLog(ctx context.Context, f conf.AccessFilter) (conf.AccessPage, error)
+}
+
+// historyRoom searches values and earlier changes.
+type historyRoom struct{ queries Queries }
+
+func (h *historyRoom) routes() []Route {
+	return []Route{
+		{
+			Name: "search", Method: http.MethodPost, Path: "/api/config/search", Role: conf.RoleRead,
+			Summary: "Search keys, values and descriptions of all services",
+			Query:   []string{"consistent"}, handle: decoded(h.search), body: smallBody, audit: true,
+		},
+		{
+			Name: "history", Method: http.MethodGet, Path: "/api/config/history", Role: conf.RoleRead, Summary: "Who changed which key, when and why",
+			Query:  []string{"service", "key", "user", "since", "until", "version", "limit", "offset", "consistent"},
+			handle: h.history, audit: true,
+		},
 	}
+}
+
+func (h *historyRoom) search(c *call, req conf.SearchRequest) (reply, error) {
 	if len(req.Query) > conf.MaxReason {
 		return reply{}, invalid("query", "has %d bytes, at most %d are allowed", len(req.Query), conf.MaxReason).WithHint("shorten it")
 	}
@@ -60,17 +84,14 @@ func (h *Handler) search(c *call) (reply, error) {
 	if req.Offset < 0 || req.Offset > maxOffset {
 		return reply{}, invalid("offset", "must be from 0 to %d", maxOffset).WithHint("start at 0")
 	}
-	out, err := h.o.Queries.Search(c.r.Context(), req)
-	if err != nil {
-		return reply{}, err
-	}
+	out, err := h.queries.Search(c.r.Context(), req)
 	if out.Results == nil {
 		out.Results = []conf.Item{}
 	}
-	return ok(out)
+	return answer(out, err)
 }
 
-func (h *Handler) history(c *call) (reply, error) {
+func (h *historyRoom) history(c *call) (reply, error) {
 	f := conf.HistoryFilter{Service: c.query.Get("service"), Key: c.query.Get("key"), User: c.query.Get("user")}
 	if err := c.serviceFilter(f.Service); err != nil {
 		return reply{}, err
@@ -93,17 +114,26 @@ func (h *Handler) history(c *call) (reply, error) {
 	if f.Limit, f.Offset, err = c.page(); err != nil {
 		return reply{}, err
 	}
-	out, err := h.o.Queries.History(c.r.Context(), f)
-	if err != nil {
-		return reply{}, err
-	}
+	out, err := h.queries.History(c.r.Context(), f)
 	if out.Results == nil {
 		out.Results = []conf.HistoryEntry{}
 	}
-	return ok(out)
+	return answer(out, err)
 }
 
-func (h *Handler) access(c *call) (reply, error) {
+// accessRoom reads the access log.
+type accessRoom struct{ queries Queries }
+
+func (a *accessRoom) routes() []Route {
+	return []Route{{
+		Name: "accessLog", Method: http.MethodGet, Path: "/api/config/access", Role: conf.RoleWrite,
+		Summary: "The access log: who read, changed or was refused",
+		Query:   []string{"user", "action", "service", "since", "until", "limit", "offset"},
+		handle:  a.list, audit: true,
+	}}
+}
+
+func (a *accessRoom) list(c *call) (reply, error) {
 	f := conf.AccessFilter{User: c.query.Get("user"), Action: c.query.Get("action"), Service: c.query.Get("service")}
 	if err := c.serviceFilter(f.Service); err != nil {
 		return reply{}, err
@@ -123,14 +153,11 @@ func (h *Handler) access(c *call) (reply, error) {
 	if f.Limit, f.Offset, err = c.page(); err != nil {
 		return reply{}, err
 	}
-	out, err := h.o.Queries.AccessLog(c.r.Context(), f)
-	if err != nil {
-		return reply{}, err
-	}
+	out, err := a.queries.AccessLog(c.r.Context(), f)
 	if out.Results == nil {
 		out.Results = []conf.Access{}
 	}
-	return ok(out)
+	return answer(out, err)
 }
 
 func (c *call) serviceFilter(s string) error {

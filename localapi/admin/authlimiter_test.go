@@ -9,10 +9,10 @@ import (
 	"github.com/holdfast-config/holdfast/replication/connlimit"
 )
 
-func TestFailuresRefill(t *testing.T) {
+func TestAuthLimiterRefill(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(0, 0)
-	f := newFailures(2, 2, func() time.Time { return now })
+	f := newAuthLimiter(2, 2, func() time.Time { return now })
 	a, b := connlimit.Source("192.0.2.1:1"), connlimit.Source("192.0.2.2:1")
 	f.failed(a, "wrong")
 	f.failed(a, "wrong")
@@ -29,10 +29,10 @@ func TestFailuresRefill(t *testing.T) {
 	}
 }
 
-func TestFailuresAreBounded(t *testing.T) {
+func TestAuthLimiterAreBounded(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(0, 0)
-	f := newFailures(1, 1, func() time.Time { return now })
+	f := newAuthLimiter(1, 1, func() time.Time { return now })
 	for i := range 3 * maxSources {
 		now = now.Add(time.Millisecond)
 		f.failed(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32), "wrong")
@@ -41,10 +41,10 @@ func TestFailuresAreBounded(t *testing.T) {
 		t.Errorf("%d addresses are remembered, want %d", len(f.sources), maxSources)
 	}
 	one := connlimit.Source("192.0.2.1:1")
-	for i := range 3 * maxGood {
-		f.worked(one, fmt.Sprint(i))
+	for i := range 3 * maxAccepted {
+		f.accepted(one, fmt.Sprint(i))
 	}
-	if n := len(f.sources[one].good); n != maxGood {
-		t.Errorf("%d tokens are remembered, want %d", n, maxGood)
+	if n := len(f.sources[one].accepted); n != maxAccepted {
+		t.Errorf("%d tokens are remembered, want %d", n, maxAccepted)
 	}
 }
