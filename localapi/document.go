@@ -1,7 +1,6 @@
 package localapi
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -9,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/httperror"
 )
 
 // Renderer makes documents. Its zero value renders without secrets.
@@ -133,13 +133,11 @@ func encodeBody(rec *conf.Record, config []byte) []byte {
 // encode is json.Marshal without escapes for HTML and without an error: it is
 // given only what encoding/json itself could have decoded.
 func encode(v any) []byte {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	b, err := httperror.Marshal(v)
+	if err != nil {
 		return []byte("null")
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	return b
 }
 
 // mergeSecrets puts the secrets into the effective document, where the schema
@@ -161,13 +159,11 @@ func mergeSecrets(rec *conf.Record, secrets map[string]any) ([]byte, error) {
 		_, literal := schema.Properties[key]
 		place(doc, key, secrets[key], literal)
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(doc); err != nil {
+	merged, err := httperror.Marshal(doc)
+	if err != nil {
 		return nil, conf.Errorf(conf.CodeInternal, "secrets of %s: %w", rec.Service, err)
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	return merged, nil
 }
 
 func place(doc map[string]any, key string, value any, literal bool) {

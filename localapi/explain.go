@@ -3,7 +3,6 @@ package localapi
 import (
 	"errors"
 	"net/http"
-	"strconv"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
@@ -25,14 +24,6 @@ func (s *Server) serveExplanation(w http.ResponseWriter, r *http.Request, route 
 		s.fail(w, r, route, e)
 		return
 	}
-	body := encode(out)
-	h := w.Header()
-	s.stateHeaders(h)
-	h["Content-Type"], h["Cache-Control"], h["X-Content-Type-Options"] = typeJSON, cacheNever, noSniff
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	s.metrics.count(route, http.StatusOK)
-	w.WriteHeader(http.StatusOK)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(body)
-	}
+	s.stateHeaders(w.Header())
+	s.writeJSON(w, r, route, http.StatusOK, out)
 }

@@ -3,11 +3,14 @@ package localapi
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -21,7 +24,7 @@ const (
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.recovered(w, r)
-	if err := s.guard(w, r); err != nil {
+	if err := s.guard.check(w, r); err != nil {
 		s.fail(w, r, routeOther, err)
 		return
 	}
@@ -32,24 +35,53 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.router.ServeHTTP(w, r)
 }
 
-// guard refuses what no service beside the agent sends.
-func (s *Server) guard(w http.ResponseWriter, r *http.Request) *conf.Error {
+// guard rejects requests that no service beside the agent sends, and checks who may
+// read secrets.
+type guard struct {
+	hosts   map[string]bool // accepted Host headers besides localhost and addresses
+	uids    map[uint32]bool // that may read secrets on the unix socket
+	token   func() string   // nil or "" accepts none
+	log     *slog.Logger
+	metrics *metrics
+
+	lastWarning atomic.Int64 // unix seconds
+}
+
+func newGuard(opts Options, m *metrics) (*guard, error) {
+	g := &guard{
+		hosts: map[string]bool{}, uids: map[uint32]bool{0: true, uint32(os.Getuid()): true}, token: opts.Token, log: opts.Logger, metrics: m,
+	}
+	for _, h := range opts.AllowedHosts {
+		name := hostName(h)
+		if name == "" {
+			return nil, conf.Errorf(conf.CodeUsage, "bad allowed host %q", h).WithHint("write a name or an address, an IPv6 address in brackets")
+		}
+		g.hosts[name] = true
+	}
+	for _, uid := range opts.AllowedUIDs {
+		g.uids[uid] = true
+	}
+	return g, nil
+}
+
+// check rejects a request that may not be answered.
+func (g *guard) check(w http.ResponseWriter, r *http.Request) *conf.Error {
 	if r.ContentLength != 0 {
 		// Nobody reads it, but the server waits for it before it lets the connection go.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	}
 	if proxied(r.Header) {
-		s.refuse(r, refusedProxy)
+		g.reject(r, refusedProxy)
 		return conf.Errorf(conf.CodeDenied, "requests through a proxy are refused").
 			WithHint("ask the agent on this machine directly; other machines use the admin API")
 	}
-	if !s.hostAllowed(r) {
-		s.refuse(r, refusedHost)
+	if !g.hostAllowed(r) {
+		g.reject(r, refusedHost)
 		return conf.Errorf(conf.CodeDenied, "the Host header does not name this agent").
 			WithHint("ask by localhost or a loopback address")
 	}
 	if !ownPage(r) {
-		s.refuse(r, refusedOrigin)
+		g.reject(r, refusedOrigin)
 		return conf.Errorf(conf.CodeDenied, "pages of other origins are refused").
 			WithHint("let the page ask its own server, and that one ask the agent")
 	}
@@ -59,7 +91,7 @@ func (s *Server) guard(w http.ResponseWriter, r *http.Request) *conf.Error {
 			WithHint("use GET or HEAD here; changes go to the admin API")
 	}
 	if r.ContentLength != 0 {
-		s.refuse(r, refusedBody)
+		g.reject(r, refusedBody)
 		w.Header()["Connection"] = closeHeader
 		return conf.Errorf(conf.CodeMalformed, "a read takes no body").WithHint("send the request without one")
 	}
@@ -93,12 +125,12 @@ func ownPage(r *http.Request) bool {
 
 // hostAllowed holds off web pages that reach a loopback address through a name of
 // their own (DNS rebinding): their requests carry that name.
-func (s *Server) hostAllowed(r *http.Request) bool {
+func (g *guard) hostAllowed(r *http.Request) bool {
 	if peerOf(r.Context()) != nil {
 		return true
 	}
 	name := hostName(r.Host)
-	if name == "localhost" || s.hosts[name] {
+	if name == "localhost" || g.hosts[name] {
 		return true
 	}
 	ip, err := netip.ParseAddr(name)
@@ -146,33 +178,33 @@ func isPort(s string) bool {
 
 // trusted says whether the caller may see secrets. A token that is shown must be
 // right, whoever shows it.
-func (s *Server) trusted(r *http.Request) (bool, *conf.Error) {
+func (g *guard) trusted(r *http.Request) (bool, *conf.Error) {
 	shown := r.Header[tokenHeader]
 	if len(shown) == 0 {
 		p := peerOf(r.Context())
-		return p != nil && p.known && s.uids[p.uid], nil
+		return p != nil && p.known && g.uids[p.uid], nil
 	}
 	want := ""
-	if s.opts.Token != nil {
-		want = s.opts.Token()
+	if g.token != nil {
+		want = g.token()
 	}
 	// Hashing first keeps the length of the token from showing in the time too.
 	a, b := sha256.Sum256([]byte(shown[0])), sha256.Sum256([]byte(want))
 	if len(shown) == 1 && subtle.ConstantTimeCompare(a[:], b[:]) == 1 && want != "" {
 		return true, nil
 	}
-	s.refuse(r, refusedToken)
+	g.reject(r, refusedToken)
 	return false, conf.Errorf(conf.CodeUnauthenticated, "wrong local token").
 		WithHint("send the content of the agent's local-token file in %s, or leave the header out for plain values", tokenHeader)
 }
 
 // refuse counts a refusal and says so in the log, once a second at most: whoever
 // is refused must not be able to fill the log.
-func (s *Server) refuse(r *http.Request, why refusal) {
-	s.metrics.refused[why].Add(1)
+func (g *guard) reject(r *http.Request, why refusal) {
+	g.metrics.refused[why].Add(1)
 	now := time.Now().Unix()
-	if last := s.lastWarning.Load(); last < now && s.lastWarning.CompareAndSwap(last, now) {
-		s.log.Warn("local API refused a request", "reason", why.String(), "remote", r.RemoteAddr, "path", clip(r.URL.Path))
+	if last := g.lastWarning.Load(); last < now && g.lastWarning.CompareAndSwap(last, now) {
+		g.log.Warn("local API refused a request", "reason", why.String(), "remote", r.RemoteAddr, "path", clip(r.URL.Path))
 	}
 }
 

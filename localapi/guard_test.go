@@ -208,7 +208,7 @@ func TestUnixSocketKnowsItsPeer(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := newServer(t, m, withToken)
 			if c.uids != nil {
-				s.uids = c.uids
+				s.guard.uids = c.uids
 			}
 			path := filepath.Join(t.TempDir(), "sock")
 			l, err := net.Listen("unix", path)
@@ -238,8 +238,8 @@ func TestUnixSocketKnowsItsPeer(t *testing.T) {
 		})
 	}
 	s := newServer(t, m, func(o *Options) { o.AllowedUIDs = []uint32{12345} })
-	if !s.uids[uid] || !s.uids[0] || !s.uids[12345] || s.uids[12346] {
-		t.Errorf("uids %v", s.uids)
+	if !s.guard.uids[uid] || !s.guard.uids[0] || !s.guard.uids[12345] || s.guard.uids[12346] {
+		t.Errorf("uids %v", s.guard.uids)
 	}
 }
 

@@ -159,7 +159,7 @@ func parseFlag(name, s string) (bool, *conf.Error) {
 // serveResource answers with a document or a part of one. It is the hot path.
 func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, route route, t target) {
 	var e *conf.Error
-	if t.trusted, e = s.trusted(r); e != nil {
+	if t.trusted, e = s.guard.trusted(r); e != nil {
 		s.fail(w, r, route, e)
 		return
 	}

@@ -10,9 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/julienschmidt/httprouter"
@@ -93,10 +91,7 @@ type Server struct {
 	router  *httprouter.Router
 	metrics *metrics
 	prom    http.Handler
-	hosts   map[string]bool
-	uids    map[uint32]bool
-
-	lastWarning atomic.Int64 // unix seconds: refusals are logged once a second at most
+	guard   *guard
 
 	stopping chan struct{} // closed by the first Stop
 	mu       sync.Mutex
@@ -130,18 +125,11 @@ func New(opts Options) (*Server, error) {
 	}
 	s := &Server{
 		opts: opts, source: opts.Source, log: opts.Logger, metrics: &metrics{state: opts.Source.State},
-		hosts: map[string]bool{}, uids: map[uint32]bool{0: true, uint32(os.Getuid()): true},
 		stopping: make(chan struct{}),
 	}
-	for _, h := range opts.AllowedHosts {
-		name := hostName(h)
-		if name == "" {
-			return nil, conf.Errorf(conf.CodeUsage, "bad allowed host %q", h).WithHint("write a name or an address, an IPv6 address in brackets")
-		}
-		s.hosts[name] = true
-	}
-	for _, uid := range opts.AllowedUIDs {
-		s.uids[uid] = true
+	var err error
+	if s.guard, err = newGuard(opts, s.metrics); err != nil {
+		return nil, err
 	}
 	s.metrics.connections = s.connections
 	if err := opts.Metrics.Register(s.metrics); err != nil {

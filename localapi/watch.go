@@ -27,7 +27,7 @@ func (s *Server) watchOwn(w http.ResponseWriter, r *http.Request, _ httprouter.P
 // reads. What is not there yet is waited for.
 func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, t target) {
 	var err *conf.Error
-	if t.trusted, err = s.trusted(r); err == nil {
+	if t.trusted, err = s.guard.trusted(r); err == nil {
 		err = t.watchQuery(r)
 	}
 	if err == nil && conf.CheckService(t.service) != nil {
