@@ -69,7 +69,7 @@ func bare(doc *Document, st *State, modified bool) http.HandlerFunc {
 		h["X-Config-Version"] = doc.versionHeader
 		h["X-Config-Epoch"] = doc.epochHeader
 		h["X-Content-Type-Options"] = noSniff
-		h["Cache-Control"] = cacheAsk
+		h["Cache-Control"] = cacheRevalidate
 		if !modified {
 			w.WriteHeader(http.StatusNotModified)
 			return
@@ -153,7 +153,7 @@ func BenchmarkKeysAndEnv(b *testing.B) {
 	r := &Renderer{}
 	b.ReportAllocs()
 	for b.Loop() {
-		r.Render(rec).plain.detail.get()
+		r.Render(rec).plain.derived.get()
 	}
 }
 

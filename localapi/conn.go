@@ -7,16 +7,16 @@ import (
 	"github.com/holdfast-config/holdfast/replication/connlimit"
 )
 
-// peer is who is at the other end of a unix socket.
+// peer is the process at the other end of a unix socket.
 type peer struct {
 	uid   uint32
-	known bool // false: the system did not tell
+	known bool // false: the system did not report it
 }
 
 type peerKey struct{}
 
-// ConnContext remembers who opened a unix connection, once, when it is accepted.
-// It is http.Server.ConnContext; Serve sets it.
+// ConnContext stores the peer of a unix connection when it is accepted. It is
+// http.Server.ConnContext; Serve sets it.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	if limited, ok := c.(*connlimit.Conn); ok {
 		c = limited.NetConn()
@@ -29,7 +29,7 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, &peer{uid: uid, known: err == nil})
 }
 
-// peerOf is nil for a caller that did not come over a unix socket.
+// peerOf is nil for a caller that is not on a unix socket.
 func peerOf(ctx context.Context) *peer {
 	p, _ := ctx.Value(peerKey{}).(*peer)
 	return p

@@ -1,37 +1,36 @@
-// Package localapi is what the service beside an agent reads: its document, one
-// key, its environment, and every change of them, over HTTP on the loopback
-// interface and on a unix socket. It reads only; docs/http.md is its reference.
+// Package localapi serves a service beside the agent: its document, single keys,
+// its environment, and every change of them, over HTTP on the loopback interface
+// and on a unix socket. It only reads; docs/http.md is its reference.
 //
 // # Data flow
 //
 // A Renderer turns each applied *conf.Record into a *Document once, on the
-// goroutine that applies; the agent keeps the documents in its view and gives
-// them back through Source. A request is then one lookup and one write of bytes
-// that exist already: no lock, no encoding, no disk, no network, and not one
-// allocation more than a bare net/http handler that writes the same bytes. What
-// fewer callers ask for (single keys, the environment) is derived from the
-// document at its first use and kept.
+// goroutine that applies. The agent keeps the documents in its view and returns
+// them through Source. A request is one lookup and one write of existing bytes: no
+// lock, no encoding, no disk, no network, and no allocation more than a bare
+// net/http handler that writes the same bytes. Single keys and the environment are
+// derived from the document at their first use.
 //
 // # Invariants
 //
 //   - A Document is immutable. Its header values are shared []string slices that
 //     are assigned into header maps and never appended to.
-//   - ETags identify what a document says (epoch, version, values), not the bytes
-//     that say it: a document that is only signed anew keeps its ETag and wakes
-//     nobody. They are weak for that reason.
-//   - Secret values leave only to a caller that proved itself: the local token,
-//     or the right uid on the unix socket. A wrong token is refused, and never
-//     answered as if it had not been there.
-//   - A request with a foreign Host or the marks of a proxy is refused, so that
-//     neither a web page (DNS rebinding) nor another program's request forgery
-//     reads the configuration.
-//   - Waiting requests are level-triggered: each loads the newest document and
-//     may skip revisions. None of them holds up the writer or another reader.
+//   - An ETag identifies what a document says (epoch, version, values), not its
+//     bytes: a reissued document keeps its ETag and wakes no waiter. ETags are weak
+//     for that reason.
+//   - Secret values leave only to an authenticated caller: by the local token, or
+//     by the uid on the unix socket. A wrong token is rejected, and never treated
+//     as a missing one.
+//   - A request with a foreign Host or headers of a proxy is rejected, so that
+//     neither a web page (DNS rebinding) nor request forgery through another
+//     program reads the configuration.
+//   - Waiting requests are level-triggered: each loads the newest document and may
+//     skip versions. None of them delays the writer or another client.
 //
 // # Goroutines
 //
 // Renderer.Render runs on the applying goroutine. The methods of Source and the
 // functions in Options are called from any number of request goroutines at once.
-// Serve blocks, one call a listener; Stop may be called from anywhere, once or
-// more.
+// Serve blocks, one call a listener; Stop may be called from anywhere, more than
+// once.
 package localapi

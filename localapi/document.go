@@ -13,13 +13,13 @@ import (
 
 // Renderer makes documents. Its zero value renders without secrets.
 type Renderer struct {
-	// Secrets gives the secret values that this agent holds for the service of
-	// rec, by dotted key; nil when there are none. It is called once a revision
+	// Secrets returns the secret values that this agent has for the service of
+	// rec, by dotted key; nil when there are none. It is called once a version,
 	// and the map must not change afterwards.
 	Secrets func(service string, rec *conf.Record) map[string]any
 }
 
-// Document is one revision of one service, ready to be sent. It is immutable.
+// Document is one version of one service, ready to be sent. It is immutable.
 type Document struct {
 	service string
 	version uint64
@@ -33,13 +33,13 @@ type Document struct {
 
 	plain *content
 	full  *content // with secrets; the same as plain when there are none
-	err   error    // why full is missing
+	err   error    // the reason that full is missing
 }
 
-// content is a document as one class of callers sees it.
+// content is a document with or without secrets.
 type content struct {
 	representation
-	detail detail
+	derived derivedForms
 }
 
 // representation is a body with the headers that describe it.
@@ -49,23 +49,23 @@ type representation struct {
 	etag        []string // the whole ETag
 	length      []string
 	contentType []string
-	secret      bool // it holds a secret value
+	secret      bool // contains a secret value
 }
 
 // Header values that never change. They are shared by all responses.
 var (
-	typeJSON    = []string{"application/json"}
-	typeText    = []string{"text/plain; charset=utf-8"}
-	typeEvents  = []string{"text/event-stream"}
-	cacheAsk    = []string{"no-cache"}
-	retrySoon   = []string{"1"}
-	cacheNever  = []string{"no-store"}
-	noSniff     = []string{"nosniff"}
-	allowReads  = []string{"GET, HEAD"}
-	closeHeader = []string{"close"}
+	typeJSON        = []string{"application/json"}
+	typeText        = []string{"text/plain; charset=utf-8"}
+	typeEvents      = []string{"text/event-stream"}
+	cacheRevalidate = []string{"no-cache"}
+	retrySoon       = []string{"1"}
+	cacheNever      = []string{"no-store"}
+	noSniff         = []string{"nosniff"}
+	allowReads      = []string{"GET, HEAD"}
+	closeHeader     = []string{"close"}
 )
 
-// Render makes the document of rec. The agent gives it to its view.
+// Render makes the document of rec. The agent passes it to its view.
 func (r *Renderer) Render(rec *conf.Record) *Document {
 	version := strconv.FormatUint(rec.Version, 10)
 	d := &Document{
@@ -96,7 +96,7 @@ func (r *Renderer) Render(rec *conf.Record) *Document {
 	}
 	d.full = newContent(rec, version, merged)
 	d.full.secret = true
-	d.full.detail.public = &d.plain.detail
+	d.full.derived.public = &d.plain.derived
 	return d
 }
 
@@ -112,12 +112,12 @@ func newContent(rec *conf.Record, version string, config []byte) *content {
 			body: body, tag: tag, etag: []string{"W/" + tag},
 			length: []string{strconv.Itoa(len(body))}, contentType: typeJSON,
 		},
-		detail: detail{config: config},
+		derived: derivedForms{config: config},
 	}
 }
 
-// encodeBody writes conf.ReadResponse by hand: config goes out byte for byte as
-// it was signed, where encoding/json would walk it again for every revision.
+// encodeBody writes conf.ReadResponse by hand: config keeps its signed bytes, and
+// encoding/json would scan it again for every version.
 func encodeBody(rec *conf.Record, config []byte) []byte {
 	service, meta := encode(rec.Service), encode(rec.Metadata())
 	b := make([]byte, 0, len(service)+len(config)+len(meta)+40)
@@ -130,8 +130,7 @@ func encodeBody(rec *conf.Record, config []byte) []byte {
 	return append(b, '}')
 }
 
-// encode is json.Marshal without escapes for HTML and without an error: it is
-// given only what encoding/json itself could have decoded.
+// encode is httperror.Marshal for values that cannot fail.
 func encode(v any) []byte {
 	b, err := httperror.Marshal(v)
 	if err != nil {
@@ -140,8 +139,8 @@ func encode(v any) []byte {
 	return b
 }
 
-// mergeSecrets puts the secrets into the effective document, where the schema
-// has them: a property named with dots stays one member, other dots are levels.
+// mergeSecrets adds the secrets to the effective document at their place in the
+// schema: a property named with dots stays one member, other dots are levels.
 func mergeSecrets(rec *conf.Record, secrets map[string]any) ([]byte, error) {
 	doc, err := conf.ParseObject(rec.Config, len(rec.Config))
 	if err != nil {
@@ -157,7 +156,7 @@ func mergeSecrets(rec *conf.Record, secrets map[string]any) ([]byte, error) {
 	}
 	for _, key := range conf.SortedKeys(secrets) {
 		_, literal := schema.Properties[key]
-		place(doc, key, secrets[key], literal)
+		setValue(doc, key, secrets[key], literal)
 	}
 	merged, err := httperror.Marshal(doc)
 	if err != nil {
@@ -166,7 +165,7 @@ func mergeSecrets(rec *conf.Record, secrets map[string]any) ([]byte, error) {
 	return merged, nil
 }
 
-func place(doc map[string]any, key string, value any, literal bool) {
+func setValue(doc map[string]any, key string, value any, literal bool) {
 	head, rest, dotted := strings.Cut(key, ".")
 	if literal || !dotted {
 		doc[key] = value
@@ -177,5 +176,5 @@ func place(doc map[string]any, key string, value any, literal bool) {
 		sub = map[string]any{}
 		doc[head] = sub
 	}
-	place(sub, rest, value, false)
+	setValue(sub, rest, value, false)
 }

@@ -60,13 +60,13 @@ func TestSecretsGoWhereTheSchemaHasThem(t *testing.T) {
 	}}
 	doc := r.Render(rec)
 	const want = `{"api.key":"k","db":{"host":"h","password":"p"},"n":1e21,"new":{"deep":{"one":5}},"plain":true,"text":"<&>"}`
-	if got := string(doc.full.detail.config); got != want {
+	if got := string(doc.full.derived.config); got != want {
 		t.Fatalf("got  %s\nwant %s", got, want)
 	}
 	if !strings.Contains(string(doc.full.body), want) || strings.Contains(string(doc.plain.body), "password") {
 		t.Fatalf("full %s\nplain %s", doc.full.body, doc.plain.body)
 	}
-	plain, full := doc.plain.detail.get(), doc.full.detail.get()
+	plain, full := doc.plain.derived.get(), doc.full.derived.get()
 	for key, secret := range map[string]bool{"db.host": false, "text": false, "db.password": true, "db": true, "api.key": true, "new.deep": true} {
 		if v := full.values[key]; v == nil || v.json.secret != secret || v.raw.secret != secret {
 			t.Errorf("%s: secret is %v, want %v", key, v, secret)
@@ -84,7 +84,7 @@ func TestEveryKeyAgreesWithLookup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := doc.plain.detail.get()
+	d := doc.plain.derived.get()
 	for _, key := range []string{"a", "a.b", "a.b.c", "a.b.d", "e", "g"} {
 		want, _ := conf.Lookup(parsed, key)
 		if v := d.values[key]; v == nil || string(v.json.body) != string(encode(want)) {
@@ -99,7 +99,7 @@ func TestEveryKeyAgreesWithLookup(t *testing.T) {
 func TestLongNamesAreNotKept(t *testing.T) {
 	name := strings.Repeat("k", 200)
 	doc := (&Renderer{}).Render(record("a", 1, `{"`+name+`":{"`+name+`":1,"x":2}}`))
-	d := doc.plain.detail.get()
+	d := doc.plain.derived.get()
 	if len(d.values) != 2 || d.values[name+".x"] == nil {
 		t.Fatalf("keys %q", d.names)
 	}

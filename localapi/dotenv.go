@@ -11,13 +11,13 @@ type variable struct {
 	name  string // without a prefix
 	key   string
 	value string
-	skip  string // why it is left out; "" when it is not
+	skip  string // the reason that it is left out, or ""
 }
 
-// variables lists the environment: every key in its raw form, so an object stands
-// under its own name as JSON and its members under theirs. When two keys make one
-// name, the one that stands higher in the document has it.
-func variables(d *detail) []variable {
+// variables lists the environment: every key in its raw form, an object as JSON
+// under its own name and its members under theirs. When two keys make one name, the
+// key that is higher in the document has it.
+func variables(d *derivedForms) []variable {
 	vars := make([]variable, 0, len(d.names))
 	owner := map[string]string{}
 	depth := func(key string) int { return strings.Count(key, ".") }
@@ -40,8 +40,8 @@ func variables(d *detail) []variable {
 	return vars
 }
 
-// variableName is the key in upper case with everything that a variable's name
-// cannot hold turned into an underscore.
+// variableName is the key in upper case, with an underscore for every character
+// that a variable name cannot have.
 func variableName(key string) string {
 	b := []byte(strings.ToUpper(key))
 	for i, c := range b {
@@ -52,8 +52,8 @@ func variableName(key string) string {
 	return string(b)
 }
 
-// reserved says whether a variable of this name would change how the shell or the
-// loader that reads the file works. A configuration must not be able to do that.
+// reserved reports whether a variable of this name changes how the shell or the
+// loader that reads the file works. A configuration must not do that.
 func reserved(name string) bool {
 	switch name {
 	case "PATH", "IFS", "HOME", "BASH_ENV", "SHELLOPTS", "BASHOPTS", "PS4", "PROMPT_COMMAND", "CDPATH",
@@ -67,8 +67,8 @@ func reserved(name string) bool {
 // formatShell writes the variables for POSIX sh and the dotenv readers.
 func formatShell(vars []variable, prefix string) string { return formatEnv(vars, prefix, quote) }
 
-// formatDocker writes them for docker run --env-file, which takes everything after
-// the first "=" as it stands and knows no way to write a line break.
+// formatDocker writes them for docker run --env-file, which reads everything after
+// the first "=" unchanged and cannot have a line break.
 func formatDocker(vars []variable, prefix string) string {
 	return formatEnv(vars, prefix, func(s string) (string, bool) { return s, !strings.ContainsAny(s, "\r\n") })
 }
@@ -100,8 +100,8 @@ func formatEnv(vars []variable, prefix string, write func(string) (string, bool)
 }
 
 // quote writes a value so that POSIX sh reads it back exactly, and dotenv readers
-// (python-dotenv, godotenv, docker compose) do too wherever they and sh have a
-// spelling in common. In order:
+// (python-dotenv, godotenv, docker compose) too where they and sh have a common
+// spelling. In order:
 //
 //  1. as it is, when every character is safe everywhere;
 //  2. in single quotes, when it has no single quote, no two backslashes in a row

@@ -49,7 +49,7 @@ var envValues = []struct {
 	{"url", `https://user@host:8080/a,b?c=d%20e`, true},
 }
 
-func envDocument(t *testing.T) *detail {
+func envDocument(t *testing.T) *derivedForms {
 	t.Helper()
 	config := map[string]any{}
 	for _, v := range envValues {
@@ -66,7 +66,7 @@ func envDocument(t *testing.T) *detail {
 	config["nul"] = "a\x00b"
 	config["weird key\n"] = "v"
 	doc := (&Renderer{}).Render(record("a", 1, string(encode(config))))
-	d := doc.plain.detail.get()
+	d := doc.plain.derived.get()
 	if d.err != nil {
 		t.Fatal(d.err)
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/httperror"
 )
 
-// fail answers with an error.
+// fail responds with an error.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, route route, err *conf.Error) {
 	s.failStatus(w, r, route, httperror.Status(err.Code), err)
 }
@@ -23,7 +23,7 @@ func (s *Server) failStatus(w http.ResponseWriter, r *http.Request, route route,
 	s.writeJSON(w, r, route, status, httperror.Body{Error: err.Error(), Code: err.Code, Hint: err.Hint})
 }
 
-// writeJSON answers with something that is not a document.
+// writeJSON responds with a value that is not a document.
 func (s *Server) writeJSON(w http.ResponseWriter, r *http.Request, route route, status int, v any) {
 	body := encode(v)
 	h := w.Header()
@@ -44,12 +44,12 @@ func (s *Server) unknownPath(w http.ResponseWriter, r *http.Request) {
 		WithHint("there are /v1/config/SERVICE[/KEY], /v1/env/SERVICE, /v1/watch/SERVICE, /v1/keys, /healthz, /readyz and /metrics"))
 }
 
-// explain says why what was asked for is not there, and what the caller may have
-// meant. doc is nil when the service has no document.
-func (s *Server) explain(t target, doc *Document) *conf.Error {
+// explain is the error for a missing resource. It suggests what the caller may
+// have meant. doc is nil when the service has no document.
+func (s *Server) explain(t resource, doc *Document) *conf.Error {
 	switch {
 	case doc != nil && doc.exists:
-		names := doc.plain.detail.get().names
+		names := doc.plain.derived.get().names
 		return conf.Errorf(conf.CodeNotFound, "service %q has no key %q", doc.service, clip(t.key)).
 			WithHint("%s", suggest(t.key, names, "keys"))
 	case doc != nil && doc.deleted:
@@ -66,7 +66,7 @@ func (s *Server) explain(t target, doc *Document) *conf.Error {
 		return conf.Errorf(conf.CodeNotFound, "no such service: %w", err).WithHint("%s", conf.HintOf(err))
 	}
 	if st := s.source.State(); st == nil || st.source == nil {
-		// Nothing is known yet of any service: that is not the same as that there is none.
+		// The agent has no data of any service yet: the service may exist.
 		return conf.Errorf(conf.CodeReadOnly, "this agent has no values yet: its first copy is on the way").
 			WithHint("ask again in a moment, or with ?wait=30s; /readyz says when, /healthz what keeps it")
 	}
@@ -74,7 +74,7 @@ func (s *Server) explain(t target, doc *Document) *conf.Error {
 		WithHint("%s", suggest(t.service, s.source.Names(), "services"))
 }
 
-// suggest names what is close to a name that is not there, or some of what is.
+// suggest lists names that are similar to a missing one, or some that exist.
 func suggest(name string, all []string, many string) string {
 	all = slices.Sorted(slices.Values(all))
 	if len(all) == 0 {
@@ -112,8 +112,7 @@ func suggest(name string, all []string, many string) string {
 	return text
 }
 
-// distance is the Levenshtein distance of a and b, or anything over limit when it
-// is over limit.
+// distance is the Levenshtein distance of a and b, or some number over limit.
 func distance(a, b string, limit int) int {
 	if d := len(a) - len(b); d > limit || -d > limit {
 		return limit + 1

@@ -7,9 +7,9 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// serveExplanation tells where the values of a service come from. It is for
-// people: nothing of it is rendered beforehand.
-func (s *Server) serveExplanation(w http.ResponseWriter, r *http.Request, route route, t target) {
+// serveExplanation responds with where the values of a service come from. It is
+// for people, so nothing of it is rendered in advance.
+func (s *Server) serveExplanation(w http.ResponseWriter, r *http.Request, route route, t resource) {
 	service := t.service
 	if s.opts.Explain == nil || service == "" {
 		s.fail(w, r, route, conf.Errorf(conf.CodeUnsupported, "this agent does not explain its values").WithHint("ask by the name of a service"))

@@ -29,7 +29,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if name, ok := strings.CutPrefix(r.URL.Path, documentPrefix); ok && strings.IndexByte(name, '/') < 0 {
-		s.serveResource(w, r, routeDocument, target{service: name})
+		s.serveResource(w, r, routeDocument, resource{service: name})
 		return
 	}
 	s.router.ServeHTTP(w, r)
@@ -67,21 +67,21 @@ func newGuard(opts Options, m *metrics) (*guard, error) {
 // check rejects a request that may not be answered.
 func (g *guard) check(w http.ResponseWriter, r *http.Request) *conf.Error {
 	if r.ContentLength != 0 {
-		// Nobody reads it, but the server waits for it before it lets the connection go.
+		// No handler reads the body, but net/http does before it reuses the connection.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	}
 	if proxied(r.Header) {
-		g.reject(r, refusedProxy)
+		g.reject(r, rejectedProxy)
 		return conf.Errorf(conf.CodeDenied, "requests through a proxy are refused").
 			WithHint("ask the agent on this machine directly; other machines use the admin API")
 	}
 	if !g.hostAllowed(r) {
-		g.reject(r, refusedHost)
+		g.reject(r, rejectedHost)
 		return conf.Errorf(conf.CodeDenied, "the Host header does not name this agent").
 			WithHint("ask by localhost or a loopback address")
 	}
 	if !ownPage(r) {
-		g.reject(r, refusedOrigin)
+		g.reject(r, rejectedOrigin)
 		return conf.Errorf(conf.CodeDenied, "pages of other origins are refused").
 			WithHint("let the page ask its own server, and that one ask the agent")
 	}
@@ -91,14 +91,14 @@ func (g *guard) check(w http.ResponseWriter, r *http.Request) *conf.Error {
 			WithHint("use GET or HEAD here; changes go to the admin API")
 	}
 	if r.ContentLength != 0 {
-		g.reject(r, refusedBody)
+		g.reject(r, rejectedBody)
 		w.Header()["Connection"] = closeHeader
 		return conf.Errorf(conf.CodeMalformed, "a read takes no body").WithHint("send the request without one")
 	}
 	return nil
 }
 
-// proxied says whether a request has the marks of a proxy.
+// proxied reports whether a request has headers of a proxy.
 func proxied(h http.Header) bool {
 	for name := range h {
 		switch {
@@ -109,8 +109,8 @@ func proxied(h http.Header) bool {
 	return false
 }
 
-// ownPage says whether no browser tells that a page of another origin asks. Such
-// a page cannot read an answer, but it must not even begin a request.
+// ownPage reports whether a request does not come from a page of another origin.
+// Such a page could not read the response, but must not start requests either.
 func ownPage(r *http.Request) bool {
 	if site := r.Header["Sec-Fetch-Site"]; site != nil && (len(site) != 1 || site[0] != "same-origin" && site[0] != "none") {
 		return false
@@ -123,8 +123,8 @@ func ownPage(r *http.Request) bool {
 	return ok && len(origin) == 1 && host == r.Host
 }
 
-// hostAllowed holds off web pages that reach a loopback address through a name of
-// their own (DNS rebinding): their requests carry that name.
+// hostAllowed rejects web pages that reach a loopback address by a name of their
+// own (DNS rebinding): their requests have that name.
 func (g *guard) hostAllowed(r *http.Request) bool {
 	if peerOf(r.Context()) != nil {
 		return true
@@ -140,13 +140,12 @@ func (g *guard) hostAllowed(r *http.Request) bool {
 	if ip = ip.Unmap(); ip.IsLoopback() {
 		return true
 	}
-	// The address that the connection came in on: a listener on a chosen address,
-	// or on all of them.
+	// The local address of the connection, for listeners on other addresses.
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	return ok && local.AddrPort().Addr().Unmap() == ip
 }
 
-// hostName is a Host header without its port and brackets, in lower case.
+// hostName is a Host header without port and brackets, in lower case.
 func hostName(host string) string {
 	if strings.HasPrefix(host, "[") {
 		name, rest, ok := strings.Cut(host[1:], "]")
@@ -176,8 +175,8 @@ func isPort(s string) bool {
 	return true
 }
 
-// trusted says whether the caller may see secrets. A token that is shown must be
-// right, whoever shows it.
+// trusted reports whether the caller may see secrets. A wrong token is an error for
+// every caller.
 func (g *guard) trusted(r *http.Request) (bool, *conf.Error) {
 	shown := r.Header[tokenHeader]
 	if len(shown) == 0 {
@@ -188,28 +187,28 @@ func (g *guard) trusted(r *http.Request) (bool, *conf.Error) {
 	if g.token != nil {
 		want = g.token()
 	}
-	// Hashing first keeps the length of the token from showing in the time too.
+	// Hashes have one length, so the time of the comparison does not depend on it.
 	a, b := sha256.Sum256([]byte(shown[0])), sha256.Sum256([]byte(want))
 	if len(shown) == 1 && subtle.ConstantTimeCompare(a[:], b[:]) == 1 && want != "" {
 		return true, nil
 	}
-	g.reject(r, refusedToken)
+	g.reject(r, rejectedToken)
 	return false, conf.Errorf(conf.CodeUnauthenticated, "wrong local token").
 		WithHint("send the content of the agent's local-token file in %s, or leave the header out for plain values", tokenHeader)
 }
 
-// refuse counts a refusal and says so in the log, once a second at most: whoever
-// is refused must not be able to fill the log.
-func (g *guard) reject(r *http.Request, why refusal) {
-	g.metrics.refused[why].Add(1)
+// reject counts a rejected request and logs it, once a second at most: a caller
+// must not be able to fill the log.
+func (g *guard) reject(r *http.Request, why rejectReason) {
+	g.metrics.rejected[why].Add(1)
 	now := time.Now().Unix()
 	if last := g.lastWarning.Load(); last < now && g.lastWarning.CompareAndSwap(last, now) {
 		g.log.Warn("local API refused a request", "reason", why.String(), "remote", r.RemoteAddr, "path", clip(r.URL.Path))
 	}
 }
 
-// recovered turns a panic into a 500. Handlers write once and last, so nothing
-// was sent yet; streams see to their own panics.
+// recovered turns a panic into a 500. Handlers write once, at their end, so nothing
+// was sent yet; streams handle their own panics.
 func (s *Server) recovered(w http.ResponseWriter, r *http.Request) {
 	v := recover()
 	if v == nil {

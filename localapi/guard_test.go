@@ -106,7 +106,7 @@ func TestProxiesOverRawTCP(t *testing.T) {
 			}
 		}
 	}
-	if n := s.metrics.refused[refusedProxy].Load(); n != 27 {
+	if n := s.metrics.rejected[rejectedProxy].Load(); n != 27 {
 		t.Errorf("counted %d", n)
 	}
 }
@@ -174,7 +174,7 @@ func TestToken(t *testing.T) {
 	if w.Code != 200 || w.Body.String() != "s3cret" || w.Header().Get("Cache-Control") != "no-store" {
 		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 	}
-	if n := s.metrics.refused[refusedToken].Load(); n != 26 {
+	if n := s.metrics.rejected[rejectedToken].Load(); n != 26 {
 		t.Errorf("counted %d wrong tokens", n)
 	}
 	for name, src := range map[string]func() string{"none": nil, "empty": func() string { return "" }} {
@@ -269,7 +269,7 @@ func TestTooManyConnections(t *testing.T) {
 	if status, body := raw(t, addr, request); status != 200 {
 		t.Fatalf("%d %s", status, body)
 	}
-	if n := s.metrics.refused[refusedConnection].Load(); n != 1 {
+	if n := s.metrics.rejected[rejectedConnection].Load(); n != 1 {
 		t.Errorf("counted %d", n)
 	}
 }

@@ -17,9 +17,8 @@ func (s *Server) serveKeys(w http.ResponseWriter, r *http.Request, _ httprouter.
 	s.writeJSON(w, r, routeKeys, http.StatusOK, map[string][]Key{"keys": keys})
 }
 
-// serveHealth answers 200 for as long as the agent answers at all: an agent that
-// serves from its last-known-good file is alive, and restarting it helps nobody.
-// What is wrong stands in the body.
+// serveHealth responds 200 while the process works: a restart does not help an
+// agent that serves from its last-known-good file. The body has the state.
 func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
 	if s.opts.Health == nil {
 		s.fail(w, r, routeHealth, conf.Errorf(conf.CodeUnsupported, "this agent does not report its health"))
@@ -29,7 +28,7 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request, _ httproute
 	s.writeJSON(w, r, routeHealth, http.StatusOK, s.opts.Health())
 }
 
-// serveReady answers 200 when the agent has what its service needs to start.
+// serveReady responds 200 when the agent has what its service needs to start.
 func (s *Server) serveReady(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
 	if s.opts.Ready != nil {
 		if err := s.opts.Ready(); err != nil {

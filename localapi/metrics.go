@@ -27,24 +27,24 @@ const (
 
 var routeNames = [routes]string{"document", "key", "env", "watch", "keys", "health", "ready", "metrics", "other"}
 
-// refusal is why a guard turned a request away.
-type refusal uint8
+// rejectReason is why a request or connection was rejected.
+type rejectReason uint8
 
 const (
-	refusedHost refusal = iota
-	refusedProxy
-	refusedOrigin
-	refusedBody
-	refusedToken
-	refusedConnection
-	refusals
+	rejectedHost rejectReason = iota
+	rejectedProxy
+	rejectedOrigin
+	rejectedBody
+	rejectedToken
+	rejectedConnection
+	rejectReasons
 )
 
-var refusalNames = [refusals]string{"host", "proxy", "origin", "body", "token", "connections"}
+var rejectReasonNames = [rejectReasons]string{"host", "proxy", "origin", "body", "token", "connections"}
 
-func (r refusal) String() string { return refusalNames[r] }
+func (r rejectReason) String() string { return rejectReasonNames[r] }
 
-// statuses are those that the server answers with; the last slot takes any other.
+// statuses are those of responses; the last slot counts all others.
 var statuses = [...]int{200, 304, 400, 401, 403, 404, 405, 422, 429, 500, 503, 0}
 
 func statusSlot(status int) int {
@@ -62,10 +62,10 @@ func statusSlot(status int) int {
 	return len(statuses) - 1
 }
 
-// metrics counts with plain atomics: a request costs one addition.
+// metrics counts with atomics: a request costs one addition.
 type metrics struct {
 	requests    [routes][len(statuses)]atomic.Uint64
-	refused     [refusals]atomic.Uint64
+	rejected    [rejectReasons]atomic.Uint64
 	panics      atomic.Uint64
 	polls       atomic.Int64
 	watches     atomic.Int64
@@ -78,7 +78,7 @@ func (m *metrics) count(r route, status int) { m.requests[r][statusSlot(status)]
 var (
 	descRequests = prometheus.NewDesc("holdfast_local_requests_total",
 		"Answers of the local API.", []string{"route", "code"}, nil)
-	descRefused = prometheus.NewDesc("holdfast_local_refused_total",
+	descRejected = prometheus.NewDesc("holdfast_local_refused_total",
 		"Requests and connections that the local API turned away.", []string{"reason"}, nil)
 	descPanics = prometheus.NewDesc("holdfast_local_panics_total",
 		"Panics in handlers of the local API.", nil, nil)
@@ -94,7 +94,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descRequests, descRefused, descPanics, descConnections, descWaiting, descIndex, descAge} {
+	for _, d := range []*prometheus.Desc{descRequests, descRejected, descPanics, descConnections, descWaiting, descIndex, descAge} {
 		ch <- d
 	}
 }
@@ -118,8 +118,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 	}
-	for i := range m.refused {
-		counter(descRefused, m.refused[i].Load(), refusalNames[i])
+	for i := range m.rejected {
+		counter(descRejected, m.rejected[i].Load(), rejectReasonNames[i])
 	}
 	counter(descPanics, m.panics.Load())
 	gauge(descConnections, float64(m.connections()))

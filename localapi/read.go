@@ -18,9 +18,9 @@ const (
 	kindEnv
 )
 
-// target is what a request asks for: a part of the document of a service, in one
-// of its forms.
-type target struct {
+// resource is what a request reads: a part of the document of a service, in one of
+// its forms.
+type resource struct {
 	service string
 	key     string
 	prefix  string // env: before each name
@@ -32,9 +32,9 @@ type target struct {
 	trusted bool // the caller may see secrets
 }
 
-// pick finds the target in a document that exists. A key that it has not is
+// selectRepresentation finds the resource in an existing document. A missing key is
 // errAbsent.
-func (t *target) pick(doc *Document) (*representation, *conf.Error) {
+func (t *resource) selectRepresentation(doc *Document) (*representation, *conf.Error) {
 	c := doc.plain
 	if t.trusted {
 		if c = doc.full; c == nil {
@@ -44,16 +44,16 @@ func (t *target) pick(doc *Document) (*representation, *conf.Error) {
 	if t.kind == kindDocument {
 		return &c.representation, nil
 	}
-	d := c.detail.get()
+	d := c.derived.get()
 	if d.err != nil {
 		return nil, conf.Errorf(conf.CodeCorrupt, "the document of %q cannot be read: %w", doc.service, d.err)
 	}
 	if t.kind == kindEnv {
-		return t.pickEnv(d), nil
+		return t.selectEnv(d), nil
 	}
 	v, ok := d.values[t.key]
 	switch {
-	case !ok && !t.trusted && doc.full != nil && doc.full.detail.get().values[t.key] != nil:
+	case !ok && !t.trusted && doc.full != nil && doc.full.derived.get().values[t.key] != nil:
 		return nil, conf.Errorf(conf.CodeUnauthenticated, "%q of service %q is a secret", t.key, doc.service).
 			WithHint("send the content of the agent's local-token file in %s, or ask on the unix socket", tokenHeader)
 	case !ok:
@@ -65,7 +65,7 @@ func (t *target) pick(doc *Document) (*representation, *conf.Error) {
 	}
 }
 
-func (t *target) pickEnv(d *detail) *representation {
+func (t *resource) selectEnv(d *derivedForms) *representation {
 	if t.prefix == "" && !t.docker {
 		return &d.env
 	}
@@ -78,9 +78,9 @@ func (t *target) pickEnv(d *detail) *representation {
 	return &rep
 }
 
-// query reads the parameters. One that is not known is an error: a misspelt wait
-// would otherwise be a busy loop.
-func (t *target) query(r *http.Request, maxWait time.Duration) (wait time.Duration, e *conf.Error) {
+// query reads the parameters. An unknown one is an error: a misspelled wait would
+// be a busy loop.
+func (t *resource) query(r *http.Request, maxWait time.Duration) (wait time.Duration, e *conf.Error) {
 	if r.URL.RawQuery == "" {
 		return 0, nil
 	}
@@ -123,7 +123,7 @@ func (t *target) query(r *http.Request, maxWait time.Duration) (wait time.Durati
 	return wait, nil
 }
 
-func (t *target) parameters() string {
+func (t *resource) parameters() string {
 	switch t.kind {
 	case kindKey:
 		return "raw, wait"
@@ -156,8 +156,8 @@ func parseFlag(name, s string) (bool, *conf.Error) {
 	return b, nil
 }
 
-// serveResource answers with a document or a part of one. It is the hot path.
-func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, route route, t target) {
+// serveResource responds with a document or a part of it. It is the hot path.
+func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, route route, t resource) {
 	var e *conf.Error
 	if t.trusted, e = s.guard.trusted(r); e != nil {
 		s.fail(w, r, route, e)
@@ -172,11 +172,11 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, route rou
 		s.serveExplanation(w, r, route, t)
 		return
 	}
-	doc, rep, _, e := s.look(&t)
+	doc, rep, _, e := s.lookup(&t)
 	asked := r.Header["If-None-Match"]
 	if wait > 0 && mayWait(rep, e, asked) {
 		doc, rep, e = s.wait(r, t, rep, asked, wait)
-		// The deadline of the answer was set when the request came.
+		// The deadline of the response was set when the request arrived.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 		if s.ended() {
 			w.Header()["Connection"] = closeHeader
@@ -198,7 +198,7 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, route rou
 	h["X-Config-Version"] = doc.versionHeader
 	h["X-Config-Epoch"] = doc.epochHeader
 	h["X-Content-Type-Options"] = noSniff
-	h["Cache-Control"] = cacheAsk
+	h["Cache-Control"] = cacheRevalidate
 	if rep.secret {
 		h["Cache-Control"] = cacheNever
 	}
@@ -216,7 +216,7 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, route rou
 	}
 }
 
-// stateHeaders says where an answer comes from and how fresh it is.
+// stateHeaders sets where a response comes from and how fresh it is.
 func (s *Server) stateHeaders(h http.Header) {
 	st := s.source.State()
 	if st == nil {
@@ -233,7 +233,7 @@ func (s *Server) stateHeaders(h http.Header) {
 	}
 }
 
-// matches says whether an If-None-Match header names the tag: weak comparison,
+// matches reports whether an If-None-Match header has the tag: weak comparison,
 // lists, and "*" for any.
 func matches(header []string, tag string) bool {
 	for _, list := range header {

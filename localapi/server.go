@@ -27,9 +27,9 @@ const (
 
 	headerTimeout  = 5 * time.Second
 	idleTimeout    = 2 * time.Minute
-	writeTimeout   = 30 * time.Second // of one answer, and of one event of a stream
+	writeTimeout   = 30 * time.Second // of one response, and of one event of a stream
 	heartbeat      = 15 * time.Second
-	stopGrace      = 2 * time.Second // for answers under way; connections without a request are cut then
+	stopGrace      = 2 * time.Second // for responses in progress
 	maxHeaderBytes = 16 << 10
 	bodyTimeout    = time.Second // of a body that is not read
 )
@@ -43,15 +43,15 @@ type Options struct {
 	Health  func() conf.Health // for /healthz
 	Ready   func() error       // for /readyz; nil is always ready
 
-	// Explain tells where the values of a service come from, with the values of
-	// secrets in clear only when open is set; nil explains nothing.
+	// Explain returns where the values of a service come from, with the values of
+	// secrets in clear only when open is set; nil is unsupported.
 	Explain func(ctx context.Context, service string, open bool) (conf.Explanation, error)
 
 	Logger  *slog.Logger         // default: discard
 	Metrics *prometheus.Registry // where to register, and what /metrics shows; nil makes its own
 
 	AllowedHosts   []string      // more names for the Host header, without a port
-	AllowedUIDs    []uint32      // who may read secrets on the unix socket, beside this uid and root
+	AllowedUIDs    []uint32      // that may read secrets on the unix socket, besides this uid and root
 	MaxWait        time.Duration // longest ?wait=, DefaultMaxWait when 0
 	MaxConnections int           // open connections of one listener, DefaultMaxConnections when 0
 }
@@ -63,11 +63,11 @@ type Key struct {
 	PEM       string `json:"public_key_pem"`
 	Raw       string `json:"public_key"` // base64 of the 32 bytes
 
-	// Outside of a rotation there is one key, which is in use.
+	// Set during a rotation.
 	Proof     string `json:"proof,omitempty"`      // base64 of a signature of the key before it
 	State     string `json:"state,omitempty"`      // announced, active, old
-	NotBefore string `json:"not_before,omitempty"` // since when it is in use
-	NotAfter  string `json:"not_after,omitempty"`  // until when it is to be taken
+	NotBefore string `json:"not_before,omitempty"` // when it became active
+	NotAfter  string `json:"not_after,omitempty"`  // end of its grace period
 }
 
 // NewKey describes an Ed25519 public key.
@@ -83,7 +83,7 @@ func NewKey(id string, pub ed25519.PublicKey) (Key, error) {
 	}, nil
 }
 
-// Server answers the local HTTP API.
+// Server serves the local HTTP API.
 type Server struct {
 	opts    Options
 	source  Source
@@ -101,7 +101,7 @@ type Server struct {
 	serving  sync.WaitGroup // Serve calls
 }
 
-// New makes a Server that listens nowhere yet.
+// New makes a Server without a listener.
 func New(opts Options) (*Server, error) {
 	if opts.Source == nil {
 		return nil, conf.Errorf(conf.CodeInternal, "the local API needs a source")
@@ -140,8 +140,8 @@ func New(opts Options) (*Server, error) {
 	return s, nil
 }
 
-// routes maps everything but a whole document, which ServeHTTP finds before: the
-// router allocates for a path with a parameter. It is given reads only.
+// routes has everything but a whole document, which ServeHTTP handles first: the
+// router allocates for a path with a parameter. It gets reads only.
 func (s *Server) routes() *httprouter.Router {
 	r := httprouter.New()
 	r.RedirectTrailingSlash, r.RedirectFixedPath = false, false
@@ -149,16 +149,16 @@ func (s *Server) routes() *httprouter.Router {
 	r.NotFound = http.HandlerFunc(s.unknownPath)
 	for path, h := range map[string]httprouter.Handle{
 		"/v1/config": func(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
-			s.serveResource(w, r, routeDocument, target{service: s.opts.Service, own: true})
+			s.serveResource(w, r, routeDocument, resource{service: s.opts.Service, own: true})
 		},
 		"/v1/config/:service/:key": func(w http.ResponseWriter, r *http.Request, p httprouter.Params) {
-			s.serveResource(w, r, routeKey, target{service: p[0].Value, kind: kindKey, key: p[1].Value})
+			s.serveResource(w, r, routeKey, resource{service: p[0].Value, kind: kindKey, key: p[1].Value})
 		},
 		"/v1/env/:service": func(w http.ResponseWriter, r *http.Request, p httprouter.Params) {
-			s.serveResource(w, r, routeEnv, target{service: p[0].Value, kind: kindEnv})
+			s.serveResource(w, r, routeEnv, resource{service: p[0].Value, kind: kindEnv})
 		},
 		"/v1/env": func(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
-			s.serveResource(w, r, routeEnv, target{service: s.opts.Service, own: true, kind: kindEnv})
+			s.serveResource(w, r, routeEnv, resource{service: s.opts.Service, own: true, kind: kindEnv})
 		},
 		"/v1/watch/:service": s.watchNamed,
 		"/v1/watch":          s.watchOwn,
@@ -173,14 +173,14 @@ func (s *Server) routes() *httprouter.Router {
 	return r
 }
 
-// Handler is the API without a listener, for a server of the caller's own. Give
-// that server ConnContext too, or callers on a unix socket count as strangers.
+// Handler is the API without a listener, for a server of the caller's own. That
+// server needs ConnContext, or callers on a unix socket do not see secrets.
 func (s *Server) Handler() http.Handler { return s }
 
-// Serve answers the connections of l, TCP or unix, until Stop or until l fails.
-// It takes l over. It returns nil after Stop.
+// Serve serves the connections of l, TCP or unix, until Stop or until l fails, and
+// closes l. It returns nil after Stop.
 func (s *Server) Serve(l net.Listener) error {
-	port := connlimit.Listen(l, connlimit.Limits{Max: s.opts.MaxConnections}, func() { s.metrics.refused[refusedConnection].Add(1) })
+	port := connlimit.Listen(l, connlimit.Limits{Max: s.opts.MaxConnections}, func() { s.metrics.rejected[rejectedConnection].Add(1) })
 	srv := &http.Server{
 		Handler:                      s,
 		ReadHeaderTimeout:            headerTimeout,
@@ -207,9 +207,9 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Stop closes the listeners, ends waiting requests and streams at once, lets
-// answers that are under way finish until ctx or a short grace is over, and
-// returns when every Serve has.
+// Stop closes the listeners and ends waiting requests and streams at once. Other
+// responses may finish until ctx ends, or for two seconds. It returns after every
+// Serve.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.stopped {
@@ -244,7 +244,7 @@ func (s *Server) connections() (n int) {
 	return n
 }
 
-// ended says whether Stop was called.
+// ended reports whether Stop was called.
 func (s *Server) ended() bool {
 	select {
 	case <-s.stopping:

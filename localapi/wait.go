@@ -7,14 +7,12 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// errAbsent says that what was asked for is not there. Why it is not is worked
-// out by explain, once and only for an answer that is really sent: requests that
-// wait for something to appear look again at each change.
+// errAbsent is a missing resource. explain finds the reason, and only for a
+// response that is sent: waiting requests look the resource up at each change.
 var errAbsent = &conf.Error{Code: conf.CodeNotFound}
 
-// look finds what a request asks for, now. The channel is closed when that may
-// have changed.
-func (s *Server) look(t *target) (*Document, *representation, <-chan struct{}, *conf.Error) {
+// lookup finds the resource. The channel is closed when it may have changed.
+func (s *Server) lookup(t *resource) (*Document, *representation, <-chan struct{}, *conf.Error) {
 	doc, changed, ok := s.source.Get(t.service)
 	if !ok {
 		return nil, nil, nil, errAbsent
@@ -22,12 +20,12 @@ func (s *Server) look(t *target) (*Document, *representation, <-chan struct{}, *
 	if !doc.exists {
 		return doc, nil, changed, errAbsent
 	}
-	rep, err := t.pick(doc)
+	rep, err := t.selectRepresentation(doc)
 	return doc, rep, changed, err
 }
 
-// mayWait says whether the answer of now is one to wait on: the caller has it
-// already, asked for the next one, or what it asks for is not there.
+// mayWait reports whether a request waits for a change: the caller has what there
+// is now, has no ETag, or the resource is missing.
 func mayWait(now *representation, err *conf.Error, asked []string) bool {
 	if err != nil {
 		return err == errAbsent
@@ -35,19 +33,19 @@ func mayWait(now *representation, err *conf.Error, asked []string) bool {
 	return len(asked) == 0 || matches(asked, now.tag)
 }
 
-// wait holds a request until the target says something else than was, which is
-// nil when there was nothing, or until the time is over, the caller is gone or
-// the server stops. It returns the newest there is then.
-func (s *Server) wait(r *http.Request, t target, was *representation, asked []string, d time.Duration) (*Document, *representation, *conf.Error) {
+// wait blocks until the resource differs from was, which is nil for a missing one,
+// or until the time is over, the caller disconnects or the server stops. It returns
+// the newest representation.
+func (s *Server) wait(r *http.Request, t resource, was *representation, asked []string, d time.Duration) (*Document, *representation, *conf.Error) {
 	s.metrics.polls.Add(1)
 	defer s.metrics.polls.Add(-1)
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	for over := false; ; {
-		// Before the look: a service that appears in between closes it.
+		// Before the lookup: a service that appears in between closes it.
 		missing := s.source.Missing(t.service)
-		doc, rep, changed, err := s.look(&t)
-		if over || differs(was, rep, err, asked) {
+		doc, rep, changed, err := s.lookup(&t)
+		if over || hasChanged(was, rep, err, asked) {
 			return doc, rep, err
 		}
 		if doc == nil {
@@ -65,8 +63,8 @@ func (s *Server) wait(r *http.Request, t target, was *representation, asked []st
 	}
 }
 
-// differs says whether what there is now ends the wait of a caller that saw was.
-func differs(was, now *representation, err *conf.Error, asked []string) bool {
+// hasChanged reports whether what there is now ends the wait of a caller with was.
+func hasChanged(was, now *representation, err *conf.Error, asked []string) bool {
 	switch {
 	case err != nil:
 		return was != nil || err != errAbsent

@@ -15,17 +15,17 @@ import (
 )
 
 func (s *Server) watchNamed(w http.ResponseWriter, r *http.Request, p httprouter.Params) {
-	s.serveWatch(w, r, target{service: p[0].Value})
+	s.serveWatch(w, r, resource{service: p[0].Value})
 }
 
 func (s *Server) watchOwn(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
-	s.serveWatch(w, r, target{service: s.opts.Service, own: true})
+	s.serveWatch(w, r, resource{service: s.opts.Service, own: true})
 }
 
-// serveWatch streams a document, or one key of it, as server-sent events: what it
-// is now, then each change. A slow reader skips what is outdated by the time it
-// reads. What is not there yet is waited for.
-func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, t target) {
+// serveWatch streams a document, or one key of it, as server-sent events: the
+// current value, then each change. A slow client skips outdated versions. A missing
+// resource may appear later.
+func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, t resource) {
 	var err *conf.Error
 	if t.trusted, err = s.guard.trusted(r); err == nil {
 		err = t.watchQuery(r)
@@ -34,7 +34,7 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, t target) {
 		err = s.explain(t, nil) // it can never appear
 	}
 	if err == nil {
-		if _, _, _, err = s.look(&t); err == errAbsent {
+		if _, _, _, err = s.lookup(&t); err == errAbsent {
 			err = nil
 		}
 	}
@@ -55,7 +55,7 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, t target) {
 	s.metrics.watches.Add(1)
 	defer s.metrics.watches.Add(-1)
 	defer func() {
-		// The answer has begun: all that is left is to cut it off.
+		// The response has started: it can only be cut off.
 		if v := recover(); v != nil {
 			s.metrics.panics.Add(1)
 			s.log.Error("local API watch panicked", "path", clip(r.URL.Path), "panic", v, "stack", string(debug.Stack()))
@@ -65,7 +65,7 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, t target) {
 	s.watch(&stream{w: w, control: http.NewResponseController(w)}, r, t)
 }
 
-func (t *target) watchQuery(r *http.Request) *conf.Error {
+func (t *resource) watchQuery(r *http.Request) *conf.Error {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return conf.Errorf(conf.CodeMalformed, "malformed query: %w", err)
@@ -79,44 +79,44 @@ func (t *target) watchQuery(r *http.Request) *conf.Error {
 	return nil
 }
 
-// What a reader of a stream was told last, beside the tag of a representation.
+// What was sent last on a stream, besides the tag of a representation.
 const (
-	toldNothing = ""
-	toldAbsent  = "absent"
+	sentNothing = ""
+	sentAbsent  = "absent"
 )
 
-// watch writes events until the reader or the server is gone.
-func (s *Server) watch(st *stream, r *http.Request, t target) {
+// watch writes events until the client disconnects or the server stops.
+func (s *Server) watch(st *stream, r *http.Request, t resource) {
 	if st.comment("holdfast") != nil {
 		return
 	}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	seen := parseEventID(r.Header.Get("Last-Event-ID"))
-	told := toldNothing
+	told := sentNothing
 	for {
-		// Before the look: a service that appears in between closes it.
+		// Before the lookup: a service that appears in between closes it.
 		missing := s.source.Missing(t.service)
-		doc, rep, changed, err := s.look(&t)
-		tag := toldAbsent
+		doc, rep, changed, err := s.lookup(&t)
+		tag := sentAbsent
 		switch {
 		case err == nil:
 			tag = rep.tag
 		case err != errAbsent:
-			return // the next connection is told why
+			return // the next connection gets the error
 		case doc == nil:
 			changed = missing
 		}
 		switch {
 		case tag == told:
-		case doc == nil && told == toldNothing:
-			// Nothing was, and nothing is.
+		case doc == nil && told == sentNothing:
+			// It was missing and still is.
 		case doc != nil && !seen.olderThan(doc):
-			// The reader has this, or a later one, from an earlier connection.
+			// The client has this version, or a later one, from an earlier connection.
 		case st.event(doc, rep, t) != nil:
 			return
 		}
-		if doc != nil || told != toldNothing {
+		if doc != nil || told != sentNothing {
 			told = tag
 		}
 		if !s.await(st, r, changed, beat.C) {
@@ -125,7 +125,7 @@ func (s *Server) watch(st *stream, r *http.Request, t target) {
 	}
 }
 
-// await holds a stream until there may be news, and keeps it alive meanwhile.
+// await blocks until there may be a change, and keeps the stream alive.
 func (s *Server) await(st *stream, r *http.Request, changed <-chan struct{}, beat <-chan time.Time) bool {
 	for {
 		select {
@@ -143,23 +143,23 @@ func (s *Server) await(st *stream, r *http.Request, changed <-chan struct{}, bea
 	}
 }
 
-// stream writes server-sent events. Each write has a deadline of its own, so a
-// reader that does not read loses its connection and holds up nobody.
+// stream writes server-sent events. Each write has a deadline, so a client that
+// does not read is disconnected.
 type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	buf     bytes.Buffer
 }
 
-// gone is the data of the event that says that a value is not there.
-type gone struct {
+// deletedEvent is the data of the event for a missing resource.
+type deletedEvent struct {
 	Service string `json:"service"`
 	Key     string `json:"key,omitempty"`
 	Version uint64 `json:"version,omitempty"`
 }
 
-// event writes what the target is in doc; a nil rep says that it is not there.
-func (st *stream) event(doc *Document, rep *representation, t target) error {
+// event writes the resource of doc; a nil rep is a missing one.
+func (st *stream) event(doc *Document, rep *representation, t resource) error {
 	st.buf.Reset()
 	if doc != nil {
 		st.buf.WriteString("id: " + doc.id + "\n")
@@ -170,7 +170,7 @@ func (st *stream) event(doc *Document, rep *representation, t target) error {
 		data = rep.body
 	} else {
 		st.buf.WriteString("event: deleted\n")
-		g := gone{Service: t.service, Key: t.key}
+		g := deletedEvent{Service: t.service, Key: t.key}
 		if doc != nil {
 			g.Version = doc.version
 		}
@@ -217,8 +217,8 @@ func parseEventID(s string) eventID {
 	return eventID{epoch: s[:i], version: v, ok: err == nil}
 }
 
-// olderThan says whether doc is news to a reader that saw id. Within an epoch
-// versions only grow; another epoch is always news.
+// olderThan reports whether doc is new to a client that has id. Within an epoch
+// versions only grow; another epoch is always new.
 func (id eventID) olderThan(doc *Document) bool {
 	return !id.ok || id.epoch != doc.epoch || id.version < doc.version
 }

@@ -11,12 +11,12 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// detail is what a document holds besides itself: its single keys and its
-// environment. It is made at the first use, because most documents are only ever
-// read whole, and applying a change must not pay for what nobody asks.
-type detail struct {
+// derivedForms are the single keys and the environment of a document. They are
+// made at the first use: most documents are only read whole, and applying a change
+// must not pay for the rest.
+type derivedForms struct {
 	config []byte
-	public *detail // what everybody may see of the same revision; nil when that is all
+	public *derivedForms // without secrets, of the same version; nil when there are none
 
 	once   sync.Once
 	err    error
@@ -32,13 +32,13 @@ type value struct {
 	raw  representation
 }
 
-// get makes the detail once and returns it.
-func (d *detail) get() *detail {
+// get makes the forms once and returns them.
+func (d *derivedForms) get() *derivedForms {
 	d.once.Do(d.build)
 	return d
 }
 
-func (d *detail) build() {
+func (d *derivedForms) build() {
 	doc, err := conf.ParseObject(d.config, len(d.config))
 	if err != nil {
 		d.err = err
@@ -54,8 +54,8 @@ func (d *detail) build() {
 }
 
 // walk adds the members of obj and all below them. Names that no request can
-// carry are left out; a name that two paths lead to gets what conf.Lookup says.
-func (d *detail) walk(doc map[string]any, prefix string, obj map[string]any) {
+// have are left out; a name that two paths lead to has the value of conf.Lookup.
+func (d *derivedForms) walk(doc map[string]any, prefix string, obj map[string]any) {
 	for _, k := range conf.SortedKeys(obj) {
 		name := prefix + k
 		if k == "" || len(name) > conf.MaxKey {
@@ -72,7 +72,7 @@ func (d *detail) walk(doc map[string]any, prefix string, obj map[string]any) {
 	}
 }
 
-func (d *detail) newValue(name string, v any) *value {
+func (d *derivedForms) newValue(name string, v any) *value {
 	text := encode(v)
 	out := &value{json: newRepresentation(text, typeJSON), raw: newRepresentation(rawText(v, text), typeText)}
 	if d.public != nil {
@@ -83,8 +83,8 @@ func (d *detail) newValue(name string, v any) *value {
 	return out
 }
 
-// rawText is a value as a shell wants it: strings as they are, null as nothing,
-// all else as JSON.
+// rawText is a value for a shell: strings without quotes, null as nothing, the
+// rest as JSON.
 func rawText(v any, text []byte) []byte {
 	switch v := v.(type) {
 	case nil:
