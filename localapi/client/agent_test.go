@@ -153,14 +153,18 @@ func newAgent(t *testing.T) (*backend, *client.Client) {
 	return newAgentFor(t, client.Options{Token: "admin-token"})
 }
 
-func newAgentFor(t *testing.T, o client.Options) (*backend, *client.Client) {
-	t.Helper()
-	b := &backend{}
-	h, err := admin.New(admin.Options{
+func options(b *backend) admin.Options {
+	return admin.Options{
 		Auth: b, Audit: b, Health: b, Reader: reader{b}, Queries: b, Versions: b, Schemas: b, Profiles: b,
 		Editor: b, SchemaEditor: b, ProfileEditor: b, Rebuilder: b, Cluster: b,
 		Consistent: func(context.Context) error { b.settled++; return nil },
-	})
+	}
+}
+
+func newAgentFor(t *testing.T, o client.Options) (*backend, *client.Client) {
+	t.Helper()
+	b := &backend{}
+	h, err := admin.New(options(b))
 	check(t, err)
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)

@@ -17,8 +17,8 @@ import (
 	"github.com/holdfast-config/holdfast/replication/httperror"
 )
 
-// maxAnswer bounds what an answer may hold in memory.
-const maxAnswer = 64 << 20
+// maxResponse bounds the memory of a response.
+const maxResponse = 64 << 20
 
 // request is one call of an agent.
 type request struct {
@@ -27,18 +27,19 @@ type request struct {
 	query  url.Values
 	header http.Header
 	body   []byte
+	json   any    // in place of body
 	id     string // Idempotency-Key of a change; made when empty
-	change bool   // it changes something, so a lost answer leaves that open
+	change bool   // it changes something: a lost response leaves the outcome unknown
 }
 
-// response is an answer that is a success or a 304.
+// response is a success or a 304.
 type response struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// do sends the request and reads the whole answer.
+// do sends the request and reads the whole response.
 func (c *Client) do(ctx context.Context, ep *endpoint, q request) (*response, error) {
 	if ep.base == nil {
 		return nil, conf.Errorf(conf.CodeUsage, "no address of the agent is given").WithHint("%s", ep.hint)
@@ -47,6 +48,12 @@ func (c *Client) do(ctx context.Context, ep *endpoint, q request) (*response, er
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.o.Timeout)
 		defer cancel()
+	}
+	if q.json != nil {
+		var err error
+		if q.body, err = json.Marshal(q.json); err != nil {
+			return nil, conf.Errorf(conf.CodeMalformed, "cannot be written as JSON: %w", err)
+		}
 	}
 	var sent atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
@@ -79,18 +86,18 @@ func (c *Client) do(ctx context.Context, ep *endpoint, q request) (*response, er
 	if err != nil {
 		return nil, ep.failed(q, err, sent.Load())
 	}
-	defer func() { _ = res.Body.Close() }() // it was read, or is of no use
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	defer func() { _ = res.Body.Close() }() // it was read, or is not needed
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxResponse+1))
 	if err != nil {
 		return nil, ep.failed(q, err, true)
 	}
-	if len(body) > maxAnswer {
-		return nil, conf.Errorf(conf.CodeTooLarge, "the answer of the agent is over %d bytes", maxAnswer).WithHint("ask for a smaller page")
+	if len(body) > maxResponse {
+		return nil, conf.Errorf(conf.CodeTooLarge, "the answer of the agent is over %d bytes", maxResponse).WithHint("ask for a smaller page")
 	}
 	if (res.StatusCode >= 200 && res.StatusCode < 300) || res.StatusCode == http.StatusNotModified {
 		return &response{status: res.StatusCode, header: res.Header, body: body}, nil
 	}
-	return nil, ep.refused(q, res, body)
+	return nil, ep.rejected(q, res, body)
 }
 
 func escape(path []string) []string {
@@ -98,13 +105,13 @@ func escape(path []string) []string {
 	for i, p := range path {
 		out[i] = url.PathEscape(p)
 		if p == "." || p == ".." {
-			out[i] = strings.ReplaceAll(p, ".", "%2E") // JoinPath would take them for directories
+			out[i] = strings.ReplaceAll(p, ".", "%2E") // JoinPath resolves them
 		}
 	}
 	return out
 }
 
-// failed says what it means that no answer came.
+// failed is the error of a request without a response.
 func (ep *endpoint) failed(q request, err error, sent bool) error {
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err // without the URL, which holds what was asked
@@ -119,8 +126,8 @@ func (ep *endpoint) failed(q request, err error, sent bool) error {
 	return conf.Errorf(conf.CodeInternal, "cannot reach the agent at %s: %w", ep.base, err).WithHint("%s", ep.hint)
 }
 
-// refused turns an error answer back into the error that the agent had.
-func (ep *endpoint) refused(q request, res *http.Response, body []byte) error {
+// rejected is the error that the agent sent.
+func (ep *endpoint) rejected(q request, res *http.Response, body []byte) error {
 	err := httperror.Read(res.StatusCode, body)
 	if _, foreign := errors.AsType[*httperror.StatusError](err); !foreign {
 		return err
@@ -134,7 +141,7 @@ func (ep *endpoint) refused(q request, res *http.Response, body []byte) error {
 	return conf.Errorf(code, "%s answered %s, and not as an agent does", ep.base, res.Status).WithHint("%s", ep.hint)
 }
 
-// into decodes an answer.
+// into decodes a response.
 func (ep *endpoint) into(res *response, dst any) error {
 	if err := json.Unmarshal(res.body, dst); err != nil {
 		return conf.Errorf(conf.CodeInternal, "%s did not answer as an agent does: %w", ep.base, err).WithHint("%s", ep.hint)
@@ -142,11 +149,41 @@ func (ep *endpoint) into(res *response, dst any) error {
 	return nil
 }
 
-// get reads one resource of the admin API.
-func (c *Client) get(ctx context.Context, dst any, query url.Values, path ...string) error {
-	res, err := c.do(ctx, &c.admin, request{method: http.MethodGet, path: append([]string{"api", "config"}, path...), query: query})
-	if err != nil {
-		return err
+// call requests a route below /api/config and decodes the response.
+func call[T any](ctx context.Context, c *Client, q request) (out T, err error) {
+	q.path = append([]string{"api", "config"}, q.path...)
+	res, err := c.do(ctx, &c.admin, q)
+	if err == nil {
+		err = c.admin.into(res, &out)
 	}
-	return c.admin.into(res, dst)
+	return out, err
+}
+
+func get[T any](ctx context.Context, c *Client, query url.Values, path ...string) (T, error) {
+	return call[T](ctx, c, request{method: http.MethodGet, path: path, query: query})
+}
+
+// list is get of a list, which is the member of the response that has the name of
+// the last segment of its path.
+func list[T any](ctx context.Context, c *Client, query url.Values, path ...string) (out []T, err error) {
+	members, err := get[map[string]json.RawMessage](ctx, c, query, path...)
+	if body, ok := members[path[len(path)-1]]; ok {
+		err = c.admin.into(&response{body: body}, &out)
+	}
+	return out, err
+}
+
+// exec is call without a result.
+func (c *Client) exec(ctx context.Context, q request) error {
+	_, err := call[json.RawMessage](ctx, c, q)
+	return err
+}
+
+// text reads a resource as it is.
+func (c *Client) text(ctx context.Context, ep *endpoint, query url.Values, path ...string) ([]byte, error) {
+	res, err := c.do(ctx, ep, request{method: http.MethodGet, path: path, query: query})
+	if err != nil {
+		return nil, err
+	}
+	return res.body, nil
 }

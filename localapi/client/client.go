@@ -12,19 +12,19 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Options say where an agent is and who asks. Addresses may be given as
-// host:port; an address of all interfaces (0.0.0.0) is asked on loopback.
+// Options are the addresses of an agent and the tokens of the caller. Addresses may
+// be host:port; for all interfaces (0.0.0.0) the client uses loopback.
 type Options struct {
 	AdminURL   string // CONFIG_MANAGER_HOST:CONFIG_MANAGER_PORT
 	LocalURL   string // CONFIG_LOCAL_ADDR; may be empty with UnixSocket
-	UnixSocket string // the local API is asked there instead of over TCP
+	UnixSocket string // of the local API, in place of TCP
 	Token      string // CONFIG_API_TOKEN, for the admin API
 	LocalToken string // content of the agent's token file, to see secrets
 
 	HTTPClient *http.Client // default: one without proxies, of its own
 	UserAgent  string       // default: holdfast-client
-	// Timeout bounds a call whose context has no deadline. Default: 40 s, more
-	// than an agent takes to give up itself.
+	// Timeout bounds a call whose context has no deadline. Default: 40 s, which is
+	// longer than the timeouts of the agent.
 	Timeout time.Duration
 }
 
@@ -39,11 +39,11 @@ type Client struct {
 
 // endpoint is one of the two APIs.
 type endpoint struct {
-	base   *url.URL // nil when no address is known
+	base   *url.URL // nil without an address
 	http   *http.Client
 	header string // that carries the token
 	token  string
-	hint   string // how to point to it
+	hint   string // how to configure it
 }
 
 // New makes a client. Nothing is sent before the first call; an API whose
@@ -81,14 +81,14 @@ func New(o Options) (*Client, error) {
 	return c, nil
 }
 
-// Close gives up idle connections.
+// Close closes idle connections.
 func (c *Client) Close() {
 	c.admin.http.CloseIdleConnections()
 	c.local.http.CloseIdleConnections()
 }
 
-// httpClient never follows a redirect (the token would go along), and uses no
-// proxy of its own accord: an agent is beside its caller.
+// httpClient never follows a redirect, which would get the token, and uses no proxy:
+// the agent is on the same host.
 func httpClient(given *http.Client, socket string) *http.Client {
 	out := &http.Client{}
 	if given != nil {
@@ -122,7 +122,7 @@ func parse(address string) (*url.URL, error) {
 	}
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		// Without the address itself: what went wrong may be a password in it.
+		// Without the address itself, which may contain a password.
 		return nil, conf.Errorf(conf.CodeUsage, "bad address of an agent").
 			WithHint("write it as host:port, or as http://host:port")
 	}

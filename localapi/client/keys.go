@@ -3,33 +3,20 @@ package client
 import (
 	"context"
 	"net/http"
-	"net/url"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// KeyRing tells of the keys of the cluster: which there are, who holds them, and
-// where rotations stand.
+// KeyRing returns the keys of the cluster, who holds them, and the state of
+// rotations.
 func (c *Client) KeyRing(ctx context.Context) (conf.KeysStatus, error) {
-	var out conf.KeysStatus
-	err := c.get(ctx, &out, nil, "keys")
-	return out, err
+	return get[conf.KeysStatus](ctx, c, nil, "keys")
 }
 
 // ChangeKey makes a change of conf (conf.KeysRotate and so on) of the key of a kind,
-// and tells where its rotation stands then; one that was begun goes on by itself.
+// and returns the state of its rotation, which continues by itself.
 func (c *Client) ChangeKey(ctx context.Context, change, kind, reason string) (conf.KeyRotation, error) {
-	q := url.Values{}
-	if reason != "" {
-		q.Set("reason", reason)
-	}
-	res, err := c.do(ctx, &c.admin, request{
-		method: http.MethodPost, path: []string{"api", "config", "keys", kind, change}, query: q, change: true,
+	return call[conf.KeyRotation](ctx, c, request{
+		method: http.MethodPost, path: []string{"keys", kind, change}, query: Change{Reason: reason}.query(), change: true,
 	})
-	if err != nil {
-		return conf.KeyRotation{}, err
-	}
-	var out conf.KeyRotation
-	err = c.admin.into(res, &out)
-	return out, err
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Document is what a service reads of itself from the agent beside it.
+// Document is a document of the local API.
 type Document struct {
 	conf.ReadResponse
 	ETag   string
 	Source string        // replica, lkg or default
-	Age    time.Duration // since the agent last heard from a leader; negative when it does not say
-	Body   []byte        // the answer as it came
+	Age    time.Duration // since the last contact of the agent to a leader; negative when unknown
+	Body   []byte        // the response body as received
 }
 
 // Document reads the document of a service; with "" that of the agent's own.
@@ -30,8 +30,8 @@ func (c *Client) Document(ctx context.Context, service string) (Document, error)
 	return c.decodeDocument(res)
 }
 
-// document asks for a document. With a tag it may answer 304; with a wait the
-// agent answers when there is something new, or the wait is over.
+// document requests a document. With a tag the response may be a 304; with a wait
+// the agent responds after a change, or when the wait is over.
 func (c *Client) document(ctx context.Context, service, tag string, wait time.Duration) (*response, error) {
 	q := request{method: http.MethodGet, path: []string{"v1", "config"}, query: url.Values{}, header: http.Header{}}
 	if service != "" {
@@ -62,53 +62,45 @@ func (c *Client) decodeDocument(res *response) (Document, error) {
 
 // Key reads the value of one key as JSON.
 func (c *Client) Key(ctx context.Context, service, key string) (json.RawMessage, error) {
-	return c.localText(ctx, nil, "v1", "config", service, key)
+	return c.text(ctx, &c.local, nil, "v1", "config", service, key)
 }
 
 // Raw reads the value of one key as text: a string without its quotes.
 func (c *Client) Raw(ctx context.Context, service, key string) (string, error) {
-	body, err := c.localText(ctx, url.Values{"raw": {""}}, "v1", "config", service, key)
+	body, err := c.text(ctx, &c.local, url.Values{"raw": {""}}, "v1", "config", service, key)
 	return string(body), err
 }
 
-// Env reads the configuration of a service as lines of a .env file. query holds
+// Env reads the configuration of a service as lines of a .env file. query has
 // further parameters of that route, and may be nil.
 func (c *Client) Env(ctx context.Context, service string, query url.Values) (string, error) {
-	body, err := c.localText(ctx, query, "v1", "env", service)
+	body, err := c.text(ctx, &c.local, query, "v1", "env", service)
 	return string(body), err
 }
 
 // Keys reads the public keys that verify signed updates.
 func (c *Client) Keys(ctx context.Context) (json.RawMessage, error) {
-	return c.localText(ctx, nil, "v1", "keys")
+	return c.text(ctx, &c.local, nil, "v1", "keys")
 }
 
-// Ready says whether the agent has configuration to serve; the error says why not.
+// Ready returns why the agent has no configuration to serve; nil when it has.
 func (c *Client) Ready(ctx context.Context) error {
-	_, err := c.localText(ctx, nil, "readyz")
+	_, err := c.text(ctx, &c.local, nil, "readyz")
 	return err
 }
 
 // LocalHealth reads the health of the agent from its local API.
 func (c *Client) LocalHealth(ctx context.Context) (conf.Health, error) {
 	var out conf.Health
-	body, err := c.localText(ctx, nil, "healthz")
+	body, err := c.text(ctx, &c.local, nil, "healthz")
 	if err == nil {
 		err = json.Unmarshal(body, &out)
 	}
 	return out, err
 }
 
-// Live says whether the agent's local API answers at all.
+// Live returns an error when the agent's local API does not respond.
 func (c *Client) Live(ctx context.Context) error {
-	_, err := c.localText(ctx, nil, "healthz")
+	_, err := c.text(ctx, &c.local, nil, "healthz")
 	return err
-}
-
-func (c *Client) localText(ctx context.Context, query url.Values, path ...string) ([]byte, error) {
-	res, err := c.do(ctx, &c.local, request{method: http.MethodGet, path: path, query: query})
-	if err != nil {
-		return nil, err
-	}
-	return res.body, nil
 }

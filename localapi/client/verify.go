@@ -14,19 +14,18 @@ import (
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
 
-// MaxUpdate is the size over which no message is a signed update.
+// MaxUpdate is the largest size of a signed update.
 const MaxUpdate = seal.MaxUpdate
 
-// VerifyUpdate reads a signed update, the message of topic
-// system/config/<service>, and proves that the owner of one of keys signed these
-// very bytes. It is as strict as a receiver must be: a message that says the same
-// in other words (reordered, re-indented, another spelling of a number) is refused
-// too. The code of the error is CodeMalformed or CodeTooLarge for what is no
-// signed update, CodeCorrupt for one that was changed, CodeDenied for one that
-// none of keys signed.
+// VerifyUpdate decodes a signed update, the message of topic
+// system/config/<service>, and verifies that one of keys signed these very bytes.
+// It rejects other encodings of the same content too (another order or
+// indentation, another spelling of a number). The code of the error is
+// CodeMalformed or CodeTooLarge for a message that is no signed update, CodeCorrupt
+// for a changed one, and CodeDenied for one that none of keys signed.
 //
-// It does not prove that the update is the newest, nor that it is the one that was
-// asked for: hold Service, Epoch and IssuedAt against what is known.
+// The update may be an old one, or that of another service: compare Service, Epoch
+// and IssuedAt.
 func VerifyUpdate(data []byte, keys ...ed25519.PublicKey) (conf.Update, error) {
 	u, err := seal.DecodeUpdate(data)
 	if err != nil {
@@ -46,8 +45,7 @@ func VerifyUpdate(data []byte, keys ...ed25519.PublicKey) (conf.Update, error) {
 	return u, nil
 }
 
-// SignedBy finds the key of keys that signed u, and returns it with the name that
-// key_id gives it.
+// SignedBy returns the id of the key that signed u.
 func SignedBy(u conf.Update, keys ...ed25519.PublicKey) (id string, err error) {
 	if len(keys) == 0 {
 		return "", conf.Errorf(conf.CodeUsage, "no public key to verify with").WithHint("take those of the cluster from /v1/keys of an agent")
@@ -57,7 +55,7 @@ func SignedBy(u conf.Update, keys ...ed25519.PublicKey) (id string, err error) {
 			return seal.KeyID(k), nil
 		}
 		if conf.CodeOf(err) != conf.CodeDenied {
-			return "", err // no other key makes it better
+			return "", err // no key can verify it
 		}
 	}
 	names := make([]string, len(keys))
@@ -77,10 +75,10 @@ func (c *Client) PublicKeys(ctx context.Context) ([]ed25519.PublicKey, error) {
 	return ParseKeys(body)
 }
 
-// ParseKeys reads Ed25519 public keys from any text that Holdfast writes them as:
-// PEM blocks (also with "\n" spelled out, as in a .env file), the base64 of the 32
-// bytes, one a line, or the answer of /v1/keys. Lines that begin with "#" are
-// comments. A text without a key is an error.
+// ParseKeys reads Ed25519 public keys in any form that Holdfast writes: PEM blocks
+// (also with "\n" for line breaks, as in a .env file), the base64 of the 32 bytes,
+// one a line, or the response of /v1/keys. Lines that start with "#" are comments.
+// A text without a key is an error.
 func ParseKeys(text []byte) (keys []ed25519.PublicKey, err error) {
 	text = bytes.TrimSpace(text)
 	switch {
@@ -137,7 +135,7 @@ func parsePEM(text []byte) (keys []ed25519.PublicKey, err error) {
 		}
 		keys = append(keys, pub)
 	}
-	if len(keys) != marks { // pem.Decode passes over what it cannot read
+	if len(keys) != marks { // pem.Decode skips damaged blocks
 		return nil, badKey("a PEM block is damaged")
 	}
 	return keys, nil

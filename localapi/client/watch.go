@@ -13,7 +13,7 @@ import (
 // Event is one state of a watched service.
 type Event struct {
 	Service  string
-	Gone     bool // there is no document: deleted, or never configured
+	Gone     bool // it has no document: deleted, or never configured
 	Document Document
 }
 
@@ -22,19 +22,19 @@ const (
 	firstWait = 100 * time.Millisecond
 	lastWait  = 5 * time.Second
 
-	// noTag is a tag that no document has: with it a document that appears
-	// between two requests is answered at once, and not waited past.
+	// noTag is a tag that no document has: with it the response is immediate when a
+	// document has appeared between two requests.
 	noTag = `"gone"`
 )
 
-// Watch yields the present state of a service and then every newer one, until
-// ctx is done or the caller stops. States that were replaced while the caller
-// was busy or the agent away are skipped, the newest never is; an older one of
-// the same epoch (from an agent that just restarted) is not yielded again.
+// Watch yields the current state of a service and then every newer one, until ctx
+// ends or the caller stops. States that were replaced while the caller was busy or
+// the agent unreachable are skipped, the newest never is. An older one of the same
+// epoch (from an agent that just restarted) is not yielded again.
 //
-// An agent that cannot be reached yields one error per outage, and the watch
-// goes on by itself, with a growing pause between attempts. Errors that no
-// repetition cures (a bad name, a wrong token) end it.
+// An unreachable agent yields one error per outage, and the watch continues with a
+// growing pause between attempts. Permanent errors (a bad name, a wrong token) end
+// it.
 func (c *Client) Watch(ctx context.Context, service string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		w := watch{c: c, service: service, pause: firstWait}
@@ -61,23 +61,23 @@ type watch struct {
 	c       *Client
 	service string
 
-	tag     string // of what was seen last; "" before anything
+	tag     string // of the last state; "" before the first
 	version uint64
 	epoch   string
 	known   bool // a state was yielded
-	gone    bool // and that was the last one
+	gone    bool // and the last one had no document
 
-	down  bool          // an outage was told
+	down  bool          // an outage was reported
 	pause time.Duration // before the next attempt in an outage
 	again time.Duration // before the next request
 }
 
-// next asks once. news says whether event is worth telling; an error is set at
-// most once an outage.
+// next makes one request. news says whether event is a new state; an outage has at
+// most one error.
 func (w *watch) next(ctx context.Context) (event Event, news bool, err error) {
 	wait := watchWait
 	if !w.known || w.down {
-		wait = 0 // the state of now is wanted, not the next one
+		wait = 0 // the current state, not the next one
 	}
 	event = Event{Service: w.service}
 	began := time.Now()
@@ -88,11 +88,11 @@ func (w *watch) next(ctx context.Context) (event Event, news bool, err error) {
 	}
 	code := conf.CodeOf(err)
 	if err != nil && code != conf.CodeNotFound {
-		told := w.down
+		reported := w.down
 		w.down = true
 		w.again = jitter(w.pause)
 		w.pause = min(2*w.pause, lastWait)
-		if told && !permanent(err) {
+		if reported && !permanent(err) {
 			err = nil
 		}
 		return event, false, err
@@ -114,18 +114,18 @@ func (w *watch) next(ctx context.Context) (event Event, news bool, err error) {
 		w.version, w.epoch = doc.Metadata.Version, doc.Metadata.Epoch
 	}
 	if !news && wait > 0 && time.Since(began) < firstWait {
-		w.again = jitter(lastWait / 5) // the agent does not wait: do not ask in a loop
+		w.again = jitter(lastWait / 5) // the agent does not wait: do not loop
 	}
 	return event, news, nil
 }
 
-// older says whether doc is what an agent that just restarted has from its
-// last-known-good file, while this watch has seen a newer one.
+// older reports whether this watch has seen a newer version than doc. An agent that
+// just restarted may serve an older one from its last-known-good file.
 func (w *watch) older(doc Document) bool {
 	return doc.Metadata.Epoch == w.epoch && doc.Metadata.Version < w.version
 }
 
-// permanent says whether repeating the same request is of no use.
+// permanent reports whether the same request can never succeed.
 func permanent(err error) bool {
 	switch conf.CodeOf(err) {
 	case conf.CodeMalformed, conf.CodeInvalid, conf.CodeUnauthenticated, conf.CodeDenied,
@@ -138,7 +138,7 @@ func permanent(err error) bool {
 
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
-// sleep waits for d and says whether ctx lasted as long.
+// sleep waits for d. It returns false when ctx ends before.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
