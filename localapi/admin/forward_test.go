@@ -23,12 +23,14 @@ type leader struct {
 	header http.Header
 	body   string
 	err    error
+	target admin.Target // of the last request
 }
 
 func (l *leader) Forward(ctx context.Context, r *http.Request, body []byte) (int, http.Header, []byte, bool, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		return 0, nil, nil, false, io.ErrUnexpectedEOF // every call is bounded
 	}
+	l.target = admin.TargetOf(ctx)
 	l.seen = append(l.seen, strings.TrimSpace(r.Method+" "+r.URL.RequestURI()+" "+r.Header.Get("X-API-Token")+" "+string(body)))
 	if l.here || l.err != nil {
 		return 0, nil, nil, false, l.err
@@ -65,6 +67,16 @@ func TestChangesAreForwarded(t *testing.T) {
 		}
 		if len(s.calls) > 0 || a.body["from"] != "the leader" {
 			t.Errorf("%s is handled here as well: %v, %s", routeName(r), s.calls, a.Body)
+		}
+		want := admin.Target{Route: r.Name}
+		if strings.Contains(r.Path, "/:service") {
+			want.Service = "stt-worker"
+		}
+		if strings.Contains(r.Path, "/:node") {
+			want.Node = "n2"
+		}
+		if l.target != want {
+			t.Errorf("%s: target %+v, want %+v", routeName(r), l.target, want)
 		}
 		if len(s.audit) > 0 {
 			t.Errorf("%s: the leader and this agent both log it: %+v", routeName(r), s.audit)
@@ -295,6 +307,9 @@ func TestRelaySendsEverythingOn(t *testing.T) {
 		}
 		if strings.HasSuffix(target, "/leave") {
 			target = "/api/config/cluster/members/n9/remove"
+			if want := (admin.Target{Route: admin.RouteRemoveMember, Node: "n9"}); l.target != want {
+				t.Errorf("target %+v, want %+v", l.target, want)
+			}
 		}
 		want := strings.TrimSpace(r.Method + " " + target + " token of the leader " + body)
 		if len(l.seen) != 1 || l.seen[0] != want || a.body["from"] != "the leader" {

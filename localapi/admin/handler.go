@@ -211,7 +211,7 @@ func (h *Handler) write(c *call, out reply) int {
 	header.Set("Content-Length", strconv.Itoa(len(data)))
 	c.w.WriteHeader(out.status)
 	if c.r.Method != http.MethodHead {
-		_, _ = c.w.Write(data) // fails when the caller is gone
+		_, _ = c.w.Write(data) // fails when the caller has disconnected
 	}
 	return out.status
 }

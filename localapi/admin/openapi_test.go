@@ -93,8 +93,8 @@ func TestOpenAPIHasEveryRouteAndNoOther(t *testing.T) {
 		if op.Summary != r.Summary {
 			t.Errorf("%s: summary %q, want %q", name, op.Summary, r.Summary)
 		}
-		if ids[op.OperationID] || op.OperationID == "" {
-			t.Errorf("%s: operationId %q is missing or not unique", name, op.OperationID)
+		if ids[op.OperationID] || op.OperationID == "" || op.OperationID != r.Name {
+			t.Errorf("%s: operationId %q is missing, not unique, or not %q", name, op.OperationID, r.Name)
 		}
 		ids[op.OperationID] = true
 		role := ""

@@ -23,7 +23,7 @@ type Route struct {
 	update   bool     // answers with the seed's ConfigUpdateResponse
 	match    bool     // has If-Match
 	audit    bool     // a success is a "read" in the access log
-	long     bool     // runs to its end, also when the caller is gone
+	long     bool     // runs to its end, also when the caller disconnects
 	writes   bool     // changes something: the leader does it
 	free     bool     // answered from memory, the same for every caller: not queued
 	here     bool     // is about this agent itself: forwarded by a relay only

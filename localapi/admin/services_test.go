@@ -311,7 +311,7 @@ func TestStatusOfEveryCode(t *testing.T) {
 		if _, has := a.body["current_version"]; has != (code == conf.CodeConflict) {
 			t.Errorf("%s: current_version: %s", code, a.Body)
 		}
-		if wait := a.Header().Get("Retry-After"); (code == conf.CodeNoQuorum && wait != "1") || (code == conf.CodeReadOnly && wait == "") {
+		if wait := a.Header().Get("Retry-After"); (code == conf.CodeNoQuorum && wait != "1") || (code == conf.CodeReadOnly && wait == "") || (code == conf.CodeRateLimited && wait != "1") {
 			t.Errorf("%s: Retry-After %q", code, wait)
 		}
 		if a.Code >= 500 && (strings.Contains(a.Body.String(), "/var/lib") || !strings.Contains(s.log.String(), "disk I/O error")) {
