@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 // accept is the accept loop. It does nothing that waits for a connection.
@@ -56,7 +58,7 @@ func (t *Transport) greet(raw net.Conn, p *pass) {
 	end := time.Now().Add(t.opts.Limits.Handshake)
 	c, err := h.run(raw, p, end)
 	if err == nil {
-		if err = t.handOver(c, end); err == nil {
+		if err = h.dispatch(c, end); err == nil {
 			t.stats.accept(h.proto)
 			return
 		}
@@ -84,7 +86,7 @@ type handshake struct {
 	t     *Transport
 	trust *trust
 	proto string
-	peer  Peer
+	peer  pki.Peer
 }
 
 func (h *handshake) run(raw net.Conn, p *pass, end time.Time) (*Conn, error) {
@@ -102,7 +104,7 @@ func (h *handshake) run(raw net.Conn, p *pass, end time.Time) (*Conn, error) {
 		return nil, &refusal{ReasonProtocol, nil}
 	}
 	c := &Conn{Conn: tc, raw: raw, peer: h.peer, proto: h.proto, leaf: leafOf(tc.ConnectionState()), inbound: true, write: h.t.opts.Limits.Write}
-	c.done = func() { h.t.forget(c); p.done() }
+	c.done = func() { h.t.conns.remove(c); p.done() }
 	why := h.admit(c, p)
 	if _, err := tc.Write([]byte{byte(verdictOf(reasonOrNone(why)))}); err != nil && why == nil {
 		why = err
@@ -114,7 +116,7 @@ func (h *handshake) run(raw net.Conn, p *pass, end time.Time) (*Conn, error) {
 		_ = tc.CloseWrite()
 	}
 	if why != nil {
-		h.t.forget(c)
+		h.t.conns.remove(c)
 		return nil, why
 	}
 	return c, nil
@@ -176,7 +178,6 @@ func (h *handshake) verify(cs tls.ConnectionState) error {
 // of the cluster has asked for, who learns why.
 func (h *handshake) admit(c *Conn, p *pass) error {
 	t := h.t
-	var why error
 	switch {
 	case h.proto == ProtoJoin:
 		if t.opts.Joiner == nil {
@@ -184,33 +185,35 @@ func (h *handshake) admit(c *Conn, p *pass) error {
 		}
 	case h.peer.NodeID == h.trust.id.NodeID:
 		return &refusal{ReasonDuplicate, nil}
-	case h.proto == ProtoRaft && h.peer.Role != RoleServer:
+	case h.proto == ProtoRaft && h.peer.Role != pki.RoleServer:
 		return &refusal{ReasonRole, nil}
-	case t.allowed(h.peer, &why) != "":
-		return &refusal{ReasonRemoved, why}
+	default:
+		if err := t.allowed(h.peer); err != nil {
+			return &refusal{ReasonRemoved, err}
+		}
 	}
 	if h.proto == ProtoRaft {
-		if c.layer = t.openLayer(); c.layer == nil {
+		if c.layer = t.conns.openLayer(); c.layer == nil {
 			return &refusal{ReasonNotServing, nil}
 		}
 	}
 	if reason := p.settle(h.proto, h.peer); reason != "" {
 		return &refusal{reason, nil}
 	}
-	if !t.register(c) {
+	if !t.conns.add(c) {
 		return &refusal{ReasonNotServing, nil}
 	}
 	return nil
 }
 
-// handOver gives the connection to who serves its protocol.
-func (t *Transport) handOver(c *Conn, end time.Time) error {
-	q := t.rpc.queue
+// dispatch passes the connection to the server of its protocol.
+func (h *handshake) dispatch(c *Conn, end time.Time) error {
+	q := h.t.rpc.queue
 	switch c.proto {
 	case ProtoRaft:
 		q = c.layer.queue
 	case ProtoJoin:
-		q = t.join.queue
+		q = h.t.join.queue
 	}
 	return q.put(c, end)
 }

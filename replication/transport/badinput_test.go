@@ -17,11 +17,12 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
 // guarded is a port that fails the test when anything is handed over.
-func guarded(t *testing.T, id *transport.Identity, change func(*transport.Options)) *port {
+func guarded(t *testing.T, id *pki.Identity, change func(*transport.Options)) *port {
 	t.Helper()
 	p := start(t, id, func(o *transport.Options) {
 		o.Limits.Handshake = patience // what is judged is judged before, on any machine
@@ -47,7 +48,7 @@ func guarded(t *testing.T, id *transport.Identity, change func(*transport.Option
 // signed makes a certificate that the CA itself would not make.
 func (c *cluster) signed(change func(*x509.Certificate)) *tls.Certificate {
 	c.t.Helper()
-	key := must(transport.NewKey())(c.t)
+	key := must(pki.NewKey())(c.t)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "x"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
@@ -69,7 +70,7 @@ func uri(s string) *url.URL {
 func TestStrangersAreRefused(t *testing.T) {
 	c := newCluster(t, "blue")
 	p := guarded(t, c.server("b"), func(o *transport.Options) {
-		o.Allowed = func(p transport.Peer) error {
+		o.Allowed = func(p pki.Peer) error {
 			if p.NodeID == "gone" {
 				return conf.Errorf(conf.CodeDenied, "removed")
 			}
@@ -79,7 +80,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	now := time.Now()
 	good := certOf(c.server("a"))
 	selfSigned := func() *tls.Certificate {
-		key := must(transport.NewKey())(t)
+		key := must(pki.NewKey())(t)
 		like := *c.server("a").Cert
 		like.PublicKey = nil
 		der := must(x509.CreateCertificate(rand.Reader, &like, &like, key.Public(), key))(t)
@@ -87,7 +88,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	}()
 	// A member signs for others: it is no CA.
 	member := c.server("a")
-	key := must(transport.NewKey())(t)
+	key := must(pki.NewKey())(t)
 	chained := &tls.Certificate{PrivateKey: key, Certificate: [][]byte{
 		must(x509.CreateCertificate(rand.Reader, c.server("z").Cert, member.Cert, key.Public(), member.Key))(t), member.Cert.Raw,
 	}}
@@ -104,7 +105,7 @@ func TestStrangersAreRefused(t *testing.T) {
 		"another CA, same names":  {cert: certOf(newCluster(t, "blue").server("a")), reason: transport.ReasonUntrusted},
 		"self-signed, same names": {cert: selfSigned, reason: transport.ReasonUntrusted},
 		"signed by a member":      {cert: chained, reason: transport.ReasonUntrusted},
-		"expired":                 {cert: certOf(c.identityAt("a", transport.RoleServer, time.Minute, now.Add(-30*time.Minute))), reason: transport.ReasonExpired},
+		"expired":                 {cert: certOf(c.identityAt("a", pki.RoleServer, time.Minute, now.Add(-30*time.Minute))), reason: transport.ReasonExpired},
 		"not good yet":            {cert: c.signed(func(x *x509.Certificate) { x.NotBefore = now.Add(time.Minute) }), reason: transport.ReasonExpired},
 		"for servers only": {
 			cert:   c.signed(func(x *x509.Certificate) { x.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }),

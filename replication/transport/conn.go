@@ -9,13 +9,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 // Conn is a connection whose other end is known. It is what the layers above get.
 type Conn struct {
 	net.Conn // TLS
 	raw      net.Conn
-	peer     Peer
+	peer     pki.Peer
 	proto    string
 	leaf     *x509.Certificate // nil for a joiner
 	inbound  bool
@@ -27,7 +29,7 @@ type Conn struct {
 }
 
 // Peer is who is at the other end; its NodeID is empty for a joiner.
-func (c *Conn) Peer() Peer { return c.peer }
+func (c *Conn) Peer() pki.Peer { return c.peer }
 
 // Read is net.Conn's. An accepted connection that this agent closes reads as ended
 // and not as failed: Raft would write an error to the log for each.

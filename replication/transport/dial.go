@@ -10,21 +10,17 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
-// wanted is who may be at the other end, of this cluster in any case.
-type wanted struct {
-	node string // "" = any but this one
-	role Role   // "" = any
-}
-
-// dial connects to a member, and returns when both sides have accepted each other.
-func (t *Transport) dial(ctx context.Context, proto, addr string, want wanted, layer *RaftLayer) (*Conn, error) {
+// dial connects to a member, and returns when both sides have accepted each other. want
+// is the expected node id, "" for any but this one.
+func (t *Transport) dial(ctx context.Context, proto, addr string, want string, layer *RaftLayer) (*Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(t.ctx, cancel)()
 	tr := t.trust.Load()
-	var peer Peer
+	var peer pki.Peer
 	cfg := baseConfig(t.opts.Now)
 	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return tr.cert, nil }
 	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
@@ -46,30 +42,27 @@ func (t *Transport) dial(ctx context.Context, proto, addr string, want wanted, l
 		return nil, err
 	}
 	c := &Conn{Conn: tc, raw: raw, peer: peer, proto: proto, leaf: leafOf(tc.ConnectionState()), layer: layer}
-	c.done = func() { t.forget(c) }
-	if !t.register(c) {
+	c.done = func() { t.conns.remove(c) }
+	if !t.conns.add(c) {
 		_ = raw.Close()
 		return nil, conf.Errorf(conf.CodeInternal, "the cluster port of this agent is closed: %w", net.ErrClosed)
 	}
 	return c, nil
 }
 
-// acceptable says whether the member that answers is one to talk to.
-func (t *Transport) acceptable(p Peer, self string, want wanted, addr string) error {
-	var why error
+// acceptable checks who answered.
+func (t *Transport) acceptable(p pki.Peer, self, want, addr string) error {
 	switch {
 	case p.NodeID == self:
 		return &refusal{ReasonDuplicate, conf.Errorf(conf.CodeDenied, "at %s answers an agent with the node id of this one, %s", addr, self).
 			WithHint("if that is another agent, give one of the two another CONFIG_NODE_ID and let it join anew; " +
 				"if it is this agent, the address is wrong")}
-	case want.node != "" && p.NodeID != want.node:
-		return &refusal{ReasonName, conf.Errorf(conf.CodeDenied, "at %s answers node %s, not %s", addr, p.NodeID, want.node).
+	case want != "" && p.NodeID != want:
+		return &refusal{ReasonName, conf.Errorf(conf.CodeDenied, "at %s answers node %s, not %s", addr, p.NodeID, want).
 			WithHint("see which addresses are known: holdfast cluster members")}
-	case want.role != "" && p.Role != want.role:
-		return &refusal{ReasonRole, conf.Errorf(conf.CodeDenied, "the agent at %s is a %s, not a %s", addr, p.Role, want.role).
-			WithHint("give the address of a %s: holdfast cluster members", want.role)}
-	case t.allowed(p, &why) != "":
-		return &refusal{ReasonRemoved, conf.Errorf(conf.CodeDenied, "node %s at %s is not a member: %w", p.NodeID, addr, why)}
+	}
+	if err := t.allowed(p); err != nil {
+		return &refusal{ReasonRemoved, conf.Errorf(conf.CodeDenied, "node %s at %s is not a member: %w", p.NodeID, addr, err)}
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/connlimit"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 // Limits bound what others can make this agent hold. Zero fields take defaults.
@@ -148,7 +149,7 @@ func (g *gate) evict(now time.Time, source netip.Prefix) bool {
 
 // settle ends the handshake of a connection that is accepted, or says why it
 // cannot be.
-func (p *pass) settle(proto string, peer Peer) Reason {
+func (p *pass) settle(proto string, peer pki.Peer) Reason {
 	g := p.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 // remote is a connection from an address, which notes that it was closed.
@@ -50,7 +52,7 @@ func TestTheCrowdingSourceGivesWay(t *testing.T) {
 	if !firstConn.closed || !first.wasEvicted() || otherConn.closed {
 		t.Errorf("evicted: first %v, other %v", firstConn.closed, otherConn.closed)
 	}
-	if reason := first.settle(ProtoRaft, Peer{NodeID: "a"}); reason != ReasonCrowded {
+	if reason := first.settle(ProtoRaft, pki.Peer{NodeID: "a"}); reason != ReasonCrowded {
 		t.Errorf("an evicted handshake settles: %q", reason)
 	}
 	first.done()
@@ -71,7 +73,7 @@ func TestTheOldestGivesWay(t *testing.T) {
 	if !conn.closed || second.wasEvicted() {
 		t.Error("not the oldest gave way")
 	}
-	if reason := second.settle(ProtoRaft, Peer{NodeID: "a"}); reason != "" {
+	if reason := second.settle(ProtoRaft, pki.Peer{NodeID: "a"}); reason != "" {
 		t.Errorf("%q", reason)
 	}
 	// What is settled never gives way.
@@ -105,14 +107,14 @@ func TestClosedGate(t *testing.T) {
 	g := newGate(Limits{}.withDefaults())
 	p, conn := enter(t, g, "10.0.0.1:1", "")
 	g.close()
-	if reason := p.settle(ProtoJoin, Peer{}); !conn.closed || reason != ReasonShutdown {
+	if reason := p.settle(ProtoJoin, pki.Peer{}); !conn.closed || reason != ReasonShutdown {
 		t.Errorf("closed %v, settles %q", conn.closed, reason)
 	}
 	enter(t, g, "10.0.0.1:2", ReasonShutdown)
 }
 
 func TestFailures(t *testing.T) {
-	f := newFailures(2, time.Minute)
+	f := newFailureLimiter(2, time.Minute)
 	a, now := netip.MustParseAddr("10.0.0.1"), time.Now()
 	take := func(at time.Time, want bool) {
 		t.Helper()

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"io"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
 	"github.com/holdfast-config/holdfast/testenv"
 	"go.uber.org/goleak"
@@ -76,39 +78,39 @@ func await(t testing.TB, what string, cond func() bool) {
 type cluster struct {
 	t  testing.TB
 	id string
-	ca *transport.CA
+	ca *pki.CA
 }
 
 func newCluster(t testing.TB, id string) *cluster {
 	t.Helper()
-	return &cluster{t, id, must(transport.NewCA(id, time.Now()))(t)}
+	return &cluster{t, id, must(pki.NewCA(id, time.Now()))(t)}
 }
 
-func (c *cluster) identity(node string, role transport.Role) *transport.Identity {
+func (c *cluster) identity(node string, role pki.Role) *pki.Identity {
 	c.t.Helper()
 	return c.identityAt(node, role, ttl, time.Now())
 }
 
-func (c *cluster) identityAt(node string, role transport.Role, ttl time.Duration, now time.Time) *transport.Identity {
+func (c *cluster) identityAt(node string, role pki.Role, ttl time.Duration, now time.Time) *pki.Identity {
 	c.t.Helper()
-	key := must(transport.NewKey())(c.t)
-	csr := must(transport.NewCSR(key))(c.t)
+	key := must(pki.NewKey())(c.t)
+	csr := must(pki.NewCSR(key))(c.t)
 	cert := must(c.ca.Issue(csr, node, role, ttl, now))(c.t)
-	return must(transport.NewIdentity(cert.Raw, key, [][]byte{c.ca.Certificate().Raw}))(c.t)
+	return must(pki.NewIdentity(cert.Raw, key, [][]byte{c.ca.Certificate().Raw}))(c.t)
 }
 
-func (c *cluster) server(node string) *transport.Identity {
-	return c.identity(node, transport.RoleServer)
+func (c *cluster) server(node string) *pki.Identity {
+	return c.identity(node, pki.RoleServer)
 }
 
-func (c *cluster) sidecar(node string) *transport.Identity {
-	return c.identity(node, transport.RoleSidecar)
+func (c *cluster) sidecar(node string) *pki.Identity {
+	return c.identity(node, pki.RoleSidecar)
 }
 
 // caKey is the private key of the CA, for certificates that it would never make.
 func (c *cluster) caKey() *ecdsa.PrivateKey {
-	p := must(c.ca.KeyPEM())(c.t)
-	return must(x509.ParsePKCS8PrivateKey(pemBlock(c.t, p)))(c.t).(*ecdsa.PrivateKey)
+	block, _ := pem.Decode(must(c.ca.KeyPEM())(c.t))
+	return must(x509.ParsePKCS8PrivateKey(block.Bytes))(c.t).(*ecdsa.PrivateKey)
 }
 
 // port is a Transport under test and what it has refused.
@@ -119,17 +121,33 @@ type port struct {
 
 	mu      sync.Mutex
 	refused []transport.Refused
+	addrs   map[string]string // of other nodes
 }
 
-func start(t testing.TB, id *transport.Identity, change func(*transport.Options)) *port {
+// clientOf calls q, whose address p learns by it.
+func (p *port) clientOf(q *port) *http.Client {
+	node := q.Identity().NodeID
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.addrs[node] = q.Addr()
+	return p.Client(node)
+}
+
+func start(t testing.TB, id *pki.Identity, change func(*transport.Options)) *port {
 	t.Helper()
-	p := &port{t: t}
+	p := &port{t: t, addrs: map[string]string{}}
 	o := transport.Options{
 		Identity: id, Listen: "127.0.0.1:0",
 		OnRefused: func(r transport.Refused) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.refused = append(p.refused, r)
+		},
+		AddrOf: func(node string) (string, bool) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			addr, ok := p.addrs[node]
+			return addr, ok
 		},
 	}
 	if change != nil {
@@ -165,8 +183,8 @@ func (p *port) why() transport.Refused {
 }
 
 // echo answers every connection of a layer with what it gets, and tells who came.
-func echo(l *transport.RaftLayer) <-chan transport.Peer {
-	peers := make(chan transport.Peer, 100)
+func echo(l *transport.RaftLayer) <-chan pki.Peer {
+	peers := make(chan pki.Peer, 100)
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -226,7 +244,7 @@ func foreign(cert *tls.Certificate, protos ...string) *tls.Config {
 	return cfg
 }
 
-func certOf(id *transport.Identity) *tls.Certificate {
+func certOf(id *pki.Identity) *tls.Certificate {
 	return &tls.Certificate{Certificate: [][]byte{id.Cert.Raw}, PrivateKey: id.Key}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/connlimit"
 	"github.com/holdfast-config/holdfast/replication/httperror"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 const (
@@ -50,19 +51,16 @@ type JoinRequest struct {
 // KeyHash is the lower-case hex SHA-256 of the joiner's public key, by which a
 // retry is known; "" when the CSR is malformed.
 func (r JoinRequest) KeyHash() string {
-	csr, err := checkCSR(r.CSR)
-	if err != nil {
-		return ""
-	}
-	return keyHash(csr)
+	hash, _ := pki.KeyHash(r.CSR)
+	return hash
 }
 
 // Check says whether the request is well formed. It says nothing of the token.
 func (r JoinRequest) Check() error {
-	if _, err := checkCSR(r.CSR); err != nil {
+	if _, err := pki.KeyHash(r.CSR); err != nil {
 		return err
 	}
-	if err := CheckNodeID(r.NodeID); err != nil {
+	if err := pki.CheckNodeID(r.NodeID); err != nil {
 		return err
 	}
 	for name, s := range map[string]string{"version": r.Version, "epoch": r.Epoch} {
@@ -99,9 +97,9 @@ type JoinGrant struct {
 
 // Member is where a member is reached.
 type Member struct {
-	NodeID string `json:"node_id"`
-	Role   Role   `json:"role"`
-	Addr   string `json:"addr"`
+	NodeID string   `json:"node_id"`
+	Role   pki.Role `json:"role"`
+	Addr   string   `json:"addr"`
 }
 
 // DecodeJoinRequest reads the body of a join, strictly, and checks it.
@@ -113,8 +111,14 @@ func DecodeJoinRequest(body []byte) (JoinRequest, error) {
 	return r, r.Check()
 }
 
+// joinHandler answers joins.
+type joinHandler struct {
+	t      *Transport
+	failed *failureLimiter
+}
+
 func (t *Transport) newJoinSide() *httpSide {
-	s := t.newHTTPSide(http.HandlerFunc(t.serveJoin))
+	s := t.newHTTPSide(&joinHandler{t, newFailureLimiter(t.opts.Limits.FailedJoins, t.opts.Limits.FailedJoinEvery)})
 	s.server.SetKeepAlivesEnabled(false)
 	s.server.ReadTimeout = headerTimeout * 2
 	s.server.WriteTimeout = t.opts.Limits.Join
@@ -122,9 +126,9 @@ func (t *Transport) newJoinSide() *httpSide {
 	return s
 }
 
-func (t *Transport) serveJoin(w http.ResponseWriter, r *http.Request) {
-	source := sourceIn(r.RemoteAddr)
-	if !t.failed.take(source, time.Now()) {
+func (h *joinHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	t, source := h.t, sourceIn(r.RemoteAddr)
+	if !h.failed.take(source, time.Now()) {
 		t.refused(Refused{Reason: ReasonJoinRate, Protocol: ProtoJoin, Source: r.RemoteAddr})
 		w.Header().Set("Retry-After", strconv.Itoa(int(t.opts.Limits.FailedJoinEvery/time.Second)+1))
 		writeError(w, conf.Errorf(conf.CodeRateLimited, "too many failed joins from this address").WithHint("wait a minute and try again"))
@@ -132,27 +136,26 @@ func (t *Transport) serveJoin(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), t.opts.Limits.Join)
 	defer cancel()
-	req, grant, err := t.answerJoin(ctx, w, r)
-	if err != nil {
-		if !guess(err) {
-			t.failed.giveBack(source)
-		}
-		if te, ok := errors.AsType[*TokenError](err); ok {
-			t.refused(Refused{
-				Reason: ReasonJoinToken, Protocol: ProtoJoin, Source: r.RemoteAddr,
-				Token: te.Reason, TokenID: req.TokenID, NodeID: req.NodeID, Err: err,
-			})
-		}
-		writeError(w, err)
+	req, grant, err := h.answer(ctx, w, r)
+	if !countsAsFailure(err) {
+		h.failed.giveBack(source)
+	}
+	if err == nil {
+		httperror.WriteJSON(w, http.StatusOK, grant)
 		return
 	}
-	t.failed.giveBack(source)
-	httperror.WriteJSON(w, http.StatusOK, grant)
+	if te, ok := errors.AsType[*TokenError](err); ok {
+		t.refused(Refused{
+			Reason: ReasonJoinToken, Protocol: ProtoJoin, Source: r.RemoteAddr,
+			Token: te.Reason, TokenID: req.TokenID, NodeID: req.NodeID, Err: err,
+		})
+	}
+	writeError(w, err)
 }
 
-// guess says whether a failure is one of those that somebody causes who tries.
-// What this agent or the cluster cannot do does not count against the joiner.
-func guess(err error) bool {
+// countsAsFailure selects the errors that somebody causes who guesses tokens. What
+// this agent or the cluster cannot do does not count against the joiner.
+func countsAsFailure(err error) bool {
 	switch conf.CodeOf(err) {
 	case conf.CodeDenied, conf.CodeMalformed, conf.CodeInvalid, conf.CodeTooLarge, conf.CodeMethod, conf.CodeNotFound, conf.CodeUnauthenticated:
 		return true
@@ -160,7 +163,7 @@ func guess(err error) bool {
 	return false
 }
 
-func (t *Transport) answerJoin(ctx context.Context, w http.ResponseWriter, r *http.Request) (JoinRequest, JoinGrant, error) {
+func (h *joinHandler) answer(ctx context.Context, w http.ResponseWriter, r *http.Request) (JoinRequest, JoinGrant, error) {
 	body, err := readPost(w, r, joinPath, maxJoinBody)
 	if err != nil {
 		return JoinRequest{}, JoinGrant{}, err
@@ -172,11 +175,11 @@ func (t *Transport) answerJoin(ctx context.Context, w http.ResponseWriter, r *ht
 	if !tokenIDAndSecret(req) {
 		return req, JoinGrant{}, &TokenError{TokenUnknown}
 	}
-	if req.NodeID == t.Identity().NodeID {
+	if req.NodeID == h.t.Identity().NodeID {
 		return req, JoinGrant{}, conf.Errorf(conf.CodeConflict, "the node id %s is that of another agent", req.NodeID).
 			WithHint("set another CONFIG_NODE_ID")
 	}
-	grant, err := t.opts.Joiner.Join(ctx, req)
+	grant, err := h.t.opts.Joiner.Join(ctx, req)
 	return req, grant, err
 }
 
@@ -224,9 +227,9 @@ func readError(addr string, status int, body []byte) error {
 
 func sourceIn(remote string) netip.Addr { return connlimit.Source(remote).Addr() }
 
-// failures bounds how often one source may fail: a bucket of burst, filled again
+// failureLimiter bounds how often one source may fail: a bucket of burst, filled again
 // one by one. What is begun counts as failed until it is given back.
-type failures struct {
+type failureLimiter struct {
 	burst float64
 	every time.Duration
 
@@ -239,14 +242,14 @@ type bucket struct {
 	at   time.Time
 }
 
-// maxSources bounds the memory of failures.
+// maxSources bounds the memory of a failureLimiter.
 const maxSources = 4096
 
-func newFailures(burst int, every time.Duration) *failures {
-	return &failures{burst: float64(burst), every: every, sources: map[netip.Addr]bucket{}}
+func newFailureLimiter(burst int, every time.Duration) *failureLimiter {
+	return &failureLimiter{burst: float64(burst), every: every, sources: map[netip.Addr]bucket{}}
 }
 
-func (f *failures) take(source netip.Addr, now time.Time) bool {
+func (f *failureLimiter) take(source netip.Addr, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	b, ok := f.sources[source]
@@ -263,7 +266,7 @@ func (f *failures) take(source netip.Addr, now time.Time) bool {
 	return true
 }
 
-func (f *failures) giveBack(source netip.Addr) {
+func (f *failureLimiter) giveBack(source netip.Addr) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if b, ok := f.sources[source]; ok {
@@ -272,13 +275,13 @@ func (f *failures) giveBack(source netip.Addr) {
 	}
 }
 
-func (f *failures) filled(b bucket, now time.Time) bucket {
+func (f *failureLimiter) filled(b bucket, now time.Time) bucket {
 	more := float64(now.Sub(b.at)) / float64(f.every)
 	return bucket{min(b.left+max(more, 0), f.burst), now}
 }
 
 // makeRoom drops the sources that have nothing to answer for, else any one.
-func (f *failures) makeRoom(now time.Time) {
+func (f *failureLimiter) makeRoom(now time.Time) {
 	if len(f.sources) < maxSources {
 		return
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
@@ -33,7 +34,7 @@ func newOffice(c *cluster) *office {
 	return &office{c: c, tokens: map[string]transport.JoinToken{}}
 }
 
-func (o *office) token(role transport.Role, ttl time.Duration, uses int) string {
+func (o *office) token(role pki.Role, ttl time.Duration, uses int) string {
 	tok := transport.NewToken(o.c.ca.Hash())
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -76,7 +77,7 @@ func (o *office) Join(_ context.Context, r transport.JoinRequest) (transport.Joi
 	o.tokens[r.TokenID] = stored.WithClaim(transport.Claim{KeyHash: r.KeyHash(), NodeID: r.NodeID})
 	g := transport.JoinGrant{
 		Certificate: cert.Raw, CAs: [][]byte{o.c.ca.Certificate().Raw}, ClusterID: o.c.id, Epoch: "e1",
-		Members: []transport.Member{{NodeID: "a", Role: transport.RoleServer, Addr: "10.0.0.1:2771"}}, Keys: []byte("sealed"),
+		Members: []transport.Member{{NodeID: "a", Role: pki.RoleServer, Addr: "10.0.0.1:2771"}}, Keys: []byte("sealed"),
 	}
 	if o.change != nil {
 		o.change(&g)
@@ -90,7 +91,7 @@ func withJoiner(o *office) func(*transport.Options) {
 
 func joiner(t testing.TB, addr, token string) transport.JoinOptions {
 	return transport.JoinOptions{
-		Addr: addr, Token: token, Key: must(transport.NewKey())(t), NodeID: "new", Version: "1.2.3", Advertise: "10.0.0.9:2771",
+		Addr: addr, Token: token, Key: must(pki.NewKey())(t), NodeID: "new", Version: "1.2.3", Advertise: "10.0.0.9:2771",
 	}
 }
 
@@ -99,7 +100,7 @@ func TestJoin(t *testing.T) {
 	o := newOffice(c)
 	a := start(t, c.server("a"), withJoiner(o))
 	echo(a.layer)
-	for _, role := range []transport.Role{transport.RoleServer, transport.RoleSidecar} {
+	for _, role := range []pki.Role{pki.RoleServer, pki.RoleSidecar} {
 		token := o.token(role, time.Hour, 1)
 		opts := joiner(t, a.Addr(), token)
 		opts.Epoch = "e0"
@@ -123,7 +124,7 @@ func TestJoin(t *testing.T) {
 		// The identity works at once.
 		p := start(t, g.Identity, nil)
 		conn, err := p.layer.Dial(a.Addr(), patience)
-		if role == transport.RoleServer {
+		if role == pki.RoleServer {
 			said(t, must(conn, err)(t), "append")
 		}
 	}
@@ -140,15 +141,15 @@ func TestRefusedTokensLookAlike(t *testing.T) {
 	})
 	tok := func(s string) transport.Token { return must(transport.ParseToken(s))(t) }
 	forged := func(change func(*transport.Token)) string {
-		x := tok(o.token(transport.RoleServer, time.Hour, 1))
+		x := tok(o.token(pki.RoleServer, time.Hour, 1))
 		change(&x)
 		return x.String()
 	}
-	used := o.token(transport.RoleServer, time.Hour, 1)
+	used := o.token(pki.RoleServer, time.Hour, 1)
 	must(transport.Join(t.Context(), joiner(t, a.Addr(), used)))(t)
-	revoked := o.token(transport.RoleServer, time.Hour, 1)
+	revoked := o.token(pki.RoleServer, time.Hour, 1)
 	o.edit(revoked, func(s *transport.JoinToken) { s.Revoked = true })
-	expired := o.token(transport.RoleServer, time.Hour, 1)
+	expired := o.token(pki.RoleServer, time.Hour, 1)
 	o.edit(expired, func(s *transport.JoinToken) { s.Expires = conf.FormatTime(time.Now().Add(-time.Second)) })
 	texts := map[string]bool{}
 	for name, tc := range map[string]struct {
@@ -232,7 +233,7 @@ func TestPinning(t *testing.T) {
 }
 
 func expiredServer(c *cluster) *tls.Certificate {
-	id := c.identityAt("a", transport.RoleServer, time.Minute, time.Now().Add(-30*time.Minute))
+	id := c.identityAt("a", pki.RoleServer, time.Minute, time.Now().Add(-30*time.Minute))
 	return &tls.Certificate{Certificate: [][]byte{id.Cert.Raw, c.ca.Certificate().Raw}, PrivateKey: id.Key}
 }
 
@@ -272,23 +273,23 @@ func TestGrantsAreVerified(t *testing.T) {
 		"another cluster":               func(g *transport.JoinGrant) { g.ClusterID = "green" },
 	} {
 		o.change = change
-		if g, err := transport.Join(t.Context(), joiner(t, a.Addr(), o.token(transport.RoleServer, time.Hour, 1))); err == nil || g != nil {
+		if g, err := transport.Join(t.Context(), joiner(t, a.Addr(), o.token(pki.RoleServer, time.Hour, 1))); err == nil || g != nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
 	// A certificate for somebody else, for the joiner's key, from the right CA.
-	opts := joiner(t, a.Addr(), o.token(transport.RoleServer, time.Hour, 1))
+	opts := joiner(t, a.Addr(), o.token(pki.RoleServer, time.Hour, 1))
 	o.change = func(g *transport.JoinGrant) {
-		csr := must(transport.NewCSR(opts.Key))(t)
-		g.Certificate = must(c.ca.Issue(csr, "else", transport.RoleServer, ttl, time.Now()))(t).Raw
+		csr := must(pki.NewCSR(opts.Key))(t)
+		g.Certificate = must(c.ca.Issue(csr, "else", pki.RoleServer, ttl, time.Now()))(t).Raw
 	}
 	_, err := transport.Join(t.Context(), opts)
 	wantCode(t, err, conf.CodeDenied)
 	// A new CA that the token does not name issues it, and comes along: the pinned
 	// one must still be among those that are trusted.
 	o.change = func(g *transport.JoinGrant) {
-		csr := must(transport.NewCSR(opts.Key))(t)
-		g.Certificate = must(evil.ca.Issue(csr, "new", transport.RoleServer, ttl, time.Now()))(t).Raw
+		csr := must(pki.NewCSR(opts.Key))(t)
+		g.Certificate = must(evil.ca.Issue(csr, "new", pki.RoleServer, ttl, time.Now()))(t).Raw
 		g.CAs = [][]byte{evil.ca.Certificate().Raw}
 	}
 	_, err = transport.Join(t.Context(), opts)
@@ -308,7 +309,7 @@ func TestJoinErrorsReachTheJoiner(t *testing.T) {
 		opts.Joiner = o
 		opts.Limits.FailedJoins = 3
 	})
-	token := o.token(transport.RoleServer, time.Hour, 1)
+	token := o.token(pki.RoleServer, time.Hour, 1)
 	for _, want := range []*conf.Error{
 		conf.Errorf(conf.CodeNoQuorum, "no leader is known").WithHint("wait"),
 		conf.Errorf(conf.CodeOutcomeUnknown, "it may have been counted").WithHint("try again"),
@@ -391,8 +392,8 @@ func TestBadJoinRequests(t *testing.T) {
 		opts.RPC = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("a stranger calls %s", r.URL) })
 	})
 	good := func(change func(*transport.JoinRequest)) string {
-		tok := must(transport.ParseToken(o.token(transport.RoleServer, time.Hour, 1)))(t)
-		csr := must(transport.NewCSR(must(transport.NewKey())(t)))(t)
+		tok := must(transport.ParseToken(o.token(pki.RoleServer, time.Hour, 1)))(t)
+		csr := must(pki.NewCSR(must(pki.NewKey())(t)))(t)
 		r := transport.JoinRequest{TokenID: tok.ID, Secret: tok.Secret, CSR: csr, NodeID: "new", Version: "1", Advertise: "h:1"}
 		change(&r)
 		return string(must(json.Marshal(r))(t))
@@ -441,7 +442,7 @@ func TestFailedJoinsAreLimited(t *testing.T) {
 		opts.Limits.FailedJoins, opts.Limits.FailedJoinEvery = 3, time.Hour
 	})
 	for range 5 { // those that succeed do not count
-		must(transport.Join(t.Context(), joiner(t, a.Addr(), o.token(transport.RoleServer, time.Hour, 1))))(t)
+		must(transport.Join(t.Context(), joiner(t, a.Addr(), o.token(pki.RoleServer, time.Hour, 1))))(t)
 	}
 	bad := transport.NewToken(c.ca.Hash()).String()
 	for range 3 {
@@ -449,7 +450,7 @@ func TestFailedJoinsAreLimited(t *testing.T) {
 		wantCode(t, err, conf.CodeDenied)
 	}
 	before := len(o.asked)
-	for _, token := range []string{bad, o.token(transport.RoleServer, time.Hour, 1)} {
+	for _, token := range []string{bad, o.token(pki.RoleServer, time.Hour, 1)} {
 		_, err := transport.Join(t.Context(), joiner(t, a.Addr(), token))
 		wantCode(t, err, conf.CodeRateLimited)
 		wantHint(t, err)
@@ -476,7 +477,7 @@ func TestIdleJoiners(t *testing.T) {
 	})
 	echo(a.layer)
 	one, two := stranger(t, a.Addr()), stranger(t, a.Addr())
-	_, err := transport.Join(t.Context(), joiner(t, a.Addr(), o.token(transport.RoleServer, time.Hour, 1)))
+	_, err := transport.Join(t.Context(), joiner(t, a.Addr(), o.token(pki.RoleServer, time.Hour, 1)))
 	wantCode(t, err, conf.CodeRateLimited)
 	if r := a.why(); r.Reason != transport.ReasonSource {
 		t.Errorf("%+v", r)
@@ -486,7 +487,7 @@ func TestIdleJoiners(t *testing.T) {
 	closed(t, one)
 	closed(t, two)
 	await(t, "the places are free", func() bool { return a.Stats().Open == 1 })
-	must(transport.Join(t.Context(), joiner(t, a.Addr(), o.token(transport.RoleServer, time.Hour, 1))))(t)
+	must(transport.Join(t.Context(), joiner(t, a.Addr(), o.token(pki.RoleServer, time.Hour, 1))))(t)
 }
 
 // A server that never answers does not hold a joiner up for ever.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 // JoinOptions are what an agent joins with. Addr, Token, Key, NodeID and Advertise
@@ -36,7 +37,7 @@ type JoinOptions struct {
 // Grant is a JoinGrant that has been verified, and the identity that it makes.
 type Grant struct {
 	JoinGrant
-	Identity *Identity
+	Identity *pki.Identity
 }
 
 // Join asks the server at o.Addr to let this agent in. Nothing is sent, not even
@@ -59,7 +60,7 @@ func Join(ctx context.Context, o JoinOptions) (*Grant, error) {
 	if err != nil {
 		return nil, err
 	}
-	csr, err := NewCSR(o.Key)
+	csr, err := pki.NewCSR(o.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -101,14 +102,14 @@ type pin struct {
 // chain by it.
 func pinCA(chain []*x509.Certificate, hash string, o JoinOptions, now time.Time) (pin, error) {
 	for i, ca := range chain {
-		if i == 0 || subtle.ConstantTimeCompare([]byte(HashCA(ca)), []byte(hash)) != 1 {
+		if i == 0 || subtle.ConstantTimeCompare([]byte(pki.HashCA(ca)), []byte(hash)) != 1 {
 			continue
 		}
-		cluster, err := checkCA(ca)
-		if err != nil {
+		cluster := pki.ClusterOf(ca)
+		if cluster == "" {
 			return pin{}, &refusal{ReasonUntrusted, refusedToken()}
 		}
-		tr := &trust{id: &Identity{ClusterID: cluster, CAs: []*x509.Certificate{ca}}, pool: x509.NewCertPool()}
+		tr := &trust{id: &pki.Identity{ClusterID: cluster, CAs: []*x509.Certificate{ca}}, pool: x509.NewCertPool()}
 		tr.pool.AddCert(ca)
 		if err := tr.verifyShown(chain, x509.ExtKeyUsageServerAuth, now); err != nil {
 			return pin{}, err
@@ -117,7 +118,7 @@ func pinCA(chain []*x509.Certificate, hash string, o JoinOptions, now time.Time)
 		switch {
 		case err != nil:
 			return pin{}, err
-		case p.Role != RoleServer:
+		case p.Role != pki.RoleServer:
 			return pin{}, &refusal{ReasonRole, conf.Errorf(conf.CodeDenied, "the agent at %s is a %s, which lets nobody join", o.Addr, p.Role).
 				WithHint("give the address of a server: holdfast cluster members")}
 		case p.NodeID == o.NodeID:
@@ -175,7 +176,7 @@ func readAnswer[T any](addr string, resp *http.Response, lost func(error) error)
 
 // checkGrant takes nothing that the pinned CA does not vouch for.
 func checkGrant(g JoinGrant, p pin, o JoinOptions) (*Grant, error) {
-	id, err := NewIdentity(g.Certificate, o.Key, g.CAs)
+	id, err := pki.NewIdentity(g.Certificate, o.Key, g.CAs)
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +184,7 @@ func checkGrant(g JoinGrant, p pin, o JoinOptions) (*Grant, error) {
 	case id.NodeID != o.NodeID || id.ClusterID != p.cluster || g.ClusterID != p.cluster:
 		return nil, conf.Errorf(conf.CodeDenied, "the agent at %s gave a certificate for node %s of cluster %s, which was not asked for",
 			o.Addr, id.NodeID, id.ClusterID)
-	case !id.trusts(p.ca):
+	case !id.Trusts(p.ca):
 		return nil, conf.Errorf(conf.CodeDenied, "the CA that the token names is not among those that the agent at %s gave", o.Addr)
 	}
 	if err := goodNow(id, o.Now()); err != nil {
@@ -198,7 +199,7 @@ func checkGrant(g JoinGrant, p pin, o JoinOptions) (*Grant, error) {
 }
 
 // goodNow finds clocks that differ before they lock an agent out.
-func goodNow(id *Identity, now time.Time) error {
+func goodNow(id *pki.Identity, now time.Time) error {
 	if now.Before(id.Cert.NotBefore) || now.After(id.Cert.NotAfter) {
 		return conf.Errorf(conf.CodeInvalid, "the certificate that was issued is good from %s to %s, and the clock here says %s",
 			conf.FormatTime(id.Cert.NotBefore), conf.FormatTime(id.Cert.NotAfter), conf.FormatTime(now)).

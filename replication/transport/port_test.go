@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
@@ -34,9 +35,9 @@ func TestRaftConnections(t *testing.T) {
 	}
 	for _, to := range []struct {
 		p     *port
-		peers <-chan transport.Peer
-		role  transport.Role
-	}{{b, fromB, transport.RoleServer}, {s, fromS, transport.RoleSidecar}} {
+		peers <-chan pki.Peer
+		role  pki.Role
+	}{{b, fromB, pki.RoleServer}, {s, fromS, pki.RoleSidecar}} {
 		conn := must(a.layer.Dial(to.p.Addr(), patience))(t)
 		defer conn.Close()
 		said(t, conn, "append")
@@ -101,12 +102,12 @@ func TestDialChecksWhoAnswers(t *testing.T) {
 	b, s := start(t, c.server("b"), nil), start(t, c.sidecar("s"), nil)
 	other := start(t, newCluster(t, "blue").server("b"), nil) // the same names, another CA
 	twin := start(t, c.server("a"), nil)
-	past := start(t, c.identityAt("old", transport.RoleServer, time.Minute, time.Now().Add(-30*time.Minute)), nil)
+	past := start(t, c.identityAt("old", pki.RoleServer, time.Minute, time.Now().Add(-30*time.Minute)), nil)
 	known := map[string]string{b.Addr(): "b"}
 	var removed atomic.Bool
 	a := start(t, c.server("a"), func(o *transport.Options) {
 		o.NodeAt = func(addr string) (string, bool) { n, ok := known[addr]; return n, ok }
-		o.Allowed = func(p transport.Peer) error {
+		o.Allowed = func(p pki.Peer) error {
 			if removed.Load() && p.NodeID == "b" {
 				return conf.Errorf(conf.CodeDenied, "removed")
 			}
@@ -222,7 +223,7 @@ func TestHotSwap(t *testing.T) {
 	said(t, old, "x")
 	<-peers
 	a2, b2 := c.server("a"), c.server("b")
-	for p, id := range map[*port]*transport.Identity{a: a2, b: b2} {
+	for p, id := range map[*port]*pki.Identity{a: a2, b: b2} {
 		if err := p.SetIdentity(id); err != nil {
 			t.Fatal(err)
 		}
@@ -236,7 +237,7 @@ func TestHotSwap(t *testing.T) {
 		t.Error("a sees the old certificate of b")
 	}
 	said(t, old, "z")
-	for _, id := range []*transport.Identity{c.server("b"), newCluster(t, "green").server("a")} {
+	for _, id := range []*pki.Identity{c.server("b"), newCluster(t, "green").server("a")} {
 		if err := a.SetIdentity(id); conf.CodeOf(err) != conf.CodeInvalid {
 			t.Errorf("the port became another: %v", err)
 		}
@@ -248,8 +249,8 @@ func TestHotSwap(t *testing.T) {
 func TestRotationOfTheCA(t *testing.T) {
 	c, next := newCluster(t, "blue"), newCluster(t, "blue")
 	both := [][]byte{c.ca.Certificate().Raw, next.ca.Certificate().Raw}
-	with := func(id *transport.Identity, cas ...[]byte) *transport.Identity {
-		return must(transport.NewIdentity(id.Cert.Raw, id.Key, cas))(t)
+	with := func(id *pki.Identity, cas ...[]byte) *pki.Identity {
+		return must(pki.NewIdentity(id.Cert.Raw, id.Key, cas))(t)
 	}
 	a, b := start(t, with(c.server("a"), both...), nil), start(t, with(next.server("b"), both...), nil)
 	fromA := echo(b.layer)
@@ -281,7 +282,7 @@ func TestRecheck(t *testing.T) {
 	change := func(o *transport.Options) {
 		o.Now = func() time.Time { return time.Now().Add(time.Duration(shift.Load())) }
 		o.CheckEvery = 10 * time.Millisecond
-		o.Allowed = func(p transport.Peer) error {
+		o.Allowed = func(p pki.Peer) error {
 			if removed.Load() && p.NodeID == "a" {
 				return conf.Errorf(conf.CodeDenied, "removed yesterday")
 			}
@@ -340,7 +341,7 @@ func TestStopClosesAll(t *testing.T) {
 	answers := make(chan string, 1)
 	go func() {
 		defer close(answers) // get may end this goroutine
-		_, text := get(t, a.ClientAt(b.Addr()), "http://b/")
+		_, text := get(t, a.clientOf(b), "http://b/")
 		answers <- text
 	}()
 	<-entered
@@ -379,7 +380,7 @@ func TestStopDoesNotWaitForEver(t *testing.T) {
 	a := start(t, c.server("a"), nil)
 	failed := make(chan error, 1)
 	go func() {
-		resp, err := a.ClientAt(b.Addr()).Get("http://b/")
+		resp, err := a.clientOf(b).Get("http://b/")
 		if err == nil {
 			resp.Body.Close()
 		}
@@ -432,7 +433,7 @@ func TestUnreadAnswers(t *testing.T) {
 		})
 	})
 	a := start(t, c.server("a"), nil)
-	resp := must(a.ClientAt(b.Addr()).Get("http://b/"))(t)
+	resp := must(a.clientOf(b).Get("http://b/"))(t)
 	defer resp.Body.Close()
 	select {
 	case <-ended:
@@ -451,7 +452,7 @@ func TestOpenRefuses(t *testing.T) {
 	for name, o := range map[string]transport.Options{
 		"no identity":        {Listen: "127.0.0.1:0"},
 		"no address":         {Identity: c.server("a")},
-		"a made-up identity": {Identity: &transport.Identity{NodeID: "a"}, Listen: "127.0.0.1:0"},
+		"a made-up identity": {Identity: &pki.Identity{NodeID: "a"}, Listen: "127.0.0.1:0"},
 	} {
 		if _, err := transport.Open(o); err == nil {
 			t.Errorf("%s: no error", name)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 // RaftLayer is the port as Raft sees it: a listener of verified connections from
@@ -25,25 +26,14 @@ var _ net.Listener = (*RaftLayer)(nil)
 func (t *Transport) RaftLayer() *RaftLayer {
 	l := &RaftLayer{t: t, queue: newQueue(t.addr)}
 	l.ctx, l.cancel = context.WithCancel(t.ctx)
-	t.mu.Lock()
-	before, stopped := t.layer, t.stopped
-	if !stopped {
-		t.layer = l
-	}
-	t.mu.Unlock()
+	before, ok := t.conns.setLayer(l)
 	if before != nil {
 		_ = before.Close()
 	}
-	if stopped {
+	if !ok {
 		_ = l.Close()
 	}
 	return l
-}
-
-func (t *Transport) openLayer() *RaftLayer {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.layer
 }
 
 // Accept waits for a connection from a server of the cluster; PeerOf tells which.
@@ -55,14 +45,10 @@ func (l *RaftLayer) Addr() net.Addr { return l.t.addr }
 // Close ends Accept and Dial, and closes the connections of Raft in both
 // directions, which Raft itself does not. The port stays open for all else.
 func (l *RaftLayer) Close() error {
-	l.t.mu.Lock()
-	if l.t.layer == l {
-		l.t.layer = nil
-	}
-	l.t.mu.Unlock()
+	l.t.conns.unsetLayer(l)
 	l.cancel()
 	_ = l.queue.Close()
-	for _, c := range l.t.list(func(c *Conn) bool { return c.layer == l }) {
+	for _, c := range l.t.conns.list(func(c *Conn) bool { return c.layer == l }) {
 		c.abort()
 	}
 	return nil
@@ -71,7 +57,7 @@ func (l *RaftLayer) Close() error {
 // Dial connects to the Raft of a member. Only a server may; the member must be the
 // one that Options.NodeAt expects at the address, when it expects one.
 func (l *RaftLayer) Dial(addr string, timeout time.Duration) (net.Conn, error) {
-	if id := l.t.Identity(); id.Role != RoleServer {
+	if id := l.t.Identity(); id.Role != pki.RoleServer {
 		return nil, conf.Errorf(conf.CodeDenied, "node %s is a %s and never calls others for Raft", id.NodeID, id.Role)
 	}
 	if timeout <= 0 {
@@ -79,9 +65,9 @@ func (l *RaftLayer) Dial(addr string, timeout time.Duration) (net.Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(l.ctx, timeout)
 	defer cancel()
-	want := wanted{}
+	want := ""
 	if l.t.opts.NodeAt != nil {
-		want.node, _ = l.t.opts.NodeAt(addr)
+		want, _ = l.t.opts.NodeAt(addr)
 	}
 	return l.t.dial(ctx, ProtoRaft, addr, want, l)
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 // Reason is why a connection was refused.
@@ -46,7 +48,7 @@ type Refused struct {
 	Reason   Reason
 	Protocol string      // "" when it did not come to that
 	Source   string      // IP address and port
-	Peer     Peer        // empty for a stranger
+	Peer     pki.Peer    // empty for a stranger
 	Token    TokenReason // with ReasonJoinToken: the true reason
 	TokenID  string      // with ReasonJoinToken: what the joiner said
 	NodeID   string      // with ReasonJoinToken: what the joiner said

@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/httperror"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 const (
@@ -50,9 +51,8 @@ func (t *Transport) renewal(w http.ResponseWriter, r *http.Request) (renewGrant,
 	if !ok {
 		return renewGrant{}, conf.Errorf(conf.CodeUnauthenticated, "only members renew certificates")
 	}
-	var why error
-	if t.allowed(p, &why) != "" {
-		return renewGrant{}, conf.Errorf(conf.CodeDenied, "node %s is not a member: %w", p.NodeID, why)
+	if err := t.allowed(p); err != nil {
+		return renewGrant{}, conf.Errorf(conf.CodeDenied, "node %s is not a member: %w", p.NodeID, err)
 	}
 	id := t.Identity()
 	if id.CA == nil {
@@ -78,16 +78,16 @@ func rawCerts(certs []*x509.Certificate) [][]byte {
 // Renew gets this agent a new certificate, for a new key: from its own CA where it
 // holds the key of it, else from the server with that node id. The caller saves the
 // identity, and gives it to SetIdentity.
-func (t *Transport) Renew(ctx context.Context, serverID string) (*Identity, error) {
+func (t *Transport) Renew(ctx context.Context, serverID string) (*pki.Identity, error) {
 	id := t.Identity()
 	if id.CA != nil {
 		return id.Reissue(t.opts.CertTTL, t.opts.Now())
 	}
-	key, err := NewKey()
+	key, err := pki.NewKey()
 	if err != nil {
 		return nil, err
 	}
-	csr, err := NewCSR(key)
+	csr, err := pki.NewCSR(key)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (t *Transport) Renew(ctx context.Context, serverID string) (*Identity, erro
 	if err != nil {
 		return nil, err
 	}
-	fresh, err := NewIdentity(g.Certificate, key, g.CAs)
+	fresh, err := pki.NewIdentity(g.Certificate, key, g.CAs)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (t *Transport) Renew(ctx context.Context, serverID string) (*Identity, erro
 	}
 	// A new CA must be known (WithCAs) before certificates come from it: otherwise
 	// any member that is asked could bring its own.
-	if !id.trusts(fresh.issuer) {
+	if !id.Trusts(fresh.Issuer()) {
 		return nil, conf.Errorf(conf.CodeDenied, "%s gave a certificate from a CA that this agent does not trust", serverID)
 	}
 	if err := goodNow(fresh, t.opts.Now()); err != nil {

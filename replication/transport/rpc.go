@@ -133,71 +133,54 @@ func (s *httpSide) close() {
 	_ = s.server.Close()
 }
 
-// newClients makes the two pools of connections to other members.
-func (t *Transport) newClients() (byNode, byAddr *http.Transport) {
-	pool := func(dial func(ctx context.Context, host, addr string) (*Conn, error)) *http.Transport {
-		return &http.Transport{
-			DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
-				host, _, err := net.SplitHostPort(addr)
-				if err != nil {
-					return nil, conf.Errorf(conf.CodeUsage, "bad address %.80q: %w", addr, err)
-				}
-				c, err := dial(ctx, host, addr)
-				if err != nil {
-					return nil, err // not a nil *Conn in an interface
-				}
-				return c, nil
-			},
-			DisableCompression:     true,
-			MaxIdleConnsPerHost:    8,
-			MaxConnsPerHost:        t.opts.Limits.ConnsPerPeer / 2,
-			IdleConnTimeout:        idleClient,
-			ResponseHeaderTimeout:  answerTimeout,
-			MaxResponseHeaderBytes: maxHeader,
-		}
-	}
-	byNode = pool(func(ctx context.Context, node, _ string) (*Conn, error) {
-		if t.opts.AddrOf != nil {
-			if addr, ok := t.opts.AddrOf(node); ok {
-				return t.dial(ctx, ProtoRPC, addr, wanted{node: node}, nil)
+// newClient makes the pool of connections to other members. The hosts of its URLs are
+// node ids.
+func (t *Transport) newClient() *http.Transport {
+	return &http.Transport{
+		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			node, _, err := net.SplitHostPort(addr)
+			if err != nil {
+				return nil, conf.Errorf(conf.CodeUsage, "bad address %.80q: %w", addr, err)
 			}
-		}
-		return nil, conf.Errorf(conf.CodeNotFound, "the address of node %.80q is not known", node).
-			WithHint("see who is a member: holdfast cluster members")
-	})
-	byAddr = pool(func(ctx context.Context, _, addr string) (*Conn, error) {
-		return t.dial(ctx, ProtoRPC, addr, wanted{role: RoleServer}, nil)
-	})
-	return byNode, byAddr
+			if t.opts.AddrOf != nil {
+				if addr, ok := t.opts.AddrOf(node); ok {
+					c, err := t.dial(ctx, ProtoRPC, addr, node, nil)
+					if err != nil {
+						return nil, err // not a nil *Conn in an interface
+					}
+					return c, nil
+				}
+			}
+			return nil, conf.Errorf(conf.CodeNotFound, "the address of node %.80q is not known", node).
+				WithHint("see who is a member: holdfast cluster members")
+		},
+		DisableCompression:     true,
+		MaxIdleConnsPerHost:    8,
+		MaxConnsPerHost:        t.opts.Limits.ConnsPerPeer / 2,
+		IdleConnTimeout:        idleClient,
+		ResponseHeaderTimeout:  answerTimeout,
+		MaxResponseHeaderBytes: maxHeader,
+	}
 }
 
-// Client calls a member by its node id, wherever Options.AddrOf says it is now. It
-// talks to that member or to nobody. The scheme and the host of the URLs that it is
-// given do not matter; it follows no redirect and uses no proxy.
+// Client calls a member by its node id, at the address that Options.AddrOf returns. It
+// talks to that member only. The scheme and the host of the URLs that it is given do
+// not matter; it follows no redirect and uses no proxy.
 func (t *Transport) Client(nodeID string) *http.Client {
-	return httpClient(member{t.byNode, nodeID})
-}
-
-// ClientAt calls the server at an address, host:port, whichever one that is.
-func (t *Transport) ClientAt(addr string) *http.Client {
-	return httpClient(member{t.byAddr, addr})
-}
-
-func httpClient(rt http.RoundTripper) *http.Client {
 	return &http.Client{
-		Transport:     rt,
+		Transport:     memberClient{t.client, nodeID},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-// member sends requests to one member.
-type member struct {
-	pool *http.Transport
-	host string
+// memberClient sends requests to one member.
+type memberClient struct {
+	pool   *http.Transport
+	nodeID string
 }
 
-func (m member) RoundTrip(r *http.Request) (*http.Response, error) {
+func (m memberClient) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
-	r.URL.Scheme, r.URL.Host = "https", m.host
+	r.URL.Scheme, r.URL.Host = "https", m.nodeID
 	return m.pool.RoundTrip(r)
 }

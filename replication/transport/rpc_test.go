@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
@@ -44,10 +45,8 @@ func TestCalls(t *testing.T) {
 		}
 	}
 	a, s := start(t, c.server("a"), addrOf), start(t, c.sidecar("s"), addrOf)
-	for _, client := range []*http.Client{a.Client("b"), a.ClientAt(b.Addr())} {
-		if code, text := get(t, client, "http://whatever/x//y%2Fz?q=1"); code != 200 || text != "server a /x//y%2Fz?q=1 " {
-			t.Errorf("%d %q", code, text)
-		}
+	if code, text := get(t, a.Client("b"), "http://whatever/x//y%2Fz?q=1"); code != 200 || text != "server a /x//y%2Fz?q=1 " {
+		t.Errorf("%d %q", code, text)
 	}
 	if _, text := get(t, s.Client("b"), "http://b/"); text != "sidecar s / " {
 		t.Errorf("%q", text)
@@ -76,19 +75,6 @@ func TestCalls(t *testing.T) {
 	wantHint(t, err)
 }
 
-// What is only for servers, such as the credential of a caller that is forwarded,
-// does not go to a sidecar that sits at the address.
-func TestCallsByAddressGoToServers(t *testing.T) {
-	c := newCluster(t, "blue")
-	a := start(t, c.server("a"), nil)
-	s := guarded(t, c.sidecar("s"), nil)
-	_, err := a.ClientAt(s.Addr()).Get("http://s/")
-	wantCode(t, err, conf.CodeDenied)
-	if r := s.why(); r.Reason != transport.ReasonRefusedUs {
-		t.Errorf("%+v", r)
-	}
-}
-
 func TestStreamedAnswer(t *testing.T) {
 	c := newCluster(t, "blue")
 	b := start(t, c.server("b"), func(o *transport.Options) {
@@ -101,7 +87,7 @@ func TestStreamedAnswer(t *testing.T) {
 	a := start(t, c.server("a"), nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	r := must(http.NewRequestWithContext(ctx, http.MethodGet, "http://b/", nil))(t)
-	resp := must(a.ClientAt(b.Addr()).Do(r))(t)
+	resp := must(a.clientOf(b).Do(r))(t)
 	defer resp.Body.Close()
 	buf := make([]byte, 5)
 	if _, err := io.ReadFull(resp.Body, buf); err != nil || string(buf) != "first" {
@@ -120,7 +106,7 @@ func TestRenew(t *testing.T) {
 			return map[string]string{"b": b.Addr(), "plain": plain.Addr()}[node], true
 		}
 	}
-	for _, id := range []*transport.Identity{c.sidecar("s"), c.server("a")} {
+	for _, id := range []*pki.Identity{c.sidecar("s"), c.server("a")} {
 		p := start(t, id, addrOf)
 		fresh := must(p.Renew(t.Context(), "b"))(t)
 		if fresh.NodeID != id.NodeID || fresh.Role != id.Role || fresh.Peer().Serial == id.Peer().Serial || !fresh.Cert.NotAfter.After(id.Cert.NotAfter) {
@@ -130,7 +116,9 @@ func TestRenew(t *testing.T) {
 			t.Fatal(err)
 		}
 		again := must(p.Renew(t.Context(), "b"))(t) // with the new certificate
-		save(t, again, t.TempDir())
+		if err := again.Save(t.TempDir()); err != nil {
+			t.Fatal(err)
+		}
 		_, err := p.Renew(t.Context(), "plain")
 		wantCode(t, err, conf.CodeUnsupported)
 		wantHint(t, err)
@@ -146,7 +134,7 @@ func TestRenewIsForOneself(t *testing.T) {
 	c := newCluster(t, "blue")
 	b := start(t, must(c.server("b").WithCA(c.ca))(t), nil)
 	s := start(t, c.sidecar("s"), nil)
-	csr := must(transport.NewCSR(must(transport.NewKey())(t)))(t)
+	csr := must(pki.NewCSR(must(pki.NewKey())(t)))(t)
 	for name, tc := range map[string]struct {
 		method, kind, body string
 		status             int
@@ -159,7 +147,7 @@ func TestRenewIsForOneself(t *testing.T) {
 	} {
 		r := must(http.NewRequestWithContext(t.Context(), tc.method, "http://b/renew", strings.NewReader(tc.body)))(t)
 		r.Header.Set("Content-Type", tc.kind)
-		resp := must(s.ClientAt(b.Addr()).Do(r))(t)
+		resp := must(s.clientOf(b).Do(r))(t)
 		text := must(io.ReadAll(resp.Body))(t)
 		resp.Body.Close()
 		if resp.StatusCode != tc.status || !bytes.Contains(text, []byte(`"success":false`)) {
@@ -172,7 +160,7 @@ func TestRenewIsForOneself(t *testing.T) {
 func TestRenewTrustsOnlyTheCA(t *testing.T) {
 	c, evil := newCluster(t, "blue"), newCluster(t, "blue")
 	mine := c.server("b")
-	id := must(transport.NewIdentity(mine.Cert.Raw, mine.Key, [][]byte{c.ca.Certificate().Raw, evil.ca.Certificate().Raw}))(t)
+	id := must(pki.NewIdentity(mine.Cert.Raw, mine.Key, [][]byte{c.ca.Certificate().Raw, evil.ca.Certificate().Raw}))(t)
 	b := start(t, must(id.WithCA(evil.ca))(t), nil)
 	s := start(t, c.sidecar("s"), func(o *transport.Options) {
 		o.AddrOf = func(string) (string, bool) { return b.Addr(), true }

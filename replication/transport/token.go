@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 const (
@@ -24,7 +25,7 @@ var tokenRE = regexp.MustCompile(`^HF1([0-9a-f]{64})::([0-9a-f]{16}):([A-Za-z0-9
 
 // Token is what a person pastes to let an agent join: HF1<hash>::<id>:<secret>.
 type Token struct {
-	CAHash string // HashCA of the cluster's CA
+	CAHash string // pki.HashCA of the cluster's CA
 	ID     string
 	Secret string
 }
@@ -67,16 +68,16 @@ func HashSecret(secret string) string {
 
 // JoinToken is the stored form of a Token. It holds nothing to join with.
 type JoinToken struct {
-	ID         string  `json:"id"`
-	SecretHash string  `json:"secret_sha256"`
-	Role       Role    `json:"role"`
-	Service    string  `json:"service,omitempty"` // of a sidecar: the service whose keys it gets
-	Expires    string  `json:"expires,omitempty"` // in conf.FormatTime form; empty = never
-	Uses       int     `json:"uses,omitempty"`    // how many agents may join by it; 0 = any number
-	CreatedBy  string  `json:"created_by"`
-	CreatedAt  string  `json:"created_at"`
-	Revoked    bool    `json:"revoked,omitempty"`
-	Claims     []Claim `json:"claims,omitempty"` // by whom it was used; kept only when Uses is set
+	ID         string   `json:"id"`
+	SecretHash string   `json:"secret_sha256"`
+	Role       pki.Role `json:"role"`
+	Service    string   `json:"service,omitempty"` // of a sidecar: the service whose keys it gets
+	Expires    string   `json:"expires,omitempty"` // in conf.FormatTime form; empty = never
+	Uses       int      `json:"uses,omitempty"`    // how many agents may join by it; 0 = any number
+	CreatedBy  string   `json:"created_by"`
+	CreatedAt  string   `json:"created_at"`
+	Revoked    bool     `json:"revoked,omitempty"`
+	Claims     []Claim  `json:"claims,omitempty"` // by whom it was used; kept only when Uses is set
 }
 
 // Claim is one use of a token. The same key may come again: that is a retry.
@@ -87,7 +88,7 @@ type Claim struct {
 }
 
 // Stored is the form in which t is kept. ttl 0 means for ever.
-func (t Token) Stored(role Role, service string, ttl time.Duration, uses int, by string, now time.Time) JoinToken {
+func (t Token) Stored(role pki.Role, service string, ttl time.Duration, uses int, by string, now time.Time) JoinToken {
 	s := JoinToken{
 		ID: t.ID, SecretHash: HashSecret(t.Secret), Role: role, Service: service, Uses: uses,
 		CreatedBy: by, CreatedAt: conf.FormatTime(now),

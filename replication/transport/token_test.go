@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
@@ -45,7 +46,7 @@ func TestJoinTokenCheck(t *testing.T) {
 	now := time.Now()
 	tok := transport.NewToken(strings.Repeat("0", 64))
 	fresh := func(change func(*transport.JoinToken)) *transport.JoinToken {
-		s := tok.Stored(transport.RoleSidecar, "db", time.Hour, 1, "alice", now)
+		s := tok.Stored(pki.RoleSidecar, "db", time.Hour, 1, "alice", now)
 		if change != nil {
 			change(&s)
 		}
@@ -137,7 +138,7 @@ func FuzzDecodeJoinRequest(f *testing.F) {
 		r, err := transport.DecodeJoinRequest(body)
 		switch conf.CodeOf(err) {
 		case "":
-			if r.KeyHash() == "" || transport.CheckNodeID(r.NodeID) != nil {
+			if r.KeyHash() == "" || pki.CheckNodeID(r.NodeID) != nil {
 				t.Fatalf("accepted %+v", r)
 			}
 		case conf.CodeMalformed, conf.CodeInvalid, conf.CodeTooLarge:

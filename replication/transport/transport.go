@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 // The protocols on the port, as ALPN names them.
@@ -23,7 +24,7 @@ const (
 
 // Options set a Transport up. Identity is required, and Listen or Listener.
 type Options struct {
-	Identity  *Identity
+	Identity  *pki.Identity
 	Listen    string       // address to listen on
 	Listener  net.Listener // instead of Listen; Transport closes it
 	Advertise string       // what others dial, host:port; default the address of the listener
@@ -31,10 +32,10 @@ type Options struct {
 
 	RPC     http.Handler  // what members may call; PeerFrom tells who does. /renew is answered here
 	Joiner  Joiner        // lets agents in; nil on a sidecar
-	CertTTL time.Duration // of certificates that /renew issues; default DefaultTTL
+	CertTTL time.Duration // of certificates that /renew issues; default pki.DefaultTTL
 	Limits  Limits
 
-	Allowed func(Peer) error                                                  // whether a member is (still) one; nil = all are
+	Allowed func(pki.Peer) error                                              // whether a member is (still) one; nil = all are
 	NodeAt  func(addr string) (nodeID string, ok bool)                        // who is expected at a Raft address; nil = unknown
 	AddrOf  func(nodeID string) (addr string, ok bool)                        // where a member is; nil = unknown
 	Dial    func(ctx context.Context, network, addr string) (net.Conn, error) // default net.Dialer
@@ -64,7 +65,7 @@ func (o *Options) check() error {
 		o.CheckEvery = 30 * time.Second
 	}
 	if o.CertTTL <= 0 {
-		o.CertTTL = DefaultTTL
+		o.CertTTL = pki.DefaultTTL
 	}
 	o.Limits = o.Limits.withDefaults()
 	return nil
@@ -84,20 +85,14 @@ type Transport struct {
 	stats *counters
 
 	rpc, join *httpSide
-	failed    *failures
-	byNode    *http.Transport // hosts of its URLs are node ids
-	byAddr    *http.Transport // hosts of its URLs are addresses of servers
+	client    *http.Transport // to other members; hosts of its URLs are node ids
+	conns     connTable
 
 	ctx    context.Context // ends with Stop
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-	once   sync.Once
-
-	mu      sync.Mutex
-	conns   map[*Conn]struct{}
-	layer   *RaftLayer // the one that is open, or nil
-	started bool
-	stopped bool
+	start  sync.Once
+	stop   sync.Once
 }
 
 // Open binds the port. Nothing is accepted before Start.
@@ -118,7 +113,6 @@ func Open(o Options) (*Transport, error) {
 	}
 	t := &Transport{
 		opts: o, log: o.Logger, ln: ln, addr: address(o.Advertise), gate: newGate(o.Limits), stats: newCounters(),
-		failed: newFailures(o.Limits.FailedJoins, o.Limits.FailedJoinEvery), conns: map[*Conn]struct{}{},
 	}
 	if t.addr == "" {
 		t.addr = reachable(ln.Addr())
@@ -127,84 +121,80 @@ func Open(o Options) (*Transport, error) {
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.rpc = t.newRPCSide()
 	t.join = t.newJoinSide()
-	t.byNode, t.byAddr = t.newClients()
+	t.client = t.newClient()
 	return t, nil
 }
 
-// Start begins to accept connections.
+// Start begins to accept connections. Only the first call has an effect, and none after Stop.
 func (t *Transport) Start() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.started || t.stopped {
-		return
-	}
-	t.started = true
-	t.wg.Go(t.rpc.serve)
-	t.wg.Go(t.join.serve)
-	t.wg.Go(t.recheckOften)
-	t.wg.Go(t.accept)
+	t.start.Do(func() {
+		t.wg.Go(t.rpc.serve)
+		t.wg.Go(t.join.serve)
+		t.wg.Go(t.runRecheck)
+		t.wg.Go(t.accept)
+	})
 }
 
 // Addr is the address that others dial.
 func (t *Transport) Addr() string { return string(t.addr) }
 
 // Identity is who this agent is at present.
-func (t *Transport) Identity() *Identity { return t.trust.Load().id }
+func (t *Transport) Identity() *pki.Identity { return t.trust.Load().id }
 
 // SetIdentity makes the port and all new connections use id, a renewal of the
-// identity before. Connections that its CAs do not vouch for are closed; the
+// current identity. Connections whose certificate its CAs do not verify are closed; the
 // others stay.
-func (t *Transport) SetIdentity(id *Identity) error {
+func (t *Transport) SetIdentity(id *pki.Identity) error {
 	was := t.Identity()
 	if id.ClusterID != was.ClusterID || id.NodeID != was.NodeID {
 		return conf.Errorf(conf.CodeInvalid, "an identity of node %s of cluster %s cannot replace that of node %s of cluster %s",
 			id.NodeID, id.ClusterID, was.NodeID, was.ClusterID)
 	}
-	tr, err := newTrust(id)
+	tr, err := t.useIdentity(id)
 	if err != nil {
 		return err
 	}
-	t.trust.Store(tr)
-	t.byNode.CloseIdleConnections()
-	t.byAddr.CloseIdleConnections()
 	t.recheck(tr)
 	return nil
 }
 
-// Rename makes this agent another node of the same cluster, as it has to after it
-// lost what the old one had promised. All connections are closed: their other ends
-// know it by the old name.
-func (t *Transport) Rename(id *Identity) error {
+// Rename gives this agent another node id in the same cluster, which it needs after
+// it lost its Raft log. All connections are closed: their other ends know it by the
+// old node id.
+func (t *Transport) Rename(id *pki.Identity) error {
 	was := t.Identity()
 	if id.ClusterID != was.ClusterID || id.Role != was.Role {
 		return conf.Errorf(conf.CodeInvalid, "an identity of a %s of cluster %s cannot replace that of a %s of cluster %s",
 			id.Role, id.ClusterID, was.Role, was.ClusterID)
 	}
-	tr, err := newTrust(id)
-	if err != nil {
+	if _, err := t.useIdentity(id); err != nil {
 		return err
 	}
-	t.trust.Store(tr)
-	t.byNode.CloseIdleConnections()
-	t.byAddr.CloseIdleConnections()
-	for _, c := range t.list(func(c *Conn) bool { return c.leaf != nil }) {
+	for _, c := range t.conns.list(isMember) {
 		c.abort()
 	}
 	return nil
 }
 
-// CloseIdle closes connections that this agent has opened and that nobody uses now,
-// so that the next ones are made with the certificates of now.
-func (t *Transport) CloseIdle() {
-	t.byNode.CloseIdleConnections()
-	t.byAddr.CloseIdleConnections()
+func (t *Transport) useIdentity(id *pki.Identity) (*trust, error) {
+	tr, err := newTrust(id)
+	if err != nil {
+		return nil, err
+	}
+	t.trust.Store(tr)
+	t.CloseIdle()
+	return tr, nil
 }
+
+// CloseIdle closes the idle connections that this agent has dialed, so that the next
+// ones use the current certificates.
+func (t *Transport) CloseIdle() { t.client.CloseIdleConnections() }
 
 // Recheck closes connections whose member is no longer allowed, or whose
 // certificate has ended. Call it when the membership changes.
 func (t *Transport) Recheck() { t.recheck(nil) }
 
-func (t *Transport) recheckOften() {
+func (t *Transport) runRecheck() {
 	tick := time.NewTicker(t.opts.CheckEvery)
 	defer tick.Stop()
 	for {
@@ -221,17 +211,16 @@ func (t *Transport) recheckOften() {
 // certificates too.
 func (t *Transport) recheck(tr *trust) {
 	now := t.opts.Now()
-	for _, c := range t.list(func(c *Conn) bool { return c.leaf != nil }) {
+	for _, c := range t.conns.list(isMember) {
 		usage := x509.ExtKeyUsageServerAuth
 		if c.inbound {
 			usage = x509.ExtKeyUsageClientAuth
 		}
-		var reason Reason
-		var err error
+		reason, err := Reason(""), t.allowed(c.peer)
 		switch {
 		case now.After(c.peer.NotAfter):
-			reason = ReasonExpired
-		case t.allowed(c.peer, &err) != "":
+			reason, err = ReasonExpired, nil
+		case err != nil:
 			reason = ReasonRemoved
 		case tr != nil && tr.verify(c.leaf, usage, now) != nil:
 			reason = ReasonUntrusted
@@ -243,14 +232,11 @@ func (t *Transport) recheck(tr *trust) {
 	}
 }
 
-func (t *Transport) allowed(p Peer, why *error) Reason {
+func (t *Transport) allowed(p pki.Peer) error {
 	if t.opts.Allowed == nil {
-		return ""
+		return nil
 	}
-	if *why = t.opts.Allowed(p); *why != nil {
-		return ReasonRemoved
-	}
-	return ""
+	return t.opts.Allowed(p)
 }
 
 // Stats tells what the port has seen.
@@ -270,20 +256,17 @@ func (t *Transport) refused(r Refused) {
 	}
 }
 
-// Stop closes the port: nothing new is accepted, requests that are being answered
-// are waited for until ctx ends, then everything is closed. It may be called more
-// than once.
+// Stop closes the port: nothing new is accepted, requests in progress are
+// waited for until ctx ends, then everything is closed. Only the first call has an effect.
 func (t *Transport) Stop(ctx context.Context) error {
 	var err error
-	t.once.Do(func() { err = t.stop(ctx) })
+	t.stop.Do(func() { err = t.shutdown(ctx) })
 	return err
 }
 
-func (t *Transport) stop(ctx context.Context) error {
-	t.mu.Lock()
-	t.stopped = true
-	layer := t.layer
-	t.mu.Unlock()
+func (t *Transport) shutdown(ctx context.Context) error {
+	t.start.Do(func() {}) // Start after Stop does nothing
+	layer := t.conns.stop()
 	err := t.ln.Close()
 	t.gate.close()
 	if layer != nil {
@@ -291,47 +274,17 @@ func (t *Transport) stop(ctx context.Context) error {
 	}
 	err = errors.Join(err, t.rpc.drain(ctx), t.join.drain(ctx))
 	t.cancel()
-	for _, c := range t.list(func(*Conn) bool { return true }) {
+	for _, c := range t.conns.list(func(*Conn) bool { return true }) {
 		c.abort()
 	}
 	t.rpc.close()
 	t.join.close()
-	t.byNode.CloseIdleConnections()
-	t.byAddr.CloseIdleConnections()
+	t.CloseIdle()
 	t.wg.Wait()
 	if err != nil {
 		return conf.Errorf(conf.CodeInternal, "closing the cluster port: %w", err)
 	}
 	return nil
-}
-
-// register notes a connection, so that Stop and Recheck find it.
-func (t *Transport) register(c *Conn) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.stopped || c.layer != nil && c.layer != t.layer {
-		return false
-	}
-	t.conns[c] = struct{}{}
-	return true
-}
-
-func (t *Transport) forget(c *Conn) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.conns, c)
-}
-
-func (t *Transport) list(which func(*Conn) bool) []*Conn {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var out []*Conn
-	for c := range t.conns {
-		if which(c) {
-			out = append(out, c)
-		}
-	}
-	return out
 }
 
 type address string

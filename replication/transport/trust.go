@@ -6,25 +6,23 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 // trust is what handshakes use of an identity. It never changes.
 type trust struct {
-	id   *Identity
+	id   *pki.Identity
 	pool *x509.CertPool
-	cert *tls.Certificate // with the CAs, so that a joiner finds the one that its token names
+	cert *tls.Certificate
 }
 
-func newTrust(id *Identity) (*trust, error) {
-	if id.issuer == nil {
+func newTrust(id *pki.Identity) (*trust, error) {
+	if id.Issuer() == nil {
 		return nil, conf.Errorf(conf.CodeInternal, "the identity was not made by this package")
 	}
 	tr := &trust{
 		id: id, pool: x509.NewCertPool(),
-		cert: &tls.Certificate{Certificate: [][]byte{id.Cert.Raw}, PrivateKey: id.Key, Leaf: id.Cert},
-	}
-	for _, ca := range first(id.CAs, id.issuer) {
-		tr.cert.Certificate = append(tr.cert.Certificate, ca.Raw)
+		cert: &tls.Certificate{Certificate: id.Chain(), PrivateKey: id.Key, Leaf: id.Cert},
 	}
 	for _, ca := range id.CAs {
 		tr.pool.AddCert(ca)
@@ -45,7 +43,7 @@ func (tr *trust) verify(leaf *x509.Certificate, usage x509.ExtKeyUsage, now time
 // from. That one is taken, too, when a CA of this agent vouches for it.
 func (tr *trust) verifyShown(shown []*x509.Certificate, usage x509.ExtKeyUsage, now time.Time) error {
 	err := tr.verify(shown[0], usage, now)
-	if err == nil || len(shown) < 2 || !Endorsed(shown[1], tr.id.CAs) {
+	if err == nil || len(shown) < 2 || !pki.Endorsed(shown[1], tr.id.CAs) {
 		return err
 	}
 	next := &trust{id: tr.id, pool: x509.NewCertPool()}
@@ -54,13 +52,13 @@ func (tr *trust) verifyShown(shown []*x509.Certificate, usage x509.ExtKeyUsage, 
 }
 
 // peer is the member of this cluster that a verified certificate names.
-func (tr *trust) peer(leaf *x509.Certificate) (Peer, error) {
-	cluster, p, err := nodeOf(leaf)
+func (tr *trust) peer(leaf *x509.Certificate) (pki.Peer, error) {
+	cluster, p, err := pki.NodeOf(leaf)
 	if err != nil {
-		return Peer{}, &refusal{ReasonName, err}
+		return pki.Peer{}, &refusal{ReasonName, err}
 	}
 	if cluster != tr.id.ClusterID {
-		return Peer{}, &refusal{ReasonName, conf.Errorf(conf.CodeDenied, "a member of cluster %s, and this is cluster %s", cluster, tr.id.ClusterID)}
+		return pki.Peer{}, &refusal{ReasonName, conf.Errorf(conf.CodeDenied, "a member of cluster %s, and this is cluster %s", cluster, tr.id.ClusterID)}
 	}
 	return p, nil
 }

@@ -1,4 +1,4 @@
-package transport
+package pki
 
 import (
 	"crypto"
@@ -66,7 +66,7 @@ func NewIdentity(cert []byte, key crypto.Signer, cas [][]byte) (*Identity, error
 // newIdentity checks that the parts belong together, and nothing of the time:
 // an identity that has ended is still one, which a server can renew by itself.
 func newIdentity(cert *x509.Certificate, key crypto.Signer, cas []*x509.Certificate, ca *CA) (*Identity, error) {
-	cluster, peer, err := nodeOf(cert)
+	cluster, peer, err := NodeOf(cert)
 	if err != nil {
 		return nil, conf.Errorf(conf.CodeCorrupt, "the certificate of this agent names no member: %w", err)
 	}
@@ -100,7 +100,7 @@ func (id *Identity) WithCA(ca *CA) (*Identity, error) {
 	if id.Role != RoleServer {
 		return nil, conf.Errorf(conf.CodeInvalid, "a %s holds no CA key", id.Role)
 	}
-	if ca == nil || !id.trusts(ca.cert) {
+	if ca == nil || !id.Trusts(ca.cert) {
 		return nil, conf.Errorf(conf.CodeCorrupt, "the CA key is of another cluster than the certificate of this agent")
 	}
 	c := *id
@@ -108,13 +108,35 @@ func (id *Identity) WithCA(ca *CA) (*Identity, error) {
 	return &c, nil
 }
 
-func (id *Identity) trusts(ca *x509.Certificate) bool {
+// Trusts says whether ca is one of the CAs of id.
+func (id *Identity) Trusts(ca *x509.Certificate) bool {
 	for _, c := range id.CAs {
 		if c.Equal(ca) {
 			return true
 		}
 	}
 	return false
+}
+
+// Chain is the certificate and the CAs, in DER form, the issuer first: what a TLS
+// handshake shows, so that a joiner finds the CA that its token names.
+func (id *Identity) Chain() [][]byte {
+	chain := [][]byte{id.Cert.Raw}
+	for _, ca := range caFirst(id.CAs, id.issuer) {
+		chain = append(chain, ca.Raw)
+	}
+	return chain
+}
+
+// caFirst are the same CAs with ca in front.
+func caFirst(cas []*x509.Certificate, ca *x509.Certificate) []*x509.Certificate {
+	out := []*x509.Certificate{ca}
+	for _, c := range cas {
+		if !c.Equal(ca) {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // Peer is how others see this agent.

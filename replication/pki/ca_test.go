@@ -1,4 +1,4 @@
-package transport_test
+package pki_test
 
 import (
 	"crypto"
@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/replication/transport"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 func pemBlock(t testing.TB, data []byte) []byte {
@@ -33,7 +33,7 @@ func pemBlock(t testing.TB, data []byte) []byte {
 
 func TestCA(t *testing.T) {
 	now := time.Now()
-	ca := must(transport.NewCA("blue-1", now))(t)
+	ca := must(pki.NewCA("blue-1", now))(t)
 	sum := sha256.Sum256(ca.Certificate().Raw)
 	if ca.Hash() != hex.EncodeToString(sum[:]) {
 		t.Error("the hash is not the SHA-256 of the DER form")
@@ -41,12 +41,12 @@ func TestCA(t *testing.T) {
 	if life := ca.Certificate().NotAfter.Sub(now); life < 3650*24*time.Hour {
 		t.Errorf("the CA lives %v", life)
 	}
-	back := must(transport.ParseCA(ca.CertPEM(), must(ca.KeyPEM())(t)))(t)
+	back := must(pki.ParseCA(ca.CertPEM(), must(ca.KeyPEM())(t)))(t)
 	if back.Hash() != ca.Hash() || back.ClusterID() != "blue-1" {
 		t.Errorf("another CA came back, of %s", back.ClusterID())
 	}
-	csr := must(transport.NewCSR(must(transport.NewKey())(t)))(t)
-	cert := must(back.Issue(csr, "n1", transport.RoleServer, time.Hour, now))(t)
+	csr := must(pki.NewCSR(must(pki.NewKey())(t)))(t)
+	cert := must(back.Issue(csr, "n1", pki.RoleServer, time.Hour, now))(t)
 	if err := cert.CheckSignatureFrom(ca.Certificate()); err != nil {
 		t.Error(err)
 	}
@@ -69,7 +69,7 @@ func TestParseCARefuses(t *testing.T) {
 		"cut off":               {a.ca.CertPEM()[:200], keyA},
 		"a block without bytes": {[]byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"), keyA},
 	} {
-		if _, err := transport.ParseCA(in[0], in[1]); conf.CodeOf(err) != conf.CodeCorrupt {
+		if _, err := pki.ParseCA(in[0], in[1]); conf.CodeOf(err) != conf.CodeCorrupt {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -77,11 +77,11 @@ func TestParseCARefuses(t *testing.T) {
 
 func TestNewCARefuses(t *testing.T) {
 	for _, id := range []string{"", "-a", "a-", "a.b", "a/b", "a b", "ä", strings.Repeat("a", 64)} {
-		if _, err := transport.NewCA(id, time.Now()); conf.CodeOf(err) != conf.CodeInvalid {
+		if _, err := pki.NewCA(id, time.Now()); conf.CodeOf(err) != conf.CodeInvalid {
 			t.Errorf("%q: %v", id, err)
 		}
 	}
-	_, err := transport.NewCA("a", time.Unix(0, 0))
+	_, err := pki.NewCA("a", time.Unix(0, 0))
 	wantCode(t, err, conf.CodeInvalid)
 	wantHint(t, err)
 }
@@ -96,7 +96,7 @@ func TestIssueTakesOnlyTheKey(t *testing.T) {
 		DNSNames: []string{"localhost"}, EmailAddresses: []string{"a@b"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}, key))(t)
 	now := time.Now()
-	cert := must(c.ca.Issue(csr, "n1", transport.RoleSidecar, ttl, now))(t)
+	cert := must(c.ca.Issue(csr, "n1", pki.RoleSidecar, ttl, now))(t)
 	if len(cert.URIs) != 1 || cert.URIs[0].String() != "holdfast://blue/sidecar/n1" {
 		t.Errorf("URIs %v", cert.URIs)
 	}
@@ -122,14 +122,14 @@ func TestIssueTakesOnlyTheKey(t *testing.T) {
 
 func TestIssueStaysWithinTheCA(t *testing.T) {
 	now := time.Now()
-	ca := must(transport.NewCA("blue", now))(t)
-	csr := must(transport.NewCSR(must(transport.NewKey())(t)))(t)
-	cert := must(ca.Issue(csr, "n1", transport.RoleServer, 100*365*24*time.Hour, now))(t)
+	ca := must(pki.NewCA("blue", now))(t)
+	csr := must(pki.NewCSR(must(pki.NewKey())(t)))(t)
+	cert := must(ca.Issue(csr, "n1", pki.RoleServer, 100*365*24*time.Hour, now))(t)
 	if !cert.NotAfter.Equal(ca.Certificate().NotAfter) || cert.NotBefore.Before(ca.Certificate().NotBefore) {
 		t.Errorf("from %v to %v", cert.NotBefore, cert.NotAfter)
 	}
 	for name, at := range map[string]time.Time{"after its end": now.AddDate(11, 0, 0), "before its time": now.AddDate(-1, 0, 0)} {
-		_, err := ca.Issue(csr, "n1", transport.RoleServer, ttl, at)
+		_, err := ca.Issue(csr, "n1", pki.RoleServer, ttl, at)
 		if conf.CodeOf(err) != conf.CodeInvalid || conf.HintOf(err) == "" {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -138,7 +138,7 @@ func TestIssueStaysWithinTheCA(t *testing.T) {
 
 func TestIssueRefuses(t *testing.T) {
 	c := newCluster(t, "blue")
-	good := must(transport.NewCSR(must(transport.NewKey())(t)))(t)
+	good := must(pki.NewCSR(must(pki.NewKey())(t)))(t)
 	with := func(key crypto.Signer, err error) []byte {
 		t.Helper()
 		return must(x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, must(key, err)(t)))(t)
@@ -146,7 +146,7 @@ func TestIssueRefuses(t *testing.T) {
 	forged := append([]byte(nil), good...)
 	forged[len(forged)-1] ^= 1
 	_, edKey, err := ed25519.GenerateKey(rand.Reader)
-	if _, err := c.ca.Issue(with(edKey, err), "n1", transport.RoleServer, ttl, time.Now()); err != nil {
+	if _, err := c.ca.Issue(with(edKey, err), "n1", pki.RoleServer, ttl, time.Now()); err != nil {
 		t.Errorf("Ed25519: %v", err)
 	}
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -156,22 +156,22 @@ func TestIssueRefuses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		csr  []byte
 		node string
-		role transport.Role
+		role pki.Role
 		ttl  time.Duration
 		code conf.Code
 	}{
-		"forged signature": {forged, "n1", transport.RoleServer, ttl, conf.CodeInvalid},
-		"RSA":              {rsaCSR, "n1", transport.RoleServer, ttl, conf.CodeInvalid},
-		"P-384":            {p384CSR, "n1", transport.RoleServer, ttl, conf.CodeInvalid},
-		"junk":             {[]byte("junk"), "n1", transport.RoleServer, ttl, conf.CodeMalformed},
-		"nothing":          {nil, "n1", transport.RoleServer, ttl, conf.CodeMalformed},
-		"huge":             {make([]byte, 1<<16), "n1", transport.RoleServer, ttl, conf.CodeTooLarge},
-		"a path as id":     {good, "a/b", transport.RoleServer, ttl, conf.CodeInvalid},
-		"no id":            {good, "", transport.RoleServer, ttl, conf.CodeInvalid},
-		"dots as id":       {good, "..", transport.RoleServer, ttl, conf.CodeInvalid},
-		"a query as id":    {good, "a?b", transport.RoleServer, ttl, conf.CodeInvalid},
+		"forged signature": {forged, "n1", pki.RoleServer, ttl, conf.CodeInvalid},
+		"RSA":              {rsaCSR, "n1", pki.RoleServer, ttl, conf.CodeInvalid},
+		"P-384":            {p384CSR, "n1", pki.RoleServer, ttl, conf.CodeInvalid},
+		"junk":             {[]byte("junk"), "n1", pki.RoleServer, ttl, conf.CodeMalformed},
+		"nothing":          {nil, "n1", pki.RoleServer, ttl, conf.CodeMalformed},
+		"huge":             {make([]byte, 1<<16), "n1", pki.RoleServer, ttl, conf.CodeTooLarge},
+		"a path as id":     {good, "a/b", pki.RoleServer, ttl, conf.CodeInvalid},
+		"no id":            {good, "", pki.RoleServer, ttl, conf.CodeInvalid},
+		"dots as id":       {good, "..", pki.RoleServer, ttl, conf.CodeInvalid},
+		"a query as id":    {good, "a?b", pki.RoleServer, ttl, conf.CodeInvalid},
 		"unknown role":     {good, "n1", "admin", ttl, conf.CodeInvalid},
-		"no time":          {good, "n1", transport.RoleServer, 0, conf.CodeInvalid},
+		"no time":          {good, "n1", pki.RoleServer, 0, conf.CodeInvalid},
 	} {
 		if _, err := c.ca.Issue(tc.csr, tc.node, tc.role, tc.ttl, time.Now()); conf.CodeOf(err) != tc.code {
 			t.Errorf("%s: %v", name, err)

@@ -1,4 +1,4 @@
-package transport
+package pki
 
 import (
 	"crypto"
@@ -192,7 +192,7 @@ func (id *Identity) saveSteps(dir string) ([]saveStep, error) {
 			}
 		}
 		for _, c := range old.CAs {
-			if !id.trusts(c) {
+			if !id.Trusts(c) {
 				cas = append(cas[:len(cas):len(cas)], c)
 			}
 		}

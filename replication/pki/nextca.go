@@ -1,4 +1,4 @@
-package transport
+package pki
 
 import (
 	"bytes"
@@ -126,7 +126,7 @@ func (id *Identity) Issuer() *x509.Certificate { return id.issuer }
 
 // Learn is id that trusts one more CA, for which one that it trusts vouches.
 func (id *Identity) Learn(ca *x509.Certificate) (*Identity, error) {
-	if id.trusts(ca) {
+	if id.Trusts(ca) {
 		return id, nil
 	}
 	if !Endorsed(ca, id.CAs) {
@@ -138,14 +138,14 @@ func (id *Identity) Learn(ca *x509.Certificate) (*Identity, error) {
 // Adopt is id with a certificate from ca, which it trusts and whose key it has: the
 // CA that it issues by from now on, and hands on first.
 func (id *Identity) Adopt(ca *CA, ttl time.Duration, now time.Time) (*Identity, error) {
-	if !id.trusts(ca.cert) {
+	if !id.Trusts(ca.cert) {
 		return nil, conf.Errorf(conf.CodeDenied, "the CA %s is not trusted", ca.Hash())
 	}
 	key, err := NewKey()
 	if err != nil {
 		return nil, err
 	}
-	return issueTo(ca, key, id.NodeID, id.Role, ttl, now, first(id.CAs, ca.cert))
+	return issueTo(ca, key, id.NodeID, id.Role, ttl, now, caFirst(id.CAs, ca.cert))
 }
 
 // Forget is id that does not trust the CA with that hash any more. It cannot be the
@@ -161,17 +161,6 @@ func (id *Identity) Forget(hash string) (*Identity, error) {
 		return id, nil
 	}
 	return id.WithCAs(cas)
-}
-
-// first are the same CAs with ca in front.
-func first(cas []*x509.Certificate, ca *x509.Certificate) []*x509.Certificate {
-	out := []*x509.Certificate{ca}
-	for _, c := range cas {
-		if !c.Equal(ca) {
-			out = append(out, c)
-		}
-	}
-	return out
 }
 
 const fileNextCA = "ca-next.pem"

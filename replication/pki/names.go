@@ -1,9 +1,7 @@
-package transport
+package pki
 
 import (
-	"context"
 	"crypto/x509"
-	"net"
 	"regexp"
 	"strings"
 	"time"
@@ -89,9 +87,9 @@ func soleURI(c *x509.Certificate) (string, bool) {
 	return c.URIs[0].String(), true
 }
 
-// nodeOf is the cluster and the member that a certificate names. It does not
+// NodeOf is the cluster and the member that a certificate names. It does not
 // verify the certificate.
-func nodeOf(c *x509.Certificate) (clusterID string, p Peer, err error) {
+func NodeOf(c *x509.Certificate) (clusterID string, p Peer, err error) {
 	uri, ok := soleURI(c)
 	if !ok || c.IsCA {
 		return "", Peer{}, conf.Errorf(conf.CodeInvalid, "the certificate is not that of a member: it must have one URI name and no other")
@@ -101,26 +99,4 @@ func nodeOf(c *x509.Certificate) (clusterID string, p Peer, err error) {
 		return "", Peer{}, err
 	}
 	return clusterID, Peer{NodeID: nodeID, Role: role, Serial: c.SerialNumber.Text(16), NotAfter: c.NotAfter}, nil
-}
-
-type peerKey struct{}
-
-// WithPeer is the context of a request that p makes.
-func WithPeer(ctx context.Context, p Peer) context.Context {
-	return context.WithValue(ctx, peerKey{}, p)
-}
-
-// PeerFrom is the member that made the request whose context this is.
-func PeerFrom(ctx context.Context) (Peer, bool) {
-	p, ok := ctx.Value(peerKey{}).(Peer)
-	return p, ok
-}
-
-// PeerOf is the member at the other end of a connection that this package made.
-func PeerOf(c net.Conn) (Peer, bool) {
-	tc, ok := c.(*Conn)
-	if !ok || tc.peer.NodeID == "" {
-		return Peer{}, false
-	}
-	return tc.peer, true
 }

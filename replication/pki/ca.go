@@ -1,4 +1,4 @@
-package transport
+package pki
 
 import (
 	"crypto"
@@ -234,10 +234,15 @@ func checkCSR(der []byte) (*x509.CertificateRequest, error) {
 	return csr, nil
 }
 
-// keyHash is the lower-case hex SHA-256 of a public key, as join tokens note it.
-func keyHash(csr *x509.CertificateRequest) string {
+// KeyHash checks a CSR and returns the lower-case hex SHA-256 of its public key,
+// the form that join tokens store.
+func KeyHash(csrDER []byte) (string, error) {
+	csr, err := checkCSR(csrDER)
+	if err != nil {
+		return "", err
+	}
 	sum := sha256.Sum256(csr.RawSubjectPublicKeyInfo)
-	return hex.EncodeToString(sum[:])
+	return hex.EncodeToString(sum[:]), nil
 }
 
 func samePublic(a, b any) bool {

@@ -1,11 +1,11 @@
-package transport_test
+package pki_test
 
 import (
 	"crypto/x509"
 	"testing"
 	"time"
 
-	"github.com/holdfast-config/holdfast/replication/transport"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 // A CA is replaced while members are away, and nobody who trusts the old one is
@@ -13,32 +13,32 @@ import (
 func TestNextCA(t *testing.T) {
 	now := time.Now()
 	cluster := "5a0c3f1e-6ff1-4a5e-9a0e-0d6f0a5f6a01"
-	old := must(transport.NewCA(cluster, now))(t)
-	next := must(transport.NextCA(old, now))(t)
-	other := must(transport.NewCA(cluster, now))(t)
-	stolen := must(transport.NextCA(other, now))(t)
-	if !transport.Endorsed(next.Certificate(), certs(old)) {
+	old := must(pki.NewCA(cluster, now))(t)
+	next := must(pki.NextCA(old, now))(t)
+	other := must(pki.NewCA(cluster, now))(t)
+	stolen := must(pki.NextCA(other, now))(t)
+	if !pki.Endorsed(next.Certificate(), certs(old)) {
 		t.Fatal("the next CA is not endorsed by the one before")
 	}
-	for name, ca := range map[string]*transport.CA{"without an endorsement": other, "endorsed by another": stolen} {
-		if transport.Endorsed(ca.Certificate(), certs(old)) {
+	for name, ca := range map[string]*pki.CA{"without an endorsement": other, "endorsed by another": stolen} {
+		if pki.Endorsed(ca.Certificate(), certs(old)) {
 			t.Errorf("a CA %s is taken", name)
 		}
 	}
 	pem := must(next.PEM())(t)
-	if back := must(transport.ParseCAPEM(pem))(t); back.Hash() != next.Hash() {
+	if back := must(pki.ParseCAPEM(pem))(t); back.Hash() != next.Hash() {
 		t.Fatal("the CA does not read back")
 	}
 
-	id := must(transport.Bootstrap(cluster, "n1", time.Hour, now))(t)
+	id := must(pki.Bootstrap(cluster, "n1", time.Hour, now))(t)
 	mine := id.CA
-	ca2 := must(transport.NextCA(mine, now))(t)
+	ca2 := must(pki.NextCA(mine, now))(t)
 	if _, err := id.Learn(other.Certificate()); err == nil {
 		t.Fatal("a foreign CA was learned")
 	}
 	both := must(id.Learn(ca2.Certificate()))(t)
 	fresh := must(both.Adopt(ca2, time.Hour, now))(t)
-	if transport.HashCA(fresh.Issuer()) != ca2.Hash() || transport.HashCA(fresh.CAs[0]) != ca2.Hash() || len(fresh.CAs) != 2 {
+	if pki.HashCA(fresh.Issuer()) != ca2.Hash() || pki.HashCA(fresh.CAs[0]) != ca2.Hash() || len(fresh.CAs) != 2 {
 		t.Fatal("the certificate is not from the new CA")
 	}
 	if _, err := both.Forget(mine.Hash()); err == nil {
@@ -49,12 +49,12 @@ func TestNextCA(t *testing.T) {
 	if err := last.Save(dir); err != nil {
 		t.Fatal(err)
 	}
-	if again := must(transport.LoadIdentity(dir))(t); len(again.CAs) != 1 || again.CA == nil || again.CA.Hash() != ca2.Hash() {
+	if again := must(pki.LoadIdentity(dir))(t); len(again.CAs) != 1 || again.CA == nil || again.CA.Hash() != ca2.Hash() {
 		t.Fatal("the identity under the new CA does not load")
 	}
 }
 
-func certs(cas ...*transport.CA) (out []*x509.Certificate) {
+func certs(cas ...*pki.CA) (out []*x509.Certificate) {
 	for _, ca := range cas {
 		out = append(out, ca.Certificate())
 	}

@@ -1,4 +1,4 @@
-package transport_test
+package pki_test
 
 import (
 	"crypto/ecdsa"
@@ -8,15 +8,15 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/replication/transport"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
-func bootstrap(t testing.TB, cluster, node string) *transport.Identity {
+func bootstrap(t testing.TB, cluster, node string) *pki.Identity {
 	t.Helper()
-	return must(transport.Bootstrap(cluster, node, ttl, time.Now()))(t)
+	return must(pki.Bootstrap(cluster, node, ttl, time.Now()))(t)
 }
 
-func save(t testing.TB, id *transport.Identity, dir string) {
+func save(t testing.TB, id *pki.Identity, dir string) {
 	t.Helper()
 	if err := id.Save(dir); err != nil {
 		t.Fatal(err)
@@ -25,12 +25,12 @@ func save(t testing.TB, id *transport.Identity, dir string) {
 
 func TestIdentityIsKept(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "tls")
-	_, err := transport.LoadIdentity(dir)
+	_, err := pki.LoadIdentity(dir)
 	wantCode(t, err, conf.CodeNotFound)
 	wantHint(t, err)
 	id := bootstrap(t, "blue", "n1")
 	save(t, id, dir)
-	back := must(transport.LoadIdentity(dir))(t)
+	back := must(pki.LoadIdentity(dir))(t)
 	if back.Peer() != id.Peer() || back.ClusterID != "blue" || back.CA == nil || back.CA.Hash() != id.CA.Hash() {
 		t.Errorf("%+v came back", back)
 	}
@@ -49,7 +49,7 @@ func TestIdentityIsKept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	must(transport.LoadIdentity(dir))(t)
+	must(pki.LoadIdentity(dir))(t)
 	for _, f := range files {
 		if info := must(os.Stat(filepath.Join(dir, f.Name())))(t); info.Mode().Perm() != 0o600 {
 			t.Errorf("%s stays open to others: %v", f.Name(), info.Mode())
@@ -66,7 +66,7 @@ func TestSidecarHasNoCAKey(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "ca-key.pem")); !os.IsNotExist(err) {
 		t.Errorf("the CA key of another cluster is still there: %v", err)
 	}
-	if back := must(transport.LoadIdentity(dir))(t); back.CA != nil || back.NodeID != "s1" {
+	if back := must(pki.LoadIdentity(dir))(t); back.CA != nil || back.NodeID != "s1" {
 		t.Errorf("%+v", back)
 	}
 	_, err := side.WithCA(c.ca)
@@ -110,14 +110,14 @@ func TestDamagedIdentity(t *testing.T) {
 			if err := damage(filepath.Join(dir, name), name); err != nil {
 				t.Fatal(err)
 			}
-			_, err := transport.LoadIdentity(dir)
+			_, err := pki.LoadIdentity(dir)
 			if conf.CodeOf(err) != conf.CodeCorrupt || conf.HintOf(err) == "" {
 				t.Errorf("%s: %s: %v", name, what, err)
 			}
 			// Joining again must get an agent out of it.
 			_ = os.RemoveAll(filepath.Join(dir, name))
 			save(t, other, dir)
-			if back := must(transport.LoadIdentity(dir))(t); back.Peer() != other.Peer() {
+			if back := must(pki.LoadIdentity(dir))(t); back.Peer() != other.Peer() {
 				t.Errorf("%s: %s: %+v", name, what, back.Peer())
 			}
 		}
@@ -140,7 +140,7 @@ func TestExpect(t *testing.T) {
 
 func TestRenewalIsDue(t *testing.T) {
 	now := time.Now()
-	id := must(transport.Bootstrap("blue", "n1", 29*time.Hour, now))(t) // 30 h with the hour before
+	id := must(pki.Bootstrap("blue", "n1", 29*time.Hour, now))(t) // 30 h with the hour before
 	for at, want := range map[time.Duration]bool{0: false, 18 * time.Hour: false, 20 * time.Hour: true, 40 * time.Hour: true} {
 		if got := id.NeedsRenewal(now.Add(at)); got != want {
 			t.Errorf("after %v: %v", at, got)
@@ -158,17 +158,17 @@ func TestReissue(t *testing.T) {
 	if past.Before(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)) {
 		past = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
-	save(t, must(transport.Bootstrap("blue", "n1", ttl, past))(t), dir)
-	id := must(transport.LoadIdentity(dir))(t)
+	save(t, must(pki.Bootstrap("blue", "n1", ttl, past))(t), dir)
+	id := must(pki.LoadIdentity(dir))(t)
 	if !id.Expired(time.Now()) {
 		t.Fatal("it should have ended")
 	}
 	fresh := must(id.Reissue(ttl, time.Now()))(t)
-	if fresh.Expired(time.Now()) || fresh.NodeID != "n1" || fresh.Role != transport.RoleServer || fresh.Peer().Serial == id.Peer().Serial {
+	if fresh.Expired(time.Now()) || fresh.NodeID != "n1" || fresh.Role != pki.RoleServer || fresh.Peer().Serial == id.Peer().Serial {
 		t.Errorf("%+v", fresh.Peer())
 	}
 	save(t, fresh, dir)
-	if back := must(transport.LoadIdentity(dir))(t); back.Peer() != fresh.Peer() || back.CA == nil {
+	if back := must(pki.LoadIdentity(dir))(t); back.Peer() != fresh.Peer() || back.CA == nil {
 		t.Errorf("%+v", back.Peer())
 	}
 	c := newCluster(t, "blue")
@@ -179,41 +179,41 @@ func TestReissue(t *testing.T) {
 func TestNewIdentityRefuses(t *testing.T) {
 	a, b := newCluster(t, "blue"), newCluster(t, "blue") // the same name, another CA
 	id := a.server("n1")
-	other := must(transport.NewKey())(t)
+	other := must(pki.NewKey())(t)
 	rawA, rawB := a.ca.Certificate().Raw, b.ca.Certificate().Raw
 	for name, err := range map[string]error{
-		"another key":  second(transport.NewIdentity(id.Cert.Raw, other, [][]byte{rawA})),
-		"another CA":   second(transport.NewIdentity(id.Cert.Raw, id.Key, [][]byte{rawB})),
-		"no CA":        second(transport.NewIdentity(id.Cert.Raw, id.Key, nil)),
-		"a leaf as CA": second(transport.NewIdentity(id.Cert.Raw, id.Key, [][]byte{id.Cert.Raw})),
-		"a CA as leaf": second(transport.NewIdentity(rawA, id.Key, [][]byte{rawA})),
-		"junk":         second(transport.NewIdentity([]byte("junk"), id.Key, [][]byte{rawA})),
-		"another cluster's CA beside": second(transport.NewIdentity(id.Cert.Raw, id.Key,
+		"another key":  second(pki.NewIdentity(id.Cert.Raw, other, [][]byte{rawA})),
+		"another CA":   second(pki.NewIdentity(id.Cert.Raw, id.Key, [][]byte{rawB})),
+		"no CA":        second(pki.NewIdentity(id.Cert.Raw, id.Key, nil)),
+		"a leaf as CA": second(pki.NewIdentity(id.Cert.Raw, id.Key, [][]byte{id.Cert.Raw})),
+		"a CA as leaf": second(pki.NewIdentity(rawA, id.Key, [][]byte{rawA})),
+		"junk":         second(pki.NewIdentity([]byte("junk"), id.Key, [][]byte{rawA})),
+		"another cluster's CA beside": second(pki.NewIdentity(id.Cert.Raw, id.Key,
 			[][]byte{rawA, newCluster(t, "green").ca.Certificate().Raw})),
 	} {
 		if conf.CodeOf(err) != conf.CodeCorrupt {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	must(transport.NewIdentity(id.Cert.Raw, id.Key, [][]byte{rawB, rawA}))(t)
+	must(pki.NewIdentity(id.Cert.Raw, id.Key, [][]byte{rawB, rawA}))(t)
 }
 
 func second[T any](_ T, err error) error { return err }
 
 func TestNodeKeyStays(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tls")
-	a := must(transport.NodeKey(dir))(t)
-	b := must(transport.NodeKey(dir))(t)
+	a := must(pki.NodeKey(dir))(t)
+	b := must(pki.NodeKey(dir))(t)
 	if !a.Public().(*ecdsa.PublicKey).Equal(b.Public()) {
 		t.Error("a retry would come with another key")
 	}
-	if _, err := transport.LoadIdentity(dir); conf.CodeOf(err) != conf.CodeNotFound {
+	if _, err := pki.LoadIdentity(dir); conf.CodeOf(err) != conf.CodeNotFound {
 		t.Errorf("a key alone is an identity: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "node-key.pem"), []byte("torn"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	must(transport.NodeKey(dir))(t)
+	must(pki.NodeKey(dir))(t)
 }
 
 func TestUnwritableDirectory(t *testing.T) {
