@@ -39,17 +39,17 @@ type Limits struct {
 }
 
 func (l *Limits) complete() {
-	def(&l.Connections, 2048)
-	def(&l.PerIP, 1536)
-	def(&l.Packet, 16<<10)
-	def(&l.Filters, 32)
-	def(&l.Window, 64)
-	def(&l.Connect, 5*time.Second)
-	def(&l.Write, 20*time.Second)
-	def(&l.Ack, time.Minute)
+	setDefault(&l.Connections, 2048)
+	setDefault(&l.PerIP, 1536)
+	setDefault(&l.Packet, 16<<10)
+	setDefault(&l.Filters, 32)
+	setDefault(&l.Window, 64)
+	setDefault(&l.Connect, 5*time.Second)
+	setDefault(&l.Write, 20*time.Second)
+	setDefault(&l.Ack, time.Minute)
 }
 
-func def[T int | time.Duration](v *T, d T) {
+func setDefault[T int | time.Duration](v *T, d T) {
 	if *v <= 0 {
 		*v = d
 	}
@@ -62,13 +62,13 @@ type Broker struct {
 	listener net.Listener
 	server   *mochi.Server
 	counters *counters
-	feed     *feed // of the goroutine of New, then of Run's publisher
+	cache     *messageCache // of the goroutine of New, then of Run's publisher
 	ids      atomic.Uint64
 
 	mu       sync.RWMutex
 	retained map[string]*message
 	conns    map[*conn]struct{}
-	subs     board
+	topics     topicIndex
 	perIP    map[string]int
 	stopping bool
 
@@ -88,13 +88,13 @@ func New(o Options) (*Broker, error) {
 			WithHint("set both or none of them")
 	}
 	o.Limits.complete()
-	def(&o.HealthEvery, 30*time.Second)
+	setDefault(&o.HealthEvery, 30*time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	b := &Broker{
-		o: o, log: o.Logger, counters: newCounters(), feed: &feed{source: o.Source}, retained: make(map[string]*message),
-		conns: make(map[*conn]struct{}), subs: newBoard(), perIP: make(map[string]int),
+		o: o, log: o.Logger, counters: newCounters(), cache: &messageCache{source: o.Source}, retained: make(map[string]*message),
+		conns: make(map[*conn]struct{}), topics: newTopicIndex(), perIP: make(map[string]int),
 		stopped: make(chan struct{}),
 	}
 	if err := b.newServer(); err != nil {
@@ -205,7 +205,7 @@ func (b *Broker) shutdown() {
 	_ = b.listener.Close()
 	var all sync.WaitGroup
 	for _, c := range conns {
-		all.Go(c.goodbye)
+		all.Go(c.disconnect)
 	}
 	all.Wait()
 	b.work.Wait()
@@ -233,7 +233,7 @@ func (b *Broker) publishLoop(ctx context.Context) {
 }
 
 func (b *Broker) syncServices() <-chan struct{} {
-	d := b.feed.sync()
+	d := b.cache.sync()
 	if d.err != nil {
 		b.log.Error("a service cannot be published over MQTT", "err", d.err)
 	}
@@ -275,26 +275,26 @@ func (b *Broker) publish(m *message) {
 	b.counters.published.Add(1)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	b.subs.offer(m)
+	b.topics.publish(m)
 }
 
 // subscribe gives c what is retained, and from now on what is published.
 func (b *Broker) subscribe(c *conn, granted []packets.Subscription) {
 	b.mu.Lock()
 	if _, open := b.conns[c]; open {
-		b.subs.add(c, granted)
+		b.topics.add(c, granted)
 	}
 	b.mu.Unlock()
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	c.box.subscribe(granted, b.retained)
+	c.queue.subscribe(granted, b.retained)
 }
 
 // unsubscribe takes filters back. A subscriber of thousands of topics, one after
 // the other, must not stay listed under all of them.
 func (b *Broker) unsubscribe(c *conn, filters []packets.Subscription) {
 	b.mu.Lock()
-	b.subs.remove(c, filters)
+	b.topics.remove(c, filters)
 	b.mu.Unlock()
-	c.box.unsubscribe(filters)
+	c.queue.unsubscribe(filters)
 }

@@ -32,7 +32,7 @@ type certFiles struct {
 	mu     sync.Mutex
 	pair   *tls.Certificate
 	state  [2]fileState
-	looked time.Time
+	lastCheck time.Time
 }
 
 type fileState struct {
@@ -61,8 +61,8 @@ func (c *certFiles) load() error {
 func (c *certFiles) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now := time.Now(); now.Sub(c.looked) >= certCheck {
-		c.looked = now
+	if now := time.Now(); now.Sub(c.lastCheck) >= certCheck {
+		c.lastCheck = now
 		if c.states() != c.state {
 			if err := c.load(); err != nil {
 				c.log.Error("the new certificate of the MQTT broker cannot be used: the old one stays", "err", err)

@@ -20,11 +20,11 @@ type conn struct {
 	net.Conn
 	b    *Broker
 	ip   string
-	box  *outbox
+	queue  *sendQueue
 	done chan struct{} // closed by Close
 
-	wmu     sync.Mutex
-	dmu     sync.Mutex  // guards the deadline of writes
+	writeMu     sync.Mutex
+	deadlineMu     sync.Mutex  // guards the deadline of writes
 	closing atomic.Bool // the broker stops: the deadline of writes is set, leave it
 	once    sync.Once
 	err     error
@@ -32,20 +32,20 @@ type conn struct {
 	// Of the goroutine that reads; set before the pump starts.
 	client    *mochi.Client
 	v5        bool
-	up        bool // CONNECT was accepted
+	established        bool // CONNECT was accepted
 	publishes int
 	keepAlive time.Duration // one and a half times what the client promised
-	refused   atomic.Bool   // the reason that it ended is counted
+	rejected   atomic.Bool   // the reason that it ended is counted
 }
 
 func newConn(b *Broker, nc net.Conn, ip string) *conn {
-	return &conn{Conn: nc, b: b, ip: ip, box: newOutbox(b.counters), done: make(chan struct{})}
+	return &conn{Conn: nc, b: b, ip: ip, queue: newSendQueue(b.counters), done: make(chan struct{})}
 }
 
-// refuse counts why this connection ends, once.
-func (c *conn) refuse(r Reason) {
-	if c.refused.CompareAndSwap(false, true) {
-		c.b.counters.refuse(r)
+// reject counts why this connection ends, once.
+func (c *conn) reject(r Reason) {
+	if c.rejected.CompareAndSwap(false, true) {
+		c.b.counters.reject(r)
 		c.b.log.Debug("an MQTT connection is refused", "remote", c.RemoteAddr().String(), "reason", string(r))
 	}
 }
@@ -55,46 +55,46 @@ func (c *conn) Write(p []byte) (int, error) {
 	if len(p) > 0 && p[0]>>4 == packets.Disconnect && !c.v5 {
 		return len(p), nil // MQTT 3.1.1 has no DISCONNECT from the server
 	}
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	c.arm()
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	c.setWriteDeadline()
 	n, err := c.Conn.Write(p)
-	return n, c.written(err)
+	return n, c.checkWrite(err)
 }
 
 // deliver writes a batch of messages.
 func (c *conn) deliver(bufs net.Buffers) error {
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	c.arm()
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	c.setWriteDeadline()
 	_, err := bufs.WriteTo(c.Conn)
-	return c.written(err)
+	return c.checkWrite(err)
 }
 
-func (c *conn) arm() {
-	c.dmu.Lock()
-	defer c.dmu.Unlock()
+func (c *conn) setWriteDeadline() {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
 	if !c.closing.Load() {
 		_ = c.Conn.SetWriteDeadline(time.Now().Add(c.b.o.Limits.Write))
 	}
 }
 
-// written ends the connection when a write failed: the stream may hold half a
+// checkWrite ends the connection when a write failed: the stream may hold half a
 // packet, nothing can follow it.
-func (c *conn) written(err error) error {
+func (c *conn) checkWrite(err error) error {
 	if err == nil {
 		return nil
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) && !c.closing.Load() {
-		c.refuse(ReasonSlow)
+		c.reject(ReasonSlow)
 	}
-	c.abandon()
+	c.discardUnsent()
 	_ = c.Close()
 	return err
 }
 
-// abandon makes Close drop what the kernel holds for a peer that does not read.
-func (c *conn) abandon() {
+// discardUnsent makes Close drop what the kernel holds for a peer that does not read.
+func (c *conn) discardUnsent() {
 	nc := c.Conn
 	if t, ok := nc.(*tls.Conn); ok {
 		nc = t.NetConn()
@@ -125,36 +125,36 @@ func (c *conn) Close() error {
 	return c.err
 }
 
-// goodbye ends the connection because the broker stops. A subscriber that does
+// disconnect ends the connection because the broker stops. A subscriber that does
 // not read is given half a second.
-func (c *conn) goodbye() {
-	c.dmu.Lock()
+func (c *conn) disconnect() {
+	c.deadlineMu.Lock()
 	c.closing.Store(true)
 	_ = c.Conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
-	c.dmu.Unlock()
-	if cl := c.b.established(c); cl != nil {
+	c.deadlineMu.Unlock()
+	if cl := c.b.clientOf(c); cl != nil {
 		_ = c.b.server.DisconnectClient(cl, packets.ErrServerShuttingDown)
 	}
 	_ = c.Close()
 }
 
-// pump writes what is in the outbox until the connection ends. A client that
+// writeLoop writes what is in the outbox until the connection ends. A client that
 // reads and acknowledges nothing would never get anything new and not know it:
 // it is disconnected, so that it starts again.
-func (c *conn) pump() {
+func (c *conn) writeLoop() {
 	var unacknowledged <-chan time.Time
 	for {
 		select {
-		case <-c.box.wake:
+		case <-c.queue.wake:
 		case <-unacknowledged:
-			c.refuse(ReasonSlow)
+			c.reject(ReasonSlow)
 			_ = c.Close()
 			return
 		case <-c.done:
 			return
 		}
 		for {
-			bufs, n, blocked := c.box.batch()
+			bufs, n, blocked := c.queue.batch()
 			if n > 0 || !blocked {
 				unacknowledged = nil
 			}

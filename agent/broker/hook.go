@@ -11,9 +11,9 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// patience is how many refused publishes of an MQTT 5 client are answered before
+// maxRejectedPublishes is how many refused publishes of an MQTT 5 client are answered before
 // it is disconnected.
-const patience = 16
+const maxRejectedPublishes = 16
 
 // policy is what clients may do. It is the only hook: hooks of mochi are OR-ed, a
 // second one could allow what this one denies. Each method runs on the goroutine
@@ -40,15 +40,15 @@ func (p *policy) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Pack
 	c := connOf(cl)
 	switch pk.FixedHeader.Type {
 	case packets.Connect:
-		if !c.up {
-			p.connecting(c, &pk)
+		if !c.established {
+			p.rewriteConnect(c, &pk)
 		}
 	case packets.Publish:
-		return p.published(c, cl, pk)
+		return p.rejectPublish(c, cl, pk)
 	case packets.Puback:
-		c.box.ack(pk.PacketID)
+		c.queue.ack(pk.PacketID)
 	case packets.Subscribe:
-		if c.box.countWith(pk.Filters) > p.b.o.Limits.Filters {
+		if c.queue.countWith(pk.Filters) > p.b.o.Limits.Filters {
 			return pk, p.reject(c, cl, ReasonQuota, packets.ErrQuotaExceeded)
 		}
 	case packets.Unsubscribe, packets.Pingreq, packets.Disconnect:
@@ -58,18 +58,18 @@ func (p *policy) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Pack
 	return pk, nil
 }
 
-// connecting takes from a CONNECT what a subscriber does not need. Sessions are
+// rewriteConnect takes from a CONNECT what a subscriber does not need. Sessions are
 // clean, and the id that the client chose means nothing: it gets one of its own,
 // so no client can take the session of another.
-func (p *policy) connecting(c *conn, pk *packets.Packet) {
+func (p *policy) rewriteConnect(c *conn, pk *packets.Packet) {
 	c.v5 = pk.ProtocolVersion == 5
-	c.box.v5 = c.v5
-	c.box.window = p.b.o.Limits.Window
+	c.queue.v5 = c.v5
+	c.queue.window = p.b.o.Limits.Window
 	if c.v5 {
 		if n := int(pk.Properties.ReceiveMaximum); n > 0 {
-			c.box.window = min(c.box.window, n)
+			c.queue.window = min(c.queue.window, n)
 		}
-		c.box.maxSize = int(pk.Properties.MaximumPacketSize)
+		c.queue.maxSize = int(pk.Properties.MaximumPacketSize)
 	}
 	if pk.Connect.ClientIdentifier != "" {
 		pk.Connect.ClientIdentifier = "client-" + strconv.FormatUint(p.b.ids.Add(1), 10)
@@ -83,12 +83,12 @@ func (p *policy) connecting(c *conn, pk *packets.Packet) {
 	pk.Properties.ReceiveMaximum = 0
 }
 
-// published refuses a publish: MQTT 5 has an answer to QoS 1 and 2, which mochi
+// rejectPublish refuses a publish: MQTT 5 has an answer to QoS 1 and 2, which mochi
 // gives; all else ends the connection.
-func (p *policy) published(c *conn, cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
+func (p *policy) rejectPublish(c *conn, cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	c.publishes++
-	if c.v5 && pk.FixedHeader.Qos > 0 && pk.PacketID != 0 && c.publishes <= patience {
-		p.b.counters.refuse(ReasonPublish)
+	if c.v5 && pk.FixedHeader.Qos > 0 && pk.PacketID != 0 && c.publishes <= maxRejectedPublishes {
+		p.b.counters.reject(ReasonPublish)
 		pk.TopicName, pk.Payload, pk.Properties = HealthTopic, nil, packets.Properties{}
 		return pk, nil // OnACLCheck denies it
 	}
@@ -97,7 +97,7 @@ func (p *policy) published(c *conn, cl *mochi.Client, pk packets.Packet) (packet
 
 // reject ends a connection, and says why where the protocol can.
 func (p *policy) reject(c *conn, cl *mochi.Client, r Reason, code packets.Code) error {
-	c.refuse(r)
+	c.reject(r)
 	_ = p.b.server.DisconnectClient(cl, code)
 	return packets.ErrRejectPacket
 }
@@ -110,10 +110,10 @@ func (p *policy) OnConnect(cl *mochi.Client, pk packets.Packet) error {
 	switch {
 	case pk.Connect.WillFlag:
 		code = packets.ErrNotAuthorized
-		c.refuse(ReasonWill)
+		c.reject(ReasonWill)
 	case pk.Properties.AuthenticationMethod != "":
 		code = packets.ErrBadAuthenticationMethod
-		c.refuse(ReasonCredentials)
+		c.reject(ReasonCredentials)
 	}
 	if code != packets.CodeSuccess {
 		cl.Properties.Will = mochi.Will{}
@@ -139,7 +139,7 @@ func (p *policy) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool
 	}
 	ok := same(pk.Connect.Username, p.b.o.User)&same(pk.Connect.Password, p.b.o.Password) == 1
 	if !ok {
-		connOf(cl).refuse(ReasonCredentials)
+		connOf(cl).reject(ReasonCredentials)
 	}
 	return ok
 }
@@ -147,8 +147,8 @@ func (p *policy) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool
 // OnSessionEstablished runs after the CONNACK.
 func (p *policy) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
 	c := connOf(cl)
-	c.up = true
-	p.b.startPump(c)
+	c.established = true
+	p.b.startWriter(c)
 }
 
 // OnACLCheck denies all writing, and all filters that do not lie below system/.
@@ -157,7 +157,7 @@ func (p *policy) OnACLCheck(_ *mochi.Client, topic string, write bool) bool {
 		return false
 	}
 	if !allowedFilter(topic) {
-		p.b.counters.refuse(ReasonFilter)
+		p.b.counters.reject(ReasonFilter)
 		return false
 	}
 	return true
@@ -178,7 +178,7 @@ func (p *policy) OnSubscribed(cl *mochi.Client, pk packets.Packet, codes []byte)
 // OnPacketProcessed runs after the answer to a packet.
 func (p *policy) OnPacketProcessed(cl *mochi.Client, pk packets.Packet, err error) {
 	if err == nil && pk.FixedHeader.Type == packets.Subscribe {
-		connOf(cl).box.release()
+		connOf(cl).queue.resume()
 	}
 }
 

@@ -408,7 +408,7 @@ func (b *Broker) subsOf() []*conn {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	var out []*conn
-	for c := range b.subs.of {
+	for c := range b.topics.of {
 		out = append(out, c)
 	}
 	return out

@@ -106,7 +106,7 @@ func TestPublishAgainAndAgainEndsTheConnection(t *testing.T) {
 	b := start(t, Options{Source: newSource()})
 	c := dial(t, b.Addr(), 5)
 	c.connect("stubborn")
-	for range patience {
+	for range maxRejectedPublishes {
 		c.send(publishPacket(5, 1, "system/config/a"))
 		c.expect(packets.Puback)
 	}
@@ -227,7 +227,7 @@ func TestSessionsAreForgotten(t *testing.T) {
 	await(t, "nothing is left of them", func() bool {
 		b.mu.RLock()
 		defer b.mu.RUnlock()
-		return len(b.conns)+len(b.subs.of)+len(b.subs.exact)+len(b.subs.wild)+len(b.perIP)+b.server.Clients.Len() == 0 &&
+		return len(b.conns)+len(b.topics.of)+len(b.topics.exact)+len(b.topics.wild)+len(b.perIP)+b.server.Clients.Len() == 0 &&
 			len(b.server.Topics.Subscribers("system/config/a").Subscriptions) == 0
 	})
 }

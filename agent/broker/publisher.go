@@ -56,14 +56,14 @@ type Publisher struct {
 	dialer dialer
 
 	// Of the goroutine of Run.
-	feed    *feed
-	once311 bool // the next connection speaks 3.1.1
-	unheard int  // connections in a row that ended before CONNACK
+	cache    *messageCache
+	next311 bool // the next connection speaks 3.1.1
+	noConnack int  // connections in a row that ended before CONNACK
 	warned  time.Time
 
 	connected, mqtt5                       atomic.Bool
 	pending                                atomic.Int64
-	published, refused, connects, failures atomic.Uint64
+	published, rejected, connects, failures atomic.Uint64
 }
 
 // NewPublisher checks the options. Its errors do not hold the URL.
@@ -81,10 +81,10 @@ func NewPublisher(o PublisherOptions) (*Publisher, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	def(&o.HealthEvery, 30*time.Second)
-	def(&o.Timeout, 10*time.Second)
-	def(&o.MinBackoff, 200*time.Millisecond)
-	def(&o.MaxBackoff, 10*time.Second)
+	setDefault(&o.HealthEvery, 30*time.Second)
+	setDefault(&o.Timeout, 10*time.Second)
+	setDefault(&o.MinBackoff, 200*time.Millisecond)
+	setDefault(&o.MaxBackoff, 10*time.Second)
 	return &Publisher{
 		o: o, log: o.Logger.With("broker", t.addr),
 		dialer: dialer{target: t, config: t.tlsConfig(o.TLS), clientID: o.ClientID, timeout: o.Timeout},
@@ -95,7 +95,7 @@ func NewPublisher(o PublisherOptions) (*Publisher, error) {
 func (p *Publisher) Stats() PublisherStats {
 	return PublisherStats{
 		Connected: p.connected.Load(), MQTT5: p.mqtt5.Load(), Pending: int(p.pending.Load()), Published: p.published.Load(),
-		Refused: p.refused.Load(), Connects: p.connects.Load(), Failures: p.failures.Load(),
+		Refused: p.rejected.Load(), Connects: p.connects.Load(), Failures: p.failures.Load(),
 	}
 }
 
@@ -112,14 +112,14 @@ func (p *Publisher) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		leading, changed := p.o.Leading()
 		if !leading {
-			p.feed, attempts = nil, 0 // somebody else may make an epoch meanwhile
+			p.cache, attempts = nil, 0 // somebody else may make an epoch meanwhile
 			select {
 			case <-changed:
 			case <-ctx.Done():
 			}
 			continue
 		}
-		settled, err := p.lead(ctx)
+		settled, err := p.publishOnce(ctx)
 		if ctx.Err() != nil || errors.Is(err, errDeposed) {
 			continue
 		}
@@ -176,9 +176,9 @@ func (p *Publisher) report(err error, delay time.Duration) {
 	p.log.Log(context.Background(), level, "not connected to the outside MQTT broker", "err", err, "hint", conf.HintOf(err), "retry_in", delay)
 }
 
-// whileLeading is ctx, ended also when this agent's leadership ends: a CONNECT of a
+// leaderContext is ctx, ended also when this agent's leadership ends: a CONNECT of a
 // deposed leader would cut the new one off.
-func (p *Publisher) whileLeading(ctx context.Context) (context.Context, func()) {
+func (p *Publisher) leaderContext(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {
@@ -201,56 +201,56 @@ func (p *Publisher) whileLeading(ctx context.Context) (context.Context, func()) 
 	}
 }
 
-// lead connects and publishes until the connection ends. settled says that the
+// publishOnce connects and publishes until the connection ends. settled says that the
 // broker had acknowledged the newest of everything meanwhile.
-func (p *Publisher) lead(ctx context.Context) (settled bool, err error) {
-	if p.feed == nil {
-		p.feed = &feed{source: p.o.Source}
+func (p *Publisher) publishOnce(ctx context.Context) (settled bool, err error) {
+	if p.cache == nil {
+		p.cache = &messageCache{source: p.o.Source}
 	}
 	will, err := p.will()
 	if err != nil {
 		return false, err
 	}
-	v5 := !p.once311
-	p.once311 = false
-	leading, done := p.whileLeading(ctx)
+	v5 := !p.next311
+	p.next311 = false
+	leading, done := p.leaderContext(ctx)
 	u, err := p.dialer.connect(leading, v5, will)
 	done()
 	switch {
 	case err != nil && errors.Is(context.Cause(leading), errDeposed):
 		err = errDeposed
 	case errors.Is(err, errProtocol) && v5:
-		p.once311 = true
-	case errors.Is(err, errNoAnswer) && v5:
+		p.next311 = true
+	case errors.Is(err, errNoConnack) && v5:
 		// A broker that is being restarted does so too: only one that keeps doing it
 		// may be too old to answer.
-		if p.unheard++; p.unheard >= 3 {
-			p.unheard, p.once311 = 0, true
+		if p.noConnack++; p.noConnack >= 3 {
+			p.noConnack, p.next311 = 0, true
 		}
 	}
 	if err != nil {
 		return false, err
 	}
-	p.unheard, p.warned = 0, time.Time{}
+	p.noConnack, p.warned = 0, time.Time{}
 	p.connects.Add(1)
 	p.mqtt5.Store(v5)
-	p.pending.Store(int64(len(p.feed.held)) + 1)
+	p.pending.Store(int64(len(p.cache.newest)) + 1)
 	p.connected.Store(true)
 	defer p.connected.Store(false)
 	p.log.Info("publishing to the outside MQTT broker", "mqtt5", v5)
-	s := newSession(p, u)
+	s := newPublishConn(p, u)
 	defer func() { p.pending.Store(0) }()
 	err = s.run(ctx)
-	return s.settled, err
+	return s.caughtUp, err
 }
 
 // will is what the broker tells when this leader dies.
 func (p *Publisher) will() (*message, error) {
 	h, _ := p.o.Source.Health()
-	return healthMessage(lastWords(h, EventLeaderLost))
+	return healthMessage(finalHealth(h, EventLeaderLost))
 }
 
-func lastWords(h conf.Health, event string) conf.Health {
+func finalHealth(h conf.Health, event string) conf.Health {
 	h.OK, h.Event, h.Err = false, &event, nil
 	return h
 }

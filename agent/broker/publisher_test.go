@@ -42,9 +42,9 @@ func (l *lead) set(yes bool) {
 // publish runs a publisher until the test ends or stop is called.
 func publish(t testing.TB, o PublisherOptions) (p *Publisher, stop func()) {
 	t.Helper()
-	def(&o.MinBackoff, 10*time.Millisecond)
-	def(&o.MaxBackoff, 100*time.Millisecond)
-	def(&o.Timeout, 30*time.Second) // a machine that stalls must not cost a connection
+	setDefault(&o.MinBackoff, 10*time.Millisecond)
+	setDefault(&o.MaxBackoff, 100*time.Millisecond)
+	setDefault(&o.Timeout, 30*time.Second) // a machine that stalls must not cost a connection
 	if o.Leading == nil {
 		o.Leading = leads(true).get
 	}
@@ -307,7 +307,7 @@ func TestBackoff(t *testing.T) {
 func TestEpochChanges(t *testing.T) {
 	const next = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 	src := newSource(record("a", testEpoch, 1, false))
-	f := &feed{source: src}
+	f := &messageCache{source: src}
 	if d := f.sync(); len(d.changed) != 1 || d.changed[0].topic != ConfigPrefix+"a" {
 		t.Fatalf("without a change of the epoch: %v", d.changed)
 	}
@@ -321,7 +321,7 @@ func TestEpochChanges(t *testing.T) {
 		t.Fatalf("it is published again: %v", d.changed)
 	}
 	// An agent that starts from its last-known-good file learns of it with its store.
-	late := &feed{source: src}
+	late := &messageCache{source: src}
 	changes := src.changes
 	src.changes = nil
 	late.sync()

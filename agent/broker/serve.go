@@ -64,9 +64,9 @@ func (b *Broker) admit(nc net.Conn) {
 	switch {
 	case stopping:
 	case full:
-		c.refuse(ReasonConnections)
+		c.reject(ReasonConnections)
 	case crowded:
-		c.refuse(ReasonPerIP)
+		c.reject(ReasonPerIP)
 	default:
 		b.counters.accepted.Add(1)
 		return
@@ -77,10 +77,10 @@ func (b *Broker) admit(nc net.Conn) {
 // serve runs one connection. Whatever mochi does wrong with what the peer sends
 // ends here, with this connection.
 func (b *Broker) serve(c *conn) {
-	defer b.forget(c)
+	defer b.remove(c)
 	defer func() {
 		if r := recover(); r != nil {
-			c.refuse(ReasonPanic)
+			c.reject(ReasonPanic)
 			b.log.Error("an MQTT connection failed", "remote", c.RemoteAddr().String(), "panic", r, "stack", string(debug.Stack()))
 		}
 	}()
@@ -88,7 +88,7 @@ func (b *Broker) serve(c *conn) {
 	if t, ok := c.Conn.(*tls.Conn); ok {
 		_ = t.SetWriteDeadline(time.Now().Add(b.o.Limits.Connect))
 		if t.Handshake() != nil {
-			c.refuse(ReasonTLS)
+			c.reject(ReasonTLS)
 			return
 		}
 	}
@@ -102,23 +102,23 @@ func (b *Broker) classify(c *conn, err error) {
 	switch code, isCode := errors.AsType[packets.Code](err); {
 	case err == nil, c.closing.Load():
 	case isCode && code.Code == packets.ErrPacketTooLarge.Code:
-		c.refuse(ReasonTooLarge)
+		c.reject(ReasonTooLarge)
 	case isCode && code.Code >= packets.ErrUnspecifiedError.Code:
-		c.refuse(ReasonMalformed)
-	case errors.Is(err, os.ErrDeadlineExceeded) && !c.up:
-		c.refuse(ReasonNoConnect)
+		c.reject(ReasonMalformed)
+	case errors.Is(err, os.ErrDeadlineExceeded) && !c.established:
+		c.reject(ReasonNoConnect)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.refuse(ReasonSilent)
+		c.reject(ReasonSilent)
 	}
 }
 
-// forget removes every trace of a connection. mochi does its part only when the
+// remove removes every trace of a connection. mochi does its part only when the
 // connection ended without a panic.
-func (b *Broker) forget(c *conn) {
+func (b *Broker) remove(c *conn) {
 	_ = c.Close()
 	b.mu.Lock()
 	delete(b.conns, c)
-	b.subs.forget(c)
+	b.topics.removeConn(c)
 	if b.perIP[c.ip]--; b.perIP[c.ip] <= 0 {
 		delete(b.perIP, c.ip)
 	}
@@ -139,13 +139,13 @@ func (b *Broker) setClient(c *conn, cl *mochi.Client) {
 	c.client = cl
 }
 
-// established is the client of c, nil before its CONNECT was accepted.
-func (b *Broker) established(c *conn) *mochi.Client {
+// clientOf is the client of c, nil before its CONNECT was accepted.
+func (b *Broker) clientOf(c *conn) *mochi.Client {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	return c.client
 }
 
-func (b *Broker) startPump(c *conn) {
-	b.work.Go(c.pump)
+func (b *Broker) startWriter(c *conn) {
+	b.work.Go(c.writeLoop)
 }

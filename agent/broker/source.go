@@ -73,14 +73,14 @@ func healthMessage(h conf.Health) (*message, error) {
 	return newMessage(HealthTopic, payload, nil), nil
 }
 
-// feed follows the services of a Source and makes each signed message once. It
+// messageCache follows the services of a Source and makes each signed message once. It
 // belongs to one goroutine.
-type feed struct {
+type messageCache struct {
 	source  Source
 	mark    any
 	epoch   string
 	changes int                 // of the epoch, in the message that is held
-	held    map[string]*message // by topic: the newest of everything
+	newest    map[string]*message // by topic: the newest of everything
 }
 
 // delta is what one sync found.
@@ -92,7 +92,7 @@ type delta struct {
 }
 
 // sync catches up with the source.
-func (f *feed) sync() delta {
+func (f *messageCache) sync() delta {
 	st := f.source.Load(f.mark)
 	whole := f.mark == nil
 	if st.Epoch != f.epoch && !whole {
@@ -100,12 +100,12 @@ func (f *feed) sync() delta {
 		st, whole = f.source.Load(nil), true
 	}
 	d := delta{next: st.Changed}
-	if f.held == nil {
-		f.held = make(map[string]*message)
+	if f.newest == nil {
+		f.newest = make(map[string]*message)
 	}
 	var seen map[string]bool
 	if whole {
-		seen = make(map[string]bool, len(f.held))
+		seen = make(map[string]bool, len(f.newest))
 	}
 	if len(st.Changes) > 0 && (whole || len(st.Changes) != f.changes) {
 		d.err = f.syncEpochs(st.Changes, &d)
@@ -118,7 +118,7 @@ func (f *feed) sync() delta {
 		if whole {
 			seen[topic] = true
 		}
-		old := f.held[topic]
+		old := f.newest[topic]
 		if old != nil && old.record == r {
 			continue
 		}
@@ -128,15 +128,15 @@ func (f *feed) sync() delta {
 			continue
 		}
 		m := newMessage(topic, payload, r)
-		f.held[topic] = m
+		f.newest[topic] = m
 		if old == nil || !bytes.Equal(old.payload, payload) || !bytes.Equal(old.props, m.props) {
 			d.changed = append(d.changed, m)
 		}
 	}
 	if whole {
-		for topic := range f.held {
+		for topic := range f.newest {
 			if !seen[topic] && topic != EpochTopic {
-				delete(f.held, topic)
+				delete(f.newest, topic)
 				d.gone = append(d.gone, topic)
 			}
 		}
@@ -146,15 +146,15 @@ func (f *feed) sync() delta {
 }
 
 // syncEpochs puts the message that proves the epoch before those that are of it.
-func (f *feed) syncEpochs(changes []conf.EpochChange, d *delta) error {
+func (f *messageCache) syncEpochs(changes []conf.EpochChange, d *delta) error {
 	f.changes = len(changes)
 	payload, err := seal.EncodeEpochs(changes)
 	if err != nil {
 		return err
 	}
-	if old := f.held[EpochTopic]; old == nil || !bytes.Equal(old.payload, payload) {
+	if old := f.newest[EpochTopic]; old == nil || !bytes.Equal(old.payload, payload) {
 		m := newMessage(EpochTopic, payload, nil)
-		f.held[EpochTopic] = m
+		f.newest[EpochTopic] = m
 		d.changed = append(d.changed, m)
 	}
 	return nil

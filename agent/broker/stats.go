@@ -42,25 +42,25 @@ type Stats struct {
 type counters struct {
 	accepted, published, delivered, conflated, dropped atomic.Uint64
 
-	refused map[Reason]*atomic.Uint64 // filled once, then only read
+	rejected map[Reason]*atomic.Uint64 // filled once, then only read
 }
 
 func newCounters() *counters {
-	c := &counters{refused: make(map[Reason]*atomic.Uint64, len(reasons))}
+	c := &counters{rejected: make(map[Reason]*atomic.Uint64, len(reasons))}
 	for _, r := range reasons {
-		c.refused[r] = new(atomic.Uint64)
+		c.rejected[r] = new(atomic.Uint64)
 	}
 	return c
 }
 
-func (c *counters) refuse(r Reason) { c.refused[r].Add(1) }
+func (c *counters) reject(r Reason) { c.rejected[r].Add(1) }
 
 func (c *counters) stats() Stats {
 	s := Stats{
 		Accepted: c.accepted.Load(), Published: c.published.Load(), Delivered: c.delivered.Load(),
 		Conflated: c.conflated.Load(), Dropped: c.dropped.Load(), Refused: make(map[Reason]uint64, len(reasons)),
 	}
-	for r, n := range c.refused {
+	for r, n := range c.rejected {
 		s.Refused[r] = n.Load()
 	}
 	return s

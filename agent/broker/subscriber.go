@@ -73,8 +73,8 @@ type Subscriber struct {
 	log    *slog.Logger
 	dialer dialer
 
-	once311 bool
-	unheard int
+	next311 bool
+	noConnack int
 	warned  time.Time
 
 	connected, mqtt5                       atomic.Bool
@@ -93,15 +93,15 @@ func NewSubscriber(o SubscriberOptions) (*Subscriber, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	def(&o.Timeout, 10*time.Second)
-	def(&o.MinBackoff, 200*time.Millisecond)
-	def(&o.MaxBackoff, 10*time.Second)
+	setDefault(&o.Timeout, 10*time.Second)
+	setDefault(&o.MinBackoff, 200*time.Millisecond)
+	setDefault(&o.MaxBackoff, 10*time.Second)
 	id := make([]byte, 6)
 	_, _ = rand.Read(id) // never fails (Go 1.24)
 	s := &Subscriber{o: o, log: o.Logger.With("broker", t.addr)}
 	s.dialer = dialer{
 		target: t, config: t.tlsConfig(o.TLS), clientID: "hf-obs-" + hex.EncodeToString(id), timeout: o.Timeout,
-		keepAlive: subscriberKeepAlive, limit: subscriberPacket, large: func() { s.tooLarge.Add(1) },
+		keepAlive: subscriberKeepAlive, limit: subscriberPacket, onTooLarge: func() { s.tooLarge.Add(1) },
 	}
 	return s, nil
 }
@@ -120,7 +120,7 @@ func (s *Subscriber) Stats() SubscriberStats {
 // Run follows until ctx ends; it connects again whenever a connection ends.
 func (s *Subscriber) Run(ctx context.Context) {
 	for attempts := 1; ctx.Err() == nil; attempts++ {
-		settled, err := s.follow(ctx)
+		settled, err := s.subscribeOnce(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -151,23 +151,23 @@ func (s *Subscriber) report(err error, delay time.Duration) {
 	s.log.Log(context.Background(), level, "not connected to the MQTT broker", "err", err, "hint", conf.HintOf(err), "retry_in", delay)
 }
 
-// follow is one connection. settled says that the subscriptions were granted.
-func (s *Subscriber) follow(ctx context.Context) (settled bool, err error) {
-	v5 := !s.once311
-	s.once311 = false
+// subscribeOnce is one connection. settled says that the subscriptions were granted.
+func (s *Subscriber) subscribeOnce(ctx context.Context) (settled bool, err error) {
+	v5 := !s.next311
+	s.next311 = false
 	u, err := s.dialer.connect(ctx, v5, nil)
 	switch {
 	case errors.Is(err, errProtocol) && v5:
-		s.once311 = true
-	case errors.Is(err, errNoAnswer) && v5:
-		if s.unheard++; s.unheard >= 3 { // it may be too old to answer, or be starting
-			s.unheard, s.once311 = 0, true
+		s.next311 = true
+	case errors.Is(err, errNoConnack) && v5:
+		if s.noConnack++; s.noConnack >= 3 { // it may be too old to answer, or be starting
+			s.noConnack, s.next311 = 0, true
 		}
 	}
 	if err != nil {
 		return false, err
 	}
-	s.unheard = 0
+	s.noConnack = 0
 	s.connects.Add(1)
 	s.mqtt5.Store(v5)
 	defer s.connected.Store(false)
@@ -186,7 +186,7 @@ func (s *Subscriber) follow(ctx context.Context) (settled bool, err error) {
 			return settled, ctx.Err()
 		case pk := <-u.in:
 			if pk.FixedHeader.Type == packets.Suback {
-				if err = s.granted(pk.ReasonCodes); err == nil && !settled {
+				if err = s.checkSuback(pk.ReasonCodes); err == nil && !settled {
 					settled = true
 					deadline.Stop()
 					s.warned = time.Time{}
@@ -197,7 +197,7 @@ func (s *Subscriber) follow(ctx context.Context) (settled bool, err error) {
 					}
 				}
 			} else {
-				err = s.take(u, &pk)
+				err = s.deliver(u, &pk)
 			}
 		case <-u.ended:
 			if err = u.err; errors.Is(err, net.ErrClosed) || err == nil {
@@ -206,7 +206,7 @@ func (s *Subscriber) follow(ctx context.Context) (settled bool, err error) {
 		case <-deadline.C:
 			err = fmt.Errorf("the broker has not granted the subscription within %s", s.o.Timeout)
 		case now := <-pulse.C:
-			err = u.tend(now)
+			err = u.ping(now)
 		}
 		if err != nil {
 			u.close()
@@ -215,7 +215,7 @@ func (s *Subscriber) follow(ctx context.Context) (settled bool, err error) {
 	}
 }
 
-func (u *uplink) subscribe(filters []string) error {
+func (u *clientConn) subscribe(filters []string) error {
 	pk := packets.Packet{ProtocolVersion: 4, FixedHeader: packets.FixedHeader{Type: packets.Subscribe, Qos: 1}, PacketID: 1}
 	if u.v5 {
 		pk.ProtocolVersion = 5
@@ -230,9 +230,9 @@ func (u *uplink) subscribe(filters []string) error {
 	return u.write(net.Buffers{buf.Bytes()})
 }
 
-// granted looks at a SUBACK. Without a service's topic there is nothing to follow;
+// checkSuback looks at a SUBACK. Without a service's topic there is nothing to follow;
 // a broker whose rules leave the others out is still of use.
-func (s *Subscriber) granted(codes []byte) error {
+func (s *Subscriber) checkSuback(codes []byte) error {
 	for i, f := range s.o.Filters {
 		if i < len(codes) && codes[i] < 0x80 {
 			continue
@@ -246,8 +246,8 @@ func (s *Subscriber) granted(codes []byte) error {
 	return nil
 }
 
-// take hands a message over, then acknowledges it.
-func (s *Subscriber) take(u *uplink, pk *packets.Packet) error {
+// deliver hands a message over, then acknowledges it.
+func (s *Subscriber) deliver(u *clientConn, pk *packets.Packet) error {
 	s.received.Add(1)
 	m := Message{Topic: pk.TopicName, Payload: pk.Payload}
 	for _, p := range pk.Properties.User {

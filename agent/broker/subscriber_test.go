@@ -56,9 +56,9 @@ func follows(t testing.TB, o SubscriberOptions) (*Subscriber, *inbox) {
 	t.Helper()
 	in := &inbox{}
 	o.Handle, o.Turned = in.handle, in.turn
-	def(&o.MinBackoff, 10*time.Millisecond)
-	def(&o.MaxBackoff, 100*time.Millisecond)
-	def(&o.Timeout, 30*time.Second)
+	setDefault(&o.MinBackoff, 10*time.Millisecond)
+	setDefault(&o.MaxBackoff, 100*time.Millisecond)
+	setDefault(&o.Timeout, 30*time.Second)
 	s, err := NewSubscriber(o)
 	if err != nil {
 		t.Fatal(err)

@@ -59,14 +59,14 @@ type Receiver struct {
 	roots   []ed25519.PublicKey // as the operator gave them
 	trust   []ed25519.PublicKey // roots, and the live ones of learned; replaced, never changed in place
 	learned []conf.KeyInfo      // proven by roots
-	want    map[string]bool
+	services    map[string]bool
 	epoch   string
-	past    []string
-	held    map[string]*conf.Record
+	pastEpochs    []string
+	current    map[string]*conf.Record
 	changes map[string][]conf.EpochChange // proven, by the epoch that they lead away from
 	pending map[string]Message            // good but for their epoch, the newest of each service
-	refused map[Reason]uint64
-	taken   uint64
+	rejected map[Reason]uint64
+	accepted   uint64
 }
 
 // New makes one that holds what o says.
@@ -76,8 +76,8 @@ func New(o Options) (*Receiver, error) {
 			WithHint("give the cluster's public key with --trust: /v1/keys of a member has it, and CONFIG_SIGNATURE_PUBLIC_KEY in its .env file")
 	}
 	r := &Receiver{
-		roots: o.Trust, accept: o.Accept, now: o.Now, epoch: o.Epoch, past: slices.Clone(o.Past), want: map[string]bool{},
-		held: map[string]*conf.Record{}, changes: map[string][]conf.EpochChange{}, pending: map[string]Message{}, refused: map[Reason]uint64{},
+		roots: o.Trust, accept: o.Accept, now: o.Now, epoch: o.Epoch, pastEpochs: slices.Clone(o.Past), services: map[string]bool{},
+		current: map[string]*conf.Record{}, changes: map[string][]conf.EpochChange{}, pending: map[string]Message{}, rejected: map[Reason]uint64{},
 	}
 	if r.now == nil {
 		r.now = time.Now
@@ -87,11 +87,11 @@ func New(o Options) (*Receiver, error) {
 		if err := conf.CheckService(s); err != nil {
 			return nil, err
 		}
-		r.want[s] = true
+		r.services[s] = true
 	}
 	for _, rec := range o.Records {
-		if r.want[rec.Service] {
-			r.held[rec.Service] = rec
+		if r.services[rec.Service] {
+			r.current[rec.Service] = rec
 		}
 	}
 	return r, nil
@@ -100,7 +100,7 @@ func New(o Options) (*Receiver, error) {
 // Offer takes a message that came over MQTT.
 func (r *Receiver) Offer(m Message) Verdict {
 	u, key, no := read(m.Payload, r.trusted())
-	return r.judge(m, u, key, no)
+	return r.decide(m, u, key, no)
 }
 
 // OfferDocument takes what a member answered over HTTP.
@@ -112,17 +112,17 @@ func (r *Receiver) OfferDocument(service string, d conf.ReadResponse) Verdict {
 	m := Message{Service: service, Version: d.Metadata.Version}
 	canonical, err := seal.CanonicalJSON(d.Config)
 	if err != nil {
-		return r.judge(m, u, "", &refusal{ReasonMalformed, conf.Errorf(conf.CodeMalformed, "%w", err)})
+		return r.decide(m, u, "", &rejection{ReasonMalformed, conf.Errorf(conf.CodeMalformed, "%w", err)})
 	}
 	u.Config = canonical
 	if u.Signature == "" {
-		return r.judge(m, u, "", refuse(ReasonUnsigned, conf.CodeDenied, "the member's document of %q has no signature", service))
+		return r.decide(m, u, "", reject(ReasonUnsigned, conf.CodeDenied, "the member's document of %q has no signature", service))
 	}
-	key, no := prove(u, r.trusted())
+	key, no := verify(u, r.trusted())
 	if no == nil { // as it would have come over MQTT, for the day when its epoch is proven
 		m.Payload, _ = seal.EncodeUpdate(u)
 	}
-	return r.judge(m, u, key, no)
+	return r.decide(m, u, key, no)
 }
 
 // OfferChanges takes the message of system/config-epoch. It returns the updates
@@ -142,8 +142,8 @@ func (r *Receiver) OfferChanges(payload []byte) []Verdict {
 		if slices.ContainsFunc(r.changes[c.Previous], func(o conf.EpochChange) bool { return o.Epoch == c.Epoch }) {
 			continue
 		}
-		if reason, err := r.proveChange(c); err != nil {
-			r.refused[reason]++
+		if reason, err := r.verifyChange(c); err != nil {
+			r.rejected[reason]++
 			out = append(out, Verdict{Reason: reason, Err: err})
 			continue
 		}
@@ -153,14 +153,14 @@ func (r *Receiver) OfferChanges(payload []byte) []Verdict {
 	r.pending = map[string]Message{}
 	r.mu.Unlock()
 	for _, m := range waiting {
-		if v := r.again(m); v.Heard != "" {
+		if v := r.retry(m); v.Heard != "" {
 			out = append(out, v)
 		}
 	}
 	return out
 }
 
-func (r *Receiver) proveChange(c conf.EpochChange) (Reason, error) {
+func (r *Receiver) verifyChange(c conf.EpochChange) (Reason, error) {
 	var err error
 	for _, k := range r.trust {
 		if err = seal.VerifyEpoch(k, c); err == nil {
@@ -178,16 +178,16 @@ func (r *Receiver) proveChange(c conf.EpochChange) (Reason, error) {
 	return "", nil
 }
 
-// again judges a message whose epoch was not proven when it came. It counts it a
+// retry judges a message whose epoch was not proven when it came. It counts it a
 // second time only when it is refused for something else.
-func (r *Receiver) again(m Message) Verdict {
+func (r *Receiver) retry(m Message) Verdict {
 	r.mu.Lock()
-	before := r.refused[ReasonEpoch]
+	before := r.rejected[ReasonEpoch]
 	r.mu.Unlock()
 	v := r.Offer(m)
 	if v.Reason == ReasonEpoch {
 		r.mu.Lock()
-		r.refused[ReasonEpoch] = before
+		r.rejected[ReasonEpoch] = before
 		r.mu.Unlock()
 	}
 	return v
@@ -196,22 +196,22 @@ func (r *Receiver) again(m Message) Verdict {
 func (r *Receiver) count(reason Reason, err error) Verdict {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.refused[reason]++
+	r.rejected[reason]++
 	return Verdict{Reason: reason, Err: err}
 }
 
-// judge decides on an update whose bytes are proven, unless no says otherwise.
-func (r *Receiver) judge(m Message, u conf.Update, key string, no *refusal) Verdict {
+// decide decides on an update whose bytes are proven, unless no says otherwise.
+func (r *Receiver) decide(m Message, u conf.Update, key string, no *rejection) Verdict {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if no == nil {
-		no = r.refuses(m, u)
+		no = r.check(m, u)
 	}
 	if no != nil {
-		r.refused[no.reason]++
+		r.rejected[no.reason]++
 		return Verdict{Reason: no.reason, Err: no.err}
 	}
-	have := r.held[u.Service]
+	have := r.current[u.Service]
 	r.enter(u.Epoch)
 	if have != nil && have.Epoch != u.Epoch {
 		have = nil
@@ -226,8 +226,8 @@ func (r *Receiver) judge(m Message, u conf.Update, key string, no *refusal) Verd
 	}
 	r.number(rec, have, &v)
 	delete(r.pending, u.Service)
-	r.held[u.Service] = rec
-	r.taken++
+	r.current[u.Service] = rec
+	r.accepted++
 	v.Record = rec
 	return v
 }
@@ -253,39 +253,39 @@ func (r *Receiver) number(rec, have *conf.Record, v *Verdict) {
 	}
 	if rec.Version > 0 {
 		v.Reason, v.Gap = ReasonVersion, true
-		r.refused[ReasonVersion]++
+		r.rejected[ReasonVersion]++
 	}
 	rec.Version = least
 }
 
-// refuses holds u against what is held.
-func (r *Receiver) refuses(m Message, u conf.Update) *refusal {
-	if u.Service != m.Service || !r.want[u.Service] {
-		return refuse(ReasonService, conf.CodeDenied, "a message of %s is the update of %q", m.Service, u.Service)
+// check holds u against what is held.
+func (r *Receiver) check(m Message, u conf.Update) *rejection {
+	if u.Service != m.Service || !r.services[u.Service] {
+		return reject(ReasonService, conf.CodeDenied, "a message of %s is the update of %q", m.Service, u.Service)
 	}
 	at, err := conf.ParseTime(u.IssuedAt)
 	if err != nil {
-		return refuse(ReasonMalformed, conf.CodeMalformed, "issued_at of %q: %v", u.Service, err)
+		return reject(ReasonMalformed, conf.CodeMalformed, "issued_at of %q: %v", u.Service, err)
 	}
 	if at.After(r.now().Add(MaxAhead)) {
-		return &refusal{ReasonFuture, conf.Errorf(conf.CodeDenied, "the update of %q is dated %s, ahead of this clock", u.Service, u.IssuedAt).
+		return &rejection{ReasonFuture, conf.Errorf(conf.CodeDenied, "the update of %q is dated %s, ahead of this clock", u.Service, u.IssuedAt).
 			WithHint("compare the clocks of this machine and of the leader")}
 	}
-	if !r.leadsTo(u.Epoch) {
+	if !r.epochReachable(u.Epoch) {
 		if m.Payload != nil {
 			if was, ok := r.pending[u.Service]; !ok || len(was.Payload) == 0 || newer(u, was) {
 				r.pending[u.Service] = m
 			}
 		}
-		return &refusal{ReasonEpoch, r.wrongEpoch(u)}
+		return &rejection{ReasonEpoch, r.wrongEpoch(u)}
 	}
-	have := r.held[u.Service]
+	have := r.current[u.Service]
 	if have == nil || have.Epoch != u.Epoch {
 		return nil
 	}
 	held, err := conf.ParseTime(have.IssuedAt)
 	if err == nil && (at.Before(held) || at.Equal(held) && (u.Checksum != have.Checksum || u.Signature != have.Signature)) {
-		return refuse(ReasonOlder, conf.CodeStale, "the update of %q was issued at %s, and one of %s is held", u.Service, u.IssuedAt, have.IssuedAt)
+		return reject(ReasonOlder, conf.CodeStale, "the update of %q was issued at %s, and one of %s is held", u.Service, u.IssuedAt, have.IssuedAt)
 	}
 	return nil
 }
@@ -298,7 +298,7 @@ func newer(u conf.Update, was Message) bool {
 
 func (r *Receiver) wrongEpoch(u conf.Update) *conf.Error {
 	e := conf.Errorf(conf.CodeDenied, "the update of %q is of the epoch %s, and nothing that is trusted says that it follows on %s", u.Service, u.Epoch, r.epoch)
-	if slices.Contains(r.past, u.Epoch) {
+	if slices.Contains(r.pastEpochs, u.Epoch) {
 		return conf.Errorf(conf.CodeDenied, "the update of %q is of the epoch %s, which was left: it is replayed, or the broker still has it", u.Service, u.Epoch).
 			WithHint("when it is the right one after all, start in an empty data directory")
 	}
@@ -308,12 +308,12 @@ func (r *Receiver) wrongEpoch(u conf.Update) *conf.Error {
 	return e.WithHint("when the store was restored or rebuilt, start once with --accept-epoch %s", u.Epoch)
 }
 
-// leadsTo says whether the epoch may be entered from the one that is held.
-func (r *Receiver) leadsTo(epoch string) bool {
+// epochReachable says whether the epoch may be entered from the one that is held.
+func (r *Receiver) epochReachable(epoch string) bool {
 	switch {
 	case epoch == r.epoch:
 		return true
-	case slices.Contains(r.past, epoch):
+	case slices.Contains(r.pastEpochs, epoch):
 		return false
 	case epoch == r.accept:
 		return true
@@ -324,16 +324,16 @@ func (r *Receiver) leadsTo(epoch string) bool {
 	if from == "" {
 		from = r.accept
 	}
-	return r.follows(from, epoch, len(r.changes)+1)
+	return r.epochFollows(from, epoch, len(r.changes)+1)
 }
 
-// follows looks for a chain of proven changes. Epochs that were left are not on it.
-func (r *Receiver) follows(from, to string, steps int) bool {
+// epochFollows looks for a chain of proven changes. Epochs that were left are not on it.
+func (r *Receiver) epochFollows(from, to string, steps int) bool {
 	if steps == 0 {
 		return false
 	}
 	for _, c := range r.changes[from] {
-		if !slices.Contains(r.past, c.Epoch) && (c.Epoch == to || r.follows(c.Epoch, to, steps-1)) {
+		if !slices.Contains(r.pastEpochs, c.Epoch) && (c.Epoch == to || r.epochFollows(c.Epoch, to, steps-1)) {
 			return true
 		}
 	}
@@ -346,7 +346,7 @@ func (r *Receiver) enter(epoch string) {
 		return
 	}
 	if r.epoch != "" {
-		r.past = append(r.past, r.epoch)
+		r.pastEpochs = append(r.pastEpochs, r.epoch)
 	}
 	r.epoch = epoch
 }
@@ -355,7 +355,7 @@ func (r *Receiver) enter(epoch string) {
 func (r *Receiver) Past() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.past)
+	return slices.Clone(r.pastEpochs)
 }
 
 // Stats tells how many updates were taken, and what was refused, by reason.
@@ -364,9 +364,9 @@ func (r *Receiver) Stats() (taken uint64, refused map[Reason]uint64) {
 	defer r.mu.Unlock()
 	refused = make(map[Reason]uint64, len(Reasons()))
 	for _, reason := range Reasons() {
-		refused[reason] = r.refused[reason]
+		refused[reason] = r.rejected[reason]
 	}
-	return r.taken, refused
+	return r.accepted, refused
 }
 
 // Proven is when the leader last signed what is held: the oldest of the services
@@ -375,7 +375,7 @@ func (r *Receiver) Proven() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	oldest := ""
-	for _, rec := range r.held {
+	for _, rec := range r.current {
 		if rec.Exists() && (oldest == "" || strings.Compare(rec.IssuedAt, oldest) < 0) {
 			oldest = rec.IssuedAt
 		}

@@ -36,12 +36,12 @@ func (r *Receiver) Learn(ring []conf.KeyInfo) (fresh, gone []ed25519.PublicKey) 
 	was := r.trust
 	r.adopt(all)
 	for _, k := range r.trust {
-		if !has(was, k) {
+		if !containsKey(was, k) {
 			fresh = append(fresh, k)
 		}
 	}
 	for _, k := range was {
-		if !has(r.trust, k) {
+		if !containsKey(r.trust, k) {
 			gone = append(gone, k)
 		}
 	}
@@ -58,7 +58,7 @@ func (r *Receiver) adopt(ring []conf.KeyInfo) {
 		grown = false
 		for _, k := range ring {
 			pub, err := seal.DecodePublic(k.Public)
-			if k.Kind != conf.KeySigning || k.State == conf.KeyWithdrawn || err != nil || seal.KeyID(pub) != k.ID || has(proven, pub) || len(learned) == maxLearned {
+			if k.Kind != conf.KeySigning || k.State == conf.KeyWithdrawn || err != nil || seal.KeyID(pub) != k.ID || containsKey(proven, pub) || len(learned) == maxLearned {
 				continue
 			}
 			if !slices.ContainsFunc(proven, func(by ed25519.PublicKey) bool { return seal.CheckKeyProof(by, pub, k.Proof) }) {
@@ -93,6 +93,6 @@ func (r *Receiver) trusted() []ed25519.PublicKey {
 	return r.trust
 }
 
-func has(list []ed25519.PublicKey, k ed25519.PublicKey) bool {
+func containsKey(list []ed25519.PublicKey, k ed25519.PublicKey) bool {
 	return slices.ContainsFunc(list, func(o ed25519.PublicKey) bool { return o.Equal(k) })
 }

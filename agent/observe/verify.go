@@ -35,41 +35,41 @@ func Reasons() []Reason {
 	}
 }
 
-// refusal is why something is not believed.
-type refusal struct {
+// rejection is why something is not believed.
+type rejection struct {
 	reason Reason
 	err    *conf.Error
 }
 
-func refuse(reason Reason, code conf.Code, format string, args ...any) *refusal {
-	return &refusal{reason, conf.Errorf(code, format, args...)}
+func reject(reason Reason, code conf.Code, format string, args ...any) *rejection {
+	return &rejection{reason, conf.Errorf(code, format, args...)}
 }
 
 // read proves the bytes of a message. It returns the update and the id of the key
 // that signed it.
-func read(payload []byte, trust []ed25519.PublicKey) (conf.Update, string, *refusal) {
+func read(payload []byte, trust []ed25519.PublicKey) (conf.Update, string, *rejection) {
 	u, err := seal.DecodeUpdate(payload)
 	switch {
 	case conf.CodeOf(err) == conf.CodeTooLarge:
-		return u, "", &refusal{ReasonTooLarge, conf.Errorf(conf.CodeTooLarge, "%w", err)}
+		return u, "", &rejection{ReasonTooLarge, conf.Errorf(conf.CodeTooLarge, "%w", err)}
 	case err != nil && unsigned(payload), err == nil && u.Signature == "":
-		return u, "", refuse(ReasonUnsigned, conf.CodeDenied, "the message has no signature")
+		return u, "", reject(ReasonUnsigned, conf.CodeDenied, "the message has no signature")
 	case err != nil:
-		return u, "", &refusal{ReasonMalformed, conf.Errorf(conf.CodeMalformed, "%w", err)}
+		return u, "", &rejection{ReasonMalformed, conf.Errorf(conf.CodeMalformed, "%w", err)}
 	}
-	key, no := prove(u, trust)
+	key, no := verify(u, trust)
 	if no != nil {
 		return u, "", no
 	}
 	again, err := seal.EncodeUpdate(u)
 	if err != nil || !bytes.Equal(again, payload) || seal.Checksum(u.Config) != u.Checksum {
-		return u, "", refuse(ReasonReserialised, conf.CodeCorrupt, "the signed update of %q was written anew: its content is signed, these bytes are not", u.Service)
+		return u, "", reject(ReasonReserialised, conf.CodeCorrupt, "the signed update of %q was written anew: its content is signed, these bytes are not", u.Service)
 	}
 	return u, key, nil
 }
 
-// prove holds the checksum and the signature of u.
-func prove(u conf.Update, trust []ed25519.PublicKey) (key string, no *refusal) {
+// verify holds the checksum and the signature of u.
+func verify(u conf.Update, trust []ed25519.PublicKey) (key string, no *rejection) {
 	var err error
 	for _, k := range trust {
 		if err = seal.Verify(k, u); err == nil {
@@ -86,7 +86,7 @@ func prove(u conf.Update, trust []ed25519.PublicKey) (key string, no *refusal) {
 			reason = ReasonChecksum
 		}
 	}
-	return "", &refusal{reason, conf.Errorf(conf.CodeOf(err), "%w", err).
+	return "", &rejection{reason, conf.Errorf(conf.CodeOf(err), "%w", err).
 		WithHint("the message was changed, or it is of another cluster; after a rotation of the signing key give the new public key too: CONFIG_TRUST")}
 }
 

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	markName = "holdfast.json"
-	maxMark  = 64 << 10
+	manifestName = "holdfast.json"
+	maxManifest  = 64 << 10
 )
 
 // Mark is holdfast.json of a generation.
@@ -93,7 +93,7 @@ func List(ctx context.Context, t Target) ([]Generation, error) {
 	return gens, t.fault("list the backups", err)
 }
 
-func listAt(ctx context.Context, p place) ([]Generation, error) {
+func listAt(ctx context.Context, p objectStore) ([]Generation, error) {
 	objects, err := p.list(ctx, "")
 	if err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func listAt(ctx context.Context, p place) ([]Generation, error) {
 			byID[id] = g
 		}
 		g.objects = append(g.objects, o.name)
-		if parts[2] == markName {
+		if parts[2] == manifestName {
 			continue
 		}
 		g.Files++
@@ -130,7 +130,7 @@ func listAt(ctx context.Context, p place) ([]Generation, error) {
 	out := []Generation{}
 	begun := map[string]string{} // when each epoch began
 	for _, g := range byID {
-		data, err := p.read(ctx, g.ID+"/"+markName)
+		data, err := p.read(ctx, g.ID+"/"+manifestName)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
@@ -165,7 +165,7 @@ func listAt(ctx context.Context, p place) ([]Generation, error) {
 	for i := range out {
 		out[i].Newer = i > 0
 	}
-	group(out)
+	groupByCluster(out)
 	return out, nil
 }
 
@@ -186,7 +186,7 @@ func Prune(ctx context.Context, t Target, id Identity, retention time.Duration, 
 	return removed, t.fault("remove old backups", err)
 }
 
-func pruneAt(ctx context.Context, p place, gens []Generation, id Identity, retention time.Duration, now time.Time, keep ...string) (removed []string, err error) {
+func pruneAt(ctx context.Context, p objectStore, gens []Generation, id Identity, retention time.Duration, now time.Time, keep ...string) (removed []string, err error) {
 	cluster, ok := Own(gens, id)
 	if !ok {
 		return nil, nil
@@ -204,7 +204,7 @@ func pruneAt(ctx context.Context, p place, gens []Generation, id Identity, reten
 		}
 		// Its mark goes last: until then what is left is told as what it is.
 		slices.SortFunc(g.objects, func(a, b string) int {
-			return cmp.Compare(b2i(path.Base(a) == markName), b2i(path.Base(b) == markName))
+			return cmp.Compare(b2i(path.Base(a) == manifestName), b2i(path.Base(b) == manifestName))
 		})
 		if err := p.remove(ctx, g.objects); err != nil {
 			return removed, err

@@ -38,9 +38,9 @@ type Restored struct {
 // one goroutine at a time.
 type Progress func(done, total int64)
 
-// tries is how often one restore point is tried: a file may be gathered into a
+// maxTries is how often one restore point is tried: a file may be gathered into a
 // larger one while it is read.
-const tries = 3
+const maxTries = 3
 
 // Restore makes the file out from the backup. It must not exist. Each generation
 // that fails is followed by the next older one, unless one was named. check proves
@@ -55,7 +55,7 @@ func Restore(ctx context.Context, t Target, sel Selection, out string, check fun
 	}
 	var errs []error
 	if !strings.Contains(sel.Generation, "/") {
-		if gens, err = own(gens, sel.Own, t.String()); err != nil {
+		if gens, err = ownGenerations(gens, sel.Own, t.String()); err != nil {
 			return Restored{}, err
 		}
 	}
@@ -96,7 +96,7 @@ func (g *Generation) named(want, newestEpoch string) bool {
 
 // restore makes out from one generation, in up to three tries.
 func restore(ctx context.Context, t Target, g Generation, at time.Time, out string, check func(context.Context, string) (Content, error), progress Progress) (got Restored, err error) {
-	for range tries {
+	for range maxTries {
 		got, err = restoreOnce(ctx, t, g, at, out, check, progress)
 		if err == nil || ctx.Err() != nil || errors.Is(err, litestream.ErrTxNotAvailable) {
 			break

@@ -187,8 +187,8 @@ func (r *Runner) update(f func(st *Status)) {
 	f(&r.st)
 }
 
-// note keeps what went wrong, and logs it when it is news.
-func (r *Runner) note(what string, err error) {
+// setError keeps what went wrong, and logs it when it is news.
+func (r *Runner) setError(what string, err error) {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return
 	}
@@ -202,7 +202,7 @@ func (r *Runner) note(what string, err error) {
 	}
 }
 
-func (r *Runner) fine() {
+func (r *Runner) clearError() {
 	r.mu.Lock()
 	was := r.st.Err
 	r.st.Err = nil
@@ -218,7 +218,7 @@ func (r *Runner) run(ctx context.Context) {
 	restart := 0
 	for wait := r.o.SyncEvery; ctx.Err() == nil; wait = min(2*wait, 10*time.Second) {
 		began := time.Now()
-		next, err := r.generation(ctx, restart)
+		next, err := r.runGeneration(ctx, restart)
 		if ctx.Err() != nil {
 			return
 		}
@@ -229,7 +229,7 @@ func (r *Runner) run(ctx context.Context) {
 			}
 			r.update(func(st *Status) { st.Restarts++ })
 		}
-		r.note("begin a backup", err)
+		r.setError("begin a backup", err)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -240,9 +240,9 @@ func (r *Runner) run(ctx context.Context) {
 // errGiveUp ends a generation that cannot go on.
 var errGiveUp = errors.New("the generation is given up")
 
-// generation begins one and keeps it until ctx ends or it has to be given up. It
+// runGeneration begins one and keeps it until ctx ends or it has to be given up. It
 // tells the number that the next one may have.
-func (r *Runner) generation(ctx context.Context, restart int) (next int, err error) {
+func (r *Runner) runGeneration(ctx context.Context, restart int) (next int, err error) {
 	pctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	p, err := r.o.Target.open(pctx)
@@ -264,7 +264,7 @@ func (r *Runner) generation(ctx context.Context, restart int) (next int, err err
 			break
 		}
 	}
-	g := &generation{r: r, p: p, id: id, mark: Mark{
+	g := &activeGeneration{r: r, p: p, id: id, manifest: Mark{
 		Format: 1, Epoch: r.o.Epoch, EpochCreated: r.o.EpochCreated, Term: r.o.Term, Restart: restart, Node: r.o.Node,
 		StartedAt: time.Now().UTC(), Index: r.o.Applied(), Previous: r.o.Previous,
 	}}
@@ -272,7 +272,7 @@ func (r *Runner) generation(ctx context.Context, restart int) (next int, err err
 		return restart, err
 	}
 	r.log.Info("the backup begins", "generation", id, "at", r.o.Target.String())
-	r.update(func(st *Status) { st.Generation, st.Started, st.Index = id, g.mark.StartedAt, 0 })
+	r.update(func(st *Status) { st.Generation, st.Started, st.Index = id, g.manifest.StartedAt, 0 })
 	err = g.run(ctx)
 	g.close(ctx)
 	r.update(func(st *Status) { st.Generation, st.Local = "", 0 })
@@ -289,12 +289,12 @@ func levels() litestream.CompactionLevels {
 	}
 }
 
-// generation is one that runs.
-type generation struct {
+// activeGeneration is one that runs.
+type activeGeneration struct {
 	r     *Runner
-	p     place
+	p     objectStore
 	id    string
-	mark  Mark
+	manifest  Mark
 	db    *litestream.DB
 	store *litestream.Store
 	limit int64 // of the bytes that may wait on this disk
@@ -310,7 +310,7 @@ type point struct {
 	at    time.Time // when it was read
 }
 
-func (g *generation) open(ctx context.Context) error {
+func (g *activeGeneration) open(ctx context.Context) error {
 	o := &g.r.o
 	if err := os.RemoveAll(o.metaPath()); err != nil {
 		return err
@@ -339,7 +339,7 @@ func (g *generation) open(ctx context.Context) error {
 		err = g.db.Sync(ctx) // the first one is the whole database
 	}
 	if err == nil && o.SharedPath == "" {
-		err = g.writeMark(ctx)
+		err = g.writeManifest(ctx)
 	}
 	if err != nil {
 		g.close(ctx)
@@ -353,7 +353,7 @@ func snapshotEvery(retention time.Duration) time.Duration {
 }
 
 // run copies until ctx ends (nil) or the generation has to be given up.
-func (g *generation) run(ctx context.Context) error {
+func (g *activeGeneration) run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var wg sync.WaitGroup
@@ -363,7 +363,7 @@ func (g *generation) run(ctx context.Context) error {
 	first := make(chan struct{})
 	wg.Go(func() { g.read(ctx, work, stop) })
 	wg.Go(func() { g.upload(ctx, work, first) })
-	wg.Go(func() { g.upkeep(ctx, first, stop) })
+	wg.Go(func() { g.maintain(ctx, first, stop) })
 	wg.Go(func() { g.drills(ctx, first, stop) })
 	<-ctx.Done()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
@@ -373,7 +373,7 @@ func (g *generation) run(ctx context.Context) error {
 }
 
 // close gives the database back, whatever fails.
-func (g *generation) close(ctx context.Context) {
+func (g *activeGeneration) close(ctx context.Context) {
 	last, cancel := context.WithCancel(context.Background())
 	cancel() // given up: nothing more is copied
 	if ctx.Err() != nil {

@@ -23,15 +23,15 @@ const (
 )
 
 // read takes what is new out of the WAL, once a tick. It does not need the network.
-func (g *generation) read(ctx context.Context, work chan<- struct{}, giveUp context.CancelCauseFunc) {
+func (g *activeGeneration) read(ctx context.Context, work chan<- struct{}, giveUp context.CancelCauseFunc) {
 	tick := time.NewTicker(g.r.o.SyncEvery)
 	defer tick.Stop()
 	for {
 		index, at := g.r.o.Applied(), time.Now()
 		if err := g.db.Sync(ctx); err != nil {
-			g.r.note("read the database for the backup", err)
+			g.r.setError("read the database for the backup", err)
 		} else if pos, err := g.db.Pos(); err != nil {
-			g.r.note("read the database for the backup", err)
+			g.r.setError("read the database for the backup", err)
 		} else {
 			g.mu.Lock()
 			if n := len(g.points); n > 0 && g.points[n-1].txid == pos.TXID {
@@ -61,7 +61,7 @@ func (g *generation) read(ctx context.Context, work chan<- struct{}, giveUp cont
 }
 
 // upload brings it to the place. first is closed after the first success.
-func (g *generation) upload(ctx context.Context, work <-chan struct{}, first chan struct{}) {
+func (g *activeGeneration) upload(ctx context.Context, work <-chan struct{}, first chan struct{}) {
 	wait := g.r.o.SyncEvery
 	for {
 		select {
@@ -76,7 +76,7 @@ func (g *generation) upload(ctx context.Context, work <-chan struct{}, first cha
 			return
 		}
 		if err != nil {
-			g.r.note("copy the database", err)
+			g.r.setError("copy the database", err)
 			select {
 			case <-time.After(wait):
 			case <-ctx.Done():
@@ -86,8 +86,8 @@ func (g *generation) upload(ctx context.Context, work <-chan struct{}, first cha
 			continue
 		}
 		wait = g.r.o.SyncEvery
-		g.arrived()
-		g.r.fine()
+		g.updateUploaded()
+		g.r.clearError()
 		if first != nil {
 			close(first)
 			first = nil
@@ -95,8 +95,8 @@ func (g *generation) upload(ctx context.Context, work <-chan struct{}, first cha
 	}
 }
 
-// arrived notes how far the place is.
-func (g *generation) arrived() {
+// updateUploaded notes how far the place is.
+func (g *activeGeneration) updateUploaded() {
 	txid, now := g.db.Replica.Pos().TXID, time.Now()
 	applied := g.r.o.Applied()
 	g.mu.Lock()
@@ -126,9 +126,9 @@ func (g *generation) arrived() {
 	}
 }
 
-// upkeep gathers small files, removes old ones, and looks whether the place still
+// maintain gathers small files, removes old ones, and looks whether the place still
 // has what was brought there.
-func (g *generation) upkeep(ctx context.Context, first <-chan struct{}, giveUp context.CancelCauseFunc) {
+func (g *activeGeneration) maintain(ctx context.Context, first <-chan struct{}, giveUp context.CancelCauseFunc) {
 	select {
 	case <-first:
 	case <-ctx.Done():
@@ -145,7 +145,7 @@ func (g *generation) upkeep(ctx context.Context, first <-chan struct{}, giveUp c
 			giveUp(err)
 			return
 		} else if err != nil {
-			g.r.note("look after the backup", err)
+			g.r.setError("look after the backup", err)
 		} else {
 			for _, lvl := range all {
 				if prev := lvl.PrevCompactionAt(time.Now()); !last[lvl.Level].Before(prev) {
@@ -155,17 +155,17 @@ func (g *generation) upkeep(ctx context.Context, first <-chan struct{}, giveUp c
 				if err == nil {
 					last[lvl.Level] = time.Now()
 				}
-				g.r.note("gather files of the backup", err)
+				g.r.setError("gather files of the backup", err)
 			}
 			if now := time.Now(); now.Sub(swept) > 30*time.Second {
 				swept = now
-				g.r.note("remove old files of the backup", g.within(ctx, g.db.EnforceL0RetentionByTime))
+				g.r.setError("remove old files of the backup", g.within(ctx, g.db.EnforceL0RetentionByTime))
 			}
 			if now := time.Now(); now.Sub(pruned) > time.Hour {
-				if err := g.within(ctx, g.survey); err == nil {
+				if err := g.within(ctx, g.scanTarget); err == nil {
 					pruned = now
 				} else {
-					g.r.note("remove old backups", err)
+					g.r.setError("remove old backups", err)
 				}
 			}
 		}
@@ -177,14 +177,14 @@ func (g *generation) upkeep(ctx context.Context, first <-chan struct{}, giveUp c
 	}
 }
 
-func (g *generation) within(ctx context.Context, f func(context.Context) error) error {
+func (g *activeGeneration) within(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, uploadTimeout)
 	defer cancel()
 	return f(ctx)
 }
 
 // probe finds a place that is gone while nothing changes, and one that was emptied.
-func (g *generation) probe(ctx context.Context) error {
+func (g *activeGeneration) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, g.r.o.ProbeEvery)
 	defer cancel()
 	brought := g.db.Replica.Pos().TXID
@@ -194,7 +194,7 @@ func (g *generation) probe(ctx context.Context) error {
 	}
 	if g.r.o.SharedPath == "" {
 		// The newest file alone may have come after all others were lost.
-		_, err := g.p.read(ctx, g.id+"/"+markName)
+		_, err := g.p.read(ctx, g.id+"/"+manifestName)
 		if errors.Is(err, fs.ErrNotExist) || (err == nil && info.MaxTXID < brought) {
 			return errGiveUp
 		}
@@ -203,12 +203,12 @@ func (g *generation) probe(ctx context.Context) error {
 		}
 	}
 	if g.db.Replica.Pos().TXID == brought && brought > 0 {
-		g.r.fine()
+		g.r.clearError()
 	}
 	return nil
 }
 
-func (g *generation) compact(ctx context.Context, lvl *litestream.CompactionLevel) error {
+func (g *activeGeneration) compact(ctx context.Context, lvl *litestream.CompactionLevel) error {
 	return g.within(ctx, func(ctx context.Context) error {
 		_, err := g.store.CompactDB(ctx, g.db, lvl)
 		if errors.Is(err, litestream.ErrNoCompaction) || errors.Is(err, litestream.ErrCompactionTooEarly) || errors.Is(err, litestream.ErrDBNotReady) {
@@ -221,17 +221,17 @@ func (g *generation) compact(ctx context.Context, lvl *litestream.CompactionLeve
 	})
 }
 
-func (g *generation) writeMark(ctx context.Context) error {
-	g.mark.Keys = g.r.o.identity().Keys
-	data, err := json.MarshalIndent(g.mark, "", "  ")
+func (g *activeGeneration) writeManifest(ctx context.Context) error {
+	g.manifest.Keys = g.r.o.identity().Keys
+	data, err := json.MarshalIndent(g.manifest, "", "  ")
 	if err != nil {
 		return err
 	}
-	return g.p.write(ctx, g.id+"/"+markName, data)
+	return g.p.write(ctx, g.id+"/"+manifestName, data)
 }
 
 // drills proves the backup when a generation begins and then at intervals.
-func (g *generation) drills(ctx context.Context, first <-chan struct{}, giveUp context.CancelCauseFunc) {
+func (g *activeGeneration) drills(ctx context.Context, first <-chan struct{}, giveUp context.CancelCauseFunc) {
 	select {
 	case <-first:
 	case <-ctx.Done():
@@ -262,7 +262,7 @@ func (g *generation) drills(ctx context.Context, first <-chan struct{}, giveUp c
 }
 
 // drill is one. What it finds replaces what was known before.
-func (g *generation) drill(ctx context.Context) error {
+func (g *activeGeneration) drill(ctx context.Context) error {
 	start := time.Now()
 	v, err := g.verify(ctx)
 	if ctx.Err() != nil {
@@ -271,9 +271,9 @@ func (g *generation) drill(ctx context.Context) error {
 	if err != nil {
 		g.r.log.Error("the backup could not be verified", "generation", g.id, "err", err, "hint", conf.HintOf(err))
 	} else {
-		g.mark.Verified = v
-		if werr := g.within(ctx, g.writeMark); werr != nil {
-			g.r.note("keep the result of a drill", werr)
+		g.manifest.Verified = v
+		if werr := g.within(ctx, g.writeManifest); werr != nil {
+			g.r.setError("keep the result of a drill", werr)
 		}
 		g.r.log.Info("the backup is verified: it was restored and is equal to the state", "generation", g.id, "index", v.Index, "took", time.Since(start))
 	}
@@ -289,7 +289,7 @@ func (g *generation) drill(ctx context.Context) error {
 }
 
 // verify restores the newest point and compares it with the state at its index.
-func (g *generation) verify(ctx context.Context) (*Verified, error) {
+func (g *activeGeneration) verify(ctx context.Context) (*Verified, error) {
 	dir, err := os.MkdirTemp(filepath.Dir(g.r.o.DB), drillPattern)
 	if err != nil {
 		return nil, err

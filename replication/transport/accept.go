@@ -43,17 +43,17 @@ func (t *Transport) enter(raw net.Conn) {
 	p, reason := t.gate.enter(raw)
 	if reason != "" {
 		_ = raw.Close()
-		t.refused(Refused{Reason: reason, Source: raw.RemoteAddr().String()})
+		t.reject(Refused{Reason: reason, Source: raw.RemoteAddr().String()})
 		return
 	}
 	if tcp, ok := raw.(*net.TCPConn); ok {
 		_ = tcp.SetKeepAliveConfig(keepAlive)
 	}
-	t.wg.Go(func() { t.greet(raw, p) })
+	t.wg.Go(func() { t.serveConn(raw, p) })
 }
 
-// greet takes a connection from its first byte to its hand-over.
-func (t *Transport) greet(raw net.Conn, p *pass) {
+// serveConn takes a connection from its first byte to its hand-over.
+func (t *Transport) serveConn(raw net.Conn, p *pass) {
 	h := &handshake{t: t, trust: t.trust.Load()}
 	end := time.Now().Add(t.opts.Limits.Handshake)
 	c, err := h.run(raw, p, end)
@@ -77,7 +77,7 @@ func (t *Transport) greet(raw net.Conn, p *pass) {
 	if reason == ReasonRefusedUs && h.proto == ProtoJoin {
 		r.Token = TokenForeign // the joiner has found another CA than its token names
 	}
-	t.refused(r)
+	t.reject(r)
 }
 
 // handshake is the state of one, for the callbacks of crypto/tls. Its goroutine is
@@ -93,7 +93,7 @@ func (h *handshake) run(raw net.Conn, p *pass, end time.Time) (*Conn, error) {
 	if err := raw.SetDeadline(end); err != nil {
 		return nil, err
 	}
-	in := &meter{Conn: raw, left: maxHandshake}
+	in := &limitedConn{Conn: raw, left: maxHandshake}
 	cfg := baseConfig(h.t.opts.Now)
 	cfg.GetConfigForClient = h.config
 	tc := tls.Server(in, cfg)
@@ -101,12 +101,12 @@ func (h *handshake) run(raw net.Conn, p *pass, end time.Time) (*Conn, error) {
 		return nil, err
 	}
 	if h.proto == "" || tc.ConnectionState().NegotiatedProtocol != h.proto {
-		return nil, &refusal{ReasonProtocol, nil}
+		return nil, &rejection{ReasonProtocol, nil}
 	}
 	c := &Conn{Conn: tc, raw: raw, peer: h.peer, proto: h.proto, leaf: leafOf(tc.ConnectionState()), inbound: true, write: h.t.opts.Limits.Write}
 	c.done = func() { h.t.conns.remove(c); p.done() }
-	why := h.admit(c, p)
-	if _, err := tc.Write([]byte{byte(verdictOf(reasonOrNone(why)))}); err != nil && why == nil {
+	why := h.check(c, p)
+	if _, err := tc.Write([]byte{byte(acceptCodeOf(reasonOrNone(why)))}); err != nil && why == nil {
 		why = err
 	}
 	if why == nil {
@@ -137,7 +137,7 @@ func (h *handshake) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	}
 	// TLS would go on without ALPN when the client has none, and choose among many.
 	if len(hello.SupportedProtos) != 1 {
-		return nil, &refusal{ReasonProtocol, nil}
+		return nil, &rejection{ReasonProtocol, nil}
 	}
 	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return h.trust.cert, nil }
 	switch proto := hello.SupportedProtos[0]; proto {
@@ -161,10 +161,10 @@ func (h *handshake) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 func (h *handshake) verify(cs tls.ConnectionState) error {
 	leaf := leafOf(cs)
 	if leaf == nil {
-		return &refusal{ReasonNoCertificate, nil}
+		return &rejection{ReasonNoCertificate, nil}
 	}
 	if leaf.IsCA { // a CA vouches for members, and is none
-		return &refusal{ReasonUntrusted, nil}
+		return &rejection{ReasonUntrusted, nil}
 	}
 	err := h.trust.verifyShown(cs.PeerCertificates, x509.ExtKeyUsageClientAuth, h.t.opts.Now())
 	if err != nil {
@@ -174,34 +174,34 @@ func (h *handshake) verify(cs tls.ConnectionState) error {
 	return err
 }
 
-// admit is the judgement on a client that is known now. What it refuses, a member
+// check is the judgement on a client that is known now. What it refuses, a member
 // of the cluster has asked for, who learns why.
-func (h *handshake) admit(c *Conn, p *pass) error {
+func (h *handshake) check(c *Conn, p *pass) error {
 	t := h.t
 	switch {
 	case h.proto == ProtoJoin:
 		if t.opts.Joiner == nil {
-			return &refusal{ReasonNotServing, nil}
+			return &rejection{ReasonNotServing, nil}
 		}
 	case h.peer.NodeID == h.trust.id.NodeID:
-		return &refusal{ReasonDuplicate, nil}
+		return &rejection{ReasonDuplicate, nil}
 	case h.proto == ProtoRaft && h.peer.Role != pki.RoleServer:
-		return &refusal{ReasonRole, nil}
+		return &rejection{ReasonRole, nil}
 	default:
 		if err := t.allowed(h.peer); err != nil {
-			return &refusal{ReasonRemoved, err}
+			return &rejection{ReasonRemoved, err}
 		}
 	}
 	if h.proto == ProtoRaft {
 		if c.layer = t.conns.openLayer(); c.layer == nil {
-			return &refusal{ReasonNotServing, nil}
+			return &rejection{ReasonNotServing, nil}
 		}
 	}
 	if reason := p.settle(h.proto, h.peer); reason != "" {
-		return &refusal{reason, nil}
+		return &rejection{reason, nil}
 	}
 	if !t.conns.add(c) {
-		return &refusal{ReasonNotServing, nil}
+		return &rejection{ReasonNotServing, nil}
 	}
 	return nil
 }
@@ -240,7 +240,7 @@ func (q *queue) put(c net.Conn, end time.Time) error {
 	case <-q.done:
 	case <-wait.C:
 	}
-	return &refusal{ReasonNotServing, nil}
+	return &rejection{ReasonNotServing, nil}
 }
 
 func (q *queue) Accept() (net.Conn, error) {

@@ -67,14 +67,14 @@ func (c *Conn) abort() {
 // maxHandshake bounds the bytes of a handshake; ours have 3 KiB.
 const maxHandshake = 32 << 10
 
-// meter bounds what is read from a connection until open is set.
-type meter struct {
+// limitedConn bounds what is read from a connection until open is set.
+type limitedConn struct {
 	net.Conn
 	left int
 	open atomic.Bool
 }
 
-func (m *meter) Read(b []byte) (int, error) {
+func (m *limitedConn) Read(b []byte) (int, error) {
 	if m.open.Load() {
 		return m.Conn.Read(b)
 	}
@@ -86,32 +86,32 @@ func (m *meter) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// verdict is the byte that the accepting side sends after the TLS handshake.
-type verdict byte
+// acceptCode is the byte that the accepting side sends after the TLS handshake.
+type acceptCode byte
 
 const (
-	verdictWelcome verdict = iota + 1
-	verdictBusy
-	verdictNotServing
-	verdictRole
-	verdictRemoved
-	verdictDuplicate
+	acceptOK acceptCode = iota + 1
+	acceptBusy
+	acceptNotServing
+	acceptRole
+	acceptRemoved
+	acceptDuplicate
 )
 
-func verdictOf(r Reason) verdict {
+func acceptCodeOf(r Reason) acceptCode {
 	switch r {
 	case "":
-		return verdictWelcome
+		return acceptOK
 	case ReasonNotServing, ReasonShutdown:
-		return verdictNotServing
+		return acceptNotServing
 	case ReasonRole:
-		return verdictRole
+		return acceptRole
 	case ReasonRemoved:
-		return verdictRemoved
+		return acceptRemoved
 	case ReasonDuplicate:
-		return verdictDuplicate
+		return acceptDuplicate
 	default:
-		return verdictBusy
+		return acceptBusy
 	}
 }
 

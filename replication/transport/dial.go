@@ -26,7 +26,7 @@ func (t *Transport) dial(ctx context.Context, proto, addr string, want string, l
 	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
 		leaf := leafOf(cs)
 		if leaf == nil {
-			return &refusal{ReasonNoCertificate, nil}
+			return &rejection{ReasonNoCertificate, nil}
 		}
 		if err := tr.verifyShown(cs.PeerCertificates, x509.ExtKeyUsageServerAuth, t.opts.Now()); err != nil {
 			return err
@@ -35,9 +35,9 @@ func (t *Transport) dial(ctx context.Context, proto, addr string, want string, l
 		if peer, err = tr.peer(leaf); err != nil {
 			return err
 		}
-		return t.acceptable(peer, tr.id.NodeID, want, addr)
+		return t.checkPeer(peer, tr.id.NodeID, want, addr)
 	}
-	raw, tc, err := shake(ctx, t.opts.Dial, proto, addr, cfg, t.opts.Limits.Handshake)
+	raw, tc, err := clientHandshake(ctx, t.opts.Dial, proto, addr, cfg, t.opts.Limits.Handshake)
 	if err != nil {
 		return nil, err
 	}
@@ -50,28 +50,28 @@ func (t *Transport) dial(ctx context.Context, proto, addr string, want string, l
 	return c, nil
 }
 
-// acceptable checks who answered.
-func (t *Transport) acceptable(p pki.Peer, self, want, addr string) error {
+// checkPeer checks who answered.
+func (t *Transport) checkPeer(p pki.Peer, self, want, addr string) error {
 	switch {
 	case p.NodeID == self:
-		return &refusal{ReasonDuplicate, conf.Errorf(conf.CodeDenied, "at %s answers an agent with the node id of this one, %s", addr, self).
+		return &rejection{ReasonDuplicate, conf.Errorf(conf.CodeDenied, "at %s answers an agent with the node id of this one, %s", addr, self).
 			WithHint("if that is another agent, give one of the two another CONFIG_NODE_ID and let it join anew; " +
 				"if it is this agent, the address is wrong")}
 	case want != "" && p.NodeID != want:
-		return &refusal{ReasonName, conf.Errorf(conf.CodeDenied, "at %s answers node %s, not %s", addr, p.NodeID, want).
+		return &rejection{ReasonName, conf.Errorf(conf.CodeDenied, "at %s answers node %s, not %s", addr, p.NodeID, want).
 			WithHint("see which addresses are known: holdfast cluster members")}
 	}
 	if err := t.allowed(p); err != nil {
-		return &refusal{ReasonRemoved, conf.Errorf(conf.CodeDenied, "node %s at %s is not a member: %w", p.NodeID, addr, err)}
+		return &rejection{ReasonRemoved, conf.Errorf(conf.CodeDenied, "node %s at %s is not a member: %w", p.NodeID, addr, err)}
 	}
 	return nil
 }
 
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// shake does a handshake as the client, up to the verdict of the other side.
+// clientHandshake does a handshake as the client, up to the verdict of the other side.
 // cfg.VerifyConnection does all the verification there is.
-func shake(ctx context.Context, dial dialFunc, proto, addr string, cfg *tls.Config, timeout time.Duration) (net.Conn, *tls.Conn, error) {
+func clientHandshake(ctx context.Context, dial dialFunc, proto, addr string, cfg *tls.Config, timeout time.Duration) (net.Conn, *tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	raw, err := dial(ctx, "tcp", addr)
@@ -86,11 +86,11 @@ func shake(ctx context.Context, dial dialFunc, proto, addr string, cfg *tls.Conf
 	cfg.NextProtos = []string{proto}
 	// There is no host name to compare; VerifyConnection compares what there is.
 	cfg.InsecureSkipVerify = true
-	in := &meter{Conn: raw, left: maxHandshake}
+	in := &limitedConn{Conn: raw, left: maxHandshake}
 	tc := tls.Client(in, cfg)
-	if err := greeted(tc, proto, addr); err != nil {
+	if err := readAcceptCode(tc, proto, addr); err != nil {
 		_ = raw.Close()
-		if ctx.Err() != nil && !isRefusal(err) {
+		if ctx.Err() != nil && !isDenied(err) {
 			return nil, nil, unreachable(addr, ctx.Err())
 		}
 		return nil, nil, err
@@ -108,10 +108,10 @@ func shake(ctx context.Context, dial dialFunc, proto, addr string, cfg *tls.Conf
 	return raw, tc, nil
 }
 
-func isRefusal(err error) bool { return conf.CodeOf(err) == conf.CodeDenied }
+func isDenied(err error) bool { return conf.CodeOf(err) == conf.CodeDenied }
 
-// greeted does the TLS handshake and reads the verdict.
-func greeted(tc *tls.Conn, proto, addr string) error {
+// readAcceptCode does the TLS handshake and reads the verdict.
+func readAcceptCode(tc *tls.Conn, proto, addr string) error {
 	if err := tc.Handshake(); err != nil {
 		return explain(addr, err)
 	}
@@ -125,20 +125,20 @@ func greeted(tc *tls.Conn, proto, addr string) error {
 	denied := func(format, hint string) error {
 		return conf.Errorf(conf.CodeDenied, format, addr).WithHint("%s", hint)
 	}
-	switch verdict(b[0]) {
-	case verdictWelcome:
+	switch acceptCode(b[0]) {
+	case acceptOK:
 		return nil
-	case verdictBusy:
+	case acceptBusy:
 		return conf.Errorf(conf.CodeRateLimited, "the agent at %s has too many connections", addr).WithHint("try again in a moment")
-	case verdictNotServing:
+	case acceptNotServing:
 		return conf.Errorf(conf.CodeUnsupported, "the agent at %s does not serve %s at present", addr, proto).
 			WithHint("it may be starting, repairing itself or stopping, and a sidecar lets nobody join: try again, or another server")
-	case verdictRole:
+	case acceptRole:
 		return denied("the agent at %s does not take this from an agent of this role", "only servers speak Raft to others")
-	case verdictRemoved:
+	case acceptRemoved:
 		return denied("the agent at %s says that this agent is no longer a member of the cluster",
 			"join again with a token from: holdfast token create")
-	case verdictDuplicate:
+	case acceptDuplicate:
 		return denied("the agent at %s has the same node id as this one", "give one of the two another CONFIG_NODE_ID and let it join anew")
 	}
 	return conf.Errorf(conf.CodeUnsupported, "the agent at %s answered %d, which this version does not know", addr, b[0])
@@ -154,7 +154,7 @@ func unreachable(addr string, err error) error {
 
 // explain says in the words of a person what the end of a handshake means.
 func explain(addr string, err error) error {
-	if r, ok := errors.AsType[*refusal](err); ok && r.err != nil {
+	if r, ok := errors.AsType[*rejection](err); ok && r.err != nil {
 		if _, ok := errors.AsType[*conf.Error](r.err); ok {
 			return r.err
 		}

@@ -129,7 +129,7 @@ func (t *Transport) newJoinSide() *httpSide {
 func (h *joinHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t, source := h.t, sourceIn(r.RemoteAddr)
 	if !h.failed.take(source, time.Now()) {
-		t.refused(Refused{Reason: ReasonJoinRate, Protocol: ProtoJoin, Source: r.RemoteAddr})
+		t.reject(Refused{Reason: ReasonJoinRate, Protocol: ProtoJoin, Source: r.RemoteAddr})
 		w.Header().Set("Retry-After", strconv.Itoa(int(t.opts.Limits.FailedJoinEvery/time.Second)+1))
 		writeError(w, conf.Errorf(conf.CodeRateLimited, "too many failed joins from this address").WithHint("wait a minute and try again"))
 		return
@@ -145,7 +145,7 @@ func (h *joinHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if te, ok := errors.AsType[*TokenError](err); ok {
-		t.refused(Refused{
+		t.reject(Refused{
 			Reason: ReasonJoinToken, Protocol: ProtoJoin, Source: r.RemoteAddr,
 			Token: te.Reason, TokenID: req.TokenID, NodeID: req.NodeID, Err: err,
 		})

@@ -79,13 +79,13 @@ func Join(ctx context.Context, o JoinOptions) (*Grant, error) {
 		pinned, err = pinCA(cs.PeerCertificates, token.CAHash, o, o.Now())
 		return err
 	}
-	raw, tc, err := shake(ctx, o.Dial, ProtoJoin, o.Addr, cfg, 10*time.Second)
+	raw, tc, err := clientHandshake(ctx, o.Dial, ProtoJoin, o.Addr, cfg, 10*time.Second)
 	if err != nil {
 		return nil, err
 	}
 	defer raw.Close()
 	defer context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })()
-	grant, err := ask[JoinGrant](tc, o.Addr, joinPath, req)
+	grant, err := post[JoinGrant](tc, o.Addr, joinPath, req)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +107,7 @@ func pinCA(chain []*x509.Certificate, hash string, o JoinOptions, now time.Time)
 		}
 		cluster := pki.ClusterOf(ca)
 		if cluster == "" {
-			return pin{}, &refusal{ReasonUntrusted, refusedToken()}
+			return pin{}, &rejection{ReasonUntrusted, rejectedToken()}
 		}
 		tr := &trust{id: &pki.Identity{ClusterID: cluster, CAs: []*x509.Certificate{ca}}, pool: x509.NewCertPool()}
 		tr.pool.AddCert(ca)
@@ -119,19 +119,19 @@ func pinCA(chain []*x509.Certificate, hash string, o JoinOptions, now time.Time)
 		case err != nil:
 			return pin{}, err
 		case p.Role != pki.RoleServer:
-			return pin{}, &refusal{ReasonRole, conf.Errorf(conf.CodeDenied, "the agent at %s is a %s, which lets nobody join", o.Addr, p.Role).
+			return pin{}, &rejection{ReasonRole, conf.Errorf(conf.CodeDenied, "the agent at %s is a %s, which lets nobody join", o.Addr, p.Role).
 				WithHint("give the address of a server: holdfast cluster members")}
 		case p.NodeID == o.NodeID:
-			return pin{}, &refusal{ReasonDuplicate, conf.Errorf(conf.CodeConflict, "the agent at %s has the node id %s itself", o.Addr, o.NodeID).
+			return pin{}, &rejection{ReasonDuplicate, conf.Errorf(conf.CodeConflict, "the agent at %s has the node id %s itself", o.Addr, o.NodeID).
 				WithHint("an agent cannot join itself: give the address of another one; if it is another one, set another CONFIG_NODE_ID")}
 		}
 		return pin{ca, cluster}, nil
 	}
-	return pin{}, &refusal{ReasonUntrusted, refusedToken()}
+	return pin{}, &rejection{ReasonUntrusted, rejectedToken()}
 }
 
-// ask posts a value over a fresh connection and reads the answer.
-func ask[T any](c net.Conn, addr, path string, v any) (answer T, err error) {
+// post posts a value over a fresh connection and reads the answer.
+func post[T any](c net.Conn, addr, path string, v any) (answer T, err error) {
 	lost := func(err error) error {
 		return conf.Errorf(conf.CodeOutcomeUnknown, "the answer of the agent at %s was lost: %w", addr, err).
 			WithHint("try again: the same agent counts once")
@@ -154,10 +154,10 @@ func ask[T any](c net.Conn, addr, path string, v any) (answer T, err error) {
 		return answer, lost(err)
 	}
 	defer resp.Body.Close()
-	return readAnswer[T](addr, resp, lost)
+	return readReply[T](addr, resp, lost)
 }
 
-func readAnswer[T any](addr string, resp *http.Response, lost func(error) error) (answer T, err error) {
+func readReply[T any](addr string, resp *http.Response, lost func(error) error) (answer T, err error) {
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxJoinReply+1))
 	if err != nil {
 		return answer, lost(err)
@@ -187,7 +187,7 @@ func checkGrant(g JoinGrant, p pin, o JoinOptions) (*Grant, error) {
 	case !id.Trusts(p.ca):
 		return nil, conf.Errorf(conf.CodeDenied, "the CA that the token names is not among those that the agent at %s gave", o.Addr)
 	}
-	if err := goodNow(id, o.Now()); err != nil {
+	if err := checkValidity(id, o.Now()); err != nil {
 		return nil, err
 	}
 	if len(g.CAKey) > 0 {
@@ -198,8 +198,8 @@ func checkGrant(g JoinGrant, p pin, o JoinOptions) (*Grant, error) {
 	return &Grant{JoinGrant: g, Identity: id}, nil
 }
 
-// goodNow finds clocks that differ before they lock an agent out.
-func goodNow(id *pki.Identity, now time.Time) error {
+// checkValidity finds clocks that differ before they lock an agent out.
+func checkValidity(id *pki.Identity, now time.Time) error {
 	if now.Before(id.Cert.NotBefore) || now.After(id.Cert.NotAfter) {
 		return conf.Errorf(conf.CodeInvalid, "the certificate that was issued is good from %s to %s, and the clock here says %s",
 			conf.FormatTime(id.Cert.NotBefore), conf.FormatTime(id.Cert.NotAfter), conf.FormatTime(now)).

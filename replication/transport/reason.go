@@ -66,11 +66,11 @@ type Stats struct {
 type counters struct {
 	mu       sync.Mutex
 	accepted map[string]uint64
-	refused  map[Reason]uint64
+	rejected  map[Reason]uint64
 }
 
 func newCounters() *counters {
-	return &counters{accepted: map[string]uint64{}, refused: map[Reason]uint64{}}
+	return &counters{accepted: map[string]uint64{}, rejected: map[Reason]uint64{}}
 }
 
 func (c *counters) accept(proto string) {
@@ -79,38 +79,38 @@ func (c *counters) accept(proto string) {
 	c.accepted[proto]++
 }
 
-func (c *counters) refuse(r Reason) {
+func (c *counters) reject(r Reason) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.refused[r]++
+	c.rejected[r]++
 }
 
 func (c *counters) copy() (accepted map[string]uint64, refused map[Reason]uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return maps.Clone(c.accepted), maps.Clone(c.refused)
+	return maps.Clone(c.accepted), maps.Clone(c.rejected)
 }
 
-// refusal is the error by which the callbacks of a handshake say why.
-type refusal struct {
+// rejection is the error by which the callbacks of a handshake say why.
+type rejection struct {
 	reason Reason
 	err    error
 }
 
-func (r *refusal) Error() string {
+func (r *rejection) Error() string {
 	if r.err == nil {
 		return "refused: " + string(r.reason)
 	}
 	return "refused: " + string(r.reason) + ": " + r.err.Error()
 }
 
-func (r *refusal) Unwrap() error { return r.err }
+func (r *rejection) Unwrap() error { return r.err }
 
 var errOversized = errors.New("the handshake is too large")
 
 // reasonOf sorts the errors that a TLS handshake ends with.
 func reasonOf(err error) Reason {
-	if r, ok := errors.AsType[*refusal](err); ok {
+	if r, ok := errors.AsType[*rejection](err); ok {
 		return r.reason
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {

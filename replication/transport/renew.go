@@ -105,7 +105,7 @@ func (t *Transport) Renew(ctx context.Context, serverID string) (*pki.Identity, 
 		return nil, conf.Errorf(conf.CodeOf(err), "cannot renew the certificate at %s: %w", serverID, err).WithHint("%s", conf.HintOf(err))
 	}
 	defer resp.Body.Close()
-	g, err := readAnswer[renewGrant](serverID, resp, func(err error) error {
+	g, err := readReply[renewGrant](serverID, resp, func(err error) error {
 		return conf.Errorf(conf.CodeInternal, "the answer of %s was lost: %w", serverID, err).WithHint("ask again")
 	})
 	if err != nil {
@@ -123,7 +123,7 @@ func (t *Transport) Renew(ctx context.Context, serverID string) (*pki.Identity, 
 	if !id.Trusts(fresh.Issuer()) {
 		return nil, conf.Errorf(conf.CodeDenied, "%s gave a certificate from a CA that this agent does not trust", serverID)
 	}
-	if err := goodNow(fresh, t.opts.Now()); err != nil {
+	if err := checkValidity(fresh, t.opts.Now()); err != nil {
 		return nil, err
 	}
 	return fresh, nil

@@ -13,7 +13,7 @@ import (
 
 const (
 	headerTimeout = 5 * time.Second
-	answerTimeout = 30 * time.Second // until the header of an answer has come
+	headerReplyTimeout = 30 * time.Second // until the header of an answer has come
 	idleClient    = 90 * time.Second // less than idleServer, so that the client closes first
 	idleServer    = 2 * time.Minute
 	maxHeader     = 64 << 10
@@ -158,7 +158,7 @@ func (t *Transport) newClient() *http.Transport {
 		MaxIdleConnsPerHost:    8,
 		MaxConnsPerHost:        t.opts.Limits.ConnsPerPeer / 2,
 		IdleConnTimeout:        idleClient,
-		ResponseHeaderTimeout:  answerTimeout,
+		ResponseHeaderTimeout:  headerReplyTimeout,
 		MaxResponseHeaderBytes: maxHeader,
 	}
 }

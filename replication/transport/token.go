@@ -117,11 +117,11 @@ const (
 type TokenError struct{ Reason TokenReason }
 
 // Error never tells the reason.
-func (e *TokenError) Error() string { return refusedToken().Message }
+func (e *TokenError) Error() string { return rejectedToken().Message }
 
-func (e *TokenError) Unwrap() error { return refusedToken() }
+func (e *TokenError) Unwrap() error { return rejectedToken() }
 
-func refusedToken() *conf.Error {
+func rejectedToken() *conf.Error {
 	return conf.Errorf(conf.CodeDenied, "the join token was refused").
 		WithHint("check that it was pasted whole and is of the cluster at that address; a token ends with its time or its uses: " +
 			"make another on a member of the cluster with: holdfast token create")

@@ -228,7 +228,7 @@ func (t *Transport) recheck(tr *trust) {
 			continue
 		}
 		c.abort()
-		t.refused(Refused{Reason: reason, Protocol: c.proto, Source: c.RemoteAddr().String(), Peer: c.peer, Err: err})
+		t.reject(Refused{Reason: reason, Protocol: c.proto, Source: c.RemoteAddr().String(), Peer: c.peer, Err: err})
 	}
 }
 
@@ -247,8 +247,8 @@ func (t *Transport) Stats() Stats {
 	return s
 }
 
-func (t *Transport) refused(r Refused) {
-	t.stats.refuse(r.Reason)
+func (t *Transport) reject(r Refused) {
+	t.stats.reject(r.Reason)
 	t.log.Debug("refused a connection to the cluster port", "reason", r.Reason, "protocol", r.Protocol, "source", r.Source,
 		"node", r.Peer.NodeID, "err", r.Err)
 	if t.opts.OnRefused != nil {

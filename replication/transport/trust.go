@@ -55,10 +55,10 @@ func (tr *trust) verifyShown(shown []*x509.Certificate, usage x509.ExtKeyUsage, 
 func (tr *trust) peer(leaf *x509.Certificate) (pki.Peer, error) {
 	cluster, p, err := pki.NodeOf(leaf)
 	if err != nil {
-		return pki.Peer{}, &refusal{ReasonName, err}
+		return pki.Peer{}, &rejection{ReasonName, err}
 	}
 	if cluster != tr.id.ClusterID {
-		return pki.Peer{}, &refusal{ReasonName, conf.Errorf(conf.CodeDenied, "a member of cluster %s, and this is cluster %s", cluster, tr.id.ClusterID)}
+		return pki.Peer{}, &rejection{ReasonName, conf.Errorf(conf.CodeDenied, "a member of cluster %s, and this is cluster %s", cluster, tr.id.ClusterID)}
 	}
 	return p, nil
 }

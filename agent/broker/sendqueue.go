@@ -12,18 +12,18 @@ const (
 	batchBytes    = 256 << 10
 )
 
-// outbox is what one subscriber still has to get: for each topic at most the
+// sendQueue is what one subscriber still has to get: for each topic at most the
 // newest message. Whoever publishes only leaves a pointer here; the connection's
 // own goroutine writes (conn.pump), so a subscriber that does not read delays
 // nobody and holds no memory but the pointers.
-type outbox struct {
+type sendQueue struct {
 	counters *counters
 	v5       bool
 	window   int // QoS 1 messages that may be unacknowledged
 	maxSize  int // largest packet that the client takes, 0 = any
 
 	mu       sync.Mutex
-	held     bool // a SUBACK comes first
+	paused     bool // a SUBACK comes first
 	filters  []packets.Subscription
 	pending  map[string]waiting
 	order    []string // topics of pending, oldest first; the first `head` are sent
@@ -40,21 +40,21 @@ type waiting struct {
 	retained bool // the subscription asked for it, it is not a live publish
 }
 
-func newOutbox(c *counters) *outbox {
-	return &outbox{
+func newSendQueue(c *counters) *sendQueue {
+	return &sendQueue{
 		counters: c, pending: make(map[string]waiting), inflight: make(map[uint16]struct{}), wake: make(chan struct{}, 1),
 	}
 }
 
-func (o *outbox) signal() {
+func (o *sendQueue) signal() {
 	select {
 	case o.wake <- struct{}{}:
 	default:
 	}
 }
 
-// offer leaves m for the subscriber, if it wants it.
-func (o *outbox) offer(m *message) {
+// add leaves m for the subscriber, if it wants it.
+func (o *sendQueue) add(m *message) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for i := range o.filters {
@@ -66,7 +66,7 @@ func (o *outbox) offer(m *message) {
 	}
 }
 
-func (o *outbox) put(m *message, retained bool) {
+func (o *sendQueue) put(m *message, retained bool) {
 	if old, ok := o.pending[m.topic]; ok {
 		if old.m != m {
 			o.counters.conflated.Add(1)
@@ -81,12 +81,12 @@ func (o *outbox) put(m *message, retained bool) {
 // subscribe adds or replaces filters, and leaves the retained messages that they
 // cover. retained is read under the lock of the broker's board, so that a message
 // that replaces one of these is offered after this. Nothing goes out until release.
-func (o *outbox) subscribe(subs []packets.Subscription, retained map[string]*message) {
+func (o *sendQueue) subscribe(subs []packets.Subscription, retained map[string]*message) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.held = true
+	o.paused = true
 	for _, s := range subs {
-		existed := o.add(s)
+		existed := o.addFilter(s)
 		if s.RetainHandling == 2 || s.RetainHandling == 1 && existed {
 			continue
 		}
@@ -102,15 +102,15 @@ func (o *outbox) subscribe(subs []packets.Subscription, retained map[string]*mes
 	}
 }
 
-// release lets go out what subscribe has left.
-func (o *outbox) release() {
+// resume lets go out what subscribe has left.
+func (o *sendQueue) resume() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.held = false
+	o.paused = false
 	o.signal()
 }
 
-func (o *outbox) add(s packets.Subscription) (existed bool) {
+func (o *sendQueue) addFilter(s packets.Subscription) (existed bool) {
 	for i := range o.filters {
 		if o.filters[i].Filter == s.Filter {
 			o.filters[i] = s
@@ -121,7 +121,7 @@ func (o *outbox) add(s packets.Subscription) (existed bool) {
 	return false
 }
 
-func (o *outbox) unsubscribe(subs []packets.Subscription) {
+func (o *sendQueue) unsubscribe(subs []packets.Subscription) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, s := range subs {
@@ -135,7 +135,7 @@ func (o *outbox) unsubscribe(subs []packets.Subscription) {
 }
 
 // countWith tells how many filters there were if subs were added.
-func (o *outbox) countWith(subs []packets.Subscription) int {
+func (o *sendQueue) countWith(subs []packets.Subscription) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	names := make(map[string]struct{}, len(o.filters)+len(subs))
@@ -149,7 +149,7 @@ func (o *outbox) countWith(subs []packets.Subscription) int {
 }
 
 // ack takes the client's PUBACK.
-func (o *outbox) ack(id uint16) {
+func (o *sendQueue) ack(id uint16) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if _, ok := o.inflight[id]; ok {
@@ -160,10 +160,10 @@ func (o *outbox) ack(id uint16) {
 
 // batch takes what can be written now, and says how many messages that is, and
 // whether more waits only for the client's acknowledgements.
-func (o *outbox) batch() (bufs net.Buffers, n int, blocked bool) {
+func (o *sendQueue) batch() (bufs net.Buffers, n int, blocked bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.held {
+	if o.paused {
 		return nil, 0, false
 	}
 	size := 0
@@ -203,7 +203,7 @@ func (o *outbox) batch() (bufs net.Buffers, n int, blocked bool) {
 
 // headerFor merges all subscriptions that cover a message: it goes out once, with
 // the highest QoS of them and all their identifiers.
-func (o *outbox) headerFor(w waiting) (h header, ok bool) {
+func (o *sendQueue) headerFor(w waiting) (h header, ok bool) {
 	h = header{v5: o.v5, retain: w.retained}
 	for i := range o.filters {
 		s := &o.filters[i]
@@ -220,7 +220,7 @@ func (o *outbox) headerFor(w waiting) (h header, ok bool) {
 	return h, ok
 }
 
-func (o *outbox) nextID() uint16 {
+func (o *sendQueue) nextID() uint16 {
 	for {
 		o.lastID++
 		if _, used := o.inflight[o.lastID]; o.lastID != 0 && !used {

@@ -15,12 +15,12 @@ import (
 // TestBoard compares the board with a look at every filter.
 func TestBoard(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
-	b := newBoard()
+	b := newTopicIndex()
 	topics := []string{"system/config/a", "system/config/b", "system/config/c", HealthTopic}
 	filters := append([]string{"system/#", "system/config/+", "system/health/+"}, topics...)
 	conns := make([]*conn, 8)
 	for i := range conns {
-		conns[i] = &conn{box: newOutbox(newCounters())}
+		conns[i] = &conn{queue: newSendQueue(newCounters())}
 	}
 	for step := range 2000 {
 		c := conns[rng.IntN(len(conns))]
@@ -31,27 +31,27 @@ func TestBoard(t *testing.T) {
 		switch rng.IntN(5) {
 		case 0, 1:
 			b.add(c, subs)
-			c.box.subscribe(subs, nil)
+			c.queue.subscribe(subs, nil)
 		case 2, 3:
 			b.remove(c, subs)
-			c.box.unsubscribe(subs)
+			c.queue.unsubscribe(subs)
 		default:
-			b.forget(c)
-			c.box.unsubscribe(slices.Clone(c.box.filters))
+			b.removeConn(c)
+			c.queue.unsubscribe(slices.Clone(c.queue.filters))
 		}
 		m := newMessage(topics[rng.IntN(len(topics))], fmt.Append(nil, step), nil)
-		b.offer(m)
+		b.publish(m)
 		for i, c := range conns {
-			want := slices.ContainsFunc(c.box.filters, func(s packets.Subscription) bool { return matches(s.Filter, m.topic) })
-			if _, got := c.box.pending[m.topic]; got != want {
-				t.Fatalf("step %d: subscriber %d of %v: offered %t", step, i, c.box.filters, got)
+			want := slices.ContainsFunc(c.queue.filters, func(s packets.Subscription) bool { return matches(s.Filter, m.topic) })
+			if _, got := c.queue.pending[m.topic]; got != want {
+				t.Fatalf("step %d: subscriber %d of %v: offered %t", step, i, c.queue.filters, got)
 			}
-			clear(c.box.pending)
-			c.box.order = c.box.order[:0]
+			clear(c.queue.pending)
+			c.queue.order = c.queue.order[:0]
 		}
 	}
 	for _, c := range conns {
-		b.forget(c)
+		b.removeConn(c)
 	}
 	if len(b.exact)+len(b.wild)+len(b.of) != 0 {
 		t.Fatalf("left over: %v %v", slices.Collect(maps.Keys(b.exact)), b)
@@ -86,7 +86,7 @@ func BenchmarkUpdate(b *testing.B) {
 			}
 			defer func() { _ = br.listener.Close() }()
 			for i := range min(n, 1000) {
-				c := &conn{box: newOutbox(br.counters)}
+				c := &conn{queue: newSendQueue(br.counters)}
 				br.conns[c] = struct{}{}
 				br.subscribe(c, []packets.Subscription{{Filter: fmt.Sprintf("system/config/service-%d", i), Qos: 1}})
 			}

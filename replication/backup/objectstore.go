@@ -27,16 +27,16 @@ type object struct {
 	at   time.Time
 }
 
-// place is what Litestream's clients cannot do: list everything, keep the marks,
+// objectStore is what Litestream's clients cannot do: list everything, keep the marks,
 // remove whole generations.
-type place interface {
+type objectStore interface {
 	list(ctx context.Context, below string) ([]object, error)
 	read(ctx context.Context, name string) ([]byte, error) // fs.ErrNotExist when it is not there
 	write(ctx context.Context, name string, data []byte) error
 	remove(ctx context.Context, names []string) error
 }
 
-func (t Target) open(ctx context.Context) (place, error) {
+func (t Target) open(ctx context.Context) (objectStore, error) {
 	if dir, ok := t.dir(); ok {
 		return directory(dir), nil
 	}
@@ -104,7 +104,7 @@ func (b *bucket) read(ctx context.Context, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer got.Body.Close()
-	return io.ReadAll(io.LimitReader(got.Body, maxMark))
+	return io.ReadAll(io.LimitReader(got.Body, maxManifest))
 }
 
 func (b *bucket) write(ctx context.Context, name string, data []byte) error {

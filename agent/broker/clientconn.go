@@ -18,16 +18,16 @@ import (
 )
 
 const (
-	uplinkPacket    = 64 << 10 // largest packet that is taken from an outside broker
-	uplinkWindow    = 64       // publishes on their way
-	uplinkKeepAlive = 10 * time.Second
+	publisherPacket    = 64 << 10 // largest packet that is taken from an outside broker
+	clientWindow    = 64       // publishes on their way
+	publisherKeepAlive = 10 * time.Second
 )
 
 // errProtocol says that the broker does not speak the version that was asked for.
 var errProtocol = errors.New("the broker does not speak this version of MQTT")
 
-// errNoAnswer says that the broker closed the connection instead of a CONNACK.
-var errNoAnswer = errors.New("the broker closed the connection before it answered CONNECT")
+// errNoConnack says that the broker closed the connection instead of a CONNACK.
+var errNoConnack = errors.New("the broker closed the connection before it answered CONNECT")
 
 // ack is one PUBACK.
 type ack struct {
@@ -35,10 +35,10 @@ type ack struct {
 	code byte
 }
 
-// uplink is one connection to an outside broker, of a Publisher or of a Subscriber.
+// clientConn is one connection to an outside broker, of a Publisher or of a Subscriber.
 // One goroutine writes, its own goroutine reads. MQTT 5, because 3.1.1 has no user properties;
 // 3.1.1 when the broker knows nothing else.
-type uplink struct {
+type clientConn struct {
 	nc        net.Conn
 	r         *bufio.Reader
 	v5        bool
@@ -51,12 +51,12 @@ type uplink struct {
 
 	acks  chan ack
 	in    chan packets.Packet // of a Subscriber: PUBLISH and SUBACK
-	large func()              // of a Subscriber: a PUBLISH over the limit was left out
-	quit  chan struct{}       // closed by close
+	onTooLarge func()              // of a Subscriber: a PUBLISH over the limit was left out
+	closing  chan struct{}       // closed by close
 	ended chan struct{}       // closed when reading has ended; then err is set
 	err   error
-	heard atomic.Int64 // when something was read, Unix nanoseconds
-	sent  time.Time    // of the writer
+	lastRead atomic.Int64 // when something was read, Unix nanoseconds
+	lastWrite  time.Time    // of the writer
 }
 
 // dialer is what is the same for all connections of a Publisher.
@@ -69,12 +69,12 @@ type dialer struct {
 	// Of a Subscriber; the zero values are those of a Publisher.
 	keepAlive time.Duration
 	limit     int
-	large     func()
+	onTooLarge     func()
 }
 
 // connect makes one. will is the message that the broker publishes when this
 // connection ends without a DISCONNECT, nil for none.
-func (d *dialer) connect(ctx context.Context, v5 bool, will *message) (*uplink, error) {
+func (d *dialer) connect(ctx context.Context, v5 bool, will *message) (*clientConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", d.addr)
@@ -85,14 +85,14 @@ func (d *dialer) connect(ctx context.Context, v5 bool, will *message) (*uplink, 
 		nc = tls.Client(nc, d.config)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
-	u := &uplink{
-		nc: nc, r: bufio.NewReader(nc), v5: v5, qos: 1, window: uplinkWindow, keepAlive: uplinkKeepAlive,
-		timeout: d.timeout, acks: make(chan ack, uplinkWindow), ended: make(chan struct{}), quit: make(chan struct{}), limit: uplinkPacket,
+	u := &clientConn{
+		nc: nc, r: bufio.NewReader(nc), v5: v5, qos: 1, window: clientWindow, keepAlive: publisherKeepAlive,
+		timeout: d.timeout, acks: make(chan ack, clientWindow), ended: make(chan struct{}), closing: make(chan struct{}), limit: publisherPacket,
 	}
 	if d.limit > 0 {
-		u.limit, u.keepAlive, u.large, u.in = d.limit, d.keepAlive, d.large, make(chan packets.Packet, uplinkWindow)
+		u.limit, u.keepAlive, u.onTooLarge, u.in = d.limit, d.keepAlive, d.onTooLarge, make(chan packets.Packet, clientWindow)
 	}
-	err = u.greet(d, will)
+	err = u.sendConnect(d, will)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -101,13 +101,13 @@ func (d *dialer) connect(ctx context.Context, v5 bool, will *message) (*uplink, 
 		return nil, err
 	}
 	_ = nc.SetDeadline(time.Time{})
-	u.heard.Store(time.Now().UnixNano())
+	u.lastRead.Store(time.Now().UnixNano())
 	go u.read()
 	return u, nil
 }
 
-// greet is CONNECT and its answer.
-func (u *uplink) greet(d *dialer, will *message) error {
+// sendConnect is CONNECT and its answer.
+func (u *clientConn) sendConnect(d *dialer, will *message) error {
 	version := byte(4)
 	if u.v5 {
 		version = 5
@@ -117,7 +117,7 @@ func (u *uplink) greet(d *dialer, will *message) error {
 		Connect: packets.ConnectParams{
 			ProtocolName: []byte("MQTT"), Clean: true, Keepalive: uint16(u.keepAlive / time.Second), ClientIdentifier: d.clientID,
 		},
-		Properties: packets.Properties{MaximumPacketSize: uint32(u.limit), ReceiveMaximum: uplinkWindow},
+		Properties: packets.Properties{MaximumPacketSize: uint32(u.limit), ReceiveMaximum: clientWindow},
 	}
 	if will != nil {
 		pk.Connect.WillFlag, pk.Connect.WillQos, pk.Connect.WillRetain = true, 1, true
@@ -138,7 +138,7 @@ func (u *uplink) greet(d *dialer, will *message) error {
 	}
 	answer, err := u.packet()
 	if errors.Is(err, io.EOF) {
-		return errNoAnswer
+		return errNoConnack
 	}
 	if err != nil {
 		return err
@@ -146,11 +146,11 @@ func (u *uplink) greet(d *dialer, will *message) error {
 	if answer.FixedHeader.Type != packets.Connack {
 		return errors.New("the broker's first packet is not a CONNACK")
 	}
-	return u.agree(&answer)
+	return u.applyConnack(&answer)
 }
 
-// agree takes the broker's terms.
-func (u *uplink) agree(answer *packets.Packet) error {
+// applyConnack takes the broker's terms.
+func (u *clientConn) applyConnack(answer *packets.Packet) error {
 	unsupported, credentials := byte(1), []byte{4, 5}
 	if u.v5 {
 		unsupported, credentials = packets.ErrUnsupportedProtocolVersion.Code,
@@ -187,7 +187,7 @@ func (u *uplink) agree(answer *packets.Packet) error {
 }
 
 // read takes what the broker sends until the connection ends.
-func (u *uplink) read() {
+func (u *clientConn) read() {
 	defer close(u.ended)
 	for {
 		pk, err := u.packet()
@@ -195,7 +195,7 @@ func (u *uplink) read() {
 			u.err = err
 			return
 		}
-		u.heard.Store(time.Now().UnixNano())
+		u.lastRead.Store(time.Now().UnixNano())
 		switch pk.FixedHeader.Type {
 		case packets.Publish, packets.Suback:
 			if u.in == nil {
@@ -203,7 +203,7 @@ func (u *uplink) read() {
 			}
 			select {
 			case u.in <- pk:
-			case <-u.quit:
+			case <-u.closing:
 				u.err = net.ErrClosed
 				return
 			}
@@ -225,7 +225,7 @@ func (u *uplink) read() {
 }
 
 // packet reads one packet. The decoders of mochi panic on some malformed ones.
-func (u *uplink) packet() (pk packets.Packet, err error) {
+func (u *clientConn) packet() (pk packets.Packet, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("malformed packet: %v", r)
@@ -243,10 +243,10 @@ func (u *uplink) packet() (pk packets.Packet, err error) {
 		return pk, err
 	}
 	if n > u.limit {
-		if pk.FixedHeader.Type != packets.Publish || u.large == nil {
+		if pk.FixedHeader.Type != packets.Publish || u.onTooLarge == nil {
 			return pk, fmt.Errorf("packet of %d bytes", n)
 		}
-		u.large()
+		u.onTooLarge()
 		pk.FixedHeader.Type = packets.Reserved // nobody takes it
 		_, err := io.CopyN(io.Discard, u.r, int64(n))
 		return pk, err
@@ -279,38 +279,38 @@ func (u *uplink) packet() (pk packets.Packet, err error) {
 }
 
 // write sends whole packets.
-func (u *uplink) write(bufs net.Buffers) error {
-	u.sent = time.Now()
-	_ = u.nc.SetWriteDeadline(u.sent.Add(u.timeout))
+func (u *clientConn) write(bufs net.Buffers) error {
+	u.lastWrite = time.Now()
+	_ = u.nc.SetWriteDeadline(u.lastWrite.Add(u.timeout))
 	_, err := bufs.WriteTo(u.nc)
 	return err
 }
 
 // fits says whether the broker takes m.
-func (u *uplink) fits(m *message, head []byte) bool {
+func (u *clientConn) fits(m *message, head []byte) bool {
 	return u.maxSize == 0 || len(head)+len(m.payload) <= u.maxSize
 }
 
-// tend keeps the connection alive, and fails when the broker is silent.
-func (u *uplink) tend(now time.Time) error {
-	if silent := now.Sub(time.Unix(0, u.heard.Load())); silent > u.keepAlive*3/2 {
+// ping keeps the connection alive, and fails when the broker is silent.
+func (u *clientConn) ping(now time.Time) error {
+	if silent := now.Sub(time.Unix(0, u.lastRead.Load())); silent > u.keepAlive*3/2 {
 		return fmt.Errorf("the broker has been silent for %s", silent.Round(time.Second))
 	}
 	// Also while publishes go out: only an answer proves that somebody is there.
-	if now.Sub(time.Unix(0, u.heard.Load())) >= u.keepAlive/2 || now.Sub(u.sent) >= u.keepAlive/2 {
+	if now.Sub(time.Unix(0, u.lastRead.Load())) >= u.keepAlive/2 || now.Sub(u.lastWrite) >= u.keepAlive/2 {
 		return u.write(net.Buffers{{packets.Pingreq << 4, 0}})
 	}
 	return nil
 }
 
 // disconnect ends the connection without the Will.
-func (u *uplink) disconnect() {
+func (u *clientConn) disconnect() {
 	_ = u.write(net.Buffers{{packets.Disconnect << 4, 0}})
 	u.close()
 }
 
-func (u *uplink) close() {
-	close(u.quit)
+func (u *clientConn) close() {
+	close(u.closing)
 	_ = u.nc.Close()
 	<-u.ended
 }

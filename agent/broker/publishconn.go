@@ -7,51 +7,51 @@ import (
 	"time"
 )
 
-const farewell = 2 * time.Second // for the acknowledgement of the last health
+const disconnectTimeout = 2 * time.Second // for the acknowledgement of the last health
 
-// session is one connection of a Publisher: which messages the broker still has
+// publishConn is one connection of a Publisher: which messages the broker still has
 // to get, and which are on their way. At most one message a topic waits, the
 // newest.
-type session struct {
+type publishConn struct {
 	p *Publisher
-	u *uplink
+	u *clientConn
 
 	waiting  map[string]*message
 	order    []string
-	inflight map[uint16]flight
-	refused  map[string]*message // tried again with the next health
+	inflight map[uint16]inflightMessage
+	rejected  map[string]*message // tried again with the next health
 	health   *message
 	lastID   uint16
-	settled  bool
+	caughtUp  bool
 }
 
-type flight struct {
+type inflightMessage struct {
 	m  *message
 	at time.Time
 }
 
-func newSession(p *Publisher, u *uplink) *session {
-	return &session{
-		p: p, u: u, waiting: make(map[string]*message), inflight: make(map[uint16]flight), refused: make(map[string]*message),
+func newPublishConn(p *Publisher, u *clientConn) *publishConn {
+	return &publishConn{
+		p: p, u: u, waiting: make(map[string]*message), inflight: make(map[uint16]inflightMessage), rejected: make(map[string]*message),
 	}
 }
 
-func (s *session) put(m *message) {
+func (s *publishConn) put(m *message) {
 	if _, ok := s.waiting[m.topic]; !ok {
 		s.order = append(s.order, m.topic)
 	}
 	s.waiting[m.topic] = m
-	delete(s.refused, m.topic)
+	delete(s.rejected, m.topic)
 }
 
 // run publishes until the connection, the leadership or ctx ends.
-func (s *session) run(ctx context.Context) error {
+func (s *publishConn) run(ctx context.Context) error {
 	tick := time.NewTicker(s.p.o.HealthEvery)
 	defer tick.Stop()
 	pulse := time.NewTicker(min(time.Second, s.p.o.Timeout/4))
 	defer pulse.Stop()
 	health := s.syncHealth(true)
-	for _, m := range s.p.feed.held { // all of it: this may be another broker, or the same without its memory
+	for _, m := range s.p.cache.newest { // all of it: this may be another broker, or the same without its memory
 		s.put(m)
 	}
 	services := s.syncServices()
@@ -67,12 +67,12 @@ func (s *session) run(ctx context.Context) error {
 		}
 		s.p.pending.Store(int64(len(s.waiting) + len(s.inflight)))
 		if len(s.waiting)+len(s.inflight) == 0 {
-			s.settled = true
+			s.caughtUp = true
 		}
 		var err error
 		select {
 		case <-ctx.Done():
-			s.goodbye()
+			s.sendDisconnect()
 			return ctx.Err()
 		case <-deposed:
 		case <-services:
@@ -80,15 +80,15 @@ func (s *session) run(ctx context.Context) error {
 		case <-health:
 			health = s.syncHealth(false)
 		case a := <-s.u.acks:
-			s.acked(a)
+			s.onAck(a)
 		case <-s.u.ended:
 			err = s.u.err
 		case <-tick.C:
 			health = s.syncHealth(true)
-			s.again()
+			s.retryRejected()
 		case now := <-pulse.C:
-			if err = s.overdue(now); err == nil {
-				err = s.u.tend(now)
+			if err = s.checkAckTimeout(now); err == nil {
+				err = s.u.ping(now)
 			}
 		}
 		if err != nil {
@@ -98,8 +98,8 @@ func (s *session) run(ctx context.Context) error {
 	}
 }
 
-func (s *session) syncServices() <-chan struct{} {
-	d := s.p.feed.sync()
+func (s *publishConn) syncServices() <-chan struct{} {
+	d := s.p.cache.sync()
 	if d.err != nil {
 		s.p.log.Error("a service cannot be published over MQTT", "err", d.err)
 	}
@@ -113,7 +113,7 @@ func (s *session) syncServices() <-chan struct{} {
 	return d.next
 }
 
-func (s *session) syncHealth(repeat bool) <-chan struct{} {
+func (s *publishConn) syncHealth(repeat bool) <-chan struct{} {
 	h, next := s.p.o.Source.Health()
 	m, err := healthMessage(h)
 	if err != nil {
@@ -128,7 +128,7 @@ func (s *session) syncHealth(repeat bool) <-chan struct{} {
 }
 
 // send writes what the broker's window allows.
-func (s *session) send() error {
+func (s *publishConn) send() error {
 	var bufs net.Buffers
 	size := 0
 	for len(s.order) > 0 && len(s.inflight) < s.u.window {
@@ -141,12 +141,12 @@ func (s *session) send() error {
 		}
 		head := publishHeader(nil, m, h)
 		if !s.u.fits(m, head) {
-			s.p.refused.Add(1)
+			s.p.rejected.Add(1)
 			s.p.log.Error("a message is too large for the outside MQTT broker", "topic", m.topic, "bytes", len(head)+len(m.payload))
 			continue
 		}
 		if h.qos > 0 {
-			s.inflight[h.id] = flight{m, time.Now()}
+			s.inflight[h.id] = inflightMessage{m, time.Now()}
 		} else {
 			s.p.published.Add(1)
 		}
@@ -168,7 +168,7 @@ func (s *session) send() error {
 	return s.u.write(bufs)
 }
 
-func (s *session) nextID() uint16 {
+func (s *publishConn) nextID() uint16 {
 	for {
 		s.lastID++
 		if _, used := s.inflight[s.lastID]; s.lastID != 0 && !used {
@@ -177,9 +177,9 @@ func (s *session) nextID() uint16 {
 	}
 }
 
-// acked takes a PUBACK. A refused message waits for the next health: the cause is
+// onAck takes a PUBACK. A refused message waits for the next health: the cause is
 // a rule of the broker, which somebody has to change first.
-func (s *session) acked(a ack) {
+func (s *publishConn) onAck(a ack) {
 	f, ok := s.inflight[a.id]
 	if !ok {
 		return
@@ -189,26 +189,26 @@ func (s *session) acked(a ack) {
 		s.p.published.Add(1)
 		return
 	}
-	s.p.refused.Add(1)
+	s.p.rejected.Add(1)
 	s.p.log.Warn("the outside MQTT broker refuses a message", "topic", f.m.topic, "reason", fmt.Sprintf("%#02x", a.code))
 	if _, newer := s.waiting[f.m.topic]; !newer {
-		s.refused[f.m.topic] = f.m
+		s.rejected[f.m.topic] = f.m
 	}
 }
 
-// again gives refused messages another try, unless newer ones went out since.
-func (s *session) again() {
-	refused := s.refused
-	s.refused = make(map[string]*message)
+// retryRejected gives refused messages another try, unless newer ones went out since.
+func (s *publishConn) retryRejected() {
+	refused := s.rejected
+	s.rejected = make(map[string]*message)
 	for topic, m := range refused {
-		if held := s.p.feed.held[topic]; held == m {
+		if held := s.p.cache.newest[topic]; held == m {
 			s.put(m)
 		}
 	}
 }
 
-// overdue fails when the broker has not acknowledged something for too long.
-func (s *session) overdue(now time.Time) error {
+// checkAckTimeout fails when the broker has not acknowledged something for too long.
+func (s *publishConn) checkAckTimeout(now time.Time) error {
 	for _, f := range s.inflight {
 		if now.Sub(f.at) > s.p.o.Timeout {
 			return fmt.Errorf("the broker has not acknowledged %s within %s", f.m.topic, s.p.o.Timeout)
@@ -217,22 +217,22 @@ func (s *session) overdue(now time.Time) error {
 	return nil
 }
 
-// goodbye publishes that this leader stops, waits a moment for the broker to have
+// sendDisconnect publishes that this leader stops, waits a moment for the broker to have
 // it, and disconnects, so that the Will is not sent.
-func (s *session) goodbye() {
+func (s *publishConn) sendDisconnect() {
 	defer s.u.disconnect()
 	h, _ := s.p.o.Source.Health()
-	m, err := healthMessage(lastWords(h, EventLeaderStopped))
+	m, err := healthMessage(finalHealth(h, EventLeaderStopped))
 	if err != nil {
 		return
 	}
 	id := s.nextID()
 	head := publishHeader(nil, m, header{v5: s.u.v5, qos: s.u.qos, retain: true, id: id})
-	s.u.timeout = min(s.u.timeout, farewell)
+	s.u.timeout = min(s.u.timeout, disconnectTimeout)
 	if s.u.write(net.Buffers{head, m.payload}) != nil || s.u.qos == 0 {
 		return
 	}
-	timer := time.NewTimer(farewell)
+	timer := time.NewTimer(disconnectTimeout)
 	defer timer.Stop()
 	for {
 		select {

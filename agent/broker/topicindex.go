@@ -6,20 +6,20 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// board lists who may want a topic, so that a message costs its own subscribers
+// topicIndex lists who may want a topic, so that a message costs its own subscribers
 // and not all there are. It lists too much rather than too little: an outbox looks
 // at its filters again. Broker.mu guards it.
-type board struct {
+type topicIndex struct {
 	exact map[string]map[*conn]struct{} // by topic
 	wild  map[*conn]struct{}            // those with a wildcard in a filter
 	of    map[*conn][]string            // where a connection stands in exact
 }
 
-func newBoard() board {
-	return board{exact: map[string]map[*conn]struct{}{}, wild: map[*conn]struct{}{}, of: map[*conn][]string{}}
+func newTopicIndex() topicIndex {
+	return topicIndex{exact: map[string]map[*conn]struct{}{}, wild: map[*conn]struct{}{}, of: map[*conn][]string{}}
 }
 
-func (b *board) add(c *conn, subs []packets.Subscription) {
+func (b *topicIndex) add(c *conn, subs []packets.Subscription) {
 	topics := b.of[c]
 	for _, s := range subs {
 		if strings.ContainsAny(s.Filter, wildOne+wildAll) {
@@ -38,7 +38,7 @@ func (b *board) add(c *conn, subs []packets.Subscription) {
 }
 
 // remove takes c from the topics of subs.
-func (b *board) remove(c *conn, subs []packets.Subscription) {
+func (b *topicIndex) remove(c *conn, subs []packets.Subscription) {
 	topics := b.of[c][:0]
 	for _, t := range b.of[c] {
 		gone := false
@@ -56,8 +56,8 @@ func (b *board) remove(c *conn, subs []packets.Subscription) {
 	}
 }
 
-// forget removes c everywhere.
-func (b *board) forget(c *conn) {
+// removeConn removes c everywhere.
+func (b *topicIndex) removeConn(c *conn) {
 	for _, t := range b.of[c] {
 		b.drop(c, t)
 	}
@@ -65,22 +65,22 @@ func (b *board) forget(c *conn) {
 	delete(b.wild, c)
 }
 
-func (b *board) drop(c *conn, topic string) {
+func (b *topicIndex) drop(c *conn, topic string) {
 	delete(b.exact[topic], c)
 	if len(b.exact[topic]) == 0 {
 		delete(b.exact, topic)
 	}
 }
 
-// offer leaves m with each subscriber that may want it, once.
-func (b *board) offer(m *message) {
+// publish leaves m with each subscriber that may want it, once.
+func (b *topicIndex) publish(m *message) {
 	own := b.exact[m.topic]
 	for c := range own {
-		c.box.offer(m)
+		c.queue.add(m)
 	}
 	for c := range b.wild {
 		if _, done := own[c]; !done {
-			c.box.offer(m)
+			c.queue.add(m)
 		}
 	}
 }

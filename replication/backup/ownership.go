@@ -21,10 +21,10 @@ func (id Identity) has(g *Generation) bool {
 	return slices.Contains(id.Epochs, g.Epoch) || slices.ContainsFunc(g.Keys, func(k string) bool { return slices.Contains(id.Keys, k) })
 }
 
-// group names the cluster of each generation, the newest first. Two epochs are of
+// groupByCluster names the cluster of each generation, the newest first. Two epochs are of
 // one cluster when one follows on the other, or when the same key signs in both.
 // Its name is the first epoch of it that is known.
-func group(gens []Generation) {
+func groupByCluster(gens []Generation) {
 	next := map[string]string{} // a forest: towards the name of the group
 	find := func(x string) string {
 		for next[x] != "" {
@@ -78,9 +78,9 @@ func Clusters(gens []Generation) (out []string) {
 	return out
 }
 
-// own keeps those of the cluster that id knows. What nobody can tell apart is not
+// ownGenerations keeps those of the cluster that id knows. What nobody can tell apart is not
 // guessed at.
-func own(gens []Generation, id Identity, place string) ([]Generation, error) {
+func ownGenerations(gens []Generation, id Identity, place string) ([]Generation, error) {
 	all := Clusters(gens)
 	cluster, ok := Own(gens, id)
 	signed := slices.ContainsFunc(gens, func(g Generation) bool { return len(g.Keys) > 0 })
@@ -97,10 +97,10 @@ func own(gens []Generation, id Identity, place string) ([]Generation, error) {
 	return gens, nil
 }
 
-// others says whether somebody else keeps backups where the cluster with this
+// foreignBackups says whether somebody else keeps backups where the cluster with this
 // epoch does: another cluster, or one that was made from a backup of this one while
 // this one goes on. Earlier epochs of this one are its history.
-func (o *Options) others(gens []Generation) error {
+func (o *Options) foreignBackups(gens []Generation) error {
 	mine := append([]string{o.Epoch}, o.Previous...)
 	cluster, _ := Own(gens, Identity{Epochs: mine})
 	begun, err := conf.ParseTime(o.EpochCreated)
@@ -116,14 +116,14 @@ func (o *Options) others(gens []Generation) error {
 	return nil
 }
 
-// survey looks at all that is there: who else is, what was verified before, and
+// scanTarget looks at all that is there: who else is, what was verified before, and
 // what is old enough to be removed.
-func (g *generation) survey(ctx context.Context) error {
+func (g *activeGeneration) scanTarget(ctx context.Context) error {
 	gens, err := listAt(ctx, g.p)
 	if err != nil {
 		return err
 	}
-	shared := g.r.o.others(gens)
+	shared := g.r.o.foreignBackups(gens)
 	var earlier *Verified
 	for _, other := range gens {
 		if other.Epoch == g.r.o.Epoch && other.ID != g.id && other.Verified != nil {
