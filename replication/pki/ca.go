@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// DefaultTTL is how long the certificate of a member is good for. It renews
-	// itself after two thirds of that.
+	// DefaultTTL is the lifetime of a member's certificate. It is renewed after two
+	// thirds of it.
 	DefaultTTL = 90 * 24 * time.Hour
 
 	caYears  = 10
@@ -26,8 +26,8 @@ const (
 	maxCSR   = 4096      // bytes; that of an ECDSA key has about 250
 )
 
-// clockFloor is before any cluster: a clock that says less was never set, and a CA
-// made by it would have ended when the clock is right.
+// clockFloor is older than any cluster: an earlier clock was never set, and a CA made
+// by it would have expired when the clock is right.
 var clockFloor = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // CA is the certificate authority of a cluster with its key.
@@ -37,7 +37,7 @@ type CA struct {
 	cluster string
 }
 
-// NewCA makes the CA of a new cluster, whose members trust nothing else.
+// NewCA makes the CA of a new cluster.
 func NewCA(clusterID string, now time.Time) (*CA, error) {
 	if err := CheckClusterID(clusterID); err != nil {
 		return nil, err
@@ -103,7 +103,7 @@ func newCA(cert *x509.Certificate, key crypto.Signer) (*CA, error) {
 	return &CA{cert: cert, key: key, cluster: cluster}, nil
 }
 
-// checkCA says which cluster a CA certificate is of. Its signature is its own.
+// checkCA returns the cluster of a CA certificate, which must be self-signed.
 func checkCA(c *x509.Certificate) (clusterID string, err error) {
 	if !c.IsCA || !c.BasicConstraintsValid || c.CheckSignatureFrom(c) != nil {
 		return "", conf.Errorf(conf.CodeCorrupt, "the certificate is not that of a cluster's CA")
@@ -115,7 +115,7 @@ func checkCA(c *x509.Certificate) (clusterID string, err error) {
 	return uri[len(scheme):], nil
 }
 
-// ClusterID is the cluster that this CA is of.
+// ClusterID returns the cluster of the CA.
 func (ca *CA) ClusterID() string { return ca.cluster }
 
 // Certificate is the CA's own certificate. It is not to be changed.
@@ -127,7 +127,7 @@ func (ca *CA) Hash() string { return HashCA(ca.cert) }
 // CertPEM is the PEM form of the certificate.
 func (ca *CA) CertPEM() []byte { return encodeCerts(ca.cert) }
 
-// KeyPEM is the PEM form of the key. Whoever has it owns the cluster.
+// KeyPEM is the PEM form of the key. With it certificates for any member can be issued.
 func (ca *CA) KeyPEM() ([]byte, error) { return encodeKeys(ca.key) }
 
 // HashCA is the lower-case hex SHA-256 of a certificate's DER form.
@@ -136,8 +136,8 @@ func HashCA(c *x509.Certificate) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Issue makes a certificate for the public key of a CSR. All else that the CSR
-// says is ignored; its signature proves that the asker has the private key.
+// Issue makes a certificate for the public key of a CSR. The rest of the CSR is
+// ignored; its signature shows that the requester has the private key.
 func (ca *CA) Issue(csrDER []byte, nodeID string, role Role, ttl time.Duration, now time.Time) (*x509.Certificate, error) {
 	csr, err := checkCSR(csrDER)
 	if err != nil {
@@ -197,8 +197,8 @@ func NewKey() (crypto.Signer, error) {
 	return key, nil
 }
 
-// NewCSR asks for a certificate for key. It names nobody: who the certificate is
-// for is what the join token or the old certificate says.
+// NewCSR makes a certificate request for key. It has no name: the join token or the
+// current certificate says who the certificate is for.
 func NewCSR(key crypto.Signer) ([]byte, error) {
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
 	if err != nil {
@@ -207,8 +207,8 @@ func NewCSR(key crypto.Signer) ([]byte, error) {
 	return der, nil
 }
 
-// checkCSR takes ECDSA P-256 and Ed25519 only, so that no one makes the cluster
-// compute with huge keys.
+// checkCSR accepts ECDSA P-256 and Ed25519 only: large keys would cost the cluster
+// processor time.
 func checkCSR(der []byte) (*x509.CertificateRequest, error) {
 	if len(der) > maxCSR {
 		return nil, conf.Errorf(conf.CodeTooLarge, "certificate request of %d bytes is over the limit of %d", len(der), maxCSR)

@@ -21,9 +21,8 @@ const (
 
 const maxFile = 1 << 20
 
-// LoadIdentity reads the identity that is kept in dir. Without one the error has
-// conf.CodeNotFound; with one that is damaged or does not belong together,
-// conf.CodeCorrupt.
+// LoadIdentity reads the identity in dir. The error has conf.CodeNotFound when there
+// is none, conf.CodeCorrupt when it is damaged or inconsistent.
 func LoadIdentity(dir string) (*Identity, error) {
 	certPEM, err := readFile(dir, fileCert)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -68,7 +67,7 @@ func loadIdentity(dir string, certPEM []byte) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	// While a renewal is being saved the file holds the new key and the old one.
+	// During a renewal the file contains the new key and the old one.
 	key := keys[0]
 	for _, k := range keys {
 		if samePublic(certs[0].PublicKey, k.Public()) {
@@ -82,7 +81,7 @@ func loadIdentity(dir string, certPEM []byte) (*Identity, error) {
 	return id.loadCA(dir)
 }
 
-// loadCA adds the CA key when there is one.
+// loadCA adds the CA key if there is one.
 func (id *Identity) loadCA(dir string) (*Identity, error) {
 	data, err := readFile(dir, fileCAKey)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -111,12 +110,12 @@ func (id *Identity) WithCAKey(data []byte) (*Identity, error) {
 			}
 		}
 	}
-	return nil, conf.Errorf(conf.CodeCorrupt, "the CA key is of none of the CAs that this agent knows")
+	return nil, conf.Errorf(conf.CodeCorrupt, "the CA key is of none of the CAs that this agent trusts")
 }
 
-// NodeKey is the private key to join with: the one that is kept in dir, else a new
-// one that is kept there first. With the same key a join that was cut short and is
-// tried again counts as one use of the token.
+// NodeKey returns the private key for a join: the one in dir, else a new one, which it
+// saves there first. A join that is retried with the same key counts as one use of the
+// token.
 func NodeKey(dir string) (crypto.Signer, error) {
 	data, err := readFile(dir, fileKey)
 	if err == nil {
@@ -141,8 +140,8 @@ func NodeKey(dir string) (crypto.Signer, error) {
 	return key, nil
 }
 
-// Save keeps id in dir, durably. A crash in the middle leaves the old identity,
-// the new one, or none where there was none or that of another cluster.
+// Save writes id to dir, durably. A crash leaves the old identity, the new one, or
+// none if there was none or that of another cluster.
 func (id *Identity) Save(dir string) error {
 	steps, err := id.saveSteps(dir)
 	if err != nil {
@@ -175,8 +174,8 @@ func (s saveStep) do(dir string) error {
 	return durable.SyncDir(dir)
 }
 
-// saveSteps are in an order in which the files always belong together: the key
-// file holds both keys until the certificate is there, which comes last.
+// saveSteps are ordered so that the files are consistent after each: the key file
+// contains both keys until the certificate, which is last, is written.
 func (id *Identity) saveSteps(dir string) ([]saveStep, error) {
 	keyPEM, err := encodeKeys(id.Key)
 	if err != nil {

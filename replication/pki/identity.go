@@ -8,15 +8,15 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Identity is who this agent is in the cluster: its certificate and key, and the
-// CAs that it trusts. It never changes; a renewal makes another one.
+// Identity is this agent in the cluster: its certificate and key, and the CAs that it
+// trusts. It is immutable; a renewal makes another one.
 type Identity struct {
 	ClusterID string
 	NodeID    string
 	Role      Role
 	Cert      *x509.Certificate
 	Key       crypto.Signer
-	CAs       []*x509.Certificate // more than one while the CA is being replaced
+	CAs       []*x509.Certificate // more than one during a replacement of the CA
 	CA        *CA                 // with its key; servers only, nil where unknown
 
 	issuer *x509.Certificate // the one of CAs that signed Cert
@@ -47,8 +47,7 @@ func issueTo(ca *CA, key crypto.Signer, nodeID string, role Role, ttl time.Durat
 	return newIdentity(cert, key, cas, ca)
 }
 
-// NewIdentity puts an identity together from DER forms, as a join or a renewal
-// brings them.
+// NewIdentity makes an identity of DER forms, as a join or a renewal returns them.
 func NewIdentity(cert []byte, key crypto.Signer, cas [][]byte) (*Identity, error) {
 	c, err := x509.ParseCertificate(cert)
 	if err != nil {
@@ -63,8 +62,8 @@ func NewIdentity(cert []byte, key crypto.Signer, cas [][]byte) (*Identity, error
 	return newIdentity(c, key, pool, nil)
 }
 
-// newIdentity checks that the parts belong together, and nothing of the time:
-// an identity that has ended is still one, which a server can renew by itself.
+// newIdentity checks that the parts are consistent. It does not check the time: a
+// server can renew an expired identity itself.
 func newIdentity(cert *x509.Certificate, key crypto.Signer, cas []*x509.Certificate, ca *CA) (*Identity, error) {
 	cluster, peer, err := NodeOf(cert)
 	if err != nil {
@@ -95,7 +94,7 @@ func newIdentity(cert *x509.Certificate, key crypto.Signer, cas []*x509.Certific
 	return id, nil
 }
 
-// WithCA is id with the key of the CA, for a server that issues certificates.
+// WithCA returns id with the key of the CA, for a server that issues certificates.
 func (id *Identity) WithCA(ca *CA) (*Identity, error) {
 	if id.Role != RoleServer {
 		return nil, conf.Errorf(conf.CodeInvalid, "a %s holds no CA key", id.Role)
@@ -108,7 +107,7 @@ func (id *Identity) WithCA(ca *CA) (*Identity, error) {
 	return &c, nil
 }
 
-// Trusts says whether ca is one of the CAs of id.
+// Trusts reports whether ca is one of the CAs of id.
 func (id *Identity) Trusts(ca *x509.Certificate) bool {
 	for _, c := range id.CAs {
 		if c.Equal(ca) {
@@ -118,8 +117,8 @@ func (id *Identity) Trusts(ca *x509.Certificate) bool {
 	return false
 }
 
-// Chain is the certificate and the CAs, in DER form, the issuer first: what a TLS
-// handshake shows, so that a joiner finds the CA that its token names.
+// Chain returns the certificate and the CAs, the issuer first, in DER form. A TLS
+// handshake sends it, so that a joiner finds the CA that its token names.
 func (id *Identity) Chain() [][]byte {
 	chain := [][]byte{id.Cert.Raw}
 	for _, ca := range caFirst(id.CAs, id.issuer) {
@@ -128,7 +127,7 @@ func (id *Identity) Chain() [][]byte {
 	return chain
 }
 
-// caFirst are the same CAs with ca in front.
+// caFirst returns the same CAs with ca in front.
 func caFirst(cas []*x509.Certificate, ca *x509.Certificate) []*x509.Certificate {
 	out := []*x509.Certificate{ca}
 	for _, c := range cas {
@@ -139,13 +138,13 @@ func caFirst(cas []*x509.Certificate, ca *x509.Certificate) []*x509.Certificate 
 	return out
 }
 
-// Peer is how others see this agent.
+// Peer returns this agent as other members see it.
 func (id *Identity) Peer() Peer {
 	return Peer{NodeID: id.NodeID, Role: id.Role, Serial: id.Cert.SerialNumber.Text(16), NotAfter: id.Cert.NotAfter}
 }
 
-// Expect refuses an identity that is not that of the given cluster and node; an
-// empty string expects nothing.
+// Expect returns an error if the identity is not of the given cluster and node; an
+// empty string matches all.
 func (id *Identity) Expect(clusterID, nodeID string) error {
 	if clusterID != "" && id.ClusterID != clusterID {
 		return conf.Errorf(conf.CodeCorrupt, "the certificate of this agent is of cluster %s, its data of %s", id.ClusterID, clusterID).
@@ -158,17 +157,17 @@ func (id *Identity) Expect(clusterID, nodeID string) error {
 	return nil
 }
 
-// NeedsRenewal says whether two thirds of the certificate's life are over.
+// NeedsRenewal reports whether two thirds of the certificate's lifetime are over.
 func (id *Identity) NeedsRenewal(now time.Time) bool {
 	life := id.Cert.NotAfter.Sub(id.Cert.NotBefore)
 	return !now.Before(id.Cert.NotBefore.Add(life / 3 * 2))
 }
 
-// Expired says whether no one takes the certificate any more at that time.
+// Expired reports whether the certificate is expired at that time.
 func (id *Identity) Expired(now time.Time) bool { return now.After(id.Cert.NotAfter) }
 
-// Reissue renews the certificate of an agent that holds the CA key, with a new
-// key of its own. It works without any other agent, and after the certificate's end.
+// Reissue renews the certificate of an agent that has the CA key, for a new key. It
+// needs no other agent, and works with an expired certificate.
 func (id *Identity) Reissue(ttl time.Duration, now time.Time) (*Identity, error) {
 	if id.CA == nil {
 		return nil, conf.Errorf(conf.CodeUnsupported, "this agent does not hold the key of the cluster's CA").
@@ -181,9 +180,8 @@ func (id *Identity) Reissue(ttl time.Duration, now time.Time) (*Identity, error)
 	return issueTo(id.CA, key, id.NodeID, id.Role, ttl, now, id.CAs)
 }
 
-// WithCAs is id with other CAs to trust, such as both the old and the new one
-// while the CA is being replaced. They must include the one that signed it, and
-// the one whose key it holds.
+// WithCAs returns id with other trusted CAs. They must include the one that signed its
+// certificate, and the one whose key it has.
 func (id *Identity) WithCAs(cas []*x509.Certificate) (*Identity, error) {
 	return newIdentity(id.Cert, id.Key, cas, id.CA)
 }

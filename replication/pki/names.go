@@ -9,16 +9,16 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Role is what a member of the cluster may do. It stands in its certificate.
+// Role is what a member of the cluster may do. Its certificate contains it.
 type Role string
 
 // The roles.
 const (
-	RoleServer  Role = "server"  // may vote and lead; holds the keys
-	RoleSidecar Role = "sidecar" // holds a copy, and the keys of its own service only
+	RoleServer  Role = "server"  // may vote and lead; has all keys
+	RoleSidecar Role = "sidecar" // has a copy of the data, and the keys of its own service
 )
 
-// ParseRole reads what a person or a file calls a role.
+// ParseRole reads a role.
 func ParseRole(s string) (Role, error) {
 	switch r := Role(s); r {
 	case RoleServer, RoleSidecar:
@@ -27,7 +27,7 @@ func ParseRole(s string) (Role, error) {
 	return "", conf.Errorf(conf.CodeInvalid, "no such role %.80q", s).WithHint("the roles are %s and %s", RoleServer, RoleSidecar)
 }
 
-// Peer is who a verified certificate says is at the other end.
+// Peer is the member that a verified certificate names.
 type Peer struct {
 	NodeID   string
 	Role     Role
@@ -40,7 +40,7 @@ var (
 	nodeRE    = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$`)
 )
 
-// CheckClusterID says whether s may be the id of a cluster.
+// CheckClusterID returns an error if s is no valid cluster id.
 func CheckClusterID(s string) error {
 	if !clusterRE.MatchString(s) {
 		return conf.Errorf(conf.CodeInvalid, "bad cluster id %.80q", s).WithHint("a cluster id has 1 to 63 letters, digits and hyphens")
@@ -48,7 +48,7 @@ func CheckClusterID(s string) error {
 	return nil
 }
 
-// CheckNodeID says whether s may be the id of a node.
+// CheckNodeID returns an error if s is no valid node id.
 func CheckNodeID(s string) error {
 	if !nodeRE.MatchString(s) {
 		return conf.Errorf(conf.CodeInvalid, "bad node id %.80q", s).
@@ -65,7 +65,7 @@ func nodeName(clusterID string, role Role, nodeID string) string {
 	return scheme + clusterID + "/" + string(role) + "/" + nodeID
 }
 
-// parseNodeName is the strict reverse of nodeName.
+// parseNodeName is the strict inverse of nodeName.
 func parseNodeName(s string) (clusterID string, role Role, nodeID string, err error) {
 	bad := conf.Errorf(conf.CodeInvalid, "%.200q does not name a member", s)
 	rest, ok := strings.CutPrefix(s, scheme)
@@ -79,7 +79,7 @@ func parseNodeName(s string) (clusterID string, role Role, nodeID string, err er
 	return parts[0], role, parts[2], nil
 }
 
-// soleURI is the only name in a certificate that has exactly one, a URI.
+// soleURI returns the name of a certificate that has exactly one, a URI.
 func soleURI(c *x509.Certificate) (string, bool) {
 	if len(c.URIs) != 1 || len(c.DNSNames)+len(c.EmailAddresses)+len(c.IPAddresses) > 0 {
 		return "", false
@@ -87,7 +87,7 @@ func soleURI(c *x509.Certificate) (string, bool) {
 	return c.URIs[0].String(), true
 }
 
-// NodeOf is the cluster and the member that a certificate names. It does not
+// NodeOf returns the cluster and the member that a certificate names. It does not
 // verify the certificate.
 func NodeOf(c *x509.Certificate) (clusterID string, p Peer, err error) {
 	uri, ok := soleURI(c)

@@ -18,9 +18,9 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// oidEndorsed is the extension of a CA's certificate that holds what the CA before
-// it says of its key: {2 25 UUID}, with 2fd3a1c6-90b7-4d5e-8a41-6f0b1c9d7e53 folded
-// to 31 bits.
+// oidEndorsed is the extension of a CA's certificate that contains the endorsement by
+// the CA before it: {2 25 UUID}, with 2fd3a1c6-90b7-4d5e-8a41-6f0b1c9d7e53 folded to 31
+// bits.
 var oidEndorsed = asn1.ObjectIdentifier{2, 25, 801347014, 1}
 
 // endorsement is the content of the extension.
@@ -29,7 +29,7 @@ type endorsement struct {
 	Signature []byte // of statement by its key
 }
 
-// statement is what the older CA signs: the cluster and the public key of the next.
+// statement returns what the older CA signs: the cluster and the public key of the next.
 func statement(clusterID string, spki []byte) []byte {
 	h := sha256.New()
 	h.Write([]byte("holdfast next CA v1|" + clusterID + "|"))
@@ -37,9 +37,8 @@ func statement(clusterID string, spki []byte) []byte {
 	return h.Sum(nil)
 }
 
-// NextCA makes the CA that follows old. Its certificate says so in old's own name:
-// a member that was away and trusts old only accepts the members that have their
-// certificates from the new one.
+// NextCA makes the CA that follows old, endorsed by old in its certificate: a member
+// that was offline and trusts only old accepts certificates from the new one.
 func NextCA(old *CA, now time.Time) (*CA, error) {
 	key, err := NewKey()
 	if err != nil {
@@ -61,7 +60,7 @@ func NextCA(old *CA, now time.Time) (*CA, error) {
 	return makeCA(old.cluster, key, now, pkix.Extension{Id: oidEndorsed, Value: value})
 }
 
-// Endorsed says whether one of the CAs by vouches for the CA next.
+// Endorsed reports whether one of the CAs by endorses the CA next.
 func Endorsed(next *x509.Certificate, by []*x509.Certificate) bool {
 	cluster, err := checkCA(next)
 	if err != nil {
@@ -94,7 +93,7 @@ func verifyStatement(ca *x509.Certificate, digest, sig []byte) bool {
 	return ok && ecdsa.VerifyASN1(key, digest, sig)
 }
 
-// ClusterOf is the cluster that a CA's certificate is of, "" when it is none.
+// ClusterOf returns the cluster of a CA's certificate, "" if it is none.
 func ClusterOf(ca *x509.Certificate) string {
 	cluster, err := checkCA(ca)
 	if err != nil {
@@ -103,7 +102,7 @@ func ClusterOf(ca *x509.Certificate) string {
 	return cluster
 }
 
-// PEM is the certificate and the key of the CA. Whoever has it owns the cluster.
+// PEM returns the certificate and the key of the CA.
 func (ca *CA) PEM() ([]byte, error) {
 	key, err := ca.KeyPEM()
 	if err != nil {
@@ -112,7 +111,7 @@ func (ca *CA) PEM() ([]byte, error) {
 	return append(ca.CertPEM(), key...), nil
 }
 
-// ParseCAPEM reads what PEM wrote.
+// ParseCAPEM reads the form that PEM returns.
 func ParseCAPEM(data []byte) (*CA, error) {
 	at := bytes.Index(data, []byte("-----BEGIN "+pemKey))
 	if at < 0 {
@@ -121,22 +120,22 @@ func ParseCAPEM(data []byte) (*CA, error) {
 	return ParseCA(data[:at], data[at:])
 }
 
-// Issuer is the CA that signed the certificate.
+// Issuer returns the CA that signed the certificate.
 func (id *Identity) Issuer() *x509.Certificate { return id.issuer }
 
-// Learn is id that trusts one more CA, for which one that it trusts vouches.
+// Learn returns id with one more trusted CA, which a trusted one must endorse.
 func (id *Identity) Learn(ca *x509.Certificate) (*Identity, error) {
 	if id.Trusts(ca) {
 		return id, nil
 	}
 	if !Endorsed(ca, id.CAs) {
-		return nil, conf.Errorf(conf.CodeDenied, "no CA that this agent trusts vouches for the CA %s", HashCA(ca)).WithHint("%s", hintRejoin)
+		return nil, conf.Errorf(conf.CodeDenied, "no CA that this agent trusts endorses the CA %s", HashCA(ca)).WithHint("%s", hintRejoin)
 	}
 	return id.WithCAs(append(id.CAs[:len(id.CAs):len(id.CAs)], ca))
 }
 
-// Adopt is id with a certificate from ca, which it trusts and whose key it has: the
-// CA that it issues by from now on, and hands on first.
+// Adopt returns id with a certificate from ca, which it trusts and whose key it has. It
+// issues certificates by ca from then on.
 func (id *Identity) Adopt(ca *CA, ttl time.Duration, now time.Time) (*Identity, error) {
 	if !id.Trusts(ca.cert) {
 		return nil, conf.Errorf(conf.CodeDenied, "the CA %s is not trusted", ca.Hash())
@@ -148,8 +147,8 @@ func (id *Identity) Adopt(ca *CA, ttl time.Duration, now time.Time) (*Identity, 
 	return issueTo(ca, key, id.NodeID, id.Role, ttl, now, caFirst(id.CAs, ca.cert))
 }
 
-// Forget is id that does not trust the CA with that hash any more. It cannot be the
-// one of its own certificate.
+// Forget returns id without the CA with that hash. It fails for the issuer of its own
+// certificate.
 func (id *Identity) Forget(hash string) (*Identity, error) {
 	var cas []*x509.Certificate
 	for _, c := range id.CAs {
@@ -165,7 +164,7 @@ func (id *Identity) Forget(hash string) (*Identity, error) {
 
 const fileNextCA = "ca-next.pem"
 
-// SaveNextCA keeps in dir, durably, a CA that is to follow.
+// SaveNextCA writes a pending CA to dir, durably.
 func SaveNextCA(dir string, ca *CA) error {
 	data, err := ca.PEM()
 	if err != nil {
@@ -180,7 +179,7 @@ func SaveNextCA(dir string, ca *CA) error {
 	return nil
 }
 
-// LoadNextCA reads what SaveNextCA kept; without it the error is fs.ErrNotExist.
+// LoadNextCA reads the file of SaveNextCA; without one the error is fs.ErrNotExist.
 func LoadNextCA(dir string) (*CA, error) {
 	data, err := readFile(dir, fileNextCA)
 	if err != nil {
@@ -189,7 +188,7 @@ func LoadNextCA(dir string) (*CA, error) {
 	return ParseCAPEM(data)
 }
 
-// DropNextCA removes it, when there is one.
+// DropNextCA removes the file of SaveNextCA, if there is one.
 func DropNextCA(dir string) error {
 	if _, err := os.Lstat(filepath.Join(dir, fileNextCA)); errors.Is(err, fs.ErrNotExist) {
 		return nil

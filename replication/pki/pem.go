@@ -61,8 +61,8 @@ func decodeKeys(data []byte) ([]crypto.Signer, error) {
 	return keys, err
 }
 
-// blocks calls fn for each block. All of them must be of one kind, at least one
-// must be there, and nothing else.
+// blocks calls fn for each block. data must be one or more blocks of one kind, and
+// nothing else.
 func blocks(data []byte, kind string, fn func(der []byte) error) error {
 	n := 0
 	for len(bytes.TrimSpace(data)) > 0 {

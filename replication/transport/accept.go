@@ -12,7 +12,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
-// accept is the accept loop. It does nothing that waits for a connection.
+// accept is the accept loop. It never waits for a connection that it has accepted.
 func (t *Transport) accept() {
 	const shortest, longest = 5 * time.Millisecond, time.Second
 	var pause time.Duration
@@ -26,7 +26,7 @@ func (t *Transport) accept() {
 		if t.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 			return
 		}
-		// Out of file descriptors, mostly: closing connections will help.
+		// Mostly out of file descriptors: it passes when connections close.
 		pause = min(max(2*pause, shortest), longest)
 		t.log.Warn("cannot accept a connection to the cluster port", "err", err, "again_in", pause)
 		wait := time.NewTimer(pause)
@@ -52,7 +52,7 @@ func (t *Transport) enter(raw net.Conn) {
 	t.wg.Go(func() { t.serveConn(raw, p) })
 }
 
-// serveConn takes a connection from its first byte to its hand-over.
+// serveConn handles a connection from its first byte until it is dispatched.
 func (t *Transport) serveConn(raw net.Conn, p *pass) {
 	h := &handshake{t: t, trust: t.trust.Load()}
 	end := time.Now().Add(t.opts.Limits.Handshake)
@@ -75,13 +75,13 @@ func (t *Transport) serveConn(raw net.Conn, p *pass) {
 	p.done()
 	r := Refused{Reason: reason, Protocol: h.proto, Source: raw.RemoteAddr().String(), Peer: h.peer, Err: err}
 	if reason == ReasonRefusedUs && h.proto == ProtoJoin {
-		r.Token = TokenForeign // the joiner has found another CA than its token names
+		r.Token = TokenForeign // the joiner found another CA than its token names
 	}
 	t.reject(r)
 }
 
-// handshake is the state of one, for the callbacks of crypto/tls. Its goroutine is
-// the only one that touches it.
+// handshake is the state of one handshake, for the callbacks of crypto/tls. Only its own
+// goroutine uses it.
 type handshake struct {
 	t     *Transport
 	trust *trust
@@ -129,13 +129,13 @@ func reasonOrNone(err error) Reason {
 	return reasonOf(err)
 }
 
-// config chooses what TLS demands, by the protocol that the client asks for.
+// config chooses the TLS requirements by the protocol that the client requests.
 func (h *handshake) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	cfg := baseConfig(h.t.opts.Now)
 	if !slices.Contains(hello.SupportedVersions, tls.VersionTLS13) {
-		return cfg, nil // TLS says no, and why
+		return cfg, nil // TLS rejects it, with the reason
 	}
-	// TLS would go on without ALPN when the client has none, and choose among many.
+	// crypto/tls would continue without ALPN, and would choose one of several.
 	if len(hello.SupportedProtos) != 1 {
 		return nil, &rejection{ReasonProtocol, nil}
 	}
@@ -143,27 +143,27 @@ func (h *handshake) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	switch proto := hello.SupportedProtos[0]; proto {
 	case ProtoRaft, ProtoRPC:
 		h.proto = proto
-		// verify does it all: it can say that none was given, and knows of a next CA.
+		// verify does all checks: it reports a missing certificate, and accepts an endorsed CA.
 		cfg.ClientAuth = tls.RequestClientCert
 		cfg.ClientCAs = h.trust.pool
 		cfg.VerifyConnection = h.verify
 	case ProtoJoin:
 		h.proto = proto
 	default:
-		cfg.NextProtos = []string{ProtoRPC} // TLS says no, and why
+		cfg.NextProtos = []string{ProtoRPC} // TLS rejects it, with the reason
 		return cfg, nil
 	}
 	cfg.NextProtos = []string{h.proto}
 	return cfg, nil
 }
 
-// verify says who the client is; TLS has verified that it has the certificate's key.
+// verify authenticates the client; TLS has verified that it has the certificate's key.
 func (h *handshake) verify(cs tls.ConnectionState) error {
 	leaf := leafOf(cs)
 	if leaf == nil {
 		return &rejection{ReasonNoCertificate, nil}
 	}
-	if leaf.IsCA { // a CA vouches for members, and is none
+	if leaf.IsCA { // a CA is no member
 		return &rejection{ReasonUntrusted, nil}
 	}
 	err := h.trust.verifyShown(cs.PeerCertificates, x509.ExtKeyUsageClientAuth, h.t.opts.Now())
@@ -174,8 +174,7 @@ func (h *handshake) verify(cs tls.ConnectionState) error {
 	return err
 }
 
-// check is the judgement on a client that is known now. What it refuses, a member
-// of the cluster has asked for, who learns why.
+// check decides on an authenticated client, which learns the reason of a rejection.
 func (h *handshake) check(c *Conn, p *pass) error {
 	t := h.t
 	switch {
@@ -230,7 +229,7 @@ func newQueue(addr net.Addr) *queue {
 	return &queue{addr: addr, ch: make(chan net.Conn), done: make(chan struct{})}
 }
 
-// put waits until somebody accepts c, but not longer than until end.
+// put waits until c is accepted, at most until end.
 func (q *queue) put(c net.Conn, end time.Time) error {
 	wait := time.NewTimer(time.Until(end))
 	defer wait.Stop()

@@ -13,7 +13,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
-// Conn is a connection whose other end is known. It is what the layers above get.
+// Conn is a connection whose other end is authenticated.
 type Conn struct {
 	net.Conn // TLS
 	raw      net.Conn
@@ -28,11 +28,11 @@ type Conn struct {
 	done func()
 }
 
-// Peer is who is at the other end; its NodeID is empty for a joiner.
+// Peer returns the member at the other end; its NodeID is empty for a joiner.
 func (c *Conn) Peer() pki.Peer { return c.peer }
 
-// Read is net.Conn's. An accepted connection that this agent closes reads as ended
-// and not as failed: Raft would write an error to the log for each.
+// Read is net.Conn's. An accepted connection that this agent closes returns io.EOF, since
+// raft logs all other errors.
 func (c *Conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if c.inbound && err != nil && errors.Is(err, net.ErrClosed) {
@@ -41,8 +41,8 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write is net.Conn's, with a deadline for each write of an accepted connection.
-// A dialed one has the deadlines of who dialed it.
+// Write is net.Conn's, with a deadline for each write of an accepted connection. The
+// caller that dialed a connection sets its deadlines.
 func (c *Conn) Write(b []byte) (int, error) {
 	if c.inbound {
 		if err := c.SetWriteDeadline(time.Now().Add(c.write)); err != nil {
@@ -52,7 +52,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// Close ends the connection and says so to the other side.
+// Close ends the connection with a TLS close notification.
 func (c *Conn) Close() error {
 	c.once.Do(c.done)
 	return c.Conn.Close()
@@ -67,7 +67,7 @@ func (c *Conn) abort() {
 // maxHandshake bounds the bytes of a handshake; ours have 3 KiB.
 const maxHandshake = 32 << 10
 
-// limitedConn bounds what is read from a connection until open is set.
+// limitedConn limits the bytes that are read from a connection until open is set.
 type limitedConn struct {
 	net.Conn
 	left int
@@ -115,7 +115,7 @@ func acceptCodeOf(r Reason) acceptCode {
 	}
 }
 
-// leafOf is the certificate of the other side, if it has shown one.
+// leafOf returns the certificate of the other side, nil if it sent none.
 func leafOf(cs tls.ConnectionState) *x509.Certificate {
 	if len(cs.PeerCertificates) == 0 {
 		return nil

@@ -55,7 +55,7 @@ func (t *Transport) checkPeer(p pki.Peer, self, want, addr string) error {
 	switch {
 	case p.NodeID == self:
 		return &rejection{ReasonDuplicate, conf.Errorf(conf.CodeDenied, "at %s answers an agent with the node id of this one, %s", addr, self).
-			WithHint("if that is another agent, give one of the two another CONFIG_NODE_ID and let it join anew; " +
+			WithHint("if that is another agent, give one of the two another CONFIG_NODE_ID and let it join again; " +
 				"if it is this agent, the address is wrong")}
 	case want != "" && p.NodeID != want:
 		return &rejection{ReasonName, conf.Errorf(conf.CodeDenied, "at %s answers node %s, not %s", addr, p.NodeID, want).
@@ -69,8 +69,8 @@ func (t *Transport) checkPeer(p pki.Peer, self, want, addr string) error {
 
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// clientHandshake does a handshake as the client, up to the verdict of the other side.
-// cfg.VerifyConnection does all the verification there is.
+// clientHandshake does a handshake as the client, including the accept code of the other
+// side. All verification is in cfg.VerifyConnection.
 func clientHandshake(ctx context.Context, dial dialFunc, proto, addr string, cfg *tls.Config, timeout time.Duration) (net.Conn, *tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -84,7 +84,7 @@ func clientHandshake(ctx context.Context, dial dialFunc, proto, addr string, cfg
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	cfg.NextProtos = []string{proto}
-	// There is no host name to compare; VerifyConnection compares what there is.
+	// The certificates have no host names; VerifyConnection checks them.
 	cfg.InsecureSkipVerify = true
 	in := &limitedConn{Conn: raw, left: maxHandshake}
 	tc := tls.Client(in, cfg)
@@ -96,7 +96,7 @@ func clientHandshake(ctx context.Context, dial dialFunc, proto, addr string, cfg
 		return nil, nil, err
 	}
 	in.open.Store(true)
-	// When ctx ended just now its function may be about to set the deadline.
+	// If ctx has just ended, its function may set the deadline at any moment.
 	if !stop() {
 		_ = raw.Close()
 		return nil, nil, unreachable(addr, ctx.Err())
@@ -110,7 +110,7 @@ func clientHandshake(ctx context.Context, dial dialFunc, proto, addr string, cfg
 
 func isDenied(err error) bool { return conf.CodeOf(err) == conf.CodeDenied }
 
-// readAcceptCode does the TLS handshake and reads the verdict.
+// readAcceptCode does the TLS handshake and reads the accept code.
 func readAcceptCode(tc *tls.Conn, proto, addr string) error {
 	if err := tc.Handshake(); err != nil {
 		return explain(addr, err)
@@ -132,27 +132,27 @@ func readAcceptCode(tc *tls.Conn, proto, addr string) error {
 		return conf.Errorf(conf.CodeRateLimited, "the agent at %s has too many connections", addr).WithHint("try again in a moment")
 	case acceptNotServing:
 		return conf.Errorf(conf.CodeUnsupported, "the agent at %s does not serve %s at present", addr, proto).
-			WithHint("it may be starting, repairing itself or stopping, and a sidecar lets nobody join: try again, or another server")
+			WithHint("it may be starting, repairing itself or stopping, and no agent can join at a sidecar: retry, or use another server")
 	case acceptRole:
 		return denied("the agent at %s does not take this from an agent of this role", "only servers speak Raft to others")
 	case acceptRemoved:
 		return denied("the agent at %s says that this agent is no longer a member of the cluster",
 			"join again with a token from: holdfast token create")
 	case acceptDuplicate:
-		return denied("the agent at %s has the same node id as this one", "give one of the two another CONFIG_NODE_ID and let it join anew")
+		return denied("the agent at %s has the same node id as this one", "give one of the two another CONFIG_NODE_ID and let it join again")
 	}
-	return conf.Errorf(conf.CodeUnsupported, "the agent at %s answered %d, which this version does not know", addr, b[0])
+	return conf.Errorf(conf.CodeUnsupported, "the agent at %s answered %d, which this version does not support", addr, b[0])
 }
 
 func unreachable(addr string, err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" && op.Addr != nil && op.Addr.String() == addr {
-		err = op.Err // without the address, which is told already
+		err = op.Err // without the address, which the text has already
 	}
 	return conf.Errorf(conf.CodeInternal, "cannot reach the agent at %s: %w", addr, err).
 		WithHint("check the address, and that the cluster port of the agent there is open to this machine")
 }
 
-// explain says in the words of a person what the end of a handshake means.
+// explain turns the error of a handshake into one for an operator.
 func explain(addr string, err error) error {
 	if r, ok := errors.AsType[*rejection](err); ok && r.err != nil {
 		if _, ok := errors.AsType[*conf.Error](r.err); ok {

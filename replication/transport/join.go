@@ -24,20 +24,19 @@ const (
 	maxJoinReply = 4 << 20
 )
 
-// Joiner lets agents into the cluster. It is called for requests that are well
-// formed and whose CSR is signed by its key; all else is its part: JoinToken.Check
-// on the newest stored token, the node id (another agent's must be refused),
-// counting the use through Raft, the certificate (CA.Issue).
+// Joiner admits agents. It is called for requests that are well formed and whose CSR is
+// signed by its key. It must do the rest: JoinToken.Check on the newest stored token,
+// reject the node id of another agent, count the use through Raft, and issue the
+// certificate (CA.Issue).
 //
-// The same joiner may come again, because an answer was lost: the same token and
-// KeyHash must count once. A refusal of the token is a *TokenError; of other errors
-// the joiner gets code, message and hint.
+// A joiner retries when a response was lost: the same token and KeyHash must count
+// once. A rejected token is a *TokenError; of other errors the joiner gets code, message
+// and hint.
 type Joiner interface {
 	Join(ctx context.Context, r JoinRequest) (JoinGrant, error)
 }
 
-// JoinRequest is what an agent says that wants to join. Its JSON form may be
-// forwarded to the leader.
+// JoinRequest is the request of a joiner. Its JSON form may be forwarded to the leader.
 type JoinRequest struct {
 	TokenID   string `json:"token_id"`
 	Secret    string `json:"secret"`
@@ -45,17 +44,17 @@ type JoinRequest struct {
 	NodeID    string `json:"node_id"`
 	Version   string `json:"version"`         // of the agent
 	Advertise string `json:"advertise"`       // host:port of its cluster port
-	Epoch     string `json:"epoch,omitempty"` // of the data that it holds already, if any
+	Epoch     string `json:"epoch,omitempty"` // of the data that it has, if any
 }
 
-// KeyHash is the lower-case hex SHA-256 of the joiner's public key, by which a
-// retry is known; "" when the CSR is malformed.
+// KeyHash returns the lower-case hex SHA-256 of the joiner's public key, which identifies
+// a retry; "" if the CSR is malformed.
 func (r JoinRequest) KeyHash() string {
 	hash, _ := pki.KeyHash(r.CSR)
 	return hash
 }
 
-// Check says whether the request is well formed. It says nothing of the token.
+// Check returns an error if the request is malformed. It does not check the token.
 func (r JoinRequest) Check() error {
 	if _, err := pki.KeyHash(r.CSR); err != nil {
 		return err
@@ -84,7 +83,7 @@ func printable(s string, max int) bool {
 	return len(s) <= max
 }
 
-// JoinGrant is what a joiner gets.
+// JoinGrant is the response to a joiner.
 type JoinGrant struct {
 	Certificate []byte   `json:"certificate"` // DER
 	CAs         [][]byte `json:"cas"`         // DER; the one that the token names among them
@@ -92,10 +91,10 @@ type JoinGrant struct {
 	Epoch       string   `json:"epoch"`
 	Members     []Member `json:"members"`
 	Keys        []byte   `json:"keys,omitempty"`   // key material, opaque here
-	CAKey       []byte   `json:"ca_key,omitempty"` // PEM; for a server, which lets others in when this one is gone
+	CAKey       []byte   `json:"ca_key,omitempty"` // PEM; for a server
 }
 
-// Member is where a member is reached.
+// Member is the address of a member.
 type Member struct {
 	NodeID string   `json:"node_id"`
 	Role   pki.Role `json:"role"`
@@ -153,8 +152,8 @@ func (h *joinHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	writeError(w, err)
 }
 
-// countsAsFailure selects the errors that somebody causes who guesses tokens. What
-// this agent or the cluster cannot do does not count against the joiner.
+// countsAsFailure selects the errors that a client causes that guesses tokens. Faults of
+// this agent or the cluster do not count against the joiner.
 func countsAsFailure(err error) bool {
 	switch conf.CodeOf(err) {
 	case conf.CodeDenied, conf.CodeMalformed, conf.CodeInvalid, conf.CodeTooLarge, conf.CodeMethod, conf.CodeNotFound, conf.CodeUnauthenticated:
@@ -227,8 +226,8 @@ func readError(addr string, status int, body []byte) error {
 
 func sourceIn(remote string) netip.Addr { return connlimit.Source(remote).Addr() }
 
-// failureLimiter bounds how often one source may fail: a bucket of burst, filled again
-// one by one. What is begun counts as failed until it is given back.
+// failureLimiter limits the failed joins of one source by a token bucket. A join counts
+// as failed until it is given back.
 type failureLimiter struct {
 	burst float64
 	every time.Duration
@@ -280,7 +279,7 @@ func (f *failureLimiter) filled(b bucket, now time.Time) bucket {
 	return bucket{min(b.left+max(more, 0), f.burst), now}
 }
 
-// makeRoom drops the sources that have nothing to answer for, else any one.
+// makeRoom removes the sources without failures, else any.
 func (f *failureLimiter) makeRoom(now time.Time) {
 	if len(f.sources) < maxSources {
 		return

@@ -34,18 +34,18 @@ type JoinOptions struct {
 	Now     func() time.Time
 }
 
-// Grant is a JoinGrant that has been verified, and the identity that it makes.
+// Grant is a verified JoinGrant and its identity.
 type Grant struct {
 	JoinGrant
 	Identity *pki.Identity
 }
 
-// Join asks the server at o.Addr to let this agent in. Nothing is sent, not even
-// the token, unless the server's certificate is from the CA that the token names by
-// its hash, and is that of a server.
+// Join joins the cluster at the server at o.Addr. It sends nothing, not even the token,
+// unless the certificate there is that of a server, from the CA whose hash the token
+// contains.
 //
-// After an error of any kind the same join may be tried again, there or at another
-// server; with the same Key it counts as one use of the token.
+// After any error the join may be retried, there or at another server; with the same Key
+// it counts as one use of the token.
 func Join(ctx context.Context, o JoinOptions) (*Grant, error) {
 	if o.Dial == nil {
 		o.Dial = (&net.Dialer{}).DialContext
@@ -92,14 +92,14 @@ func Join(ctx context.Context, o JoinOptions) (*Grant, error) {
 	return checkGrant(grant, pinned, o)
 }
 
-// pin is the CA that the token names, as the server showed it.
+// pin is the CA that the token names, as the server sent it.
 type pin struct {
 	ca      *x509.Certificate
 	cluster string
 }
 
-// pinCA finds the CA with that hash in the chain of a server, and verifies the
-// chain by it.
+// pinCA finds the CA with that hash in the chain of a server, and verifies the chain with
+// it.
 func pinCA(chain []*x509.Certificate, hash string, o JoinOptions, now time.Time) (pin, error) {
 	for i, ca := range chain {
 		if i == 0 || subtle.ConstantTimeCompare([]byte(pki.HashCA(ca)), []byte(hash)) != 1 {
@@ -119,7 +119,7 @@ func pinCA(chain []*x509.Certificate, hash string, o JoinOptions, now time.Time)
 		case err != nil:
 			return pin{}, err
 		case p.Role != pki.RoleServer:
-			return pin{}, &rejection{ReasonRole, conf.Errorf(conf.CodeDenied, "the agent at %s is a %s, which lets nobody join", o.Addr, p.Role).
+			return pin{}, &rejection{ReasonRole, conf.Errorf(conf.CodeDenied, "the agent at %s is a %s, at which no agent can join", o.Addr, p.Role).
 				WithHint("give the address of a server: holdfast cluster members")}
 		case p.NodeID == o.NodeID:
 			return pin{}, &rejection{ReasonDuplicate, conf.Errorf(conf.CodeConflict, "the agent at %s has the node id %s itself", o.Addr, o.NodeID).
@@ -130,7 +130,7 @@ func pinCA(chain []*x509.Certificate, hash string, o JoinOptions, now time.Time)
 	return pin{}, &rejection{ReasonUntrusted, rejectedToken()}
 }
 
-// post posts a value over a fresh connection and reads the answer.
+// post sends a value over a new connection and reads the response.
 func post[T any](c net.Conn, addr, path string, v any) (answer T, err error) {
 	lost := func(err error) error {
 		return conf.Errorf(conf.CodeOutcomeUnknown, "the answer of the agent at %s was lost: %w", addr, err).
@@ -174,7 +174,7 @@ func readReply[T any](addr string, resp *http.Response, lost func(error) error) 
 	return answer, nil
 }
 
-// checkGrant takes nothing that the pinned CA does not vouch for.
+// checkGrant accepts only what the pinned CA has issued.
 func checkGrant(g JoinGrant, p pin, o JoinOptions) (*Grant, error) {
 	id, err := pki.NewIdentity(g.Certificate, o.Key, g.CAs)
 	if err != nil {
@@ -198,7 +198,7 @@ func checkGrant(g JoinGrant, p pin, o JoinOptions) (*Grant, error) {
 	return &Grant{JoinGrant: g, Identity: id}, nil
 }
 
-// checkValidity finds clocks that differ before they lock an agent out.
+// checkValidity finds clocks that differ before an agent depends on the certificate.
 func checkValidity(id *pki.Identity, now time.Time) error {
 	if now.Before(id.Cert.NotBefore) || now.After(id.Cert.NotAfter) {
 		return conf.Errorf(conf.CodeInvalid, "the certificate that was issued is good from %s to %s, and the clock here says %s",

@@ -9,18 +9,18 @@ import (
 
 type peerKey struct{}
 
-// WithPeer is the context of a request that p makes.
+// WithPeer returns the context of a request by p.
 func WithPeer(ctx context.Context, p pki.Peer) context.Context {
 	return context.WithValue(ctx, peerKey{}, p)
 }
 
-// PeerFrom is the member that made the request whose context this is.
+// PeerFrom returns the member that sent the request with this context.
 func PeerFrom(ctx context.Context) (pki.Peer, bool) {
 	p, ok := ctx.Value(peerKey{}).(pki.Peer)
 	return p, ok
 }
 
-// PeerOf is the member at the other end of a connection that this package made.
+// PeerOf returns the member at the other end of a connection of this package.
 func PeerOf(c net.Conn) (pki.Peer, bool) {
 	tc, ok := c.(*Conn)
 	if !ok || tc.peer.NodeID == "" {

@@ -9,9 +9,9 @@ import (
 	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
-// RaftLayer is the port as Raft sees it: a listener of verified connections from
-// servers, and a way to dial verified members. With its Dial taking
-// raft.ServerAddress it is a raft.StreamLayer.
+// RaftLayer is the stream layer of Raft: a listener of authenticated connections from
+// servers, and Dial to members. With a Dial that takes raft.ServerAddress it is a
+// raft.StreamLayer.
 type RaftLayer struct {
 	t      *Transport
 	queue  *queue
@@ -21,8 +21,8 @@ type RaftLayer struct {
 
 var _ net.Listener = (*RaftLayer)(nil)
 
-// RaftLayer opens the port for Raft. Without an open layer connections for Raft
-// are refused. A layer that was open before is closed: one Raft at a time.
+// RaftLayer opens the port for Raft. Without an open layer connections for Raft are
+// rejected. It closes a layer that is open: there is one Raft node at a time.
 func (t *Transport) RaftLayer() *RaftLayer {
 	l := &RaftLayer{t: t, queue: newQueue(t.addr)}
 	l.ctx, l.cancel = context.WithCancel(t.ctx)
@@ -36,14 +36,14 @@ func (t *Transport) RaftLayer() *RaftLayer {
 	return l
 }
 
-// Accept waits for a connection from a server of the cluster; PeerOf tells which.
+// Accept waits for a connection from a server of the cluster; PeerOf returns which.
 func (l *RaftLayer) Accept() (net.Conn, error) { return l.queue.Accept() }
 
-// Addr is the address that others dial.
+// Addr returns the address that other members dial.
 func (l *RaftLayer) Addr() net.Addr { return l.t.addr }
 
-// Close ends Accept and Dial, and closes the connections of Raft in both
-// directions, which Raft itself does not. The port stays open for all else.
+// Close ends Accept and Dial, and closes the connections of Raft in both directions,
+// which raft does not. The port stays open for the other protocols.
 func (l *RaftLayer) Close() error {
 	l.t.conns.unsetLayer(l)
 	l.cancel()
@@ -54,8 +54,8 @@ func (l *RaftLayer) Close() error {
 	return nil
 }
 
-// Dial connects to the Raft of a member. Only a server may; the member must be the
-// one that Options.NodeAt expects at the address, when it expects one.
+// Dial connects to the Raft layer of a member. Only a server may; the member must be the
+// one that Options.NodeAt expects at the address, if it expects one.
 func (l *RaftLayer) Dial(addr string, timeout time.Duration) (net.Conn, error) {
 	if id := l.t.Identity(); id.Role != pki.RoleServer {
 		return nil, conf.Errorf(conf.CodeDenied, "node %s is a %s and never calls others for Raft", id.NodeID, id.Role)

@@ -15,47 +15,47 @@ import (
 	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
-// Reason is why a connection was refused.
+// Reason is why a connection was rejected.
 type Reason string
 
-// The reasons. Up to ReasonDuplicate the other side is a stranger or may be one.
+// The reasons. Up to ReasonDuplicate the other side is not authenticated.
 const (
 	ReasonCrowded       Reason = "crowded"        // too many handshakes at once
 	ReasonConns         Reason = "connections"    // too many connections, in all
 	ReasonSource        Reason = "source"         // too many from one address
 	ReasonTimeout       Reason = "timeout"        // no handshake within its time
 	ReasonOversized     Reason = "oversized"      // a handshake of too many bytes
-	ReasonNotTLS        Reason = "not_tls"        // other bytes than TLS
-	ReasonProtocol      Reason = "protocol"       // a TLS version or ALPN protocol that is not spoken here
+	ReasonNotTLS        Reason = "not_tls"        // bytes other than TLS
+	ReasonProtocol      Reason = "protocol"       // an unsupported TLS version or ALPN protocol
 	ReasonHungUp        Reason = "hung_up"        // the other side closed in the middle
 	ReasonRefusedUs     Reason = "refused_us"     // the other side does not trust this agent
 	ReasonNoCertificate Reason = "no_certificate" // where one is needed
 	ReasonUntrusted     Reason = "untrusted"      // a certificate of another CA, or not for this use
-	ReasonExpired       Reason = "expired"        // or not good yet, by the clock here
+	ReasonExpired       Reason = "expired"        // or not valid yet, by this clock
 	ReasonName          Reason = "name"           // from the right CA, but not of a member of this cluster
 	ReasonDuplicate     Reason = "duplicate"      // another agent with the node id of this one
-	ReasonRole          Reason = "role"           // not for this role
-	ReasonRemoved       Reason = "removed"        // Options.Allowed says no
+	ReasonRole          Reason = "role"           // not allowed for this role
+	ReasonRemoved       Reason = "removed"        // Options.Allowed rejects it
 	ReasonPeer          Reason = "peer"           // too many connections of one member
 	ReasonNotServing    Reason = "not_serving"    // this agent does not serve that now
 	ReasonShutdown      Reason = "shutdown"
-	ReasonJoinToken     Reason = "join_token" // not a connection: a refused join token
+	ReasonJoinToken     Reason = "join_token" // not a connection: a rejected join token
 	ReasonJoinRate      Reason = "join_rate"  // not a connection: too many failed joins from one address
 )
 
-// Refused tells of one refusal.
+// Refused is one rejected connection or join.
 type Refused struct {
 	Reason   Reason
-	Protocol string      // "" when it did not come to that
+	Protocol string      // "" if it ended before ALPN
 	Source   string      // IP address and port
-	Peer     pki.Peer    // empty for a stranger
-	Token    TokenReason // with ReasonJoinToken: the true reason
-	TokenID  string      // with ReasonJoinToken: what the joiner said
-	NodeID   string      // with ReasonJoinToken: what the joiner said
+	Peer     pki.Peer    // empty if not authenticated
+	Token    TokenReason // with ReasonJoinToken: the actual reason
+	TokenID  string      // with ReasonJoinToken: from the request
+	NodeID   string      // with ReasonJoinToken: from the request
 	Err      error
 }
 
-// Stats counts what the listener has seen.
+// Stats counts connections to the listener.
 type Stats struct {
 	Handshaking int               // now
 	Open        int               // accepted connections that are open now
@@ -91,7 +91,7 @@ func (c *counters) copy() (accepted map[string]uint64, refused map[Reason]uint64
 	return maps.Clone(c.accepted), maps.Clone(c.rejected)
 }
 
-// rejection is the error by which the callbacks of a handshake say why.
+// rejection is the error of the callbacks of a handshake.
 type rejection struct {
 	reason Reason
 	err    error
@@ -108,7 +108,7 @@ func (r *rejection) Unwrap() error { return r.err }
 
 var errOversized = errors.New("the handshake is too large")
 
-// reasonOf sorts the errors that a TLS handshake ends with.
+// reasonOf classifies the error of a TLS handshake.
 func reasonOf(err error) Reason {
 	if r, ok := errors.AsType[*rejection](err); ok {
 		return r.reason

@@ -26,8 +26,7 @@ type renewGrant struct {
 	CAs         [][]byte `json:"cas"`         // DER
 }
 
-// serveRenew gives a member a new certificate for what it is already, and for
-// nothing else.
+// serveRenew issues a new certificate with the name and role that the member has.
 func (t *Transport) serveRenew(w http.ResponseWriter, r *http.Request) {
 	grant, err := t.renewal(w, r)
 	if err != nil {
@@ -75,9 +74,9 @@ func rawCerts(certs []*x509.Certificate) [][]byte {
 	return out
 }
 
-// Renew gets this agent a new certificate, for a new key: from its own CA where it
-// holds the key of it, else from the server with that node id. The caller saves the
-// identity, and gives it to SetIdentity.
+// Renew returns a new certificate for a new key: from its own CA if it has the CA's key,
+// else from the server with that node id. The caller saves the identity, and passes it to
+// SetIdentity.
 func (t *Transport) Renew(ctx context.Context, serverID string) (*pki.Identity, error) {
 	id := t.Identity()
 	if id.CA != nil {
@@ -118,8 +117,8 @@ func (t *Transport) Renew(ctx context.Context, serverID string) (*pki.Identity, 
 	if fresh.ClusterID != id.ClusterID || fresh.NodeID != id.NodeID || fresh.Role != id.Role {
 		return nil, conf.Errorf(conf.CodeDenied, "%s gave a certificate for another member", serverID)
 	}
-	// A new CA must be known (WithCAs) before certificates come from it: otherwise
-	// any member that is asked could bring its own.
+	// A new CA must be trusted before its certificates are accepted: otherwise any member
+	// could answer with a CA of its own.
 	if !id.Trusts(fresh.Issuer()) {
 		return nil, conf.Errorf(conf.CodeDenied, "%s gave a certificate from a CA that this agent does not trust", serverID)
 	}

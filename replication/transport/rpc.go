@@ -13,7 +13,7 @@ import (
 
 const (
 	headerTimeout = 5 * time.Second
-	headerReplyTimeout = 30 * time.Second // until the header of an answer has come
+	headerReplyTimeout = 30 * time.Second // until the header of a response is read
 	idleClient    = 90 * time.Second // less than idleServer, so that the client closes first
 	idleServer    = 2 * time.Minute
 	maxHeader     = 64 << 10
@@ -51,8 +51,8 @@ func (t *Transport) newHTTPSide(h http.Handler) *httpSide {
 	return s
 }
 
-// newRPCSide has no deadline for answers, which may be streams: Conn has one for
-// each write.
+// newRPCSide sets no deadline for responses, which may be streams: Conn has one for each
+// write.
 func (t *Transport) newRPCSide() *httpSide {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -103,7 +103,7 @@ func (s *httpSide) end() {
 	}
 }
 
-// drain waits for the requests that are being answered.
+// drain waits for the requests in progress.
 func (s *httpSide) drain(ctx context.Context) error {
 	s.server.SetKeepAlivesEnabled(false)
 	s.mu.Lock()
@@ -117,15 +117,15 @@ func (s *httpSide) drain(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	// The handlers are done; net/http may still be writing what they answered. A
-	// connection that never said a word is not waited for.
+	// The handlers are done; net/http may still write their responses. Idle connections
+	// are not waited for.
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	_ = s.server.Shutdown(ctx)
 	return nil
 }
 
-// flushTimeout is how long the last answers may take to be written.
+// flushTimeout is how long writing the last responses may take.
 const flushTimeout = time.Second
 
 func (s *httpSide) close() {

@@ -23,7 +23,7 @@ const (
 
 var tokenRE = regexp.MustCompile(`^HF1([0-9a-f]{64})::([0-9a-f]{16}):([A-Za-z0-9_-]{43})$`)
 
-// Token is what a person pastes to let an agent join: HF1<hash>::<id>:<secret>.
+// Token is a join token, HF1<hash>::<id>:<secret>, which an operator passes to an agent.
 type Token struct {
 	CAHash string // pki.HashCA of the cluster's CA
 	ID     string
@@ -39,7 +39,7 @@ func NewToken(caHash string) Token {
 	return Token{CAHash: caHash, ID: hex.EncodeToString(id[:]), Secret: base64.RawURLEncoding.EncodeToString(secret[:])}
 }
 
-// ParseToken reads a token as String writes it; there is no other spelling.
+// ParseToken reads the form that String returns; there is no other spelling.
 func ParseToken(s string) (Token, error) {
 	m := tokenRE.FindStringSubmatch(s)
 	if m == nil || !canonicalSecret(m[3]) {
@@ -54,40 +54,40 @@ func canonicalSecret(s string) bool {
 	return err == nil && len(b) == secretBytes
 }
 
-// String is the whole token, secret and all.
+// String returns the token with its secret.
 func (t Token) String() string { return tokenPrefix + t.CAHash + "::" + t.ID + ":" + t.Secret }
 
 // LogValue keeps the secret out of logs.
 func (t Token) LogValue() slog.Value { return slog.StringValue("join token " + t.ID) }
 
-// HashSecret is the form in which a secret is stored: lower-case hex SHA-256.
+// HashSecret returns the stored form of a secret: lower-case hex SHA-256.
 func HashSecret(secret string) string {
 	sum := sha256.Sum256([]byte(secret))
 	return hex.EncodeToString(sum[:])
 }
 
-// JoinToken is the stored form of a Token. It holds nothing to join with.
+// JoinToken is the stored form of a Token. It does not contain the secret.
 type JoinToken struct {
 	ID         string   `json:"id"`
 	SecretHash string   `json:"secret_sha256"`
 	Role       pki.Role `json:"role"`
-	Service    string   `json:"service,omitempty"` // of a sidecar: the service whose keys it gets
+	Service    string   `json:"service,omitempty"` // of a sidecar: the service whose keys it receives
 	Expires    string   `json:"expires,omitempty"` // in conf.FormatTime form; empty = never
 	Uses       int      `json:"uses,omitempty"`    // how many agents may join by it; 0 = any number
 	CreatedBy  string   `json:"created_by"`
 	CreatedAt  string   `json:"created_at"`
 	Revoked    bool     `json:"revoked,omitempty"`
-	Claims     []Claim  `json:"claims,omitempty"` // by whom it was used; kept only when Uses is set
+	Claims     []Claim  `json:"claims,omitempty"` // its uses; stored only if Uses is set
 }
 
-// Claim is one use of a token. The same key may come again: that is a retry.
+// Claim is one use of a token. The same key again is a retry.
 type Claim struct {
 	KeyHash string `json:"key_sha256"` // JoinRequest.KeyHash
 	NodeID  string `json:"node_id"`
 	At      string `json:"at"`
 }
 
-// Stored is the form in which t is kept. ttl 0 means for ever.
+// Stored returns the stored form of t. With ttl 0 it does not expire.
 func (t Token) Stored(role pki.Role, service string, ttl time.Duration, uses int, by string, now time.Time) JoinToken {
 	s := JoinToken{
 		ID: t.ID, SecretHash: HashSecret(t.Secret), Role: role, Service: service, Uses: uses,
@@ -109,14 +109,14 @@ const (
 	TokenExpired TokenReason = "expired"
 	TokenUsed    TokenReason = "used"
 	TokenRevoked TokenReason = "revoked"
-	TokenForeign TokenReason = "wrong_cluster" // the joiner found another CA than its token names
+	TokenForeign TokenReason = "wrong_cluster" // the joiner found another CA than the one in its token
 )
 
-// TokenError is a refusal of a join token. Its text, code and hint are the same
-// for all reasons; conf.CodeOf and conf.HintOf read them.
+// TokenError is a rejected join token. Its text, code and hint are the same for all
+// reasons; conf.CodeOf and conf.HintOf return them.
 type TokenError struct{ Reason TokenReason }
 
-// Error never tells the reason.
+// Error does not contain the reason.
 func (e *TokenError) Error() string { return rejectedToken().Message }
 
 func (e *TokenError) Unwrap() error { return rejectedToken() }
@@ -127,9 +127,9 @@ func rejectedToken() *conf.Error {
 			"make another on a member of the cluster with: holdfast token create")
 }
 
-// Check says whether a joiner that has secret and the key with that hash may use
-// t now; a *TokenError when not. A nil t is a token that nobody knows. It takes the
-// same time for a known and an unknown id, and whatever the secret.
+// Check returns a *TokenError unless a joiner with secret and the key with that hash may
+// use t now. A nil t is an unknown token. Its duration does not depend on the id or the
+// secret.
 func (t *JoinToken) Check(secret, keyHash string, now time.Time) error {
 	stored := strings.Repeat("0", 2*sha256.Size)
 	if t != nil {
@@ -159,13 +159,13 @@ func (t *JoinToken) expired(now time.Time) bool {
 	return err != nil || !now.Before(end)
 }
 
-// Claimed says whether the joiner with that key has used t before.
+// Claimed reports whether the joiner with that key has used t before.
 func (t *JoinToken) Claimed(keyHash string) bool {
 	return slices.ContainsFunc(t.Claims, func(c Claim) bool { return c.KeyHash == keyHash })
 }
 
-// WithClaim is t after a use by c: the same again when that key has used it, or
-// when uses are not counted. It is a pure function, for use below the log.
+// WithClaim returns t after a use by c: unchanged if that key has used it, or if uses are
+// not counted. It is a pure function: the state machine calls it.
 func (t JoinToken) WithClaim(c Claim) JoinToken {
 	if t.Uses > 0 && !t.Claimed(c.KeyHash) {
 		t.Claims = append(slices.Clone(t.Claims), c)

@@ -27,20 +27,20 @@ type Options struct {
 	Identity  *pki.Identity
 	Listen    string       // address to listen on
 	Listener  net.Listener // instead of Listen; Transport closes it
-	Advertise string       // what others dial, host:port; default the address of the listener
+	Advertise string       // what other members dial, host:port; default the address of the listener
 	Logger    *slog.Logger
 
-	RPC     http.Handler  // what members may call; PeerFrom tells who does. /renew is answered here
-	Joiner  Joiner        // lets agents in; nil on a sidecar
+	RPC     http.Handler  // calls of members; PeerFrom returns the caller. /renew is handled here
+	Joiner  Joiner        // admits agents; nil on a sidecar
 	CertTTL time.Duration // of certificates that /renew issues; default pki.DefaultTTL
 	Limits  Limits
 
-	Allowed func(pki.Peer) error                                              // whether a member is (still) one; nil = all are
-	NodeAt  func(addr string) (nodeID string, ok bool)                        // who is expected at a Raft address; nil = unknown
-	AddrOf  func(nodeID string) (addr string, ok bool)                        // where a member is; nil = unknown
+	Allowed func(pki.Peer) error                                              // an error for a node that is no member; nil = all are
+	NodeAt  func(addr string) (nodeID string, ok bool)                        // the node expected at a Raft address; nil = unknown
+	AddrOf  func(nodeID string) (addr string, ok bool)                        // the address of a member; nil = unknown
 	Dial    func(ctx context.Context, network, addr string) (net.Conn, error) // default net.Dialer
 
-	OnRefused  func(Refused)    // told of every refusal
+	OnRefused  func(Refused)    // called for each rejection
 	Now        func() time.Time // default time.Now
 	CheckEvery time.Duration    // between two rechecks, default 30 s
 }
@@ -71,10 +71,10 @@ func (o *Options) check() error {
 	return nil
 }
 
-// keepAlive finds out within half a minute that a host is gone without a word.
+// keepAlive detects an unreachable host within half a minute.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
 
-// Transport is the cluster port of an agent, and its way to the ports of others.
+// Transport is the cluster port of an agent, and its client for the ports of other members.
 type Transport struct {
 	opts  Options
 	log   *slog.Logger
@@ -135,10 +135,10 @@ func (t *Transport) Start() {
 	})
 }
 
-// Addr is the address that others dial.
+// Addr returns the address that other members dial.
 func (t *Transport) Addr() string { return string(t.addr) }
 
-// Identity is who this agent is at present.
+// Identity returns the current identity of this agent.
 func (t *Transport) Identity() *pki.Identity { return t.trust.Load().id }
 
 // SetIdentity makes the port and all new connections use id, a renewal of the
@@ -207,8 +207,8 @@ func (t *Transport) runRecheck() {
 	}
 }
 
-// recheck judges all connections again; by tr, if it is not nil, their
-// certificates too.
+// recheck checks all connections again; with tr, if it is not nil, their certificates
+// too.
 func (t *Transport) recheck(tr *trust) {
 	now := t.opts.Now()
 	for _, c := range t.conns.list(isMember) {
@@ -239,7 +239,7 @@ func (t *Transport) allowed(p pki.Peer) error {
 	return t.opts.Allowed(p)
 }
 
-// Stats tells what the port has seen.
+// Stats returns the counters of the port.
 func (t *Transport) Stats() Stats {
 	var s Stats
 	s.Handshaking, s.Open = t.gate.count()
@@ -292,7 +292,7 @@ type address string
 func (address) Network() string  { return "tcp" }
 func (a address) String() string { return string(a) }
 
-// reachable is the address that stands for a: the loopback one when a listens on all.
+// reachable returns an address to dial: the loopback one if a listens on all interfaces.
 func reachable(a net.Addr) address {
 	if tcp, ok := a.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
 		a = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: tcp.Port}

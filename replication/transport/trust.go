@@ -9,7 +9,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
-// trust is what handshakes use of an identity. It never changes.
+// trust is what handshakes use of an identity. It is immutable.
 type trust struct {
 	id   *pki.Identity
 	pool *x509.CertPool
@@ -30,7 +30,7 @@ func newTrust(id *pki.Identity) (*trust, error) {
 	return tr, nil
 }
 
-// verify says whether the cluster's CA vouches for a certificate, for this use now.
+// verify verifies a certificate against the trusted CAs, for this use at this time.
 func (tr *trust) verify(leaf *x509.Certificate, usage x509.ExtKeyUsage, now time.Time) error {
 	_, err := leaf.Verify(x509.VerifyOptions{Roots: tr.pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
 	if err != nil {
@@ -39,8 +39,8 @@ func (tr *trust) verify(leaf *x509.Certificate, usage x509.ExtKeyUsage, now time
 	return nil
 }
 
-// verifyShown is verify for what a handshake shows: a leaf, and the CA that it is
-// from. That one is taken, too, when a CA of this agent vouches for it.
+// verifyShown is verify for the chain of a handshake: a leaf and its CA. It also accepts a
+// CA that a trusted one endorses.
 func (tr *trust) verifyShown(shown []*x509.Certificate, usage x509.ExtKeyUsage, now time.Time) error {
 	err := tr.verify(shown[0], usage, now)
 	if err == nil || len(shown) < 2 || !pki.Endorsed(shown[1], tr.id.CAs) {
@@ -51,7 +51,7 @@ func (tr *trust) verifyShown(shown []*x509.Certificate, usage x509.ExtKeyUsage, 
 	return next.verify(shown[0], usage, now)
 }
 
-// peer is the member of this cluster that a verified certificate names.
+// peer returns the member of this cluster that a verified certificate names.
 func (tr *trust) peer(leaf *x509.Certificate) (pki.Peer, error) {
 	cluster, p, err := pki.NodeOf(leaf)
 	if err != nil {
@@ -63,13 +63,13 @@ func (tr *trust) peer(leaf *x509.Certificate) (pki.Peer, error) {
 	return p, nil
 }
 
-// baseConfig is common to both sides. Sessions are never resumed, for a resumed
-// one would carry on with what an old certificate said.
+// baseConfig is common to both sides. TLS sessions are never resumed: a resumed one would
+// use the result of an old certificate.
 func baseConfig(now func() time.Time) *tls.Config {
 	return &tls.Config{
 		MinVersion:                  tls.VersionTLS13,
 		SessionTicketsDisabled:      true,
-		DynamicRecordSizingDisabled: true, // for throughput: nobody waits for the first bytes of a record
+		DynamicRecordSizingDisabled: true, // for throughput: the first bytes of a record are not needed early
 		Time:                        now,
 	}
 }
