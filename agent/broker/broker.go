@@ -62,13 +62,13 @@ type Broker struct {
 	listener net.Listener
 	server   *mochi.Server
 	counters *counters
-	cache     *messageCache // of the goroutine of New, then of Run's publisher
+	cache    *messageCache // of the goroutine of New, then of Run's publisher
 	ids      atomic.Uint64
 
 	mu       sync.RWMutex
 	retained map[string]*message
 	conns    map[*conn]struct{}
-	topics     topicIndex
+	topics   topicIndex
 	perIP    map[string]int
 	stopping bool
 

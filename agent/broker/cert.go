@@ -29,9 +29,9 @@ type certFiles struct {
 	cert, key string
 	log       *slog.Logger
 
-	mu     sync.Mutex
-	pair   *tls.Certificate
-	state  [2]fileState
+	mu        sync.Mutex
+	pair      *tls.Certificate
+	state     [2]fileState
 	lastCheck time.Time
 }
 

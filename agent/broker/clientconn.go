@@ -19,7 +19,7 @@ import (
 
 const (
 	publisherPacket    = 64 << 10 // largest packet that is taken from an outside broker
-	clientWindow    = 64       // publishes on their way
+	clientWindow       = 64       // publishes on their way
 	publisherKeepAlive = 10 * time.Second
 )
 
@@ -49,13 +49,13 @@ type clientConn struct {
 	timeout   time.Duration
 	limit     int // of a packet that the broker sends
 
-	acks  chan ack
-	in    chan packets.Packet // of a Subscriber: PUBLISH and SUBACK
+	acks       chan ack
+	in         chan packets.Packet // of a Subscriber: PUBLISH and SUBACK
 	onTooLarge func()              // of a Subscriber: a PUBLISH over the limit was left out
-	closing  chan struct{}       // closed by close
-	ended chan struct{}       // closed when reading has ended; then err is set
-	err   error
-	lastRead atomic.Int64 // when something was read, Unix nanoseconds
+	closing    chan struct{}       // closed by close
+	ended      chan struct{}       // closed when reading has ended; then err is set
+	err        error
+	lastRead   atomic.Int64 // when something was read, Unix nanoseconds
 	lastWrite  time.Time    // of the writer
 }
 
@@ -67,9 +67,9 @@ type dialer struct {
 	timeout  time.Duration
 
 	// Of a Subscriber; the zero values are those of a Publisher.
-	keepAlive time.Duration
-	limit     int
-	onTooLarge     func()
+	keepAlive  time.Duration
+	limit      int
+	onTooLarge func()
 }
 
 // connect makes one. will is the message that the broker publishes when this

@@ -18,24 +18,24 @@ import (
 // answers and the deliveries of the outbox take turns.
 type conn struct {
 	net.Conn
-	b    *Broker
-	ip   string
-	queue  *sendQueue
-	done chan struct{} // closed by Close
+	b     *Broker
+	ip    string
+	queue *sendQueue
+	done  chan struct{} // closed by Close
 
-	writeMu     sync.Mutex
-	deadlineMu     sync.Mutex  // guards the deadline of writes
-	closing atomic.Bool // the broker stops: the deadline of writes is set, leave it
-	once    sync.Once
-	err     error
+	writeMu    sync.Mutex
+	deadlineMu sync.Mutex  // guards the deadline of writes
+	closing    atomic.Bool // the broker stops: the deadline of writes is set, leave it
+	once       sync.Once
+	err        error
 
 	// Of the goroutine that reads; set before the pump starts.
-	client    *mochi.Client
-	v5        bool
-	established        bool // CONNECT was accepted
-	publishes int
-	keepAlive time.Duration // one and a half times what the client promised
-	rejected   atomic.Bool   // the reason that it ended is counted
+	client      *mochi.Client
+	v5          bool
+	established bool // CONNECT was accepted
+	publishes   int
+	keepAlive   time.Duration // one and a half times what the client promised
+	rejected    atomic.Bool   // the reason that it ended is counted
 }
 
 func newConn(b *Broker, nc net.Conn, ip string) *conn {

@@ -19,10 +19,10 @@ type publishConn struct {
 	waiting  map[string]*message
 	order    []string
 	inflight map[uint16]inflightMessage
-	rejected  map[string]*message // tried again with the next health
+	rejected map[string]*message // tried again with the next health
 	health   *message
 	lastID   uint16
-	caughtUp  bool
+	caughtUp bool
 }
 
 type inflightMessage struct {

@@ -56,13 +56,13 @@ type Publisher struct {
 	dialer dialer
 
 	// Of the goroutine of Run.
-	cache    *messageCache
-	next311 bool // the next connection speaks 3.1.1
+	cache     *messageCache
+	next311   bool // the next connection speaks 3.1.1
 	noConnack int  // connections in a row that ended before CONNACK
-	warned  time.Time
+	warned    time.Time
 
-	connected, mqtt5                       atomic.Bool
-	pending                                atomic.Int64
+	connected, mqtt5                        atomic.Bool
+	pending                                 atomic.Int64
 	published, rejected, connects, failures atomic.Uint64
 }
 

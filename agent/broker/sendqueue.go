@@ -23,7 +23,7 @@ type sendQueue struct {
 	maxSize  int // largest packet that the client takes, 0 = any
 
 	mu       sync.Mutex
-	paused     bool // a SUBACK comes first
+	paused   bool // a SUBACK comes first
 	filters  []packets.Subscription
 	pending  map[string]waiting
 	order    []string // topics of pending, oldest first; the first `head` are sent

@@ -80,7 +80,7 @@ type messageCache struct {
 	mark    any
 	epoch   string
 	changes int                 // of the epoch, in the message that is held
-	newest    map[string]*message // by topic: the newest of everything
+	newest  map[string]*message // by topic: the newest of everything
 }
 
 // delta is what one sync found.

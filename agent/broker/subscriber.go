@@ -73,9 +73,9 @@ type Subscriber struct {
 	log    *slog.Logger
 	dialer dialer
 
-	next311 bool
+	next311   bool
 	noConnack int
-	warned  time.Time
+	warned    time.Time
 
 	connected, mqtt5                       atomic.Bool
 	received, tooLarge, connects, failures atomic.Uint64

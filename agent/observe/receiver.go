@@ -18,58 +18,57 @@ const MaxAhead = 5 * time.Minute
 type Options struct {
 	Services []string
 	Trust    []ed25519.PublicKey
-	// Accept is an epoch that the operator vouches for: it is accepted without a
-	// proof, unless it was left before. On an empty directory no other one is.
+	// Accept is an epoch that the operator named: it is accepted without an epoch change,
+	// unless it is a past one. With an empty data directory only this one is.
 	Accept string
-	// What the last-known-good file has: the epoch, those that were left, and the
-	// records.
+	// From the last-known-good file: the epoch, the past ones, and the records.
 	Epoch   string
 	Past    []string
 	Records []*conf.Record
-	// Learned is what a Receiver before this one had learned: proven again from Trust.
+	// Learned is Receiver.Learned of an earlier run; it is verified again from Trust.
 	Learned []conf.KeyInfo
 	Now     func() time.Time // default time.Now
 }
 
-// Message is one update on its way in. Only Payload proves anything.
+// Message is one received update. Only Payload is signed.
 type Message struct {
 	Service        string // of the topic
 	Payload        []byte
-	Version, Index uint64 // as the sender says; 0 = it does not
+	Version, Index uint64 // from the sender; 0 = unknown
 	Deleted        bool   // a document without members is that of a deleted service
 }
 
-// Verdict is what became of a message.
+// Verdict is the result for one message.
 type Verdict struct {
-	Record *conf.Record // the new newest of its service; nil when nothing changed
-	// Heard is the service whose newest update this is, proven now, changed or not; ""
-	// for a refusal.
+	Record *conf.Record // the new current record of its service; nil if nothing changed
+	// Heard is the service whose current update this is, changed or not; "" for a
+	// rejected message.
 	Heard  string
-	Gap    bool   // versions between the held one and this one were not seen
-	Reason Reason // of a refusal, or ReasonVersion
-	Err    error  // why it was refused; nil when it was not
+	Gap    bool   // versions between the previous record and this one were not received
+	Reason Reason // of a rejection, or ReasonVersion
+	Err    error  // why it was rejected, or nil
 }
 
-// Receiver holds the newest of each service. Make it with New.
+// Receiver has the current record of each service. Make it with New.
 type Receiver struct {
 	accept string
 	now    func() time.Time
 
-	mu      sync.Mutex
-	roots   []ed25519.PublicKey // as the operator gave them
-	trust   []ed25519.PublicKey // roots, and the live ones of learned; replaced, never changed in place
-	learned []conf.KeyInfo      // proven by roots
-	services    map[string]bool
-	epoch   string
-	pastEpochs    []string
+	mu         sync.Mutex
+	roots      []ed25519.PublicKey // set by the operator
+	trust      []ed25519.PublicKey // roots and the valid keys of learned; replaced, never changed in place
+	learned    []conf.KeyInfo      // verified by roots
+	services   map[string]bool
+	epoch      string
+	pastEpochs []string
 	current    map[string]*conf.Record
-	changes map[string][]conf.EpochChange // proven, by the epoch that they lead away from
-	pending map[string]Message            // good but for their epoch, the newest of each service
-	rejected map[Reason]uint64
+	changes    map[string][]conf.EpochChange // verified, by the previous epoch
+	pending    map[string]Message            // valid except for their epoch, the newest of each service
+	rejected   map[Reason]uint64
 	accepted   uint64
 }
 
-// New makes one that holds what o says.
+// New returns a Receiver with the records of o.
 func New(o Options) (*Receiver, error) {
 	if len(o.Trust) == 0 {
 		return nil, conf.Errorf(conf.CodeUsage, "no public key to trust").
@@ -97,13 +96,13 @@ func New(o Options) (*Receiver, error) {
 	return r, nil
 }
 
-// Offer takes a message that came over MQTT.
+// Offer decides on a message from MQTT.
 func (r *Receiver) Offer(m Message) Verdict {
 	u, key, no := read(m.Payload, r.trusted())
 	return r.decide(m, u, key, no)
 }
 
-// OfferDocument takes what a member answered over HTTP.
+// OfferDocument decides on a response of a member over HTTP.
 func (r *Receiver) OfferDocument(service string, d conf.ReadResponse) Verdict {
 	u := conf.Update{
 		Version: seal.Format, Service: d.Service, Checksum: d.Metadata.Checksum, Epoch: d.Metadata.Epoch,
@@ -119,14 +118,14 @@ func (r *Receiver) OfferDocument(service string, d conf.ReadResponse) Verdict {
 		return r.decide(m, u, "", reject(ReasonUnsigned, conf.CodeDenied, "the member's document of %q has no signature", service))
 	}
 	key, no := verify(u, r.trusted())
-	if no == nil { // as it would have come over MQTT, for the day when its epoch is proven
+	if no == nil { // as over MQTT, to retry it when its epoch is verified
 		m.Payload, _ = seal.EncodeUpdate(u)
 	}
 	return r.decide(m, u, key, no)
 }
 
-// OfferChanges takes the message of system/config-epoch. It returns the updates
-// that a new proof lets in.
+// OfferChanges decides on a message of system/config-epoch. It returns the updates that a
+// new epoch change makes acceptable.
 func (r *Receiver) OfferChanges(payload []byte) []Verdict {
 	changes, err := seal.DecodeEpochs(payload)
 	if err != nil {
@@ -178,8 +177,8 @@ func (r *Receiver) verifyChange(c conf.EpochChange) (Reason, error) {
 	return "", nil
 }
 
-// retry judges a message whose epoch was not proven when it came. It counts it a
-// second time only when it is refused for something else.
+// retry decides again on a message whose epoch was not verified. It counts the message
+// again only if it is rejected for another reason.
 func (r *Receiver) retry(m Message) Verdict {
 	r.mu.Lock()
 	before := r.rejected[ReasonEpoch]
@@ -200,7 +199,7 @@ func (r *Receiver) count(reason Reason, err error) Verdict {
 	return Verdict{Reason: reason, Err: err}
 }
 
-// decide decides on an update whose bytes are proven, unless no says otherwise.
+// decide decides on an update whose bytes are verified, unless no is set.
 func (r *Receiver) decide(m Message, u conf.Update, key string, no *rejection) Verdict {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -232,19 +231,19 @@ func (r *Receiver) decide(m Message, u conf.Update, key string, no *rejection) V
 	return v
 }
 
-// maxVersion bounds what is believed of an unsigned version. A number near the end
-// of those that JSON can hold exactly would leave no room for the versions after it.
+// maxVersion bounds an unsigned version. One near the limit of exact integers in JSON
+// would leave no room for later versions.
 const maxVersion = 1 << 52
 
-// number gives rec its version. What the sender says is not signed: it may skip
-// ahead, never back.
+// number sets the version of rec. That of the sender is not signed: it may skip versions,
+// but never decrease.
 func (r *Receiver) number(rec, have *conf.Record, v *Verdict) {
 	least := uint64(1)
 	if have != nil {
 		if least = have.Version; have.Checksum != rec.Checksum || have.Deleted != rec.Deleted {
 			least++
 		} else {
-			rec.UpdatedAt = have.UpdatedAt // only signed anew
+			rec.UpdatedAt = have.UpdatedAt // only reissued
 		}
 		v.Gap = rec.Version > have.Version+1
 	}
@@ -258,7 +257,7 @@ func (r *Receiver) number(rec, have *conf.Record, v *Verdict) {
 	rec.Version = least
 }
 
-// check holds u against what is held.
+// check compares u with the current state.
 func (r *Receiver) check(m Message, u conf.Update) *rejection {
 	if u.Service != m.Service || !r.services[u.Service] {
 		return reject(ReasonService, conf.CodeDenied, "a message of %s is the update of %q", m.Service, u.Service)
@@ -290,25 +289,25 @@ func (r *Receiver) check(m Message, u conf.Update) *rejection {
 	return nil
 }
 
-// newer says whether u was issued after the message that waits.
+// newer reports whether u was issued after the pending message.
 func newer(u conf.Update, was Message) bool {
 	w, err := seal.DecodeUpdate(was.Payload)
 	return err != nil || u.IssuedAt > w.IssuedAt
 }
 
 func (r *Receiver) wrongEpoch(u conf.Update) *conf.Error {
-	e := conf.Errorf(conf.CodeDenied, "the update of %q is of the epoch %s, and nothing that is trusted says that it follows on %s", u.Service, u.Epoch, r.epoch)
+	e := conf.Errorf(conf.CodeDenied, "the update of %q is of the epoch %s, and no trusted epoch change leads to it from %s", u.Service, u.Epoch, r.epoch)
 	if slices.Contains(r.pastEpochs, u.Epoch) {
-		return conf.Errorf(conf.CodeDenied, "the update of %q is of the epoch %s, which was left: it is replayed, or the broker still has it", u.Service, u.Epoch).
-			WithHint("when it is the right one after all, start in an empty data directory")
+		return conf.Errorf(conf.CodeDenied, "the update of %q is of the epoch %s, which is a past one: it is replayed, or the broker still has it", u.Service, u.Epoch).
+			WithHint("if it is the right one, start with an empty data directory")
 	}
 	if r.epoch == "" {
-		e = conf.Errorf(conf.CodeDenied, "the update of %q is of the epoch %s, and this agent was told to accept %s", u.Service, u.Epoch, r.accept)
+		e = conf.Errorf(conf.CodeDenied, "the update of %q is of the epoch %s, and this agent is set to accept %s", u.Service, u.Epoch, r.accept)
 	}
 	return e.WithHint("when the store was restored or rebuilt, start once with --accept-epoch %s", u.Epoch)
 }
 
-// epochReachable says whether the epoch may be entered from the one that is held.
+// epochReachable reports whether the epoch may be entered from the current one.
 func (r *Receiver) epochReachable(epoch string) bool {
 	switch {
 	case epoch == r.epoch:
@@ -327,7 +326,7 @@ func (r *Receiver) epochReachable(epoch string) bool {
 	return r.epochFollows(from, epoch, len(r.changes)+1)
 }
 
-// epochFollows looks for a chain of proven changes. Epochs that were left are not on it.
+// epochFollows looks for a chain of verified changes without past epochs.
 func (r *Receiver) epochFollows(from, to string, steps int) bool {
 	if steps == 0 {
 		return false
@@ -340,7 +339,7 @@ func (r *Receiver) epochFollows(from, to string, steps int) bool {
 	return false
 }
 
-// enter makes epoch the one that is held.
+// enter makes epoch the current one.
 func (r *Receiver) enter(epoch string) {
 	if epoch == r.epoch {
 		return
@@ -351,14 +350,14 @@ func (r *Receiver) enter(epoch string) {
 	r.epoch = epoch
 }
 
-// Past lists the epochs that were left, the oldest first.
+// Past returns the past epochs, the oldest first.
 func (r *Receiver) Past() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.pastEpochs)
 }
 
-// Stats tells how many updates were taken, and what was refused, by reason.
+// Stats returns the number of accepted updates, and of rejected ones by reason.
 func (r *Receiver) Stats() (taken uint64, refused map[Reason]uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -369,8 +368,8 @@ func (r *Receiver) Stats() (taken uint64, refused map[Reason]uint64) {
 	return r.accepted, refused
 }
 
-// Proven is when the leader last signed what is held: the oldest of the services
-// that exist, so that it holds for all of them. It is zero when nothing is held.
+// Proven returns when the leader last signed the current records: the oldest time of the
+// existing services, so that it is true for all of them. It is zero without records.
 func (r *Receiver) Proven() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()

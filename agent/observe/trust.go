@@ -8,30 +8,29 @@ import (
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
 
-// maxLearned bounds the keys that are learned; a cluster has two at a time, and
-// remembers a hundred.
+// maxLearned bounds the learned keys; a cluster has two at a time, and lists a hundred old
+// ones.
 const maxLearned = 256
 
-// Learn takes the signing keys of a keyring that somebody sent. One is trusted from
-// then on when a chain of proofs leads to it from a key of Options.Trust, each by the
-// key before, and the cluster uses it, will, or did lately. It returns those that are
-// trusted now and were not before, and those that no more are. What the keyring says
-// of a key beside its proof nobody signed: it can keep a key out, and let none in.
+// Learn merges the signing keys of a received keyring. A key is trusted if a chain of key
+// proofs leads to it from a key of Options.Trust, and it is announced, active or old.
+// Learn returns the keys that are now trusted, and those that no longer are. The rest of
+// the keyring is not signed: it can exclude a key, but not add one.
 func (r *Receiver) Learn(ring []conf.KeyInfo) (fresh, gone []ed25519.PublicKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !slices.ContainsFunc(ring, func(k conf.KeyInfo) bool { return k.Kind == conf.KeySigning }) {
-		return nil, nil // of a member that has no keyring yet
+		return nil, nil // from a member without a keyring
 	}
 	all := slices.Clone(ring)
 	for _, k := range r.learned {
 		i := slices.IndexFunc(all, func(o conf.KeyInfo) bool { return o.Kind == k.Kind && o.ID == k.ID })
 		if i < 0 {
-			k.State = conf.KeyExpired // forgotten by the cluster; another one may be proven by it
+			k.State = conf.KeyExpired // removed by the cluster; it may still prove another one
 			all = append(all, k)
 			continue
 		}
-		all[i].Public, all[i].Proof = k.Public, k.Proof // good ones
+		all[i].Public, all[i].Proof = k.Public, k.Proof // the verified ones
 	}
 	was := r.trust
 	r.adopt(all)
@@ -48,7 +47,7 @@ func (r *Receiver) Learn(ring []conf.KeyInfo) (fresh, gone []ed25519.PublicKey) 
 	return fresh, gone
 }
 
-// adopt makes what is proven of a keyring all that was learned.
+// adopt replaces the learned keys with the verified ones of a keyring.
 func (r *Receiver) adopt(ring []conf.KeyInfo) {
 	proven := slices.Clone(r.roots)
 	trust := slices.Clone(r.roots) // a reader may have the old one
@@ -76,15 +75,15 @@ func (r *Receiver) adopt(ring []conf.KeyInfo) {
 	r.trust, r.learned = trust, learned
 }
 
-// Learned lists the keys that were learned, those at their end too as far as they may
-// prove another one: what Options.Learned takes after a restart.
+// Learned returns the learned keys, also expired ones that may prove another: the value of
+// Options.Learned after a restart.
 func (r *Receiver) Learned() []conf.KeyInfo {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.learned)
 }
 
-// Trusted lists the keys that are trusted now.
+// Trusted returns the trusted keys.
 func (r *Receiver) Trusted() []ed25519.PublicKey { return slices.Clone(r.trusted()) }
 
 func (r *Receiver) trusted() []ed25519.PublicKey {

@@ -9,25 +9,25 @@ import (
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
 
-// Reason says why a message was refused, as it stands in metrics.
+// Reason is why a message was rejected, as a label in metrics.
 type Reason string
 
 // The reasons.
 const (
 	ReasonMalformed    Reason = "malformed"    // not a signed update
 	ReasonTooLarge     Reason = "too_large"    // over the limit of a message
-	ReasonUnsigned     Reason = "unsigned"     // without a signature
-	ReasonReserialised Reason = "reserialised" // its content is signed, its bytes are not those of a leader
-	ReasonChecksum     Reason = "checksum"     // the document is not what the checksum says
-	ReasonSignature    Reason = "signature"    // not signed by a key that is trusted
-	ReasonService      Reason = "service"      // of another service than its topic, or than was asked for
-	ReasonEpoch        Reason = "epoch"        // of another epoch, without a proof that it follows
-	ReasonOlder        Reason = "older"        // issued before what is held
-	ReasonFuture       Reason = "future"       // dated ahead of the clock
-	ReasonVersion      Reason = "version"      // accepted, but its unsigned version went back: that was ignored
+	ReasonUnsigned     Reason = "unsigned"     // no signature
+	ReasonReserialised Reason = "reserialised" // its content is signed, its bytes are not what a leader writes
+	ReasonChecksum     Reason = "checksum"     // the document does not match the checksum
+	ReasonSignature    Reason = "signature"    // not signed by a trusted key
+	ReasonService      Reason = "service"      // of another service than its topic, or not a requested one
+	ReasonEpoch        Reason = "epoch"        // of an epoch that no epoch change leads to
+	ReasonOlder        Reason = "older"        // issued before the current one
+	ReasonFuture       Reason = "future"       // dated in the future
+	ReasonVersion      Reason = "version"      // accepted, but its unsigned version decreased and was ignored
 )
 
-// Reasons lists them all.
+// Reasons returns all of them.
 func Reasons() []Reason {
 	return []Reason{
 		ReasonMalformed, ReasonTooLarge, ReasonUnsigned, ReasonReserialised, ReasonChecksum, ReasonSignature,
@@ -35,7 +35,7 @@ func Reasons() []Reason {
 	}
 }
 
-// rejection is why something is not believed.
+// rejection is why a message is not accepted.
 type rejection struct {
 	reason Reason
 	err    *conf.Error
@@ -45,8 +45,8 @@ func reject(reason Reason, code conf.Code, format string, args ...any) *rejectio
 	return &rejection{reason, conf.Errorf(code, format, args...)}
 }
 
-// read proves the bytes of a message. It returns the update and the id of the key
-// that signed it.
+// read verifies the bytes of a message. It returns the update and the id of the key that
+// signed it.
 func read(payload []byte, trust []ed25519.PublicKey) (conf.Update, string, *rejection) {
 	u, err := seal.DecodeUpdate(payload)
 	switch {
@@ -63,12 +63,12 @@ func read(payload []byte, trust []ed25519.PublicKey) (conf.Update, string, *reje
 	}
 	again, err := seal.EncodeUpdate(u)
 	if err != nil || !bytes.Equal(again, payload) || seal.Checksum(u.Config) != u.Checksum {
-		return u, "", reject(ReasonReserialised, conf.CodeCorrupt, "the signed update of %q was written anew: its content is signed, these bytes are not", u.Service)
+		return u, "", reject(ReasonReserialised, conf.CodeCorrupt, "the signed update of %q was rewritten: its content is signed, these bytes are not", u.Service)
 	}
 	return u, key, nil
 }
 
-// verify holds the checksum and the signature of u.
+// verify verifies the checksum and the signature of u.
 func verify(u conf.Update, trust []ed25519.PublicKey) (key string, no *rejection) {
 	var err error
 	for _, k := range trust {
@@ -76,7 +76,7 @@ func verify(u conf.Update, trust []ed25519.PublicKey) (key string, no *rejection
 			return seal.KeyID(k), nil
 		}
 		if conf.CodeOf(err) != conf.CodeDenied {
-			break // no other key makes it better
+			break // other keys give the same result
 		}
 	}
 	reason := ReasonSignature
@@ -90,7 +90,7 @@ func verify(u conf.Update, trust []ed25519.PublicKey) (key string, no *rejection
 		WithHint("the message was changed, or it is of another cluster; after a rotation of the signing key give the new public key too: CONFIG_TRUST")}
 }
 
-// unsigned says whether a message that does not decode is one without a signature.
+// unsigned reports whether a message that does not decode has no signature.
 func unsigned(payload []byte) bool {
 	var m map[string]json.RawMessage
 	if json.Unmarshal(payload, &m) != nil || m["config"] == nil || m["service"] == nil {

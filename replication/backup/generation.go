@@ -30,13 +30,13 @@ type Mark struct {
 	Restart      int       `json:"restart"` // 0 for the first generation of a leadership
 	Node         string    `json:"node_id"`
 	StartedAt    time.Time `json:"started_at"`
-	Index        uint64    `json:"index"`                     // of the log, when it began
-	Verified     *Verified `json:"verified,omitempty"`        // the newest drill that found it good
+	Index        uint64    `json:"index"`                     // of the log, at its start
+	Verified     *Verified `json:"verified,omitempty"`        // the newest successful drill
 	Previous     []string  `json:"previous_epochs,omitempty"` // of the same cluster, the oldest first
-	Keys         []string  `json:"key_ids,omitempty"`         // of the public keys that the cluster trusts
+	Keys         []string  `json:"key_ids,omitempty"`         // of the trusted public keys
 }
 
-// Verified is what a drill found.
+// Verified is the result of a successful drill.
 type Verified struct {
 	At     time.Time `json:"at"`
 	Index  uint64    `json:"index"`
@@ -44,20 +44,20 @@ type Verified struct {
 	Bytes  int64     `json:"bytes"` // size of the restored file
 }
 
-// Generation is one copy at the place.
+// Generation is one generation at the target.
 type Generation struct {
 	Mark
 	ID      string    `json:"id"`      // <config_epoch>/<term>-<node>
-	Cluster string    `json:"cluster"` // the first epoch that is known of it
+	Cluster string    `json:"cluster"` // its first known epoch
 	Bytes   int64     `json:"bytes"`
 	Files   int       `json:"files"`
-	Newest  time.Time `json:"newest"` // when the newest file came
-	Newer   bool      `json:"-"`      // another generation follows
+	Newest  time.Time `json:"newest"` // time of the newest file
+	Newer   bool      `json:"-"`      // there is a newer generation
 
 	objects []string
 }
 
-// dirOf names the directory of a generation within its epoch.
+// dirOf returns the directory of a generation within its epoch.
 func dirOf(term uint64, restart int, node string) string {
 	if restart > 0 {
 		return fmt.Sprintf("%d.%d-%s", term, restart+1, node)
@@ -82,8 +82,8 @@ func parseDir(dir string) (term uint64, restart int, node string, ok bool) {
 	return term, restart, node, err == nil
 }
 
-// List tells the generations at the place, the newest first. "Newest" goes by the
-// epoch, then by the term: a deposed leader that writes on is not the newest.
+// List returns the generations at the target, the newest first. The order is by epoch,
+// then by term: a deposed leader that still writes is not the newest.
 func List(ctx context.Context, t Target) ([]Generation, error) {
 	p, err := t.open(ctx)
 	if err != nil {
@@ -128,7 +128,7 @@ func listAt(ctx context.Context, p objectStore) ([]Generation, error) {
 		}
 	}
 	out := []Generation{}
-	begun := map[string]string{} // when each epoch began
+	begun := map[string]string{} // start of each epoch
 	for _, g := range byID {
 		data, err := p.read(ctx, g.ID+"/"+manifestName)
 		switch {
@@ -137,7 +137,7 @@ func listAt(ctx context.Context, p objectStore) ([]Generation, error) {
 			return nil, err
 		default:
 			var m Mark
-			// One that is torn says nothing; the files may be good all the same.
+			// A torn manifest is ignored; the files may still be good.
 			if json.Unmarshal(data, &m) == nil && m.Epoch == g.Epoch && m.Term == g.Term && m.Node == g.Node && m.Restart == g.Restart {
 				g.Mark = m
 			}
@@ -169,10 +169,9 @@ func listAt(ctx context.Context, p objectStore) ([]Generation, error) {
 	return out, nil
 }
 
-// Prune removes the generations of the cluster that id knows whose newest file is
-// older than retention, and all above keepMost, the oldest first. It keeps its
-// newest, its newest that was verified, and those named in keep. It returns the ids
-// of those removed.
+// Prune removes the generations of the cluster of id whose newest file is older than
+// retention, and those above keepMost, the oldest first. It keeps the newest, the newest
+// verified one, and those named in keep. It returns the ids of those removed.
 func Prune(ctx context.Context, t Target, id Identity, retention time.Duration, now time.Time, keep ...string) ([]string, error) {
 	p, err := t.open(ctx)
 	if err != nil {
@@ -194,7 +193,7 @@ func pruneAt(ctx context.Context, p objectStore, gens []Generation, id Identity,
 	verified, n := false, 0
 	for _, g := range gens {
 		if g.Cluster != cluster {
-			continue // another one's retention
+			continue // of another cluster
 		}
 		spare := n == 0 || slices.Contains(keep, g.ID) || (g.Verified != nil && !verified)
 		verified = verified || g.Verified != nil
@@ -202,7 +201,7 @@ func pruneAt(ctx context.Context, p objectStore, gens []Generation, id Identity,
 		if spare || (now.Sub(g.Newest) < retention && n <= keepMost) {
 			continue
 		}
-		// Its mark goes last: until then what is left is told as what it is.
+		// The manifest is removed last: it describes the files that are left.
 		slices.SortFunc(g.objects, func(a, b string) int {
 			return cmp.Compare(b2i(path.Base(a) == manifestName), b2i(path.Base(b) == manifestName))
 		})
@@ -221,10 +220,10 @@ func b2i(b bool) int {
 	return 0
 }
 
-// keepMost bounds what leaders that change all the time leave behind.
+// keepMost bounds the generations when the leader changes often.
 const keepMost = 500
 
-// fault gives an error its code and the way out; texts of the service stay.
+// fault adds a code and a hint to an error of the target.
 func (t Target) fault(what string, err error) error {
 	if err == nil {
 		return nil
@@ -235,17 +234,17 @@ func (t Target) fault(what string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	hint := "see that the service runs and can be reached from here, and that the bucket is there"
+	hint := "check that the service runs and is reachable from here, and that the bucket exists"
 	text := err.Error()
 	switch {
 	case strings.Contains(text, "NoSuchBucket"):
-		hint = "make the bucket, or correct LITESTREAM_S3_BUCKET"
+		hint = "create the bucket, or correct LITESTREAM_S3_BUCKET"
 	case strings.Contains(text, "InvalidAccessKeyId"), strings.Contains(text, "SignatureDoesNotMatch"), strings.Contains(text, "AccessDenied"), strings.Contains(text, "StatusCode: 403"):
-		hint = "correct LITESTREAM_ACCESS_KEY_ID and LITESTREAM_SECRET_ACCESS_KEY, and let them read and write the bucket"
+		hint = "correct LITESTREAM_ACCESS_KEY_ID and LITESTREAM_SECRET_ACCESS_KEY, and give them read and write access to the bucket"
 	case strings.Contains(text, "custom RootCAs"):
-		hint = "take AWS_CA_BUNDLE out of the environment and name the file in SSL_CERT_FILE"
+		hint = "remove AWS_CA_BUNDLE from the environment and set SSL_CERT_FILE to the file"
 	case errors.Is(err, fs.ErrPermission):
-		hint = "let this user write the directory"
+		hint = "give this user write access to the directory"
 	}
 	return conf.Errorf(conf.CodeInternal, "%s at %s: %w", what, t, err).WithHint("%s", hint)
 }

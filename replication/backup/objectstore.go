@@ -20,18 +20,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// object is a file at the place, by its name below the target's path.
+// object is a file at the target; its name is relative to the target's path.
 type object struct {
 	name string
 	size int64
 	at   time.Time
 }
 
-// objectStore is what Litestream's clients cannot do: list everything, keep the marks,
-// remove whole generations.
+// objectStore does what Litestream's clients cannot: list everything, read and write
+// manifests, remove whole generations.
 type objectStore interface {
 	list(ctx context.Context, below string) ([]object, error)
-	read(ctx context.Context, name string) ([]byte, error) // fs.ErrNotExist when it is not there
+	read(ctx context.Context, name string) ([]byte, error) // fs.ErrNotExist if it is missing
 	write(ctx context.Context, name string, data []byte) error
 	remove(ctx context.Context, names []string) error
 }
@@ -47,7 +47,7 @@ func (t Target) open(ctx context.Context) (objectStore, error) {
 	}
 	opts = append(opts, config.WithRegion(region))
 	if region == "" {
-		opts[len(opts)-1] = config.WithRegion("us-east-1") // to ask for the true one
+		opts[len(opts)-1] = config.WithRegion("us-east-1") // to query the actual one
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, opts...)
 	if err != nil {
@@ -61,14 +61,14 @@ func (t Target) open(ctx context.Context) (objectStore, error) {
 	return &bucket{name: t.Bucket, prefix: t.prefix(), c: awss3.NewFromConfig(cfg, func(o *awss3.Options) {
 		if endpoint != "" {
 			o.BaseEndpoint, o.UsePathStyle = aws.String(endpoint), true
-			// Services other than Amazon's do not know its newer checksums.
+			// Services other than Amazon's do not support its newer checksums.
 			o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 			o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		}
 	})}, nil
 }
 
-// bucket is a place at an S3 service.
+// bucket is an objectStore at an S3 service.
 type bucket struct {
 	name, prefix string
 	c            *awss3.Client
@@ -112,7 +112,7 @@ func (b *bucket) write(ctx context.Context, name string, data []byte) error {
 	return err
 }
 
-// remove deletes one by one: not every service knows how to delete many at once.
+// remove deletes one by one: not every service supports deleting many at once.
 func (b *bucket) remove(ctx context.Context, names []string) error {
 	for _, n := range names {
 		if _, err := b.c.DeleteObject(ctx, &awss3.DeleteObjectInput{Bucket: &b.name, Key: b.key(n)}); err != nil {
@@ -122,7 +122,7 @@ func (b *bucket) remove(ctx context.Context, names []string) error {
 	return nil
 }
 
-// directory is a place in the file system.
+// directory is an objectStore in the file system.
 type directory string
 
 func (d directory) path(name string) string {
@@ -133,7 +133,7 @@ func (d directory) list(ctx context.Context, below string) ([]object, error) {
 	var out []object
 	err := filepath.WalkDir(d.path(below), func(p string, e fs.DirEntry, err error) error {
 		switch {
-		case errors.Is(err, fs.ErrNotExist): // never made, or removed meanwhile
+		case errors.Is(err, fs.ErrNotExist): // never created, or just removed
 			return nil
 		case err != nil || e.IsDir():
 			return errors.Join(err, ctx.Err())

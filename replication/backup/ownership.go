@@ -9,9 +9,8 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Identity tells whose generations are whose: a cluster has them when it has lived
-// in their epoch, or knows a key that signed what is in them. The zero value knows
-// of none.
+// Identity is what identifies the generations of a cluster: its epochs, and its public
+// keys. The zero value matches none.
 type Identity struct {
 	Epochs []string
 	Keys   []string // ids of public keys
@@ -21,11 +20,11 @@ func (id Identity) has(g *Generation) bool {
 	return slices.Contains(id.Epochs, g.Epoch) || slices.ContainsFunc(g.Keys, func(k string) bool { return slices.Contains(id.Keys, k) })
 }
 
-// groupByCluster names the cluster of each generation, the newest first. Two epochs are of
-// one cluster when one follows on the other, or when the same key signs in both.
-// Its name is the first epoch of it that is known.
+// groupByCluster sets Cluster of each generation, the newest first. Two epochs are of one
+// cluster if one follows the other, or if the same key signs in both. The name of a
+// cluster is its first known epoch.
 func groupByCluster(gens []Generation) {
-	next := map[string]string{} // a forest: towards the name of the group
+	next := map[string]string{} // a forest: towards the root of the group
 	find := func(x string) string {
 		for next[x] != "" {
 			x = next[x]
@@ -46,7 +45,7 @@ func groupByCluster(gens []Generation) {
 		}
 	}
 	name := map[string]string{}
-	for _, g := range gens { // the oldest one comes last
+	for _, g := range gens { // the oldest one is last
 		first := g.Epoch
 		if len(g.Previous) > 0 {
 			first = g.Previous[0]
@@ -58,7 +57,7 @@ func groupByCluster(gens []Generation) {
 	}
 }
 
-// Own is the cluster, among those that have generations, that id knows.
+// Own returns the cluster of id among those that have generations.
 func Own(gens []Generation, id Identity) (cluster string, ok bool) {
 	for i := range gens {
 		if id.has(&gens[i]) {
@@ -68,7 +67,7 @@ func Own(gens []Generation, id Identity) (cluster string, ok bool) {
 	return "", false
 }
 
-// Clusters names those that have generations, the one with the newest first.
+// Clusters lists those that have generations, the one with the newest first.
 func Clusters(gens []Generation) (out []string) {
 	for _, g := range gens {
 		if !slices.Contains(out, g.Cluster) {
@@ -78,8 +77,7 @@ func Clusters(gens []Generation) (out []string) {
 	return out
 }
 
-// ownGenerations keeps those of the cluster that id knows. What nobody can tell apart is not
-// guessed at.
+// ownGenerations returns those of the cluster of id. It fails if they cannot be told apart.
 func ownGenerations(gens []Generation, id Identity, place string) ([]Generation, error) {
 	all := Clusters(gens)
 	cluster, ok := Own(gens, id)
@@ -88,18 +86,18 @@ func ownGenerations(gens []Generation, id Identity, place string) ([]Generation,
 	case ok:
 		return slices.DeleteFunc(slices.Clone(gens), func(g Generation) bool { return g.Cluster != cluster }), nil
 	case len(all) > 1:
-		return nil, conf.Errorf(conf.CodeConflict, "%s holds the backups of %d clusters, which began with the epochs %s; nothing here tells which one is meant", place, len(all), strings.Join(all, ", ")).
-			WithHint("put the .env file of the right cluster to where --env-file looks, or name one: --generation CONFIG_EPOCH/TERM-NODE of holdfast backup list")
+		return nil, conf.Errorf(conf.CodeConflict, "%s holds the backups of %d clusters, which began with the epochs %s; the keys and epochs of this agent match none of them", place, len(all), strings.Join(all, ", ")).
+			WithHint("pass the .env file of the right cluster with --env-file, or select one: --generation CONFIG_EPOCH/TERM-NODE of holdfast backup list")
 	case len(all) == 1 && signed && len(id.Keys) > 0:
 		return nil, conf.Errorf(conf.CodeConflict, "the backups at %s are of another cluster than the keys in the .env file: it began with the epoch %s", place, all[0]).
-			WithHint("use the .env file or the LITESTREAM_S3_PATH of the right cluster, or name one: --generation CONFIG_EPOCH/TERM-NODE of holdfast backup list")
+			WithHint("use the .env file or the LITESTREAM_S3_PATH of the right cluster, or select one: --generation CONFIG_EPOCH/TERM-NODE of holdfast backup list")
 	}
 	return gens, nil
 }
 
-// foreignBackups says whether somebody else keeps backups where the cluster with this
-// epoch does: another cluster, or one that was made from a backup of this one while
-// this one goes on. Earlier epochs of this one are its history.
+// foreignBackups returns an error if another cluster has backups at the target: an unrelated
+// one, or one that was restored from a backup of this one while this one still runs.
+// Earlier epochs of this one are its own.
 func (o *Options) foreignBackups(gens []Generation) error {
 	mine := append([]string{o.Epoch}, o.Previous...)
 	cluster, _ := Own(gens, Identity{Epochs: mine})
@@ -116,8 +114,8 @@ func (o *Options) foreignBackups(gens []Generation) error {
 	return nil
 }
 
-// scanTarget looks at all that is there: who else is, what was verified before, and
-// what is old enough to be removed.
+// scanTarget lists all generations: it finds other clusters and the last verified
+// generation, and removes those that have expired.
 func (g *activeGeneration) scanTarget(ctx context.Context) error {
 	gens, err := listAt(ctx, g.p)
 	if err != nil {
@@ -136,7 +134,7 @@ func (g *activeGeneration) scanTarget(ctx context.Context) error {
 	g.r.st.Shared, g.r.st.Earlier = shared, earlier
 	g.r.mu.Unlock()
 	if news {
-		g.r.log.Error("the place of the backup is not this cluster's alone", "err", shared)
+		g.r.log.Error("another cluster uses the same backup target", "err", shared)
 	}
 	removed, err := pruneAt(ctx, g.p, gens, g.r.o.identity(), g.r.o.Retention, time.Now(), g.id)
 	if len(removed) > 0 {
@@ -145,7 +143,7 @@ func (g *activeGeneration) scanTarget(ctx context.Context) error {
 	return err
 }
 
-// identity of the cluster that copies.
+// identity returns the identity of this cluster.
 func (o *Options) identity() Identity {
 	id := Identity{Epochs: append([]string{o.Epoch}, o.Previous...)}
 	if o.Keys != nil {

@@ -17,34 +17,34 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Selection says what to restore. The zero value is the newest.
+// Selection selects what to restore. The zero value is the newest.
 type Selection struct {
 	Generation string    // its id, or its directory within the newest epoch of the cluster
-	At         time.Time // the newest state that was in the backup before it
-	Verified   bool      // only generations that a drill found good
-	Own        Identity  // whose backups: those of another cluster are taken by their whole id only
+	At         time.Time // the newest state that was uploaded before it
+	Verified   bool      // only verified generations
+	Own        Identity  // those of another cluster are restored by their full id only
 }
 
-// Restored says what was restored.
+// Restored is the result of a restore.
 type Restored struct {
 	Content
 	Generation Generation
 	Bytes      int64     // size of the file
-	Read       int64     // bytes that came from the place
-	At         time.Time // when the last change in it was copied
+	Read       int64     // bytes that were downloaded
+	At         time.Time // when the last change in it was uploaded
 }
 
-// Progress is told how many of the bytes have come. It is called from more than
-// one goroutine at a time.
+// Progress receives the number of downloaded bytes. It is called from several goroutines
+// at a time.
 type Progress func(done, total int64)
 
-// maxTries is how often one restore point is tried: a file may be gathered into a
-// larger one while it is read.
+// maxTries is how often one restore point is tried: a file may be compacted into a larger
+// one while it is read.
 const maxTries = 3
 
-// Restore makes the file out from the backup. It must not exist. Each generation
-// that fails is followed by the next older one, unless one was named. check proves
-// the file and tells what it holds. What is left after an error is removed.
+// Restore writes the file out from the backup. It must not exist. After a generation that
+// fails the next older one is tried, unless one was named. check verifies the file and
+// returns what it contains. After an error the file is removed.
 func Restore(ctx context.Context, t Target, sel Selection, out string, check func(context.Context, string) (Content, error), progress Progress) (Restored, error) {
 	if _, err := os.Lstat(out); err == nil {
 		return Restored{}, conf.Errorf(conf.CodeUsage, "%s exists", out).WithHint("name a file that does not exist: a restore overwrites nothing")
@@ -103,7 +103,7 @@ func restore(ctx context.Context, t Target, g Generation, at time.Time, out stri
 		}
 	}
 	if errors.Is(err, litestream.ErrTxNotAvailable) {
-		err = conf.Errorf(conf.CodeNotFound, "it has nothing of that time").WithHint("see what there is: holdfast backup list")
+		err = conf.Errorf(conf.CodeNotFound, "it has no restore point of that time").WithHint("see what there is: holdfast backup list")
 	}
 	return got, err
 }
@@ -132,8 +132,7 @@ func restoreOnce(ctx context.Context, t Target, g Generation, at time.Time, out 
 	for _, f := range plan {
 		m.total += f.Size
 	}
-	// Litestream would make this file, readable by all while it is filled. One that is
-	// there it empties.
+	// Litestream would create this file readable by all. It truncates an existing one.
 	if err := os.MkdirAll(filepath.Dir(out), 0o700); err != nil {
 		return got, err
 	}
@@ -162,7 +161,7 @@ func restoreOnce(ctx context.Context, t Target, g Generation, at time.Time, out 
 	return got, err
 }
 
-// meter counts what is read through a client.
+// meter counts the bytes that are read through a client.
 type meter struct {
 	litestream.ReplicaClient
 	progress Progress

@@ -15,39 +15,39 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Options set a Runner up. Funcs are called from its goroutines.
+// Options of a Runner. Its goroutines call the functions.
 type Options struct {
 	Target    Target
-	DB        string        // the database, which has to stay where it is until Stop
-	Retention time.Duration // how long restore points are kept; default 168 h
+	DB        string        // path of the database, which must not move until Stop
+	Retention time.Duration // of restore points; default 168 h
 
 	Epoch, EpochCreated, Node string
 	Term                      uint64
-	// Previous are the epochs before it, the oldest first, and Keys the ids of the
-	// public keys that are trusted: by these a generation is known as this cluster's.
+	// Previous are the earlier epochs, the oldest first, and Keys the ids of the trusted
+	// public keys: they identify the generations of this cluster.
 	Previous []string
 	Keys     func() []string
 
-	// Applied is the index of the log that the database holds.
+	// Applied returns the applied index of the database.
 	Applied func() uint64
-	// Digest is that of the state after the entry with that index, as long as it
-	// is remembered.
+	// Digest returns the digest of the state after the entry with that index, if it is
+	// retained.
 	Digest func(index uint64) (digest string, ok bool)
-	// Check opens a restored file, proves all of it, and tells what it holds.
+	// Check opens a restored file, verifies all of it, and returns what it contains.
 	Check func(ctx context.Context, file string) (Content, error)
-	// Own is called with false before Litestream takes the checkpoints of the
-	// database over, and with true when the caller has to make them again.
+	// Own is called with false before Litestream makes the checkpoints of the database, and
+	// with true when the caller makes them again.
 	Own func(bool)
 
 	DrillEvery time.Duration // 0 = only when a generation begins
-	MaxLocal   int64         // bytes that may wait for the network, the WAL included; default 256 MiB
+	MaxLocal   int64         // bytes that may wait for upload, including the WAL; default 256 MiB
 	Logger     *slog.Logger
 
 	SyncEvery, ProbeEvery time.Duration // for tests; default 1 s and 10 s
-	SharedPath            string        // for tests: the known-bad way, one path for all
+	SharedPath            string        // for tests: the known fault, one path for all
 }
 
-// Content is what a restored file holds.
+// Content describes a restored file.
 type Content struct {
 	Index  uint64
 	Term   uint64
@@ -76,14 +76,14 @@ func (o *Options) complete() {
 	}
 }
 
-// metaPath is where Litestream keeps what waits for the network.
+// metaPath is Litestream's local state.
 func (o *Options) metaPath() string {
 	dir, file := filepath.Split(o.DB)
 	return filepath.Join(dir, "."+file+"-litestream")
 }
 
-// Clean removes what a backup of the database at path left beside it. No Runner
-// may use it.
+// Clean removes the local state of a backup of the database at path. No Runner may use
+// it.
 func Clean(db string) error {
 	o := Options{DB: db}
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(db), drillPattern))
@@ -99,44 +99,44 @@ type Runner struct {
 	log    *slog.Logger
 	cancel context.CancelFunc
 	done   chan struct{}
-	final  chan context.Context // what Stop grants the last sync, capacity 1
+	final  chan context.Context // of Stop, for the last upload; capacity 1
 
 	mu      sync.Mutex
 	st      Status
-	inSync  time.Time // when all that was applied had last been copied
+	inSync  time.Time // when everything applied was last uploaded
 	lags    lagRing
-	bad     time.Time     // when a generation was given up that was no good; one drill after the other
+	bad     time.Time     // when a generation was last given up after a failed drill
 	drilled chan struct{} // closed and replaced after each drill
-	wish    chan struct{} // a drill is wanted now, capacity 1
+	wish    chan struct{} // requests a drill; capacity 1
 }
 
-// Status is what a Runner knows of itself.
+// Status is the state of a Runner.
 type Status struct {
-	Generation string        // "" while there is none
+	Generation string        // "" if there is none
 	Started    time.Time     // of the generation
-	Index      uint64        // of the log, that is safely at the place
-	Behind     uint64        // entries that are not yet
-	Lag        time.Duration // for how long the oldest of them has been waiting
+	Index      uint64        // of the log, that is uploaded
+	Behind     uint64        // entries that are not uploaded
+	Lag        time.Duration // age of the oldest of them
 	LagP99     time.Duration // of the last thousand syncs
-	LastSync   time.Time     // of the last success
-	Local      int64         // bytes that wait on this disk, the WAL included
-	Err        error         // what keeps it from copying; nil when all is well
-	Drill      *Drill        // the last one
-	Verified   *Verified     // the last good one
-	Earlier    *Verified     // of an earlier generation of this epoch
-	Shared     error         // who else has backups there; nil when nobody has
+	LastSync   time.Time     // the last successful upload
+	Local      int64         // bytes that wait for upload, including the WAL
+	Err        error         // why uploads fail; nil if they succeed
+	Drill      *Drill        // the last drill
+	Verified   *Verified     // the last successful drill
+	Earlier    *Verified     // the same, of an earlier generation of this epoch
+	Shared     error         // another cluster has backups at the target; else nil
 	Restarts   int           // generations that were given up
 }
 
-// Drill is one attempt to restore.
+// Drill is the result of one restore drill.
 type Drill struct {
 	At   time.Time
 	Took time.Duration
 	Err  error
 }
 
-// Start begins to copy. It returns at once: a place that cannot be reached is
-// tried again until Stop.
+// Start starts a Runner and returns at once: a target that is unreachable is retried until
+// Stop.
 func Start(o Options) *Runner {
 	o.complete()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -148,8 +148,8 @@ func Start(o Options) *Runner {
 	return r
 }
 
-// Stop ends the copying and returns when the database is free again. Until ctx
-// ends it copies what is left; with an ended ctx, as after lost leadership, nothing.
+// Stop ends the uploads and returns when the database is released. Until ctx ends it
+// uploads the rest; with an ended ctx, as after lost leadership, nothing.
 func (r *Runner) Stop(ctx context.Context) {
 	select {
 	case r.final <- ctx:
@@ -159,7 +159,7 @@ func (r *Runner) Stop(ctx context.Context) {
 	<-r.done
 }
 
-// Status tells how far it is.
+// Status returns the current state.
 func (r *Runner) Status() Status {
 	applied := r.o.Applied()
 	r.mu.Lock()
@@ -187,7 +187,7 @@ func (r *Runner) update(f func(st *Status)) {
 	f(&r.st)
 }
 
-// setError keeps what went wrong, and logs it when it is news.
+// setError keeps the error, and logs it if it is a new one.
 func (r *Runner) setError(what string, err error) {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return
@@ -198,7 +198,7 @@ func (r *Runner) setError(what string, err error) {
 	r.st.Err = err
 	r.mu.Unlock()
 	if news {
-		r.log.Warn("the backup is held up; it is tried again, and no write waits for it", "err", err, "hint", conf.HintOf(err))
+		r.log.Warn("backup failed, retrying", "err", err, "hint", conf.HintOf(err))
 	}
 }
 
@@ -208,11 +208,11 @@ func (r *Runner) clearError() {
 	r.st.Err = nil
 	r.mu.Unlock()
 	if was != nil {
-		r.log.Info("the backup goes on", "was", was)
+		r.log.Info("backup continues", "was", was)
 	}
 }
 
-// run makes one generation after the other; mostly there is only one.
+// run runs one generation after the other; usually there is only one.
 func (r *Runner) run(ctx context.Context) {
 	defer close(r.done)
 	restart := 0
@@ -224,7 +224,7 @@ func (r *Runner) run(ctx context.Context) {
 		}
 		if next > restart {
 			restart = next
-			if time.Since(began) > time.Minute { // not one whole copy after the other
+			if time.Since(began) > time.Minute { // limits the rate of whole copies
 				wait = r.o.SyncEvery
 			}
 			r.update(func(st *Status) { st.Restarts++ })
@@ -237,11 +237,11 @@ func (r *Runner) run(ctx context.Context) {
 	}
 }
 
-// errGiveUp ends a generation that cannot go on.
+// errGiveUp ends a generation that cannot continue.
 var errGiveUp = errors.New("the generation is given up")
 
-// runGeneration begins one and keeps it until ctx ends or it has to be given up. It
-// tells the number that the next one may have.
+// runGeneration runs a generation until ctx ends or it has to be given up. It returns
+// the number of the next one.
 func (r *Runner) runGeneration(ctx context.Context, restart int) (next int, err error) {
 	pctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -271,7 +271,7 @@ func (r *Runner) runGeneration(ctx context.Context, restart int) (next int, err 
 	if err := g.open(pctx); err != nil {
 		return restart, err
 	}
-	r.log.Info("the backup begins", "generation", id, "at", r.o.Target.String())
+	r.log.Info("backup started", "generation", id, "target", r.o.Target.String())
 	r.update(func(st *Status) { st.Generation, st.Started, st.Index = id, g.manifest.StartedAt, 0 })
 	err = g.run(ctx)
 	g.close(ctx)
@@ -279,7 +279,7 @@ func (r *Runner) runGeneration(ctx context.Context, restart int) (next int, err 
 	return restart + 1, err
 }
 
-// levels are how Litestream gathers small files into larger ones.
+// levels are the compaction levels of Litestream.
 func levels() litestream.CompactionLevels {
 	return litestream.CompactionLevels{
 		{Level: 0},
@@ -289,21 +289,21 @@ func levels() litestream.CompactionLevels {
 	}
 }
 
-// activeGeneration is one that runs.
+// activeGeneration is a generation that is being written.
 type activeGeneration struct {
-	r     *Runner
-	p     objectStore
-	id    string
-	manifest  Mark
-	db    *litestream.DB
-	store *litestream.Store
-	limit int64 // of the bytes that may wait on this disk
+	r        *Runner
+	p        objectStore
+	id       string
+	manifest Mark
+	db       *litestream.DB
+	store    *litestream.Store
+	limit    int64 // of the bytes that wait for upload
 
 	mu     sync.Mutex
-	points []point // what was read from the WAL and is not at the place yet, oldest first
+	points []point // read from the WAL and not uploaded yet, oldest first
 }
 
-// point says up to which entry of the log the database was when it was read.
+// point is the applied index of the database when it was read.
 type point struct {
 	txid  ltx.TXID
 	index uint64
@@ -315,13 +315,13 @@ func (g *activeGeneration) open(ctx context.Context) error {
 	if err := os.RemoveAll(o.metaPath()); err != nil {
 		return err
 	}
-	g.limit = o.MaxLocal + 2*(fileSize(o.DB)+fileSize(o.DB+"-wal")) // the first file is all of it
+	g.limit = o.MaxLocal + 2*(fileSize(o.DB)+fileSize(o.DB+"-wal")) // the first file is the whole database
 	log := slog.New(quiet{g.r.log.Handler()})
 	g.db = litestream.NewDB(o.DB)
 	g.db.SetMetaPath(o.metaPath())
-	g.db.MonitorInterval = 0 // sync is called by us: its own waits up to five minutes after an error
+	g.db.MonitorInterval = 0 // read calls Sync: Litestream's own monitor waits up to five minutes after an error
 	g.db.CheckpointInterval = time.Minute
-	g.db.MinCheckpointPageN = 6000 // 24 MiB: each checkpoint syncs the disk that the log is written to
+	g.db.MinCheckpointPageN = 6000 // 24 MiB: each checkpoint syncs the disk of the Raft log
 	g.db.TruncatePageN = 16384     // 64 MiB of WAL
 	g.db.Replica = litestream.NewReplicaWithClient(g.db, o.Target.client(g.id))
 	g.db.Replica.MonitorEnabled = false
@@ -347,12 +347,12 @@ func (g *activeGeneration) open(ctx context.Context) error {
 	return err
 }
 
-// snapshotEvery keeps at least a few whole copies within the retention.
+// snapshotEvery gives a few whole copies within the retention.
 func snapshotEvery(retention time.Duration) time.Duration {
 	return max(min(24*time.Hour, retention/4), time.Minute)
 }
 
-// run copies until ctx ends (nil) or the generation has to be given up.
+// run uploads until ctx ends (nil) or the generation has to be given up.
 func (g *activeGeneration) run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -372,10 +372,10 @@ func (g *activeGeneration) run(ctx context.Context) error {
 	return nil
 }
 
-// close gives the database back, whatever fails.
+// close releases the database, also after errors.
 func (g *activeGeneration) close(ctx context.Context) {
 	last, cancel := context.WithCancel(context.Background())
-	cancel() // given up: nothing more is copied
+	cancel() // given up: nothing more is uploaded
 	if ctx.Err() != nil {
 		select {
 		case last = <-g.r.final:
@@ -385,7 +385,7 @@ func (g *activeGeneration) close(ctx context.Context) {
 	before := g.r.o.Applied()
 	if last.Err() == nil {
 		wait := 3 * time.Second
-		if end, ok := last.Deadline(); ok { // the rest of the stop takes less than a second
+		if end, ok := last.Deadline(); ok { // the rest of Stop takes less than a second
 			wait = max(wait, time.Until(end)-time.Second)
 		}
 		g.store.SetShutdownSyncTimeout(wait)
@@ -394,10 +394,10 @@ func (g *activeGeneration) close(ctx context.Context) {
 	if err == nil && last.Err() == nil {
 		g.r.update(func(st *Status) { st.Index, st.LastSync = before, time.Now() })
 	} else if last.Err() == nil {
-		g.r.log.Warn("the last changes before the stop are not in the backup", "err", err)
+		g.r.log.Warn("the backup does not contain the last changes before the stop", "err", err)
 	}
 	if err := os.RemoveAll(g.r.o.metaPath()); err != nil {
-		g.r.log.Warn("what the backup left on the disk could not be removed", "err", err)
+		g.r.log.Warn("the local state of the backup could not be removed", "err", err)
 	}
 	g.r.o.Own(true)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Target is the place of the backups. The zero value is none.
+// Target is the backup target. The zero value is none.
 type Target struct {
 	Endpoint  string // https://host, http://host, or file:///dir
 	Bucket    string
@@ -22,10 +22,10 @@ type Target struct {
 	SecretKey string
 }
 
-// Enabled says whether there is a place at all.
+// Enabled reports whether a target is configured.
 func (t Target) Enabled() bool { return t.Endpoint != "" }
 
-// String names the place, without secrets.
+// String returns the address of the target, without secrets.
 func (t Target) String() string {
 	if dir, ok := t.dir(); ok {
 		return "file://" + dir
@@ -37,7 +37,7 @@ func (t Target) String() string {
 	return strings.TrimSuffix(u, "/") + "/" + path.Join(t.Bucket, t.prefix())
 }
 
-// Validate says what is wrong with the settings.
+// Validate returns an error if the settings are invalid.
 func (t Target) Validate() error {
 	if !t.Enabled() {
 		if t.Bucket != "" {
@@ -54,11 +54,11 @@ func (t Target) Validate() error {
 	switch u.Scheme {
 	case "file":
 		if u.Host != "" || !filepath.IsAbs(u.Path) {
-			return conf.Errorf(conf.CodeUsage, "LITESTREAM_S3_ENDPOINT %q does not name a directory from the root", t.Endpoint).WithHint("write three slashes: file:///dir")
+			return conf.Errorf(conf.CodeUsage, "LITESTREAM_S3_ENDPOINT %q does not name an absolute directory", t.Endpoint).WithHint("write three slashes: file:///dir")
 		}
 	case "http", "https":
 		if t.Bucket == "" {
-			return conf.Errorf(conf.CodeUsage, "LITESTREAM_S3_BUCKET is not set").WithHint("name the bucket; it has to be there already")
+			return conf.Errorf(conf.CodeUsage, "LITESTREAM_S3_BUCKET is not set").WithHint("set it to the name of an existing bucket")
 		}
 		if (t.AccessKey == "") != (t.SecretKey == "") {
 			return conf.Errorf(conf.CodeUsage, "of LITESTREAM_ACCESS_KEY_ID and LITESTREAM_SECRET_ACCESS_KEY only one is set").WithHint("set both, or none for the keys of the machine")
@@ -68,7 +68,7 @@ func (t Target) Validate() error {
 	}
 	for _, part := range strings.Split(t.Path, "/") {
 		if part == ".." {
-			return conf.Errorf(conf.CodeUsage, "LITESTREAM_S3_PATH %q leaves its place", t.Path)
+			return conf.Errorf(conf.CodeUsage, "LITESTREAM_S3_PATH %q contains ..", t.Path)
 		}
 	}
 	return nil
@@ -99,8 +99,8 @@ func (t Target) client(sub string) litestream.ReplicaClient {
 	return c
 }
 
-// service is the endpoint and the region to ask. Amazon's own needs the region
-// of the bucket, which is then found by asking; others take any.
+// service returns the endpoint and the region. Amazon needs the region of the bucket,
+// which is queried; other services accept any.
 func (t Target) service() (endpoint, region string) {
 	u, err := url.Parse(t.Endpoint)
 	if err != nil || !strings.HasSuffix(u.Hostname(), ".amazonaws.com") {

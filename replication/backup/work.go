@@ -18,11 +18,11 @@ import (
 
 const (
 	drillPattern  = ".drill-*"
-	uploadTimeout = 2 * time.Minute  // for one round; what was copied until then counts
-	badPause      = 10 * time.Minute // between two generations that are given up because they are no good
+	uploadTimeout = 2 * time.Minute  // for one round; files uploaded by then count
+	badPause      = 10 * time.Minute // between two generations that are given up after a failed drill
 )
 
-// read takes what is new out of the WAL, once a tick. It does not need the network.
+// read copies new pages from the WAL, once a tick. It does not need the network.
 func (g *activeGeneration) read(ctx context.Context, work chan<- struct{}, giveUp context.CancelCauseFunc) {
 	tick := time.NewTicker(g.r.o.SyncEvery)
 	defer tick.Stop()
@@ -35,7 +35,7 @@ func (g *activeGeneration) read(ctx context.Context, work chan<- struct{}, giveU
 		} else {
 			g.mu.Lock()
 			if n := len(g.points); n > 0 && g.points[n-1].txid == pos.TXID {
-				g.points[n-1].index = index // nothing of the database changed
+				g.points[n-1].index = index // the database is unchanged
 			} else {
 				g.points = append(g.points, point{pos.TXID, index, at})
 			}
@@ -48,8 +48,8 @@ func (g *activeGeneration) read(ctx context.Context, work chan<- struct{}, giveU
 		local := sizeOf(g.r.o.metaPath()) + fileSize(g.r.o.DB+"-wal")
 		g.r.update(func(st *Status) { st.Local = local })
 		if local > g.limit {
-			g.r.log.Warn("too much waits for the place of the backup: a whole copy is made when it answers again", "bytes", local, "limit", g.r.o.MaxLocal)
-			giveUp(conf.Errorf(conf.CodeStorageFull, "%d MiB wait for the place of the backup: %w", local>>20, errGiveUp))
+			g.r.log.Warn("too much data waits for upload: a new generation starts when the backup target responds", "bytes", local, "limit", g.r.o.MaxLocal)
+			giveUp(conf.Errorf(conf.CodeStorageFull, "%d MiB wait for upload to the backup target: %w", local>>20, errGiveUp))
 			return
 		}
 		select {
@@ -60,7 +60,7 @@ func (g *activeGeneration) read(ctx context.Context, work chan<- struct{}, giveU
 	}
 }
 
-// upload brings it to the place. first is closed after the first success.
+// upload uploads it to the target. first is closed after the first success.
 func (g *activeGeneration) upload(ctx context.Context, work <-chan struct{}, first chan struct{}) {
 	wait := g.r.o.SyncEvery
 	for {
@@ -95,7 +95,7 @@ func (g *activeGeneration) upload(ctx context.Context, work <-chan struct{}, fir
 	}
 }
 
-// updateUploaded notes how far the place is.
+// updateUploaded sets what the target has.
 func (g *activeGeneration) updateUploaded() {
 	txid, now := g.db.Replica.Pos().TXID, time.Now()
 	applied := g.r.o.Applied()
@@ -116,7 +116,7 @@ func (g *activeGeneration) updateUploaded() {
 		return
 	}
 	if got.index > g.r.st.Index {
-		// What was applied just after the read before waited longest.
+		// The entry that was applied just after the previous read waited longest.
 		g.r.lags.add(now.Sub(g.r.inSync))
 		g.r.st.Index = got.index
 	}
@@ -126,8 +126,8 @@ func (g *activeGeneration) updateUploaded() {
 	}
 }
 
-// maintain gathers small files, removes old ones, and looks whether the place still
-// has what was brought there.
+// maintain compacts files, removes old ones, and checks that the target still has what
+// was uploaded.
 func (g *activeGeneration) maintain(ctx context.Context, first <-chan struct{}, giveUp context.CancelCauseFunc) {
 	select {
 	case <-first:
@@ -141,11 +141,11 @@ func (g *activeGeneration) maintain(ctx context.Context, first <-chan struct{}, 
 	var pruned, swept time.Time
 	for {
 		if err := g.probe(ctx); errors.Is(err, errGiveUp) {
-			g.r.log.Warn("the place of the backup lost what was brought there: a whole copy is made", "generation", g.id)
+			g.r.log.Warn("the backup target lost uploaded files: a new generation starts", "generation", g.id)
 			giveUp(err)
 			return
 		} else if err != nil {
-			g.r.setError("look after the backup", err)
+			g.r.setError("check the backup", err)
 		} else {
 			for _, lvl := range all {
 				if prev := lvl.PrevCompactionAt(time.Now()); !last[lvl.Level].Before(prev) {
@@ -155,7 +155,7 @@ func (g *activeGeneration) maintain(ctx context.Context, first <-chan struct{}, 
 				if err == nil {
 					last[lvl.Level] = time.Now()
 				}
-				g.r.setError("gather files of the backup", err)
+				g.r.setError("compact files of the backup", err)
 			}
 			if now := time.Now(); now.Sub(swept) > 30*time.Second {
 				swept = now
@@ -183,26 +183,26 @@ func (g *activeGeneration) within(ctx context.Context, f func(context.Context) e
 	return f(ctx)
 }
 
-// probe finds a place that is gone while nothing changes, and one that was emptied.
+// probe detects an unreachable target while nothing changes, and an emptied one.
 func (g *activeGeneration) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, g.r.o.ProbeEvery)
 	defer cancel()
-	brought := g.db.Replica.Pos().TXID
+	uploaded := g.db.Replica.Pos().TXID
 	info, err := g.db.Replica.MaxLTXFileInfo(ctx, 0)
 	if err != nil {
 		return err
 	}
 	if g.r.o.SharedPath == "" {
-		// The newest file alone may have come after all others were lost.
+		// The newest file alone may have been uploaded after all others were lost.
 		_, err := g.p.read(ctx, g.id+"/"+manifestName)
-		if errors.Is(err, fs.ErrNotExist) || (err == nil && info.MaxTXID < brought) {
+		if errors.Is(err, fs.ErrNotExist) || (err == nil && info.MaxTXID < uploaded) {
 			return errGiveUp
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if g.db.Replica.Pos().TXID == brought && brought > 0 {
+	if g.db.Replica.Pos().TXID == uploaded && uploaded > 0 {
 		g.r.clearError()
 	}
 	return nil
@@ -230,7 +230,7 @@ func (g *activeGeneration) writeManifest(ctx context.Context) error {
 	return g.p.write(ctx, g.id+"/"+manifestName, data)
 }
 
-// drills proves the backup when a generation begins and then at intervals.
+// drills runs a restore drill when a generation starts and then at intervals.
 func (g *activeGeneration) drills(ctx context.Context, first <-chan struct{}, giveUp context.CancelCauseFunc) {
 	select {
 	case <-first:
@@ -245,7 +245,7 @@ func (g *activeGeneration) drills(ctx context.Context, first <-chan struct{}, gi
 	}
 	for {
 		if code := conf.CodeOf(g.drill(ctx)); code == conf.CodeCorrupt || code == conf.CodeNotFound {
-			// Not the network: what is there is no good. Begin anew, but not all the time.
+			// Not a network fault: the uploaded files are bad. Start again, at a limited rate.
 			if time.Since(g.r.bad) > badPause {
 				g.r.bad = time.Now()
 				giveUp(errGiveUp)
@@ -261,7 +261,7 @@ func (g *activeGeneration) drills(ctx context.Context, first <-chan struct{}, gi
 	}
 }
 
-// drill is one. What it finds replaces what was known before.
+// drill runs one drill, and stores its result.
 func (g *activeGeneration) drill(ctx context.Context) error {
 	start := time.Now()
 	v, err := g.verify(ctx)
@@ -269,13 +269,13 @@ func (g *activeGeneration) drill(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
-		g.r.log.Error("the backup could not be verified", "generation", g.id, "err", err, "hint", conf.HintOf(err))
+		g.r.log.Error("restore drill failed", "generation", g.id, "err", err, "hint", conf.HintOf(err))
 	} else {
 		g.manifest.Verified = v
 		if werr := g.within(ctx, g.writeManifest); werr != nil {
-			g.r.setError("keep the result of a drill", werr)
+			g.r.setError("write the result of a restore drill", werr)
 		}
-		g.r.log.Info("the backup is verified: it was restored and is equal to the state", "generation", g.id, "index", v.Index, "took", time.Since(start))
+		g.r.log.Info("restore drill succeeded", "generation", g.id, "index", v.Index, "took", time.Since(start))
 	}
 	g.r.mu.Lock()
 	defer g.r.mu.Unlock()
@@ -304,18 +304,18 @@ func (g *activeGeneration) verify(ctx context.Context) (*Verified, error) {
 		switch {
 		case got.Epoch != g.r.o.Epoch:
 			return nil, conf.Errorf(conf.CodeCorrupt, "the restored backup is of the epoch %s, not of %s", got.Epoch, g.r.o.Epoch)
-		case !known: // it was read in the middle of much work: the next one is newer
+		case !known: // too many entries since it was read: retry with a newer one
 			continue
 		case want != got.Digest:
 			return nil, conf.Errorf(conf.CodeCorrupt, "the restored backup is not equal to the state at index %d", got.Index).
-				WithHint("a new generation begins by itself; older ones that are verified are kept")
+				WithHint("a new generation starts automatically; older verified ones are kept")
 		}
 		return &Verified{At: time.Now().UTC(), Index: got.Index, Digest: got.Digest, Bytes: got.Bytes}, nil
 	}
-	return nil, conf.Errorf(conf.CodeStale, "the state at the index of the restored backup is not remembered").WithHint("the next drill tries again")
+	return nil, conf.Errorf(conf.CodeStale, "the digest of the state at the index of the restored backup is not retained").WithHint("the next drill retries it")
 }
 
-// Drill proves the backup now and returns what it found.
+// Drill runs a restore drill now and returns its result.
 func (r *Runner) Drill(ctx context.Context) (*Verified, error) {
 	r.mu.Lock()
 	drilled := r.drilled
@@ -327,7 +327,7 @@ func (r *Runner) Drill(ctx context.Context) (*Verified, error) {
 	select {
 	case <-drilled:
 	case <-r.done:
-		return nil, conf.Errorf(conf.CodeReadOnly, "this agent does not lead any more").WithHint("try again")
+		return nil, conf.Errorf(conf.CodeReadOnly, "this agent is no longer the leader").WithHint("try again")
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -358,7 +358,7 @@ func sizeOf(dir string) int64 {
 	return n
 }
 
-// lagRing keeps the newest lags.
+// lagRing is a ring buffer of the newest lags.
 type lagRing struct {
 	all  []time.Duration
 	next int
@@ -381,7 +381,7 @@ func (l *lagRing) p99() time.Duration {
 	return s[len(s)*99/100]
 }
 
-// quiet is a log where what Litestream does all the time is not news.
+// quiet is a log handler that lowers all messages of Litestream to debug.
 type quiet struct{ slog.Handler }
 
 func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
@@ -399,5 +399,5 @@ func (q quiet) Handle(ctx context.Context, rec slog.Record) error {
 func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(a)} }
 func (q quiet) WithGroup(n string) slog.Handler      { return quiet{q.Handler.WithGroup(n)} }
 
-// lower makes everything Debug: what counts is told by the Runner itself.
+// lower returns debug at most: the Runner logs what matters.
 func lower(l slog.Level) slog.Level { return min(l, slog.LevelDebug) }

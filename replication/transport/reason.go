@@ -66,7 +66,7 @@ type Stats struct {
 type counters struct {
 	mu       sync.Mutex
 	accepted map[string]uint64
-	rejected  map[Reason]uint64
+	rejected map[Reason]uint64
 }
 
 func newCounters() *counters {

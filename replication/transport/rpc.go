@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	headerTimeout = 5 * time.Second
+	headerTimeout      = 5 * time.Second
 	headerReplyTimeout = 30 * time.Second // until the header of a response is read
-	idleClient    = 90 * time.Second // less than idleServer, so that the client closes first
-	idleServer    = 2 * time.Minute
-	maxHeader     = 64 << 10
+	idleClient         = 90 * time.Second // less than idleServer, so that the client closes first
+	idleServer         = 2 * time.Minute
+	maxHeader          = 64 << 10
 )
 
 // httpSide serves HTTP/1.1 over the connections of one protocol.
