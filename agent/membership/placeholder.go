@@ -1,7 +1,6 @@
 package membership
 
 import (
-	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
@@ -9,6 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/httperror"
 )
 
 // Placeholder answers on an agent's ports while it joins, which may take long. The ports
@@ -64,14 +64,15 @@ func ServePlaceholder(at string, local, socket, admin net.Listener) *Placeholder
 	p.open([]net.Listener{local, socket}, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/healthz" { // alive: restarting it helps nobody
 			event, text := "joining the cluster at "+at, rejection.Message
-			writeJSON(w, http.StatusOK, conf.Health{
+			w.Header().Set("X-Content-Type-Options", "nosniff")
+			httperror.WriteJSON(w, http.StatusOK, conf.Health{
 				DatabaseStatus: conf.DatabaseHealthy, OperationalMode: conf.ModeReadOnly, LitestreamStatus: "disabled", Event: &event, Err: &text,
 			})
 			return
 		}
-		writeError(w, rejection)
+		reject(w, rejection)
 	})
-	p.open([]net.Listener{admin}, func(w http.ResponseWriter, _ *http.Request) { writeError(w, rejection) })
+	p.open([]net.Listener{admin}, func(w http.ResponseWriter, _ *http.Request) { reject(w, rejection) })
 	return p
 }
 
@@ -107,17 +108,9 @@ func (p *Placeholder) Detach() error {
 	return errors.Join(errs...)
 }
 
-// writeError is an error as the APIs write theirs.
-func writeError(w http.ResponseWriter, e *conf.Error) {
+// reject writes an error as the APIs write theirs.
+func reject(w http.ResponseWriter, e *conf.Error) {
 	w.Header().Set("Retry-After", "1")
-	writeJSON(w, http.StatusServiceUnavailable, map[string]any{"success": false, "error": e.Message, "code": e.Code, "hint": e.Hint})
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	httperror.New(e).Write(w)
 }

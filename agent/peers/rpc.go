@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/httperror"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
@@ -20,11 +21,7 @@ const rpcTimeout = 10 * time.Second
 // StatusTimeout is how long a member may take to report its state.
 const StatusTimeout = time.Second
 
-// ErrNoRoute is in the error of a call to a member whose build lacks the route.
-var ErrNoRoute = errors.New("the build of the member lacks the route")
-
-// HandleGet registers a route that members may call; pattern is a path, with no
-// method. f reads the query and PeerFrom of the request.
+// HandleGet registers a route that members may call; f reads the query and PeerFrom of the request.
 func (c *Cluster) HandleGet(path string, f func(*http.Request) (any, error)) {
 	c.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
 		v, err := f(r)
@@ -61,17 +58,16 @@ func decodeAndCall[In any](w http.ResponseWriter, r *http.Request, f func(contex
 }
 
 func writeReply(w http.ResponseWriter, v any, err error) {
-	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
-		w.WriteHeader(http.StatusServiceUnavailable)
-		v = map[string]any{"success": false, "code": conf.CodeOf(err), "error": err.Error()}
+		httperror.New(err).Write(w)
+		return
 	}
-	_ = json.NewEncoder(w).Encode(v)
+	httperror.WriteJSON(w, http.StatusOK, v)
 }
 
 // Call asks another member over the cluster port: a GET without in, a POST with it. It
-// decodes the reply into out, unless that is nil. An error of the member keeps its
-// code.
+// decodes the reply into out, unless that is nil. An error of the member keeps its code
+// and hint; httperror.IsNoRoute reports a build that lacks the route.
 func (c *Cluster) Call(ctx context.Context, node, path string, in, out any) error {
 	var body io.Reader
 	method := http.MethodGet
@@ -99,24 +95,10 @@ func (c *Cluster) Call(ctx context.Context, node, path string, in, out any) erro
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return replyError(resp, data)
+		return httperror.Read(resp.StatusCode, data)
 	}
 	if out == nil {
 		return nil
 	}
 	return json.Unmarshal(data, out)
-}
-
-func replyError(resp *http.Response, data []byte) error {
-	var e struct {
-		Code    conf.Code `json:"code"`
-		Message string    `json:"error"`
-	}
-	if err := json.Unmarshal(data, &e); err == nil && e.Code != "" {
-		return conf.Errorf(e.Code, "%s", e.Message)
-	}
-	if resp.StatusCode == http.StatusNotFound {
-		return conf.Errorf(conf.CodeInternal, "%s: %w", resp.Status, ErrNoRoute)
-	}
-	return conf.Errorf(conf.CodeInternal, "%s", resp.Status)
 }

@@ -7,15 +7,17 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/durable"
 )
 
-// nodeID is the name of this member: the setting, or the one made on first run.
+// NodeID is the name of this member: the setting, or the one made on first run.
 func NodeID(o options.Options) (string, error) {
 	id := o.NodeID
 	if id == "" {
@@ -30,7 +32,7 @@ func NodeID(o options.Options) (string, error) {
 	return id, nil
 }
 
-// localToken is what a service shows to read its secrets. Its group may read the
+// LocalToken is what a service shows to read its secrets. Its group may read the
 // file, so that a service under another user can be let in by chgrp.
 func LocalToken(path string) (string, error) {
 	return keepLine(path, 0o640, func() string {
@@ -40,8 +42,7 @@ func LocalToken(path string) (string, error) {
 	})
 }
 
-// keep reads a one-line file, or makes it. A line that was torn in a crash is
-// made again: O_EXCL on a temporary name and a rename leave all or nothing.
+// keepLine reads a one-line file, or makes it with the line of fresh.
 func keepLine(path string, mode os.FileMode, fresh func() string) (string, error) {
 	data, err := os.ReadFile(path)
 	if err == nil && strings.TrimSpace(string(data)) != "" {
@@ -57,22 +58,19 @@ func keepLine(path string, mode os.FileMode, fresh func() string) (string, error
 	return v, nil
 }
 
-// replaceLine makes the file hold the line, whatever it held.
+// ReplaceLine makes the file hold the line. On a full disk the file stays as it was.
 func ReplaceLine(path string, mode os.FileMode, v string) error {
-	tmp := path + ".tmp"
-	_ = os.Remove(tmp)
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return conf.Errorf(conf.CodeUsage, "writing %s: %w", path, err)
-	}
-	_, werr := f.WriteString(v + "\n")
-	if err := errors.Join(werr, f.Sync(), f.Close(), os.Rename(tmp, path)); err != nil {
+	err := errors.Join(durable.RemoveTemps(path), durable.WriteFile(path, []byte(v+"\n"), mode))
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EIO):
 		return conf.Errorf(conf.CodeStorageFull, "writing %s: %w", path, err)
 	}
-	return nil
+	return conf.Errorf(conf.CodeUsage, "writing %s: %w", path, err)
 }
 
-// lockDir makes sure that one agent at a time uses a directory: two would write
+// LockDir makes sure that one agent at a time uses a directory: two would write
 // one database under one node id. The lock ends with the process.
 func LockDir(dir string) (*os.File, error) {
 	path := filepath.Join(dir, "agent.lock")

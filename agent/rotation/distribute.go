@@ -5,9 +5,9 @@ import (
 	"errors"
 	"time"
 
-	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/httperror"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
@@ -65,7 +65,7 @@ func (m *Manager) Distribute(ctx context.Context, kind, id string) error {
 		case r.err == nil && voter[r.node]:
 			have++
 		case r.err == nil:
-		case errors.Is(r.err, peers.ErrNoRoute): // of a build that fetches what is announced only
+		case httperror.IsNoRoute(r.err): // of a build that fetches what is announced only
 			if voter[r.node] {
 				old++
 			}
