@@ -21,8 +21,6 @@ import (
 	"github.com/holdfast-config/holdfast/replication/view"
 )
 
-func (s *Supervisor) records() documents.Records { return documents.Records{View: s.o.View} }
-
 // chooseFiles decides from what the replica opens: the files that are there, or, with a
 // plan or after one that was cut short, those of a rebuild. It returns the recovery that
 // the open replica has to finish.

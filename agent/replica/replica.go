@@ -1,12 +1,14 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/holdfast-config/holdfast/agent/documents"
 	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/agent/schemas"
@@ -113,7 +115,7 @@ func (s *Supervisor) runReplica(ctx context.Context, plan *recovery.Plan) (live 
 	}
 	if r.IsReadyLeader() {
 		s.o.Status.SetUnlessLocked(conf.DatabaseHealthy, conf.ModeReadOnly, "loading the schema directory", nil)
-		schemas.Load(ctx, s.o.Options.SchemaDir, s.records(), s.o.Editor, s.log)
+		schemas.Load(ctx, s.o.Options.SchemaDir, documents.Records{View: s.o.View}, s.o.Editor, s.log)
 		if s.o.Cluster.IsSingleNode() && s.o.Jobs.Founder != nil {
 			s.o.Jobs.Founder(ctx, r)
 		}
@@ -128,24 +130,16 @@ func (s *Supervisor) runReplica(ctx context.Context, plan *recovery.Plan) (live 
 		}
 	}
 	s.everLoaded.Store(true)
-	s.o.Status.Set(conf.DatabaseHealthy, conf.ModeNormal, s.normalEvent(plan), nil)
+	event := cmp.Or(s.repairEvent, "started")
+	if plan != nil {
+		event = "rebuilt from " + plan.Source()
+	}
+	s.repairEvent = ""
+	s.o.Status.Set(conf.DatabaseHealthy, conf.ModeNormal, event, nil)
 	if plan != nil {
 		plan.Finish(nil)
 	}
 	return true, r.monitor(ctx)
-}
-
-// normalEvent is the event of the status when the replica is up.
-func (s *Supervisor) normalEvent(plan *recovery.Plan) string {
-	defer func() { s.repairEvent = "" }()
-	switch {
-	case plan != nil:
-		return "rebuilt from " + plan.Source()
-	case s.repairEvent != "":
-		return s.repairEvent
-	default:
-		return "started"
-	}
 }
 
 // monitor watches a running replica until something ends it.

@@ -159,7 +159,7 @@ func (s *Supervisor) awaitRetry(ctx context.Context, err error, wasUp bool) *rec
 	if db == conf.DatabaseLocked || (wasUp && db == conf.DatabaseCorrupted) {
 		wait = 200 * time.Millisecond
 	}
-	before := s.fileStamps()
+	before := fileStamps(s.o.Options)
 	for {
 		select {
 		case <-ctx.Done():
@@ -169,16 +169,17 @@ func (s *Supervisor) awaitRetry(ctx context.Context, err error, wasUp bool) *rec
 		case <-time.After(wait):
 			// A damaged file does not heal: reading all of it again each second
 			// would only take the processor from the service beside us.
-			if !damaged || s.fileStamps() != before || time.Now().After(give) {
+			if !damaged || fileStamps(s.o.Options) != before || time.Now().After(give) {
 				return nil
 			}
 		}
 	}
 }
 
-func (s *Supervisor) fileStamps() string {
+// fileStamps changes when the files of the replica do.
+func fileStamps(o *options.Options) string {
 	var out string
-	for _, p := range []string{s.o.Options.DBPath, filepath.Join(s.o.Options.RaftDir(), "raft.db")} {
+	for _, p := range []string{o.DBPath, filepath.Join(o.RaftDir(), "raft.db")} {
 		if fi, err := os.Stat(p); err == nil {
 			out += fmt.Sprintf("%d %d;", fi.Size(), fi.ModTime().UnixNano())
 		} else {

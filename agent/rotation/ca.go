@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/holdfast-config/holdfast/agent/replica"
+	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
@@ -15,10 +15,11 @@ import (
 // caKeys are the CAs that this agent trusts and, on a server, can issue by. Changes are
 // made with Manager.mu held.
 type caKeys struct {
-	dir    string // of the identity
-	port   *transport.Transport
-	log    *slog.Logger
-	parsed map[string]parsedCA // by the text in the keyring, checked before: the loops ask each second
+	dir     string // of the identity
+	port    *transport.Transport
+	cluster *peers.Cluster
+	log     *slog.Logger
+	parsed  map[string]parsedCA // by the text in the keyring, checked before: the loops ask each second
 }
 
 // parsedCA is a CA certificate of the keyring, and the cluster that it is of.
@@ -85,40 +86,40 @@ func (c *caKeys) trust(cert *x509.Certificate) error {
 	return c.use(trusting)
 }
 
-// syncCA trusts the CA that is announced or active, gets its certificate from the active
-// one, and forgets what has expired.
-func (m *Manager) syncCA(ctx context.Context, ring conf.Keyring, at string) error {
+// sync trusts the CA that is announced or active, gets its certificate from the active one,
+// and forgets what has expired. pending says that a CA may still be announced.
+func (c *caKeys) sync(ctx context.Context, ring conf.Keyring, at string, pending bool) error {
 	active, next := ring.Active(conf.KeyCA), ring.Next(conf.KeyCA)
-	if active == nil || m.ca.isForeign(active) {
+	if active == nil || c.isForeign(active) {
 		return nil // this cluster's own is not written yet
 	}
 	for _, k := range []*conf.Key{active, next} {
 		if k == nil {
 			continue
 		}
-		ca, err := m.ca.decode(k.Public)
+		ca, err := c.decode(k.Public)
 		if err != nil {
 			return err
 		}
-		if err := m.ca.trust(ca.cert); err != nil {
+		if err := c.trust(ca.cert); err != nil {
 			return err
 		}
-		if err := m.fetchCAKey(ctx, k.ID); err != nil {
+		if err := c.fetchKey(ctx, k.ID); err != nil {
 			return err
 		}
 	}
-	id := m.ca.port.Identity()
+	id := c.port.Identity()
 	if transport.HashCA(id.Issuer()) != active.ID {
-		if err := m.switchToCA(ctx, active.ID); err != nil {
+		if err := c.switchTo(ctx, active.ID); err != nil {
 			return err
 		}
 	}
-	id = m.ca.port.Identity()
+	id = c.port.Identity()
 	if transport.HashCA(id.Issuer()) != active.ID {
 		return nil
 	}
 	if len(id.CAs) > 1 { // so that no call is cut when the old CA is forgotten
-		m.ca.port.CloseIdle()
+		c.port.CloseIdle()
 	}
 	for _, ca := range id.CAs {
 		k := ring.Find(conf.KeyCA, transport.HashCA(ca))
@@ -130,26 +131,26 @@ func (m *Manager) syncCA(ctx context.Context, ring conf.Keyring, at string) erro
 			if err != nil {
 				return err
 			}
-			if err := m.ca.use(fresh); err != nil {
+			if err := c.use(fresh); err != nil {
 				return err
 			}
-			m.log.Info("an old CA of the cluster is not trusted any more", "ca", k.ID)
+			c.log.Info("an old CA of the cluster is not trusted any more", "ca", k.ID)
 			id = fresh
 		}
 	}
-	if next == nil && !m.isPending(conf.KeyCA, "") {
-		return transport.DropNextCA(m.ca.dir)
+	if next == nil && !pending {
+		return transport.DropNextCA(c.dir)
 	}
 	return nil
 }
 
-// fetchCAKey gets the key of a CA to a server that may have to issue by it.
-func (m *Manager) fetchCAKey(ctx context.Context, hash string) error {
-	id := m.ca.port.Identity()
-	if id.Role != transport.RoleServer || (id.CA != nil && id.CA.Hash() == hash) || m.ca.next(hash) != nil {
+// fetchKey gets the key of a CA to a server that may have to issue by it.
+func (c *caKeys) fetchKey(ctx context.Context, hash string) error {
+	id := c.port.Identity()
+	if id.Role != transport.RoleServer || (id.CA != nil && id.CA.Hash() == hash) || c.next(hash) != nil {
 		return nil
 	}
-	text, err := m.pull(ctx, conf.KeyCA, hash, "")
+	text, err := pullKey(ctx, c.cluster, conf.KeyCA, hash, "")
 	if err != nil {
 		return err
 	}
@@ -161,47 +162,47 @@ func (m *Manager) fetchCAKey(ctx context.Context, hash string) error {
 		if id, err = id.WithCA(ca); err != nil {
 			return err
 		}
-		return m.ca.use(id)
+		return c.use(id)
 	}
-	return transport.SaveNextCA(m.ca.dir, ca)
+	return transport.SaveNextCA(c.dir, ca)
 }
 
-// switchToCA gets this agent a certificate from another CA that it trusts.
-func (m *Manager) switchToCA(ctx context.Context, hash string) error {
-	id := m.ca.port.Identity()
+// switchTo gets this agent a certificate from another CA that it trusts.
+func (c *caKeys) switchTo(ctx context.Context, hash string) error {
+	id := c.port.Identity()
 	var fresh *transport.Identity
 	var err error
 	if id.Role == transport.RoleServer {
-		ca := m.ca.next(hash)
+		ca := c.next(hash)
 		if ca == nil {
 			return conf.Errorf(conf.CodeNotFound, "the key of the CA %s is not here yet", hash)
 		}
 		fresh, err = id.Adopt(ca, transport.DefaultTTL, time.Now())
 	} else {
-		leader, ok := m.o.Cluster.Leader()
+		leader, ok := c.cluster.Leader()
 		if !ok {
 			return nil
 		}
 		rctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		if fresh, err = m.ca.port.Renew(rctx, leader); err == nil && transport.HashCA(fresh.Issuer()) != hash {
+		if fresh, err = c.port.Renew(rctx, leader); err == nil && transport.HashCA(fresh.Issuer()) != hash {
 			return nil // the leader has not moved itself: in a moment
 		}
 	}
 	if err != nil {
 		return err
 	}
-	if err := m.ca.use(fresh); err != nil {
+	if err := c.use(fresh); err != nil {
 		return err
 	}
-	m.log.Info("this agent has a certificate from the new CA", "ca", hash)
+	c.log.Info("this agent has a certificate from the new CA", "ca", hash)
 	return nil
 }
 
-// RenewCertificate replaces this agent's certificate in the last third of its life. A server
+// renew replaces this agent's certificate in the last third of its life. A server
 // has the CA's key; a sidecar asks the leader.
-func (m *Manager) RenewCertificate(ctx context.Context, _ *replica.Replica) {
-	id := m.ca.port.Identity()
+func (c *caKeys) renew(ctx context.Context) {
+	id := c.port.Identity()
 	if !id.NeedsRenewal(time.Now()) {
 		return
 	}
@@ -211,20 +212,20 @@ func (m *Manager) RenewCertificate(ctx context.Context, _ *replica.Replica) {
 	)
 	if id.CA != nil {
 		next, err = id.Reissue(transport.DefaultTTL, time.Now())
-	} else if leader, ok := m.o.Cluster.Leader(); ok {
-		next, err = m.ca.port.Renew(ctx, leader)
+	} else if leader, ok := c.cluster.Leader(); ok {
+		next, err = c.port.Renew(ctx, leader)
 	} else {
 		return
 	}
 	if err == nil {
-		err = next.Save(m.ca.dir)
+		err = next.Save(c.dir)
 	}
 	if err == nil {
-		err = m.ca.port.SetIdentity(next)
+		err = c.port.SetIdentity(next)
 	}
 	if err != nil {
-		m.log.Warn("this agent's certificate was not renewed: it is tried again", "expires", id.Cert.NotAfter, "err", err)
+		c.log.Warn("this agent's certificate was not renewed: it is tried again", "expires", id.Cert.NotAfter, "err", err)
 		return
 	}
-	m.log.Info("this agent's certificate was renewed", "expires", next.Cert.NotAfter)
+	c.log.Info("this agent's certificate was renewed", "expires", next.Cert.NotAfter)
 }

@@ -113,7 +113,7 @@ func (m *Manager) rotate(ctx context.Context, rep *replica.Replica, who conf.Pri
 		if err != nil {
 			return err
 		}
-		if err := m.rotateFile(key, active.ID); err != nil {
+		if err := m.file.rotate(key, active.ID); err != nil {
 			return err
 		}
 		next = m.newKey(kind, key.ID, m.Set().Signing(active.ID))
@@ -144,7 +144,7 @@ func (m *Manager) checkServersReady(ctx context.Context, kind string) error {
 		}
 		var err error
 		if row.NodeID == c.Self() {
-			err = m.canRotate(kind)
+			err = m.file.canRotate(kind)
 		} else {
 			cctx, cancel := context.WithTimeout(ctx, 2*peers.StatusTimeout)
 			err = c.Call(cctx, row.NodeID, routeReady+"?kind="+kind, nil, nil)
@@ -162,14 +162,6 @@ func (m *Manager) checkServersReady(ctx context.Context, kind string) error {
 		}
 	}
 	return nil
-}
-
-// canRotate reports whether this agent can store a new key.
-func (m *Manager) canRotate(kind string) error {
-	if kind == conf.KeyCA {
-		return nil
-	}
-	return keys.Rotatable(m.o.Options.Env, m.o.Options.EnvFile, kind, m.keyOptions())
 }
 
 // withdrawKey aborts a rotation: the announced key is not used.
@@ -203,11 +195,11 @@ func (m *Manager) expireOldKey(ctx context.Context, rep *replica.Replica, who co
 			return needed(fmt.Sprintf("%d secrets are under it", n[old.ID]))
 		}
 	case conf.KeySigning:
-		if n := m.signedBy()[old.ID]; n > 0 {
+		if n := signedBy(m.o.View)[old.ID]; n > 0 {
 			return needed(fmt.Sprintf("%d services are signed by it", n))
 		}
 	case conf.KeyCA:
-		if away := membersNotUsing(*active, m.keyMembers(ctx)); len(away) > 0 {
+		if away := membersNotUsing(*active, m.members.all(ctx)); len(away) > 0 {
 			return conf.Errorf(conf.CodeConflict, "the old CA is still needed by %s", away[0]).
 				WithHint("start that member, or remove it: holdfast cluster remove NODE; it would be shut out and would have to join anew")
 		}

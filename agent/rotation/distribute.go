@@ -104,7 +104,7 @@ func (m *Manager) fetchPendingKey(ctx context.Context, p transport.Peer, o takeR
 	}
 	if o.Kind == conf.KeyCA {
 		m.pending[o.Kind] = &pendingKey{o.ID, time.Now()}
-		return m.fetchCAKey(ctx, o.ID)
+		return m.ca.fetchKey(ctx, o.ID)
 	}
 	if m.Set().Holds(o.Kind, o.ID) {
 		return nil
@@ -117,7 +117,7 @@ func (m *Manager) fetchPendingKey(ctx context.Context, p transport.Peer, o takeR
 	if err != nil {
 		return err
 	}
-	if err := m.rotateFile(got, active.ID); err != nil {
+	if err := m.file.rotate(got, active.ID); err != nil {
 		return err
 	}
 	m.pending[o.Kind] = &pendingKey{o.ID, time.Now()}
@@ -143,7 +143,7 @@ func (m *Manager) discardStalePending(rep *replica.Replica, ring conf.Keyring, k
 		delete(m.pending, kind)
 		return nil
 	}
-	err := m.undoFile(kind, main)
+	err := m.file.undo(kind, main)
 	if err == nil {
 		delete(m.pending, kind)
 		m.log.Warn("a distributed key was never announced, and is discarded", "kind", kind, "key", main)
@@ -158,7 +158,7 @@ func (m *Manager) DiscardPending(kind, id string) {
 	if kind == conf.KeyCA {
 		err = transport.DropNextCA(m.ca.dir)
 	} else {
-		err = m.undoFile(kind, id)
+		err = m.file.undo(kind, id)
 	}
 	if err != nil {
 		m.log.Warn("a key that was made for a rotation that did not begin stays in the .env file", "kind", kind, "key", id, "err", err)

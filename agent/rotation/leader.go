@@ -71,7 +71,7 @@ func (l *leaderRotation) advance(ctx context.Context) error {
 	if err := l.activate(ctx, now); err != nil {
 		return err
 	}
-	if err := m.reissueWithActiveKey(ctx); err != nil {
+	if err := l.reissueWithActiveKey(ctx); err != nil {
 		return err
 	}
 	if err := l.reseal(ctx); err != nil {
@@ -93,9 +93,9 @@ func (l *leaderRotation) activate(ctx context.Context, now time.Time) error {
 			continue
 		}
 		if members == nil {
-			members = m.keyMembers(ctx)
+			members = m.members.all(ctx)
 		}
-		if waiting := m.membersMissing(*next, members, now); len(waiting) > 0 {
+		if waiting := m.members.missing(*next, members, now); len(waiting) > 0 {
 			continue
 		}
 		until := conf.FormatTime(now.Add(m.o.Options.KeyGrace))
@@ -206,7 +206,8 @@ func (m *Manager) newKey(kind, id string, by ed25519.PrivateKey) command.NewKey 
 }
 
 // reissueWithActiveKey signs everything with the active key.
-func (m *Manager) reissueWithActiveKey(ctx context.Context) error {
+func (l *leaderRotation) reissueWithActiveKey(ctx context.Context) error {
+	m := l.m
 	active := m.Keyring().Active(conf.KeySigning)
 	if active == nil || m.ActiveID(conf.KeySigning) != active.ID {
 		return nil
@@ -227,9 +228,9 @@ func (m *Manager) reissueWithActiveKey(ctx context.Context) error {
 }
 
 // signedBy counts the services by the key that signed them.
-func (m *Manager) signedBy() map[string]int {
+func signedBy(v *documents.View) map[string]int {
 	out := map[string]int{}
-	snap := m.o.View.Load()
+	snap := v.Load()
 	snap.Range(func(e *documents.Entry) bool {
 		if e.Record.Signature != "" && e.Record.Epoch == snap.Epoch {
 			out[e.Record.KeyID]++
@@ -321,22 +322,22 @@ func (l *leaderRotation) expireCA(ctx context.Context, now time.Time) error {
 	m := l.m
 	ring, at := m.Keyring(), conf.FormatTime(now)
 	old, active := ring.Old(conf.KeyCA, at), ring.Active(conf.KeyCA)
-	if old == nil || active == nil || m.graceRemaining(*active, now) > 0 {
+	if old == nil || active == nil || graceRemaining(m.o.Options.KeyGrace, *active, now) > 0 {
 		return nil
 	}
-	if len(membersNotUsing(*active, m.keyMembers(ctx))) > 0 {
+	if len(membersNotUsing(*active, m.members.all(ctx))) > 0 {
 		return nil
 	}
 	return m.proposeKeys(ctx, l.rep, &command.Keyring{At: at, End: []command.KeyEnd{{Kind: conf.KeyCA, ID: old.ID, NotAfter: at}}})
 }
 
 // graceRemaining is how long the key before k is still accepted at least.
-func (m *Manager) graceRemaining(k conf.Key, now time.Time) time.Duration {
+func graceRemaining(grace time.Duration, k conf.Key, now time.Time) time.Duration {
 	since, err := conf.ParseTime(k.NotBefore)
 	if err != nil {
-		return m.o.Options.KeyGrace
+		return grace
 	}
-	return since.Add(m.o.Options.KeyGrace).Sub(now)
+	return since.Add(grace).Sub(now)
 }
 
 // renewTokens calls NewCA once for each new CA.

@@ -14,7 +14,6 @@ import (
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
 // Options set up a Manager.
@@ -44,7 +43,9 @@ type Manager struct {
 	o          Options
 	log        *slog.Logger
 	sup        *replica.Supervisor
+	file       keyFile
 	ca         caKeys
+	members    memberKeys
 	wakeSync   chan struct{} // capacity 1
 	wakeLeader chan struct{} // capacity 1
 	pendingTTL time.Duration // how long a distributed key waits for its announcement
@@ -55,10 +56,13 @@ type Manager struct {
 
 // New makes a Manager. Attach comes before everything that needs a replica.
 func New(o Options) *Manager {
-	return &Manager{
-		AgentKeys: o.Keys, o: o, log: o.Logger, ca: caKeys{dir: o.Options.TLSDir(), port: o.Cluster.Port, log: o.Logger},
+	m := &Manager{
+		AgentKeys: o.Keys, o: o, log: o.Logger, file: keyFile{o.Options, o.Keys.holder, o.Cluster.Port},
+		ca:       caKeys{dir: o.Options.TLSDir(), port: o.Cluster.Port, cluster: o.Cluster, log: o.Logger},
 		wakeSync: make(chan struct{}, 1), wakeLeader: make(chan struct{}, 1), pending: map[string]*pendingKey{}, pendingTTL: pendingTTL,
 	}
+	m.members = memberKeys{o.Cluster, o.Keys, &m.ca}
+	return m
 }
 
 // Attach gives the Manager the replicas, and registers its routes.
@@ -66,6 +70,10 @@ func (m *Manager) Attach(s *replica.Supervisor) {
 	m.sup = s
 	m.registerRoutes()
 }
+
+// RenewCertificate is a job that replaces this agent's certificate in the last third of its
+// life.
+func (m *Manager) RenewCertificate(ctx context.Context, _ *replica.Replica) { m.ca.renew(ctx) }
 
 func wake(ch chan<- struct{}) {
 	select {
@@ -92,78 +100,4 @@ func (m *Manager) setKeyError(kind string, err error) {
 	if err != nil && (was == nil || conf.CodeOf(was) != conf.CodeOf(err)) { // the texts name ports, which change each time
 		m.log.Warn("a key of the cluster is not here yet: it is tried again", "kind", kind, "err", err, "hint", conf.HintOf(err))
 	}
-}
-
-func (m *Manager) keyOptions() keys.Options {
-	return keys.Options{Role: string(m.o.Cluster.Port.Identity().Role), Joined: true, LockTimeout: 2 * time.Second}
-}
-
-// rotateFile makes a key the main one of the .env file, and active the old one.
-func (m *Manager) rotateFile(k keys.Material, active string) error {
-	return m.stored(keys.Rotate(m.o.Options.Env, m.o.Options.EnvFile, k, active, m.keyOptions()))
-}
-
-// undoFile takes a key out of the .env file, and makes the old one the main one.
-func (m *Manager) undoFile(kind, id string) error {
-	return m.stored(keys.Undo(m.o.Options.Env, m.o.Options.EnvFile, kind, id, m.keyOptions()))
-}
-
-// dropFile takes an old key out of the .env file.
-func (m *Manager) dropFile(kind, id string) error {
-	return m.stored(keys.Drop(m.o.Options.Env, m.o.Options.EnvFile, kind, id, m.keyOptions()))
-}
-
-// stored uses what the .env file holds now.
-func (m *Manager) stored(set keys.Set, err error) error {
-	if err == nil {
-		m.holder.Put(set)
-	}
-	return err
-}
-
-// heldKeys reports what this agent has, by kind.
-func (m *Manager) heldKeys() map[string]conf.KeysHeld {
-	set := m.Set()
-	out := map[string]conf.KeysHeld{}
-	for _, kind := range []string{conf.KeyMaster, conf.KeyHMAC, conf.KeySigning} {
-		h := conf.KeysHeld{IDs: []string{}}
-		main, old := set.IDs(kind)
-		for _, id := range []string{main, old} {
-			if id != "" {
-				h.IDs = append(h.IDs, id)
-			}
-		}
-		h.Use = m.ActiveID(kind)
-		out[kind] = h
-	}
-	id := m.o.Cluster.Port.Identity()
-	if id.Role == transport.RoleSidecar {
-		h := out[conf.KeySigning]
-		h.IDs = conf.SortedKeys(m.PublicKeys())
-		if a := m.Keyring().Active(conf.KeySigning); a != nil && h.Has(a.ID) {
-			h.Use = a.ID
-		}
-		out[conf.KeySigning] = h
-	}
-	ca := conf.KeysHeld{IDs: []string{}, Use: transport.HashCA(id.Issuer())}
-	for _, c := range id.CAs {
-		// A server has a CA when it could issue by it.
-		if hash := transport.HashCA(c); id.Role != transport.RoleServer || id.CA == nil || hash == id.CA.Hash() || hash == ca.Use || m.ca.next(hash) != nil {
-			ca.IDs = append(ca.IDs, hash)
-		}
-	}
-	out[conf.KeyCA] = ca
-	errs := m.errs.Load()
-	if errs == nil {
-		return out
-	}
-	for kind, err := range *errs {
-		h := out[kind]
-		h.Err = err.Error()
-		if hint := conf.HintOf(err); hint != "" {
-			h.Err += "; " + hint
-		}
-		out[kind] = h
-	}
-	return out
 }

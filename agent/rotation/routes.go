@@ -23,12 +23,12 @@ const (
 
 func (m *Manager) registerRoutes() {
 	c := m.o.Cluster
-	c.HandleGet(routeHeld, func(*http.Request) (any, error) { return m.heldKeys(), nil })
+	c.HandleGet(routeHeld, func(*http.Request) (any, error) { return m.members.own(), nil })
 	c.HandleGet(routeReady, func(r *http.Request) (any, error) {
 		kind := r.URL.Query().Get("kind")
 		err := conf.CheckKeyKind(kind)
 		if err == nil {
-			err = m.canRotate(kind)
+			err = m.file.canRotate(kind)
 		}
 		return struct{}{}, err
 	})
@@ -91,7 +91,7 @@ func (m *Manager) serveKey(r *http.Request) (keyReply, error) {
 		return keyReply{}, conf.Errorf(conf.CodeDenied, "%s is beside no service", p.NodeID)
 	case !ok || p.Role != transport.RoleServer:
 		return keyReply{}, conf.Errorf(conf.CodeDenied, "only servers receive keys")
-	case !m.isServer(p):
+	case !isServer(m.o.Cluster.MemberList, p):
 		// Its row is older than its certificate. A server without a row asks again.
 		return keyReply{}, conf.Errorf(conf.CodeDenied, "%s is not known as a server of this cluster", p.NodeID)
 	}
@@ -120,7 +120,7 @@ func (m *Manager) serveKey(r *http.Request) (keyReply, error) {
 }
 
 // isServer reports whether the member list has a peer as a server.
-func (m *Manager) isServer(p transport.Peer) bool {
-	row, ok := m.o.Cluster.Find(p.NodeID)
+func isServer(members *peers.MemberList, p transport.Peer) bool {
+	row, ok := members.Find(p.NodeID)
 	return ok && row.Role == string(p.Role)
 }

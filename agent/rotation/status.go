@@ -4,10 +4,8 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/store"
@@ -25,8 +23,8 @@ func (m *Manager) Keys(ctx context.Context) (conf.KeysStatus, error) {
 		}
 		now := time.Now()
 		at := conf.FormatTime(now)
-		ring, signed := m.Keyring(), m.signedBy()
-		out := conf.KeysStatus{Keys: []conf.KeyInfo{}, Rotations: []conf.KeyRotation{}, Members: m.keyMembers(ctx)}
+		ring, signed := m.Keyring(), signedBy(m.o.View)
+		out := conf.KeysStatus{Keys: []conf.KeyInfo{}, Rotations: []conf.KeyRotation{}, Members: m.members.all(ctx)}
 		slices.SortFunc(out.Members, func(a, b conf.KeyMember) int { return strings.Compare(a.NodeID, b.NodeID) })
 		for _, k := range ring {
 			i := conf.KeyInfo{
@@ -41,27 +39,36 @@ func (m *Manager) Keys(ctx context.Context) (conf.KeysStatus, error) {
 			}
 			out.Keys = append(out.Keys, i)
 		}
+		report := keyReport{m, ring, out.Members, secrets, signed, now}
 		for _, kind := range conf.KeyKinds() {
-			if r, ok := m.rotation(ring, kind, out.Members, secrets, signed, now); ok {
+			if r, ok := report.rotation(kind); ok {
 				out.Rotations = append(out.Rotations, r)
 			}
 		}
-		out.Encryption = m.encryption(ring, out.Rotations, at)
+		out.Encryption = report.encryption(out.Rotations)
 		return out, nil
 	})
 }
 
+// keyReport is the state of the cluster's keys at one moment.
+type keyReport struct {
+	m               *Manager
+	ring            conf.Keyring
+	members         []conf.KeyMember
+	secrets, signed map[string]int // secrets and services by key id
+	now             time.Time
+}
+
 // rotation is the state of the rotation of a kind, if one is not complete.
-func (m *Manager) rotation(ring conf.Keyring, kind string, members []conf.KeyMember, secrets, signed map[string]int, now time.Time) (conf.KeyRotation, bool) {
-	at := conf.FormatTime(now)
-	next, active, old := ring.Next(kind), ring.Active(kind), ring.Old(kind, at)
+func (k keyReport) rotation(kind string) (conf.KeyRotation, bool) {
+	next, active, old := k.ring.Next(kind), k.ring.Active(kind), k.ring.Old(kind, conf.FormatTime(k.now))
 	if active == nil {
 		return conf.KeyRotation{}, false
 	}
 	if next != nil {
-		r := conf.KeyRotation{Kind: kind, KeyID: next.ID, OldID: active.ID, Phase: conf.PhaseHandover, Waiting: m.membersMissing(*next, members, now)}
-		lost := kind != conf.KeyCA || m.ca.next(next.ID) == nil // this agent may not trust yet what it made
-		if lost && !slices.ContainsFunc(members, func(km conf.KeyMember) bool { return km.Role == conf.MemberServer && km.Holds[kind].Has(next.ID) }) {
+		r := conf.KeyRotation{Kind: kind, KeyID: next.ID, OldID: active.ID, Phase: conf.PhaseHandover, Waiting: k.m.members.missing(*next, k.members, k.now)}
+		lost := kind != conf.KeyCA || k.m.ca.next(next.ID) == nil // this agent may not trust yet what it made
+		if lost && !slices.ContainsFunc(k.members, func(km conf.KeyMember) bool { return km.Role == conf.MemberServer && km.Holds[kind].Has(next.ID) }) {
 			r.Waiting = append(r.Waiting, "a server that has the new key, for none that answers does: start the one that led when it was announced, or give the key up: holdfast keys rotate "+kind+" --abort")
 		}
 		if next.Hold {
@@ -80,13 +87,13 @@ func (m *Manager) rotation(ring conf.Keyring, kind string, members []conf.KeyMem
 	}
 	switch kind {
 	case conf.KeyMaster:
-		count(secrets)
+		count(k.secrets)
 	case conf.KeySigning:
-		count(signed)
+		count(k.signed)
 	case conf.KeyCA, conf.KeyHMAC:
 		if old != nil {
-			r.Waiting = membersNotUsing(*active, members)
-			r.Total = len(members)
+			r.Waiting = membersNotUsing(*active, k.members)
+			r.Total = len(k.members)
 			r.Done = r.Total - len(r.Waiting)
 		}
 	}
@@ -94,8 +101,8 @@ func (m *Manager) rotation(ring conf.Keyring, kind string, members []conf.KeyMem
 		r.OldID, r.Until = old.ID, old.NotAfter
 		if kind == conf.KeyCA {
 			r.Until = ""
-			if left := m.graceRemaining(*active, now); left > 0 {
-				r.Until = conf.FormatTime(now.Add(left))
+			if left := graceRemaining(k.m.o.Options.KeyGrace, *active, k.now); left > 0 {
+				r.Until = conf.FormatTime(k.now.Add(left))
 			}
 		}
 	}
@@ -110,10 +117,10 @@ func (m *Manager) rotation(ring conf.Keyring, kind string, members []conf.KeyMem
 	return r, true
 }
 
-func (m *Manager) encryption(ring conf.Keyring, running []conf.KeyRotation, at string) conf.EncryptionMetadata {
-	set := m.Set()
+func (k keyReport) encryption(running []conf.KeyRotation) conf.EncryptionMetadata {
+	m, ring := k.m, k.ring
 	e := conf.EncryptionMetadata{HMACKeyID: m.ActiveID(conf.KeyHMAC), RotationStatus: "idle", SignaturePublicKeyHash: m.PublicHash()}
-	if e.MasterKeyID = set.MasterID; ring.Active(conf.KeyMaster) != nil {
+	if e.MasterKeyID = m.Set().MasterID; ring.Active(conf.KeyMaster) != nil {
 		e.MasterKeyID = ring.Active(conf.KeyMaster).ID
 	}
 	for _, r := range running {
@@ -125,77 +132,8 @@ func (m *Manager) encryption(ring conf.Keyring, running []conf.KeyRotation, at s
 			e.RotationStatus = "completed"
 		}
 	}
-	if old := ring.Old(conf.KeyMaster, at); old != nil {
+	if old := ring.Old(conf.KeyMaster, conf.FormatTime(k.now)); old != nil {
 		e.GraceWindowUntil = &old.NotAfter
 	}
 	return e
-}
-
-// keyMembers asks all members what they have.
-func (m *Manager) keyMembers(ctx context.Context) []conf.KeyMember {
-	c := m.o.Cluster
-	members := c.Members()
-	out := make([]conf.KeyMember, len(members))
-	var wg sync.WaitGroup
-	for i, row := range members {
-		wg.Go(func() {
-			out[i] = conf.KeyMember{NodeID: row.NodeID, Role: row.Role, Holds: map[string]conf.KeysHeld{}}
-			if row.NodeID == c.Self() {
-				out[i].Reachable, out[i].Holds = true, m.heldKeys()
-				return
-			}
-			cctx, cancel := context.WithTimeout(ctx, peers.StatusTimeout)
-			defer cancel()
-			var h map[string]conf.KeysHeld
-			if err := c.Call(cctx, row.NodeID, routeHeld, nil, &h); err == nil {
-				out[i].Reachable, out[i].Holds = true, h
-			}
-		})
-	}
-	wg.Wait()
-	return out
-}
-
-// membersMissing names the members that must have an announced key before it is used,
-// and do not: every voter, every server that answers, and for sidecarTimeout every
-// sidecar that answers. The key of the last-known-good file concerns its agent alone.
-func (m *Manager) membersMissing(k conf.Key, members []conf.KeyMember, now time.Time) []string {
-	out := []string{}
-	voter, self := m.o.Cluster.Voters(), m.o.Cluster.Self()
-	since, err := conf.ParseTime(k.AnnouncedAt)
-	patient := err == nil && now.Sub(since) < sidecarTimeout
-	for _, km := range members {
-		h := km.Holds[k.Kind]
-		switch {
-		case km.Reachable && h.Has(k.ID):
-		case k.Kind == conf.KeyHMAC && km.NodeID != self:
-		case !km.Reachable && voter[km.NodeID]:
-			out = append(out, km.NodeID+": a voter that does not answer; start it, or remove it: holdfast cluster remove "+km.NodeID)
-		case !km.Reachable:
-		case km.Role == conf.MemberSidecar && (!patient || len(h.IDs) == 0):
-		case h.Err != "":
-			out = append(out, km.NodeID+": "+h.Err)
-		default:
-			out = append(out, km.NodeID+": does not have it yet")
-		}
-	}
-	return out
-}
-
-// membersNotUsing names the members that do not work with a key yet.
-func membersNotUsing(k conf.Key, members []conf.KeyMember) []string {
-	out := []string{}
-	for _, m := range members {
-		switch {
-		case !m.Reachable:
-			out = append(out, m.NodeID+": does not answer")
-		case m.Holds[k.Kind].Use != k.ID:
-			why := "not yet"
-			if e := m.Holds[k.Kind].Err; e != "" {
-				why = e
-			}
-			out = append(out, m.NodeID+": "+why)
-		}
-	}
-	return out
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/agent/keys"
+	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
@@ -35,7 +36,7 @@ func (m *Manager) CatchUp(ctx context.Context, rep *replica.Replica) error {
 	if err := m.LoadKeyring(ctx, rep.Store()); err != nil {
 		return err
 	}
-	held := m.heldKeys()
+	held := m.members.own()
 	for _, kind := range []string{conf.KeyMaster, conf.KeySigning} {
 		if a := m.Keyring().Active(kind); a != nil && !held[kind].Has(a.ID) {
 			cctx, cancel := context.WithTimeout(ctx, 3*time.Second)
@@ -60,7 +61,7 @@ func (m *Manager) syncKeys(ctx context.Context, rep *replica.Replica) {
 	for _, kind := range conf.KeyKinds() {
 		var err error
 		if kind == conf.KeyCA {
-			err = m.syncCA(ctx, ring, at)
+			err = m.ca.sync(ctx, ring, at, m.isPending(conf.KeyCA, ""))
 		} else {
 			err = m.syncKey(ctx, rep, ring, kind, at)
 		}
@@ -89,7 +90,7 @@ func (m *Manager) syncKey(ctx context.Context, rep *replica.Replica, ring conf.K
 		if err != nil {
 			return err
 		}
-		if err := m.rotateFile(got, active.ID); err != nil {
+		if err := m.file.rotate(got, active.ID); err != nil {
 			return err
 		}
 		if sidecar && kind == conf.KeyHMAC {
@@ -103,7 +104,7 @@ func (m *Manager) syncKey(ctx context.Context, rep *replica.Replica, ring conf.K
 	}
 	main, old := m.Set().IDs(kind)
 	if k := ring.Find(kind, main); k != nil && k.State(at) == conf.KeyWithdrawn && old == active.ID {
-		return m.undoFile(kind, main)
+		return m.file.undo(kind, main)
 	}
 	if err := m.discardStalePending(rep, ring, kind, main); err != nil {
 		return err
@@ -112,7 +113,7 @@ func (m *Manager) syncKey(ctx context.Context, rep *replica.Replica, ring conf.K
 		m.rekeyLKG(ctx) // before anything is dropped that the file may still need
 	}
 	if sidecar && kind == conf.KeyHMAC && old != "" && ring.Find(kind, old) == nil && m.o.LKG.Status().Valid {
-		return m.dropFile(kind, old) // the one of before it knew the cluster's
+		return m.file.drop(kind, old) // the one of before it knew the cluster's
 	}
 	if k := ring.Find(kind, old); k != nil && main == active.ID && k.State(at) == conf.KeyExpired {
 		if kind == conf.KeyMaster {
@@ -123,7 +124,7 @@ func (m *Manager) syncKey(ctx context.Context, rep *replica.Replica, ring conf.K
 		if kind == conf.KeyHMAC && !m.o.LKG.Status().Valid {
 			return nil // the file may still need it
 		}
-		err := m.dropFile(kind, old)
+		err := m.file.drop(kind, old)
 		if conf.CodeOf(err) == conf.CodeImmutable {
 			return nil // it is the user's to remove
 		}
@@ -143,11 +144,11 @@ func (m *Manager) fetchKey(ctx context.Context, k conf.Key, sidecar bool) (keys.
 		return keys.NewMaterial(conf.KeyHMAC, k.ID)
 	case sidecar && k.Kind == conf.KeyMaster:
 		set := m.Set()
-		sealed, err := m.pull(ctx, k.Kind, k.ID, set.ServiceKeyID)
+		sealed, err := pullKey(ctx, m.o.Cluster, k.Kind, k.ID, set.ServiceKeyID)
 		if conf.CodeOf(err) == conf.CodeUnsupported {
 			// No server has the key any more under which it could be handed on: it is
 			// given as when this sidecar joined.
-			value, again := m.askServers(ctx, k.Kind, k.ID, routeGranted+"?id="+k.ID)
+			value, again := askServers(ctx, m.o.Cluster, k.Kind, k.ID, routeGranted+"?id="+k.ID)
 			if again == nil {
 				return keys.Granted(k.ID, value)
 			}
@@ -166,7 +167,7 @@ func (m *Manager) fetchKey(ctx context.Context, k conf.Key, sidecar bool) (keys.
 		}
 		return keys.PublicMaterial(pub), nil
 	}
-	value, err := m.pull(ctx, k.Kind, k.ID, "")
+	value, err := pullKey(ctx, m.o.Cluster, k.Kind, k.ID, "")
 	if err != nil {
 		return keys.Material{}, err
 	}
@@ -192,19 +193,19 @@ type keyReply struct {
 	Value string `json:"value"`
 }
 
-// pull asks the servers for a key, the leader first. have is the key of a sidecar under
+// pullKey asks the servers for a key, the leader first. have is the key of a sidecar under
 // which it can receive the one of its service.
-func (m *Manager) pull(ctx context.Context, kind, id, have string) (string, error) {
-	return m.askServers(ctx, kind, id, routePull+"?kind="+kind+"&id="+id+"&have="+have)
+func pullKey(ctx context.Context, c *peers.Cluster, kind, id, have string) (string, error) {
+	return askServers(ctx, c, kind, id, routePull+"?kind="+kind+"&id="+id+"&have="+have)
 }
 
-func (m *Manager) askServers(ctx context.Context, kind, id, path string) (string, error) {
+func askServers(ctx context.Context, c *peers.Cluster, kind, id, path string) (string, error) {
 	var order []string
-	leader, ok := m.o.Cluster.Leader()
+	leader, ok := c.Leader()
 	if ok {
 		order = append(order, leader)
 	}
-	for _, node := range m.o.Cluster.OtherServers() {
+	for _, node := range c.OtherServers() {
 		if node != leader {
 			order = append(order, node)
 		}
@@ -213,7 +214,7 @@ func (m *Manager) askServers(ctx context.Context, kind, id, path string) (string
 	for _, node := range order {
 		cctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		var k keyReply
-		e := m.o.Cluster.Call(cctx, node, path, nil, &k)
+		e := c.Call(cctx, node, path, nil, &k)
 		cancel()
 		if e == nil {
 			return k.Value, nil
