@@ -167,11 +167,8 @@ type SearchRequest struct {
 	Offset     int         `json:"offset,omitempty"` // from 0
 }
 
-// SearchResponse is the seed's ConfigSearchResponse; Total counts all matches.
-type SearchResponse struct {
-	Results []Item `json:"results"`
-	Total   int    `json:"total"`
-}
+// SearchResponse is the seed's ConfigSearchResponse.
+type SearchResponse = Page[Item]
 
 // HistoryEntry is one row of config_history: one key, changed once.
 type HistoryEntry struct {
@@ -195,11 +192,14 @@ type HistoryFilter struct {
 	Limit, Offset      int    // default 100, at most 1000
 }
 
-// HistoryPage is a page of history, newest first.
-type HistoryPage struct {
-	Results []HistoryEntry `json:"results"`
-	Total   int            `json:"total"`
+// Page is a page of results; Total counts all matches.
+type Page[T any] struct {
+	Results []T `json:"results"`
+	Total   int `json:"total"`
 }
+
+// HistoryPage is a page of history, newest first.
+type HistoryPage = Page[HistoryEntry]
 
 // Profile is a named set of stored values of several services.
 type Profile struct {
@@ -230,10 +230,7 @@ type AccessFilter struct {
 }
 
 // AccessPage is a page of the access log, newest first.
-type AccessPage struct {
-	Results []Access `json:"results"`
-	Total   int      `json:"total"`
-}
+type AccessPage = Page[Access]
 
 // DatabaseStatus is the seed's enum of that name.
 type DatabaseStatus string

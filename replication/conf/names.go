@@ -3,7 +3,6 @@ package conf
 import (
 	"regexp"
 	"time"
-	"unicode/utf8"
 )
 
 // Limits of input. The APIs reject a document over them before anything is stored.
@@ -43,19 +42,6 @@ func checkName(what, s string, max int, re *regexp.Regexp, rule string) error {
 		return Errorf(CodeInvalid, "bad %s %q", what, Clip(s)).WithHint("use %s: %s, at most %d bytes", rule, re, max)
 	}
 	return nil
-}
-
-// Clip shortens foreign text to 80 bytes, for errors and logs.
-func Clip(s string) string {
-	const limit = 80
-	if len(s) <= limit {
-		return s
-	}
-	cut := limit
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut] + "..."
 }
 
 // FormatTime formats t as Python's datetime.isoformat() does for UTC:

@@ -126,7 +126,7 @@ func escapeLen(b []byte) int {
 	return 0
 }
 
-// Text passes a string and returns what it stands for.
+// Text passes a string and returns its value.
 func (s *Scanner) Text() (string, bool) {
 	from := s.Pos
 	switch s.String() {

@@ -53,7 +53,7 @@ func Compile(service string, raw []byte) (s *Schema, err error) {
 func invalid(service string, details []conf.FieldError) *conf.Error {
 	slices.SortStableFunc(details, func(a, b conf.FieldError) int { return cmp.Compare(a.Key, b.Key) })
 	first := details[0]
-	e := conf.Errorf(conf.CodeInvalid, "schema of %s is refused: %s: %s", service, first.Key, first.Message)
+	e := conf.Errorf(conf.CodeInvalid, "schema of %s is rejected: %s: %s", service, first.Key, first.Message)
 	if n := len(details) - 1; n > 0 {
 		e.Message += fmt.Sprintf(" (and %d more)", n)
 	}

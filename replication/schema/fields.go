@@ -230,7 +230,7 @@ func (c *compiler) checkDefault(p *prop, list []*jsonschema.Schema, inherited bo
 	}
 	if p.isSecret() {
 		if !isMasked(p.def) {
-			c.fail(p.field.Key, "a secret cannot have a default, because everybody who reads the schema would know it")
+			c.fail(p.field.Key, "a secret cannot have a default: every reader of the schema can see it")
 		}
 		p.def, p.hasDefault = nil, false
 		return
@@ -239,7 +239,7 @@ func (c *compiler) checkDefault(p *prop, list []*jsonschema.Schema, inherited bo
 	if p.object != nil {
 		if m, ok := p.def.(map[string]any); ok {
 			for key := range p.object.exposedSecrets(m) {
-				c.fail(key, "a secret cannot have a default, because everybody who reads the schema would know it")
+				c.fail(key, "a secret cannot have a default: every reader of the schema can see it")
 			}
 			p.def = p.object.applyDefaults(m)
 		}

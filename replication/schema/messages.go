@@ -48,38 +48,14 @@ func joinLimited(names []string) string {
 
 // closest returns the candidate with the fewest edits from s, at most max.
 func closest(s string, candidates []string, max int) (string, bool) {
+	best, limit := "", max
 	if len(s) > conf.MaxKey {
 		return "", false
 	}
-	best, found := "", max+1
 	for _, c := range candidates {
-		if d := len(c) - len(s); d >= found || -d >= found {
-			continue
-		}
-		if d := distance(s, c); d < found {
-			best, found = c, d
+		if d := conf.EditDistance(s, c, limit); d <= limit {
+			best, limit = c, d-1
 		}
 	}
-	return best, found <= max
-}
-
-// distance returns the number of insertions, deletions and replacements from a to b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diag := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diag
-			if a[i] != b[j] {
-				cost++
-			}
-			diag = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return best, limit < max
 }
