@@ -18,7 +18,7 @@ func (f fixed) Next(ctx context.Context, after uint64) (*Content, error) {
 	return nil, ctx.Err()
 }
 
-// After a rotation the file is written anew, also when it was found under the old key.
+// After a rotation the file is written again, also when the old key had signed it.
 func TestRekey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.lkg.json")
 	old, next := []byte("an old key of thirty-two bytes .."), []byte("a newer key of thirty-two bytes .")

@@ -28,7 +28,7 @@ type ready struct{}
 
 func (ready) Next(context.Context, uint64) (*Content, error) { return &Content{Index: 1}, nil }
 
-// A disk that hangs in a write must not hang whoever stops the agent.
+// A disk that hangs in a write must not block the stop of the agent.
 func TestFlushGivesUpOnAHungDisk(t *testing.T) {
 	dir := t.TempDir() // removed after the bubble's goroutines have ended
 	synctest.Test(t, func(t *testing.T) {

@@ -289,7 +289,7 @@ func TestWriterGoesOnFromTheLoadedFile(t *testing.T) {
 		if load(t, path).Index != 8 {
 			t.Fatal("not written")
 		}
-		// A rebuild starts another epoch, and may start its log anew.
+		// A rebuild starts another epoch, and may start with an empty log.
 		src.set(oldEpoch, 2)
 		pass(time.Second)
 		if c := load(t, path); c.Index != 2 || c.Epoch != oldEpoch || w.Status().Index != 2 {

@@ -10,7 +10,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// The fast way and encoding/json agree on every byte, and on what they refuse.
+// FuzzFast checks that the fast codec and encoding/json agree on every byte and every error.
 func FuzzFast(f *testing.F) {
 	for _, c := range samples() {
 		data, err := marshal(c)

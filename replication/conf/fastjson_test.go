@@ -13,7 +13,7 @@ var fastSeeds = []string{
 	`"\u0041"`, `"\ud800"`, "\"a\nb\"", "\"a\x00\"", `1 1`, ``, ` `, `{`, `[`, `{"a":`, `[[[[[[[[[[1]]]]]]]]]]`, "\ufeff{}", `{"":""}`, `nan`, `"a"x`, "\u00a01",
 }
 
-// checkFast holds the fast parser to the careful one.
+// checkFast compares the fast parser with the careful one.
 func checkFast(t *testing.T, text string, depth int) {
 	t.Helper()
 	want, err := parseCarefully([]byte(text), depth)

@@ -310,7 +310,7 @@ func TestReferenceBombs(t *testing.T) {
 	}
 }
 
-// TestBudget refuses documents and schemas whose validation would take minutes,
+// TestBudget checks the rejection of documents and schemas whose validation would take minutes,
 // and takes those of an honest size.
 func TestBudget(t *testing.T) {
 	numbers := func(n int) string {

@@ -11,7 +11,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// TestMessages holds what a person reads for each kind of mistake.
+// TestMessages checks the message for each kind of error.
 func TestMessages(t *testing.T) {
 	const fields = `
 		"vad": {"type":"number","minimum":0,"maximum":1},

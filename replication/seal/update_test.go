@@ -163,7 +163,7 @@ func TestUpdateRoundTrip(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(back, u) {
 		t.Fatalf("got %+v, %v\nwant %+v", back, err, u)
 	}
-	// A relay may print the document anew: the meaning is what is signed.
+	// A relay may reformat the document: the signature covers its canonical form.
 	loose := bytes.Replace(wire, []byte(`{"a":"<>","b":[1,2]}`), []byte(`{ "b": [1.0, 2e0], "a": "\u003c\u003e" }`), 1)
 	back, err = seal.DecodeUpdate(loose)
 	if err != nil {
