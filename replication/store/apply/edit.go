@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"maps"
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -239,20 +238,28 @@ func (t *editTx) itemsOf(was, is *conf.Record, stored bool, ch *schemaChange) (b
 // history adds a row for every key whose value differs, and lists those keys.
 func (t *editTx) history(u *command.Update, at, by string, before, after []conf.Item) ([]string, error) {
 	was, is := valuesOf(before), valuesOf(after)
-	all := maps.Clone(was)
-	maps.Copy(all, is)
-	var changed []string
-	for _, key := range conf.SortedKeys(all) {
-		oldValue, had := was[key]
-		newValue, has := is[key]
-		if had && has && oldValue == newValue {
-			continue
+	keys := map[string]bool{}
+	for k, v := range was {
+		if now, ok := is[k]; !ok || now != v {
+			keys[k] = true
 		}
-		changed = append(changed, key)
-		if !has {
+	}
+	for k := range is {
+		if _, ok := was[k]; !ok {
+			keys[k] = true
+		}
+	}
+	changed := conf.SortedKeys(keys)
+	for _, k := range changed {
+		var oldValue any
+		if v, ok := was[k]; ok {
+			oldValue = v
+		}
+		newValue, ok := is[k]
+		if !ok {
 			newValue = "null"
 		}
-		err := t.insert(tables.History, u.Service, key, oldValue, newValue, at, tables.Null(by), tables.Null(t.c.Reason), int64(u.Version), t.c.Action) //nolint:gosec // fits
+		err := t.insert(tables.History, u.Service, k, oldValue, newValue, at, tables.Null(by), tables.Null(t.c.Reason), int64(u.Version), t.c.Action) //nolint:gosec // fits
 		if err != nil {
 			return nil, err
 		}
@@ -330,8 +337,8 @@ func (t *editTx) storeResult(versions map[string]uint64) error {
 }
 
 // valuesOf are the values of items by key.
-func valuesOf(items []conf.Item) map[string]any {
-	m := make(map[string]any, len(items))
+func valuesOf(items []conf.Item) map[string]string {
+	m := make(map[string]string, len(items))
 	for i := range items {
 		m[items[i].Key] = items[i].ValueJSON
 	}
