@@ -87,13 +87,13 @@ func Parse(req conf.SearchRequest) (*Query, error) {
 		if *c != conf.Simple && *c != conf.Advanced {
 			return nil, conf.Errorf(conf.CodeInvalid, "bad complexity_filter").WithHint("use simple or advanced")
 		}
-		extra = append(extra, "facets : "+ftsString(markComplexity+facet(string(*c))))
+		extra = append(extra, "facets : "+ftsString(prefixComplexity+facet(string(*c))))
 	}
 	if t := req.Type; t != nil {
 		if !slices.Contains(itemTypes, *t) {
 			return nil, conf.Errorf(conf.CodeInvalid, "bad type_filter").WithHint("use string, integer, float, boolean, enum, path or secret")
 		}
-		extra = append(extra, "facets : "+ftsString(markType+facet(string(*t))))
+		extra = append(extra, "facets : "+ftsString(prefixType+facet(string(*t))))
 	}
 	query := strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
@@ -126,9 +126,9 @@ func Parse(req conf.SearchRequest) (*Query, error) {
 // the key, and in the key.
 func anywhere(word string) (all, named, inKey string) {
 	if n := utf8.RuneCountInString(word); n < 3 {
-		key, other := markKey+word, markOther+word
+		key, other := prefixKey+word, prefixOther+word
 		if n == 1 {
-			key, other = markKey+key, markOther+other
+			key, other = prefixKey+key, prefixOther+other
 		}
 		all = "(facets : " + ftsString(key) + " OR facets : " + ftsString(other) + ")"
 		return all, all, "(facets : " + ftsString(key) + ")"

@@ -35,19 +35,19 @@ func valueText(valueJSON string) string {
 // characters, so what is shorter has a prefix of control characters, which no query
 // has: a filter is one trigram, and so is the start of a word.
 const (
-	markComplexity = "\x01c"
-	markType       = "\x01t"
-	markKey        = "\x02" // starts of the words of the key
-	markOther      = "\x03" // starts of the words of the service and of the value
-	wordsOfValue   = 16
+	prefixComplexity = "\x01c"
+	prefixType       = "\x01t"
+	prefixKey        = "\x02" // starts of the words of the key
+	prefixOther      = "\x03" // starts of the words of the service and of the value
+	wordsOfValue     = 16
 )
 
 func facets(it *conf.Item, value string) string {
 	var b strings.Builder
-	b.WriteString(markComplexity + facet(string(it.Complexity)) + markType + facet(string(it.Type)))
-	starts(&b, markKey, it.Key, -1)
-	starts(&b, markOther, it.Service, -1)
-	starts(&b, markOther, value, wordsOfValue)
+	b.WriteString(prefixComplexity + facet(string(it.Complexity)) + prefixType + facet(string(it.Type)))
+	starts(&b, prefixKey, it.Key, -1)
+	starts(&b, prefixOther, it.Service, -1)
+	starts(&b, prefixOther, value, wordsOfValue)
 	return b.String()
 }
 
@@ -64,7 +64,7 @@ func facet(name string) string {
 }
 
 // starts writes the first two characters of up to max words of text.
-func starts(b *strings.Builder, mark, text string, max int) {
+func starts(b *strings.Builder, prefix, text string, max int) {
 	seen := map[string]bool{}
 	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
 		_, n := utf8.DecodeRuneInString(word)
@@ -74,8 +74,8 @@ func starts(b *strings.Builder, mark, text string, max int) {
 				return
 			}
 			seen[w] = true
-			b.WriteString(mark)
-			b.WriteString(mark)
+			b.WriteString(prefix)
+			b.WriteString(prefix)
 			b.WriteString(w)
 		}
 	}

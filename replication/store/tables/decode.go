@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -113,20 +112,11 @@ const sqlSecretsOf = "SELECT service, key, encrypted_value, key_id, created_at, 
 
 // SecretsOf reads the secrets of a service, in ascending order of their keys.
 func SecretsOf(ctx context.Context, q Querier, dig *Digester, service string) (out []conf.SealedSecret, err error) {
-	n := len(Secrets.Cols)
-	vals, dst := ScanBuffer(n + 1)
-	err = Select(ctx, q, func(rows *sql.Rows) error {
-		if err := rows.Scan(dst...); err != nil {
-			return err
+	err = each(ctx, q, dig, Secrets, false, func(r *Row) error {
+		if r.Text(SecretService) != service {
+			return Corrupt("the index of %s has a secret of another service under %s", Secrets.Name, service)
 		}
-		d, err := dig.Row(Secrets.Name, vals[:n])
-		if err != nil {
-			return err
-		}
-		if !sameDigest(d, vals[n]) || TextOf(vals[SecretService]) != service {
-			return Corrupt("a secret of %s does not have its digest", service)
-		}
-		out = append(out, secretOf(&Row{vals, d}))
+		out = append(out, secretOf(r))
 		return nil
 	}, sqlSecretsOf, service)
 	return out, err

@@ -58,9 +58,14 @@ func readOne(ctx context.Context, q Querier, dig *Digester, tab *Table, query st
 // The row is valid during the call only. Its values have the id behind the content
 // when the table has one.
 func Each(ctx context.Context, q Querier, dig *Digester, tab *Table, fn func(r *Row) error) error {
+	return each(ctx, q, dig, tab, tab.HasID, fn, tab.SelectAll)
+}
+
+// each is Each for a query of the content and the digest, and then the id if withID.
+func each(ctx context.Context, q Querier, dig *Digester, tab *Table, withID bool, fn func(r *Row) error, query string, args ...any) error {
 	n := len(tab.Cols)
 	vals, dst := ScanBuffer(n + 2)
-	if !tab.HasID {
+	if !withID {
 		dst = dst[:n+1]
 	}
 	r := &Row{}
@@ -75,11 +80,11 @@ func Each(ctx context.Context, q Querier, dig *Digester, tab *Table, fn func(r *
 			return Corrupt("a row of %s does not have its digest", tab.Name)
 		}
 		r.Vals = vals[:n]
-		if tab.HasID {
+		if withID {
 			r.Vals = append(vals[:n:n], vals[n+1])
 		}
 		return fn(r)
-	}, tab.SelectAll)
+	}, query, args...)
 }
 
 // Select calls fn for each row of a query.

@@ -75,7 +75,7 @@ func (w *Writer) WriteMeta(ctx context.Context, st, old *State) error {
 	if err != nil {
 		return err
 	}
-	if err := w.Exec(ctx, "INSERT OR REPLACE INTO meta ("+metaColumns+", digest, id) VALUES ("+marks(11)+", 1)", append(vals, d[:])...); err != nil {
+	if err := w.Exec(ctx, "INSERT OR REPLACE INTO meta ("+metaColumns+", digest, id) VALUES ("+placeholders(11)+", 1)", append(vals, d[:])...); err != nil {
 		return err
 	}
 	if st.Version == old.Version && st.ModelHash == old.ModelHash && st.VersionAt == old.VersionAt {

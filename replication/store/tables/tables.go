@@ -72,8 +72,8 @@ func define(name string, keys int, id bool, cols ...string) *Table {
 	t.SelectAll = "SELECT " + list + ", digest" + more + " FROM " + name + " NOT INDEXED ORDER BY rowid"
 	t.SelectKey = "SELECT " + list + ", digest FROM " + name + " WHERE " + where
 	t.SelectID = "SELECT " + list + ", digest FROM " + name + " WHERE id = ?"
-	t.Insert = "INSERT INTO " + name + " (" + list + ", digest) VALUES (" + marks(len(cols)+1) + ")"
-	t.InsertID = "INSERT INTO " + name + " (" + list + ", digest, id) VALUES (" + marks(len(cols)+2) + ")"
+	t.Insert = "INSERT INTO " + name + " (" + list + ", digest) VALUES (" + placeholders(len(cols)+1) + ")"
+	t.InsertID = "INSERT INTO " + name + " (" + list + ", digest, id) VALUES (" + placeholders(len(cols)+2) + ")"
 	t.Delete = "DELETE FROM " + name + " WHERE " + where
 	set := "digest = excluded.digest"
 	for _, c := range cols[keys:] {
@@ -83,7 +83,7 @@ func define(name string, keys int, id bool, cols ...string) *Table {
 	return t
 }
 
-func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }
+func placeholders(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }
 
 // Querier is what a connection and a transaction have in common.
 type Querier interface {
