@@ -93,7 +93,7 @@ func New(o Options) (*Broker, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	b := &Broker{
-		o: o, log: o.Logger, counters: newCounters(), cache: &messageCache{source: o.Source}, retained: make(map[string]*message),
+		o: o, log: o.Logger, counters: newCounters(), cache: &messageCache{source: o.Source, log: o.Logger}, retained: make(map[string]*message),
 		conns: make(map[*conn]struct{}), topics: newTopicIndex(), perIP: make(map[string]int),
 		stopped: make(chan struct{}),
 	}
@@ -234,9 +234,6 @@ func (b *Broker) publishLoop(ctx context.Context) {
 
 func (b *Broker) syncServices() <-chan struct{} {
 	d := b.cache.sync()
-	if d.err != nil {
-		b.log.Error("a service cannot be published over MQTT", "err", d.err)
-	}
 	for _, m := range d.changed {
 		b.publish(m)
 	}
@@ -251,16 +248,8 @@ func (b *Broker) syncServices() <-chan struct{} {
 }
 
 func (b *Broker) syncHealth(repeat bool) <-chan struct{} {
-	h, next := b.o.Source.Health()
-	m, err := healthMessage(h)
-	if err != nil {
-		b.log.Error("health cannot be published over MQTT", "err", err)
-		return next
-	}
-	b.mu.RLock()
-	old := b.retained[HealthTopic]
-	b.mu.RUnlock()
-	if repeat || old == nil || string(old.payload) != string(m.payload) {
+	m, next := b.cache.syncHealth(repeat)
+	if m != nil {
 		b.publish(m)
 	}
 	return next

@@ -3,8 +3,6 @@ package broker
 import (
 	"bufio"
 	"bytes"
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -59,55 +57,8 @@ type clientConn struct {
 	lastWrite  time.Time    // of the writer
 }
 
-// dialer is what is the same for all connections of a Publisher.
-type dialer struct {
-	target
-	config   *tls.Config
-	clientID string
-	timeout  time.Duration
-
-	// Of a Subscriber; the zero values are those of a Publisher.
-	keepAlive  time.Duration
-	limit      int
-	onTooLarge func()
-}
-
-// connect makes one. will is the message that the broker publishes when this
-// connection ends without a DISCONNECT, nil for none.
-func (d *dialer) connect(ctx context.Context, v5 bool, will *message) (*clientConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
-	defer cancel()
-	nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", d.addr)
-	if err != nil {
-		return nil, err
-	}
-	if d.tls {
-		nc = tls.Client(nc, d.config)
-	}
-	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
-	u := &clientConn{
-		nc: nc, r: bufio.NewReader(nc), v5: v5, qos: 1, window: clientWindow, keepAlive: publisherKeepAlive,
-		timeout: d.timeout, acks: make(chan ack, clientWindow), ended: make(chan struct{}), closing: make(chan struct{}), limit: publisherPacket,
-	}
-	if d.limit > 0 {
-		u.limit, u.keepAlive, u.onTooLarge, u.in = d.limit, d.keepAlive, d.onTooLarge, make(chan packets.Packet, clientWindow)
-	}
-	err = u.sendConnect(d, will)
-	if !stop() && err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		_ = nc.Close()
-		return nil, err
-	}
-	_ = nc.SetDeadline(time.Time{})
-	u.lastRead.Store(time.Now().UnixNano())
-	go u.read()
-	return u, nil
-}
-
 // sendConnect is CONNECT and its answer.
-func (u *clientConn) sendConnect(d *dialer, will *message) error {
+func (u *clientConn) sendConnect(d *connector, will *message) error {
 	version := byte(4)
 	if u.v5 {
 		version = 5

@@ -20,7 +20,6 @@ type publishConn struct {
 	order    []string
 	inflight map[uint16]inflightMessage
 	rejected map[string]*message // tried again with the next health
-	health   *message
 	lastID   uint16
 	caughtUp bool
 }
@@ -100,9 +99,6 @@ func (s *publishConn) run(ctx context.Context) error {
 
 func (s *publishConn) syncServices() <-chan struct{} {
 	d := s.p.cache.sync()
-	if d.err != nil {
-		s.p.log.Error("a service cannot be published over MQTT", "err", d.err)
-	}
 	for _, m := range d.changed {
 		s.put(m)
 	}
@@ -114,14 +110,8 @@ func (s *publishConn) syncServices() <-chan struct{} {
 }
 
 func (s *publishConn) syncHealth(repeat bool) <-chan struct{} {
-	h, next := s.p.o.Source.Health()
-	m, err := healthMessage(h)
-	if err != nil {
-		s.p.log.Error("health cannot be published over MQTT", "err", err)
-		return next
-	}
-	if repeat || s.health == nil || string(s.health.payload) != string(m.payload) {
-		s.health = m
+	m, next := s.p.cache.syncHealth(repeat)
+	if m != nil {
 		s.put(m)
 	}
 	return next

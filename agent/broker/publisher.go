@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,22 +47,15 @@ type PublisherStats struct {
 	Failures  uint64 // connections that failed or broke
 }
 
-// Publisher keeps an outside broker up to date while its agent leads. Make it
-// with NewPublisher, then call Run once.
+// Publisher keeps an external broker up to date while its agent leads. Make it with
+// NewPublisher, then call Run once.
 type Publisher struct {
-	o      PublisherOptions
-	log    *slog.Logger
-	dialer dialer
+	connector
+	o     PublisherOptions
+	cache *messageCache // of the goroutine of Run
 
-	// Of the goroutine of Run.
-	cache     *messageCache
-	next311   bool // the next connection speaks 3.1.1
-	noConnack int  // connections in a row that ended before CONNACK
-	warned    time.Time
-
-	connected, mqtt5                        atomic.Bool
-	pending                                 atomic.Int64
-	published, rejected, connects, failures atomic.Uint64
+	pending             atomic.Int64
+	published, rejected atomic.Uint64
 }
 
 // NewPublisher checks the options. Its errors do not hold the URL.
@@ -85,10 +77,10 @@ func NewPublisher(o PublisherOptions) (*Publisher, error) {
 	setDefault(&o.Timeout, 10*time.Second)
 	setDefault(&o.MinBackoff, 200*time.Millisecond)
 	setDefault(&o.MaxBackoff, 10*time.Second)
-	return &Publisher{
-		o: o, log: o.Logger.With("broker", t.addr),
-		dialer: dialer{target: t, config: t.tlsConfig(o.TLS), clientID: o.ClientID, timeout: o.Timeout},
-	}, nil
+	return &Publisher{o: o, connector: connector{
+		log: o.Logger.With("broker", t.addr), target: t, config: t.tlsConfig(o.TLS), clientID: o.ClientID, timeout: o.Timeout,
+		keepAlive: publisherKeepAlive, limit: publisherPacket,
+	}}, nil
 }
 
 // Stats tells what the publisher has done.
@@ -132,20 +124,9 @@ func (p *Publisher) Run(ctx context.Context) {
 		if errors.Is(err, errTakenOver) {
 			delay = max(delay, time.Second) // by then this agent knows that it is deposed
 		}
-		p.report(err, delay)
+		p.report("not connected to the outside MQTT broker", err, delay)
 		p.pause(ctx, delay)
 	}
-}
-
-// backoff doubles with each attempt. The jitter keeps two agents that both
-// believe to lead from meeting again and again, and hundreds of subscribers from
-// coming back at the same time.
-func backoff(attempts int, least, most time.Duration) time.Duration {
-	d := most
-	if attempts < 16 {
-		d = min(d, least<<(attempts-1))
-	}
-	return d/2 + rand.N(d/2+1)
 }
 
 // pause waits, but not past the end of this agent's leadership.
@@ -165,15 +146,6 @@ func (p *Publisher) pause(ctx context.Context, d time.Duration) {
 		case <-changed:
 		}
 	}
-}
-
-// report warns of the first failure after a success, and then once a minute.
-func (p *Publisher) report(err error, delay time.Duration) {
-	level := slog.LevelDebug
-	if now := time.Now(); now.Sub(p.warned) > time.Minute {
-		level, p.warned = slog.LevelWarn, now
-	}
-	p.log.Log(context.Background(), level, "not connected to the outside MQTT broker", "err", err, "hint", conf.HintOf(err), "retry_in", delay)
 }
 
 // leaderContext is ctx, ended also when this agent's leadership ends: a CONNECT of a
@@ -205,39 +177,26 @@ func (p *Publisher) leaderContext(ctx context.Context) (context.Context, func())
 // broker had acknowledged the newest of everything meanwhile.
 func (p *Publisher) publishOnce(ctx context.Context) (settled bool, err error) {
 	if p.cache == nil {
-		p.cache = &messageCache{source: p.o.Source}
+		p.cache = &messageCache{source: p.o.Source, log: p.log}
 	}
 	will, err := p.will()
 	if err != nil {
 		return false, err
 	}
-	v5 := !p.next311
-	p.next311 = false
 	leading, done := p.leaderContext(ctx)
-	u, err := p.dialer.connect(leading, v5, will)
+	u, err := p.connect(leading, will)
 	done()
-	switch {
-	case err != nil && errors.Is(context.Cause(leading), errDeposed):
-		err = errDeposed
-	case errors.Is(err, errProtocol) && v5:
-		p.next311 = true
-	case errors.Is(err, errNoConnack) && v5:
-		// A broker that is being restarted does so too: only one that keeps doing it
-		// may be too old to answer.
-		if p.noConnack++; p.noConnack >= 3 {
-			p.noConnack, p.next311 = 0, true
-		}
-	}
 	if err != nil {
+		if errors.Is(context.Cause(leading), errDeposed) {
+			err = errDeposed
+		}
 		return false, err
 	}
-	p.noConnack, p.warned = 0, time.Time{}
-	p.connects.Add(1)
-	p.mqtt5.Store(v5)
+	p.warned = time.Time{}
 	p.pending.Store(int64(len(p.cache.newest)) + 1)
 	p.connected.Store(true)
 	defer p.connected.Store(false)
-	p.log.Info("publishing to the outside MQTT broker", "mqtt5", v5)
+	p.log.Info("publishing to the outside MQTT broker", "mqtt5", u.v5)
 	s := newPublishConn(p, u)
 	defer func() { p.pending.Store(0) }()
 	err = s.run(ctx)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"iter"
+	"log/slog"
 	"strconv"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -77,10 +78,12 @@ func healthMessage(h conf.Health) (*message, error) {
 // belongs to one goroutine.
 type messageCache struct {
 	source  Source
+	log     *slog.Logger
 	mark    any
 	epoch   string
-	changes int                 // of the epoch, in the message that is held
-	newest  map[string]*message // by topic: the newest of everything
+	changes int                 // of the epoch, in its message
+	newest  map[string]*message // by topic, without health
+	health  *message
 }
 
 // delta is what one sync found.
@@ -88,7 +91,6 @@ type delta struct {
 	changed []*message
 	gone    []string // topics of another epoch
 	next    <-chan struct{}
-	err     error // the last record that could not be encoded
 }
 
 // sync catches up with the source.
@@ -103,12 +105,13 @@ func (f *messageCache) sync() delta {
 	if f.newest == nil {
 		f.newest = make(map[string]*message)
 	}
+	var err error // the last one
 	var seen map[string]bool
 	if whole {
 		seen = make(map[string]bool, len(f.newest))
 	}
 	if len(st.Changes) > 0 && (whole || len(st.Changes) != f.changes) {
-		d.err = f.syncEpochs(st.Changes, &d)
+		err = f.syncEpochs(st.Changes, &d)
 	}
 	for r := range st.Records {
 		if r.Signature == "" {
@@ -122,9 +125,9 @@ func (f *messageCache) sync() delta {
 		if old != nil && old.record == r {
 			continue
 		}
-		payload, err := seal.EncodeUpdate(r.Update())
-		if err != nil {
-			d.err = err
+		payload, eerr := seal.EncodeUpdate(r.Update())
+		if eerr != nil {
+			err = eerr
 			continue
 		}
 		m := newMessage(topic, payload, r)
@@ -142,7 +145,26 @@ func (f *messageCache) sync() delta {
 		}
 	}
 	f.mark, f.epoch = st.Mark, st.Epoch
+	if err != nil {
+		f.log.Error("a service cannot be published over MQTT", "err", err)
+	}
 	return d
+}
+
+// syncHealth returns the health message if repeat is set or it has changed, else nil, and
+// the channel of the next transition.
+func (f *messageCache) syncHealth(repeat bool) (*message, <-chan struct{}) {
+	h, next := f.source.Health()
+	m, err := healthMessage(h)
+	if err != nil {
+		f.log.Error("health cannot be published over MQTT", "err", err)
+		return nil, next
+	}
+	if !repeat && f.health != nil && bytes.Equal(f.health.payload, m.payload) {
+		return nil, next
+	}
+	f.health = m
+	return m, next
 }
 
 // syncEpochs puts the message that proves the epoch before those that are of it.

@@ -69,16 +69,10 @@ type SubscriberStats struct {
 // outside. Its sessions are clean and its client id is its own, so any number of
 // them follow the same topics. Make it with NewSubscriber, then call Run once.
 type Subscriber struct {
-	o      SubscriberOptions
-	log    *slog.Logger
-	dialer dialer
+	connector
+	o SubscriberOptions
 
-	next311   bool
-	noConnack int
-	warned    time.Time
-
-	connected, mqtt5                       atomic.Bool
-	received, tooLarge, connects, failures atomic.Uint64
+	received, tooLarge atomic.Uint64
 }
 
 // NewSubscriber checks the options. Its errors do not hold the URL.
@@ -98,16 +92,16 @@ func NewSubscriber(o SubscriberOptions) (*Subscriber, error) {
 	setDefault(&o.MaxBackoff, 10*time.Second)
 	id := make([]byte, 6)
 	_, _ = rand.Read(id) // never fails (Go 1.24)
-	s := &Subscriber{o: o, log: o.Logger.With("broker", t.addr)}
-	s.dialer = dialer{
-		target: t, config: t.tlsConfig(o.TLS), clientID: "hf-obs-" + hex.EncodeToString(id), timeout: o.Timeout,
-		keepAlive: subscriberKeepAlive, limit: subscriberPacket, onTooLarge: func() { s.tooLarge.Add(1) },
-	}
+	s := &Subscriber{o: o, connector: connector{
+		log: o.Logger.With("broker", t.addr), target: t, config: t.tlsConfig(o.TLS), clientID: "hf-obs-" + hex.EncodeToString(id),
+		timeout: o.Timeout, keepAlive: subscriberKeepAlive, limit: subscriberPacket,
+	}}
+	s.onTooLarge = func() { s.tooLarge.Add(1) }
 	return s, nil
 }
 
 // Addr is the broker, host:port.
-func (s *Subscriber) Addr() string { return s.dialer.addr }
+func (s *Subscriber) Addr() string { return s.addr }
 
 // Stats tells what the subscriber has done.
 func (s *Subscriber) Stats() SubscriberStats {
@@ -132,7 +126,7 @@ func (s *Subscriber) Run(ctx context.Context) {
 			s.o.Turned(err)
 		}
 		delay := backoff(attempts, s.o.MinBackoff, s.o.MaxBackoff)
-		s.report(err, delay)
+		s.report("not connected to the MQTT broker", err, delay)
 		pause := time.NewTimer(delay)
 		select {
 		case <-pause.C:
@@ -142,34 +136,12 @@ func (s *Subscriber) Run(ctx context.Context) {
 	}
 }
 
-// report warns of the first failure after a success, and then once a minute.
-func (s *Subscriber) report(err error, delay time.Duration) {
-	level := slog.LevelDebug
-	if now := time.Now(); now.Sub(s.warned) > time.Minute {
-		level, s.warned = slog.LevelWarn, now
-	}
-	s.log.Log(context.Background(), level, "not connected to the MQTT broker", "err", err, "hint", conf.HintOf(err), "retry_in", delay)
-}
-
 // subscribeOnce is one connection. settled says that the subscriptions were granted.
 func (s *Subscriber) subscribeOnce(ctx context.Context) (settled bool, err error) {
-	v5 := !s.next311
-	s.next311 = false
-	u, err := s.dialer.connect(ctx, v5, nil)
-	switch {
-	case errors.Is(err, errProtocol) && v5:
-		s.next311 = true
-	case errors.Is(err, errNoConnack) && v5:
-		if s.noConnack++; s.noConnack >= 3 { // it may be too old to answer, or be starting
-			s.noConnack, s.next311 = 0, true
-		}
-	}
+	u, err := s.connect(ctx, nil)
 	if err != nil {
 		return false, err
 	}
-	s.noConnack = 0
-	s.connects.Add(1)
-	s.mqtt5.Store(v5)
 	defer s.connected.Store(false)
 	if err := u.subscribe(s.o.Filters); err != nil {
 		u.close()
@@ -191,7 +163,7 @@ func (s *Subscriber) subscribeOnce(ctx context.Context) (settled bool, err error
 					deadline.Stop()
 					s.warned = time.Time{}
 					s.connected.Store(true)
-					s.log.Info("following the MQTT broker", "mqtt5", v5, "topics", s.o.Filters)
+					s.log.Info("following the MQTT broker", "mqtt5", u.v5, "topics", s.o.Filters)
 					if s.o.Turned != nil {
 						s.o.Turned(nil)
 					}
