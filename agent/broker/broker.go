@@ -19,23 +19,23 @@ import (
 type Options struct {
 	Addr           string      // host:port
 	TLS            *tls.Config // nil: plain TCP
-	User, Password string      // both empty: no credentials are asked for
+	User, Password string      // both empty: no credentials are required
 	Source         Source
 	Logger         *slog.Logger
-	HealthEvery    time.Duration // how often health is published without a transition, default 30s
+	HealthEvery    time.Duration // interval of health without a transition, default 30s
 	Limits         Limits
 }
 
-// Limits bound what clients can cost. Zero members get their defaults.
+// Limits bound what clients can use. Zero fields get their defaults.
 type Limits struct {
-	Connections int           // open at one time, default 2048
+	Connections int           // open at a time, default 2048
 	PerIP       int           // of them from one address, default 1536
 	Packet      int           // bytes of one packet from a client, default 16 KiB
 	Filters     int           // subscriptions of one client, default 32
-	Window      int           // QoS 1 messages on their way to one client, default 64
-	Connect     time.Duration // until CONNECT is complete, TLS included, default 5s
-	Write       time.Duration // until a client has taken what is written to it, default 20s
-	Ack         time.Duration // until a client whose window is full acknowledges something, default 60s
+	Window      int           // QoS 1 messages in flight to one client, default 64
+	Connect     time.Duration // until CONNECT is complete, including TLS, default 5s
+	Write       time.Duration // until a client has read a write, default 20s
+	Ack         time.Duration // until a client with a full window acknowledges a message, default 60s
 }
 
 func (l *Limits) complete() {
@@ -62,7 +62,7 @@ type Broker struct {
 	listener net.Listener
 	server   *mochi.Server
 	counters *counters
-	cache    *messageCache // of the goroutine of New, then of Run's publisher
+	cache    *messageCache // of the goroutine of New, then of publishLoop
 	ids      atomic.Uint64
 
 	mu       sync.RWMutex
@@ -77,14 +77,13 @@ type Broker struct {
 	stopped chan struct{} // closed when Run has returned
 }
 
-// New fills the broker from its source and binds its address. Clients are served
-// from Run on.
+// New fills the broker from its source and binds its address. Run serves clients.
 func New(o Options) (*Broker, error) {
 	if o.Source == nil {
 		return nil, conf.Errorf(conf.CodeUsage, "the MQTT broker has no source")
 	}
 	if (o.User == "") != (o.Password == "") {
-		return nil, conf.Errorf(conf.CodeUsage, "the MQTT broker needs a user and a password, or neither").
+		return nil, conf.Errorf(conf.CodeUsage, "the MQTT broker needs both a user and a password, or neither").
 			WithHint("set both or none of them")
 	}
 	o.Limits.complete()
@@ -105,37 +104,36 @@ func New(o Options) (*Broker, error) {
 	l, err := net.Listen("tcp", o.Addr)
 	if err != nil {
 		return nil, conf.Errorf(conf.CodeUsage, "cannot listen on %s for MQTT: %w", o.Addr, err).
-			WithHint("stop what uses it, or set CONFIG_MQTT_ADDR")
+			WithHint("stop the process that uses it, or set CONFIG_MQTT_ADDR")
 	}
 	b.listener = l
 	return b, nil
 }
 
-// newServer makes mochi's server. It is never asked to Serve: connections come
-// from our own listener, and its event loop would only publish $SYS and expire
-// what is not kept.
+// newServer makes mochi's server. Its Serve is never called: connections come from our own
+// listener, and its event loop would only publish $SYS and expire messages.
 func (b *Broker) newServer() error {
 	caps := mochi.NewDefaultServerCapabilities()
 	caps.MaximumPacketSize = uint32(b.o.Limits.Packet)
 	caps.MaximumMessageExpiryInterval = 0 // the default deletes retained messages after a day
 	caps.MaximumSessionExpiryInterval = 0
-	caps.MaximumClientWritesPending = 1 // mochi delivers nothing; its default is 64 KiB a connection
+	caps.MaximumClientWritesPending = 1 // mochi does not deliver; its default is 64 KiB per connection
 	caps.TopicAliasMaximum = 0
 	caps.SharedSubAvailable = 0
 	caps.MaximumQos = 1
 	caps.MinimumProtocolVersion = 4
 	b.server = mochi.New(&mochi.Options{
 		Capabilities: caps, SysTopicResendInterval: 3600,
-		// mochi logs whole packets, with the password of a CONNECT in them.
+		// mochi logs whole packets, with the password of a CONNECT.
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	return b.server.AddHook(&policy{b: b}, nil)
 }
 
-// Addr is where the broker listens.
+// Addr returns the address on which the broker listens.
 func (b *Broker) Addr() net.Addr { return b.listener.Addr() }
 
-// Stats tells what the broker has done.
+// Stats returns the counters of the broker.
 func (b *Broker) Stats() Stats {
 	s := b.counters.stats()
 	b.mu.RLock()
@@ -144,8 +142,8 @@ func (b *Broker) Stats() Stats {
 	return s
 }
 
-// Run serves until ctx ends, Stop is called, or the listener fails. It returns
-// nil after an orderly stop.
+// Run serves until ctx ends, Stop is called, or the listener fails. It returns nil after a
+// graceful shutdown.
 func (b *Broker) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -158,7 +156,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	b.mu.Unlock()
 	defer close(b.stopped)
 
-	b.syncServices() // what came since New
+	b.syncServices() // changes since New
 	b.syncHealth(false)
 	var all sync.WaitGroup
 	all.Go(func() { b.publishLoop(ctx) })
@@ -175,8 +173,8 @@ func (b *Broker) Run(ctx context.Context) error {
 	return err
 }
 
-// Stop ends Run, and returns when it has ended or with ctx's error. Subscribers
-// that read are told that the broker shuts down.
+// Stop ends Run, and returns when it has ended or with ctx's error. It sends DISCONNECT to
+// the clients that read.
 func (b *Broker) Stop(ctx context.Context) error {
 	b.mu.Lock()
 	b.stopping = true
@@ -212,8 +210,8 @@ func (b *Broker) shutdown() {
 	_ = b.server.Close()
 }
 
-// publishLoop is the one goroutine that publishes. It waits for "later than what
-// I have", takes the newest, and blocks on no subscriber.
+// publishLoop is the one goroutine that publishes. It waits for a newer state, loads the
+// newest, and never waits for a client.
 func (b *Broker) publishLoop(ctx context.Context) {
 	tick := time.NewTicker(b.o.HealthEvery)
 	defer tick.Stop()
@@ -255,8 +253,8 @@ func (b *Broker) syncHealth(repeat bool) <-chan struct{} {
 	return next
 }
 
-// publish retains m, then leaves it with each subscriber that wants it. The order
-// matters: a subscriber that comes in between gets m from retained.
+// publish retains m, then queues it for each subscriber. The order matters: a client that
+// subscribes in between gets m from retained.
 func (b *Broker) publish(m *message) {
 	b.mu.Lock()
 	b.retained[m.topic] = m
@@ -267,7 +265,7 @@ func (b *Broker) publish(m *message) {
 	b.topics.publish(m)
 }
 
-// subscribe gives c what is retained, and from now on what is published.
+// subscribe queues the retained messages for c, and from now on the published ones.
 func (b *Broker) subscribe(c *conn, granted []packets.Subscription) {
 	b.mu.Lock()
 	if _, open := b.conns[c]; open {
@@ -279,7 +277,7 @@ func (b *Broker) subscribe(c *conn, granted []packets.Subscription) {
 	c.queue.subscribe(granted, b.retained)
 }
 
-// unsubscribe takes filters back. A subscriber of thousands of topics, one after
+// unsubscribe removes filters. A client that subscribes to thousands of topics, one after
 // the other, must not stay listed under all of them.
 func (b *Broker) unsubscribe(c *conn, filters []packets.Subscription) {
 	b.mu.Lock()

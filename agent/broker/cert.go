@@ -10,12 +10,12 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// certCheck is how often the files of a certificate are looked at, at most.
+// certCheck is the minimal interval between two checks of the certificate files.
 const certCheck = time.Second
 
-// ServerTLS serves the certificate of two PEM files, for Options.TLS. Files that
-// change are read again with the next connection; while they do not fit together,
-// as in the middle of a renewal, the certificate of before stays.
+// ServerTLS serves the certificate of two PEM files, for Options.TLS. Changed files are read
+// again with the next connection; while they do not match, as during a renewal, the previous
+// certificate stays.
 func ServerTLS(certFile, keyFile string, log *slog.Logger) (*tls.Config, error) {
 	c := &certFiles{cert: certFile, key: keyFile, log: log}
 	if err := c.load(); err != nil {
@@ -50,7 +50,7 @@ func (c *certFiles) states() (s [2]fileState) {
 }
 
 func (c *certFiles) load() error {
-	c.state = c.states() // before: what changes while it is read is read again
+	c.state = c.states() // first: a file that changes while it is read is read again
 	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
 	if err == nil {
 		c.pair = &pair
@@ -65,9 +65,9 @@ func (c *certFiles) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		c.lastCheck = now
 		if c.states() != c.state {
 			if err := c.load(); err != nil {
-				c.log.Error("the new certificate of the MQTT broker cannot be used: the old one stays", "err", err)
+				c.log.Error("cannot use the new certificate of the MQTT broker, keeping the old one", "err", err)
 			} else {
-				c.log.Info("the MQTT broker has a new certificate")
+				c.log.Info("loaded a new certificate of the MQTT broker")
 			}
 		}
 	}

@@ -21,10 +21,10 @@ const (
 	publisherKeepAlive = 10 * time.Second
 )
 
-// errProtocol says that the broker does not speak the version that was asked for.
+// errProtocol means that the broker does not support the requested version.
 var errProtocol = errors.New("the broker does not speak this version of MQTT")
 
-// errNoConnack says that the broker closed the connection instead of a CONNACK.
+// errNoConnack means that the broker closed the connection instead of sending CONNACK.
 var errNoConnack = errors.New("the broker closed the connection before it answered CONNECT")
 
 // ack is one PUBACK.
@@ -33,9 +33,9 @@ type ack struct {
 	code byte
 }
 
-// clientConn is one connection to an outside broker, of a Publisher or of a Subscriber.
-// One goroutine writes, its own goroutine reads. MQTT 5, because 3.1.1 has no user properties;
-// 3.1.1 when the broker knows nothing else.
+// clientConn is one connection to an external broker, of a Publisher or a Subscriber. One
+// goroutine writes, its own goroutine reads. It uses MQTT 5, because 3.1.1 has no user
+// properties; 3.1.1 if the broker has only that.
 type clientConn struct {
 	nc        net.Conn
 	r         *bufio.Reader
@@ -49,15 +49,15 @@ type clientConn struct {
 
 	acks       chan ack
 	in         chan packets.Packet // of a Subscriber: PUBLISH and SUBACK
-	onTooLarge func()              // of a Subscriber: a PUBLISH over the limit was left out
+	onTooLarge func()              // of a Subscriber: a PUBLISH over the limit was skipped
 	closing    chan struct{}       // closed by close
 	ended      chan struct{}       // closed when reading has ended; then err is set
 	err        error
-	lastRead   atomic.Int64 // when something was read, Unix nanoseconds
-	lastWrite  time.Time    // of the writer
+	lastRead   atomic.Int64 // time of the last read, Unix nanoseconds
+	lastWrite  time.Time    // of the writing goroutine
 }
 
-// sendConnect is CONNECT and its answer.
+// sendConnect sends CONNECT and reads CONNACK.
 func (u *clientConn) sendConnect(d *connector, will *message) error {
 	version := byte(4)
 	if u.v5 {
@@ -100,7 +100,7 @@ func (u *clientConn) sendConnect(d *connector, will *message) error {
 	return u.applyConnack(&answer)
 }
 
-// applyConnack takes the broker's terms.
+// applyConnack applies the limits of the broker.
 func (u *clientConn) applyConnack(answer *packets.Packet) error {
 	unsupported, credentials := byte(1), []byte{4, 5}
 	if u.v5 {
@@ -109,20 +109,20 @@ func (u *clientConn) applyConnack(answer *packets.Packet) error {
 	}
 	switch code := answer.ReasonCode; {
 	case code == 0:
-	case code == unsupported, code == 1: // a 3.1.1 broker answers 1 to a version 5
+	case code == unsupported, code == 1: // a 3.1.1 broker answers version 5 with 1
 		return errProtocol
 	case bytes.IndexByte(credentials, code) >= 0:
 		return conf.Errorf(conf.CodeUnauthenticated, "the broker refuses this user or password").
 			WithHint("check the user and the password of MQTT_URL")
 	default:
-		return fmt.Errorf("the broker refuses the connection with reason %#02x", code)
+		return fmt.Errorf("the broker rejects the connection with reason %#02x", code)
 	}
 	if !u.v5 {
 		return nil
 	}
 	p := answer.Properties
 	if u.in == nil && p.RetainAvailableFlag && p.RetainAvailable == 0 {
-		return conf.Errorf(conf.CodeUnsupported, "the broker retains no messages").WithHint("allow retained messages there")
+		return conf.Errorf(conf.CodeUnsupported, "the broker does not retain messages").WithHint("enable retained messages in the broker")
 	}
 	if p.MaximumQosFlag {
 		u.qos = min(u.qos, p.MaximumQos)
@@ -137,7 +137,7 @@ func (u *clientConn) applyConnack(answer *packets.Packet) error {
 	return nil
 }
 
-// read takes what the broker sends until the connection ends.
+// read reads packets until the connection ends.
 func (u *clientConn) read() {
 	defer close(u.ended)
 	for {
@@ -159,8 +159,7 @@ func (u *clientConn) read() {
 				return
 			}
 		case packets.Puback:
-			// There are never more than window on their way, and acks has room for them;
-			// a broker that acknowledges more than that is not waited for.
+			// acks has room for all messages in flight; more acknowledgements are dropped.
 			select {
 			case u.acks <- ack{pk.PacketID, pk.ReasonCode}:
 			default:
@@ -175,7 +174,7 @@ func (u *clientConn) read() {
 	}
 }
 
-// packet reads one packet. The decoders of mochi panic on some malformed ones.
+// packet reads one packet. The decoders of mochi panic on some malformed packets.
 func (u *clientConn) packet() (pk packets.Packet, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -198,7 +197,7 @@ func (u *clientConn) packet() (pk packets.Packet, err error) {
 			return pk, fmt.Errorf("packet of %d bytes", n)
 		}
 		u.onTooLarge()
-		pk.FixedHeader.Type = packets.Reserved // nobody takes it
+		pk.FixedHeader.Type = packets.Reserved // ignored by read
 		_, err := io.CopyN(io.Discard, u.r, int64(n))
 		return pk, err
 	}
@@ -212,7 +211,7 @@ func (u *clientConn) packet() (pk packets.Packet, err error) {
 	}
 	switch pk.FixedHeader.Type {
 	case packets.Connack:
-		if u.v5 && n == 2 { // a 3.1.1 broker's refusal has no properties
+		if u.v5 && n == 2 { // the CONNACK of a 3.1.1 broker has no properties
 			pk.ReasonCode = body[1]
 			return pk, nil
 		}
@@ -237,24 +236,24 @@ func (u *clientConn) write(bufs net.Buffers) error {
 	return err
 }
 
-// fits says whether the broker takes m.
+// fits reports whether m is within the broker's packet limit.
 func (u *clientConn) fits(m *message, head []byte) bool {
 	return u.maxSize == 0 || len(head)+len(m.payload) <= u.maxSize
 }
 
-// ping keeps the connection alive, and fails when the broker is silent.
+// ping keeps the connection alive, and fails if the broker is silent.
 func (u *clientConn) ping(now time.Time) error {
 	if silent := now.Sub(time.Unix(0, u.lastRead.Load())); silent > u.keepAlive*3/2 {
-		return fmt.Errorf("the broker has been silent for %s", silent.Round(time.Second))
+		return fmt.Errorf("no packet from the broker for %s", silent.Round(time.Second))
 	}
-	// Also while publishes go out: only an answer proves that somebody is there.
+	// Also while messages are sent: only a response shows that the broker is alive.
 	if now.Sub(time.Unix(0, u.lastRead.Load())) >= u.keepAlive/2 || now.Sub(u.lastWrite) >= u.keepAlive/2 {
 		return u.write(net.Buffers{{packets.Pingreq << 4, 0}})
 	}
 	return nil
 }
 
-// disconnect ends the connection without the Will.
+// disconnect ends the connection; the broker discards the Will.
 func (u *clientConn) disconnect() {
 	_ = u.write(net.Buffers{{packets.Disconnect << 4, 0}})
 	u.close()

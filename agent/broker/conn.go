@@ -13,9 +13,9 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// conn is one connection, as mochi reads and writes it. It gives each write a
-// deadline of its own and ends itself when one fails, and it lets mochi's
-// answers and the deliveries of the outbox take turns.
+// conn is one connection, as mochi reads and writes it. Each write has a deadline, and a
+// failed one closes the connection. Responses of mochi and deliveries of the queue take
+// turns.
 type conn struct {
 	net.Conn
 	b     *Broker
@@ -25,32 +25,32 @@ type conn struct {
 
 	writeMu    sync.Mutex
 	deadlineMu sync.Mutex  // guards the deadline of writes
-	closing    atomic.Bool // the broker stops: the deadline of writes is set, leave it
+	closing    atomic.Bool // the broker stops: its deadline of writes stays
 	once       sync.Once
 	err        error
 
-	// Of the goroutine that reads; set before the pump starts.
+	// Of the goroutine that reads; set before writeLoop starts.
 	client      *mochi.Client
 	v5          bool
 	established bool // CONNECT was accepted
 	publishes   int
-	keepAlive   time.Duration // one and a half times what the client promised
-	rejected    atomic.Bool   // the reason that it ended is counted
+	keepAlive   time.Duration // one and a half times that of CONNECT
+	rejected    atomic.Bool   // the reason is counted
 }
 
 func newConn(b *Broker, nc net.Conn, ip string) *conn {
 	return &conn{Conn: nc, b: b, ip: ip, queue: newSendQueue(b.counters), done: make(chan struct{})}
 }
 
-// reject counts why this connection ends, once.
+// reject counts the reason why this connection ends, once.
 func (c *conn) reject(r Reason) {
 	if c.rejected.CompareAndSwap(false, true) {
 		c.b.counters.reject(r)
-		c.b.log.Debug("an MQTT connection is refused", "remote", c.RemoteAddr().String(), "reason", string(r))
+		c.b.log.Debug("rejected an MQTT connection", "remote", c.RemoteAddr().String(), "reason", string(r))
 	}
 }
 
-// Write is how mochi answers: one whole packet a call.
+// Write is for the responses of mochi: one whole packet per call.
 func (c *conn) Write(p []byte) (int, error) {
 	if len(p) > 0 && p[0]>>4 == packets.Disconnect && !c.v5 {
 		return len(p), nil // MQTT 3.1.1 has no DISCONNECT from the server
@@ -79,8 +79,8 @@ func (c *conn) setWriteDeadline() {
 	}
 }
 
-// checkWrite ends the connection when a write failed: the stream may hold half a
-// packet, nothing can follow it.
+// checkWrite closes the connection after a failed write: the stream may contain half a
+// packet.
 func (c *conn) checkWrite(err error) error {
 	if err == nil {
 		return nil
@@ -93,7 +93,7 @@ func (c *conn) checkWrite(err error) error {
 	return err
 }
 
-// discardUnsent makes Close drop what the kernel holds for a peer that does not read.
+// discardUnsent makes Close discard what the kernel has buffered for a client that does not read.
 func (c *conn) discardUnsent() {
 	nc := c.Conn
 	if t, ok := nc.(*tls.Conn); ok {
@@ -104,8 +104,8 @@ func (c *conn) discardUnsent() {
 	}
 }
 
-// SetDeadline is mochi's keep alive, before each packet that it reads. It must not
-// touch the deadline of a write, and mochi rounds one and a half seconds to one.
+// SetDeadline is called by mochi for the keep alive, before each packet that it reads. It
+// must not change the deadline of writes, and mochi rounds one and a half seconds to one.
 func (c *conn) SetDeadline(t time.Time) error {
 	if !t.IsZero() {
 		t = time.Now().Add(c.keepAlive)
@@ -113,7 +113,7 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return c.SetReadDeadline(t)
 }
 
-// SetWriteDeadline does nothing: Write has its own.
+// SetWriteDeadline does nothing: Write sets its own.
 func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 
 // Close ends the connection; it may be called any number of times.
@@ -125,8 +125,8 @@ func (c *conn) Close() error {
 	return c.err
 }
 
-// disconnect ends the connection because the broker stops. A subscriber that does
-// not read is given half a second.
+// disconnect ends the connection because the broker stops. A client that does not read has
+// half a second.
 func (c *conn) disconnect() {
 	c.deadlineMu.Lock()
 	c.closing.Store(true)
@@ -138,9 +138,8 @@ func (c *conn) disconnect() {
 	_ = c.Close()
 }
 
-// writeLoop writes what is in the outbox until the connection ends. A client that
-// reads and acknowledges nothing would never get anything new and not know it:
-// it is disconnected, so that it starts again.
+// writeLoop writes the queued messages until the connection ends. A client that acknowledges
+// nothing would never receive anything new: it is disconnected, so that it reconnects.
 func (c *conn) writeLoop() {
 	var unacknowledged <-chan time.Time
 	for {

@@ -9,8 +9,8 @@ const (
 	propSubID   = 0x0b
 )
 
-// header is everything of a PUBLISH before its payload. Payloads are shared by
-// all connections and never copied.
+// header describes a PUBLISH packet before its payload. Payloads are shared by all
+// connections and never copied.
 type header struct {
 	v5     bool
 	qos    byte

@@ -11,8 +11,8 @@ const (
 	levelSlash = "/"
 )
 
-// allowedFilter says whether a client may subscribe to f: it lies below "system/"
-// and its wildcards stand where MQTT has them.
+// allowedFilter reports whether a client may subscribe to f: it must be below "system/", with
+// wildcards where MQTT allows them.
 func allowedFilter(f string) bool {
 	rest, ok := strings.CutPrefix(f, root)
 	if !ok || rest == "" || len(f) > maxFilter || strings.Count(f, levelSlash) >= maxLevels {
@@ -27,7 +27,7 @@ func allowedFilter(f string) bool {
 	return i < 0 || i == len(f)-1
 }
 
-// matches says whether filter f covers topic, as MQTT 4.7 defines it.
+// matches reports whether filter f covers topic, as MQTT 4.7 defines it.
 func matches(f, topic string) bool {
 	for {
 		fl, fRest, fMore := strings.Cut(f, levelSlash)

@@ -11,13 +11,13 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// maxRejectedPublishes is how many refused publishes of an MQTT 5 client are answered before
-// it is disconnected.
+// maxRejectedPublishes is how many publishes of an MQTT 5 client are answered before it is
+// disconnected.
 const maxRejectedPublishes = 16
 
-// policy is what clients may do. It is the only hook: hooks of mochi are OR-ed, a
-// second one could allow what this one denies. Each method runs on the goroutine
-// that reads the client's connection.
+// policy decides what clients may do. It is the only hook: hooks of mochi are OR-ed, so a
+// second one could allow what this one denies. Each method runs on the goroutine that reads
+// the client's connection.
 type policy struct {
 	mochi.HookBase
 	b *Broker
@@ -34,8 +34,8 @@ func (*policy) Provides(b byte) bool {
 
 func connOf(cl *mochi.Client) *conn { return cl.Net.Conn.(*conn) }
 
-// OnPacketRead sees each packet before mochi acts on it. The only error that mochi
-// heeds here is ErrRejectPacket; it ends the connection.
+// OnPacketRead checks each packet before mochi handles it. ErrRejectPacket is the only error
+// that ends the connection.
 func (p *policy) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	c := connOf(cl)
 	switch pk.FixedHeader.Type {
@@ -52,15 +52,15 @@ func (p *policy) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Pack
 			return pk, p.reject(c, cl, ReasonQuota, packets.ErrQuotaExceeded)
 		}
 	case packets.Unsubscribe, packets.Pingreq, packets.Disconnect:
-	default: // nothing that this broker sends is answered so
+	default: // no client sends this
 		return pk, p.reject(c, cl, ReasonMalformed, packets.ErrProtocolViolation)
 	}
 	return pk, nil
 }
 
-// rewriteConnect takes from a CONNECT what a subscriber does not need. Sessions are
-// clean, and the id that the client chose means nothing: it gets one of its own,
-// so no client can take the session of another.
+// rewriteConnect removes from a CONNECT what a subscriber does not need. Sessions are clean, and
+// each client gets a client id of the broker, so no client can take over the session of
+// another.
 func (p *policy) rewriteConnect(c *conn, pk *packets.Packet) {
 	c.v5 = pk.ProtocolVersion == 5
 	c.queue.v5 = c.v5
@@ -75,7 +75,7 @@ func (p *policy) rewriteConnect(c *conn, pk *packets.Packet) {
 		pk.Connect.ClientIdentifier = "client-" + strconv.FormatUint(p.b.ids.Add(1), 10)
 		pk.Connect.Clean = true
 	} else if c.v5 {
-		pk.Connect.Clean = true // without it, 3.1.1 must refuse an empty id, and mochi does
+		pk.Connect.Clean = true // without it, 3.1.1 must reject an empty id, and mochi does
 	}
 	c.keepAlive = time.Duration(pk.Connect.Keepalive) * time.Second * 3 / 2
 	pk.Properties.User = nil
@@ -83,8 +83,8 @@ func (p *policy) rewriteConnect(c *conn, pk *packets.Packet) {
 	pk.Properties.ReceiveMaximum = 0
 }
 
-// rejectPublish refuses a publish: MQTT 5 has an answer to QoS 1 and 2, which mochi
-// gives; all else ends the connection.
+// rejectPublish rejects a publish: with MQTT 5 and QoS 1 or 2 mochi sends the reason; otherwise
+// the connection ends.
 func (p *policy) rejectPublish(c *conn, cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	c.publishes++
 	if c.v5 && pk.FixedHeader.Qos > 0 && pk.PacketID != 0 && c.publishes <= maxRejectedPublishes {
@@ -95,15 +95,16 @@ func (p *policy) rejectPublish(c *conn, cl *mochi.Client, pk packets.Packet) (pa
 	return pk, p.reject(c, cl, ReasonPublish, packets.ErrNotAuthorized)
 }
 
-// reject ends a connection, and says why where the protocol can.
+// reject ends a connection, with the reason if the protocol has one.
 func (p *policy) reject(c *conn, cl *mochi.Client, r Reason, code packets.Code) error {
 	c.reject(r)
 	_ = p.b.server.DisconnectClient(cl, code)
 	return packets.ErrRejectPacket
 }
 
-// OnConnect refuses a Will, which mochi would publish past the write ACL, and
-// extended authentication. mochi sends no CONNACK for an error of this hook.
+// OnConnect rejects a Will, which mochi would publish in spite of the write ACL
+// (mochi-mqtt/server#503), and extended authentication. mochi sends no CONNACK for an error
+// of this hook.
 func (p *policy) OnConnect(cl *mochi.Client, pk packets.Packet) error {
 	c := connOf(cl)
 	code := packets.CodeSuccess
@@ -127,8 +128,8 @@ func (p *policy) OnConnect(cl *mochi.Client, pk packets.Packet) error {
 	return nil
 }
 
-// OnConnectAuthenticate compares in constant time. Without credentials in the
-// options everybody may subscribe, whatever name it gives.
+// OnConnectAuthenticate compares in constant time. Without credentials in the options all
+// clients may subscribe, with any user name.
 func (p *policy) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
 	if p.b.o.User == "" && p.b.o.Password == "" {
 		return true
@@ -151,7 +152,7 @@ func (p *policy) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
 	p.b.startWriter(c)
 }
 
-// OnACLCheck denies all writing, and all filters that do not lie below system/.
+// OnACLCheck denies all publishing, and all filters that are not below system/.
 func (p *policy) OnACLCheck(_ *mochi.Client, topic string, write bool) bool {
 	if write {
 		return false
@@ -163,8 +164,8 @@ func (p *policy) OnACLCheck(_ *mochi.Client, topic string, write bool) bool {
 	return true
 }
 
-// OnSubscribed takes what was granted. From here on nothing is missed, but nothing
-// goes out before the SUBACK, which mochi writes next.
+// OnSubscribed adds the granted filters. From then on messages are queued, but none is sent
+// before the SUBACK, which mochi writes next.
 func (p *policy) OnSubscribed(cl *mochi.Client, pk packets.Packet, codes []byte) {
 	var granted []packets.Subscription
 	for i, s := range pk.Filters {
@@ -175,7 +176,7 @@ func (p *policy) OnSubscribed(cl *mochi.Client, pk packets.Packet, codes []byte)
 	p.b.subscribe(connOf(cl), granted)
 }
 
-// OnPacketProcessed runs after the answer to a packet.
+// OnPacketProcessed runs after the response to a packet.
 func (p *policy) OnPacketProcessed(cl *mochi.Client, pk packets.Packet, err error) {
 	if err == nil && pk.FixedHeader.Type == packets.Subscribe {
 		connOf(cl).queue.resume()
@@ -187,7 +188,7 @@ func (p *policy) OnUnsubscribed(cl *mochi.Client, pk packets.Packet) {
 	p.b.unsubscribe(connOf(cl), pk.Filters)
 }
 
-// OnPacketEncode tells MQTT 5 clients what they cannot do.
+// OnPacketEncode adds the limits of this broker to CONNACK.
 func (p *policy) OnPacketEncode(_ *mochi.Client, pk packets.Packet) packets.Packet {
 	if pk.FixedHeader.Type == packets.Connack {
 		pk.Properties.MaximumPacketSize = uint32(p.b.o.Limits.Packet)

@@ -7,11 +7,10 @@ import (
 	"time"
 )
 
-const disconnectTimeout = 2 * time.Second // for the acknowledgement of the last health
+const disconnectTimeout = 2 * time.Second // for the PUBACK of the last health message
 
-// publishConn is one connection of a Publisher: which messages the broker still has
-// to get, and which are on their way. At most one message a topic waits, the
-// newest.
+// publishConn is one connection of a Publisher: the messages that the broker does not have yet,
+// and those in flight. At most one message per topic waits, the newest.
 type publishConn struct {
 	p *Publisher
 	u *clientConn
@@ -19,7 +18,7 @@ type publishConn struct {
 	waiting  map[string]*message
 	order    []string
 	inflight map[uint16]inflightMessage
-	rejected map[string]*message // tried again with the next health
+	rejected map[string]*message // retried with the next health message
 	lastID   uint16
 	caughtUp bool
 }
@@ -50,7 +49,7 @@ func (s *publishConn) run(ctx context.Context) error {
 	pulse := time.NewTicker(min(time.Second, s.p.o.Timeout/4))
 	defer pulse.Stop()
 	health := s.syncHealth(true)
-	for _, m := range s.p.cache.newest { // all of it: this may be another broker, or the same without its memory
+	for _, m := range s.p.cache.newest { // all: this may be another broker, or the same one after it lost its messages
 		s.put(m)
 	}
 	services := s.syncServices()
@@ -103,7 +102,7 @@ func (s *publishConn) syncServices() <-chan struct{} {
 		s.put(m)
 	}
 	for _, topic := range d.gone {
-		// An empty message makes the broker forget what an older epoch left there.
+		// An empty message removes the retained one of an older epoch.
 		s.put(newMessage(topic, nil, nil))
 	}
 	return d.next
@@ -117,7 +116,7 @@ func (s *publishConn) syncHealth(repeat bool) <-chan struct{} {
 	return next
 }
 
-// send writes what the broker's window allows.
+// send writes as many messages as the broker's window allows.
 func (s *publishConn) send() error {
 	var bufs net.Buffers
 	size := 0
@@ -132,7 +131,7 @@ func (s *publishConn) send() error {
 		head := publishHeader(nil, m, h)
 		if !s.u.fits(m, head) {
 			s.p.rejected.Add(1)
-			s.p.log.Error("a message is too large for the outside MQTT broker", "topic", m.topic, "bytes", len(head)+len(m.payload))
+			s.p.log.Error("message too large for the external MQTT broker", "topic", m.topic, "bytes", len(head)+len(m.payload))
 			continue
 		}
 		if h.qos > 0 {
@@ -146,7 +145,7 @@ func (s *publishConn) send() error {
 				return err
 			}
 			bufs, size = nil, 0
-			// Each write may have taken long: a deposed leader stops here.
+			// The write may have taken long: a deposed leader stops here.
 			if leading, _ := s.p.o.Leading(); !leading {
 				return nil
 			}
@@ -167,8 +166,8 @@ func (s *publishConn) nextID() uint16 {
 	}
 }
 
-// onAck takes a PUBACK. A refused message waits for the next health: the cause is
-// a rule of the broker, which somebody has to change first.
+// onAck handles a PUBACK. A rejected message waits for the next health message: an operator
+// must change a rule of the broker first.
 func (s *publishConn) onAck(a ack) {
 	f, ok := s.inflight[a.id]
 	if !ok {
@@ -180,13 +179,13 @@ func (s *publishConn) onAck(a ack) {
 		return
 	}
 	s.p.rejected.Add(1)
-	s.p.log.Warn("the outside MQTT broker refuses a message", "topic", f.m.topic, "reason", fmt.Sprintf("%#02x", a.code))
+	s.p.log.Warn("the external MQTT broker rejected a message", "topic", f.m.topic, "reason", fmt.Sprintf("%#02x", a.code))
 	if _, newer := s.waiting[f.m.topic]; !newer {
 		s.rejected[f.m.topic] = f.m
 	}
 }
 
-// retryRejected gives refused messages another try, unless newer ones went out since.
+// retryRejected retries rejected messages, unless newer ones were sent since.
 func (s *publishConn) retryRejected() {
 	refused := s.rejected
 	s.rejected = make(map[string]*message)
@@ -197,7 +196,7 @@ func (s *publishConn) retryRejected() {
 	}
 }
 
-// checkAckTimeout fails when the broker has not acknowledged something for too long.
+// checkAckTimeout fails if a message has been unacknowledged for too long.
 func (s *publishConn) checkAckTimeout(now time.Time) error {
 	for _, f := range s.inflight {
 		if now.Sub(f.at) > s.p.o.Timeout {
@@ -207,8 +206,8 @@ func (s *publishConn) checkAckTimeout(now time.Time) error {
 	return nil
 }
 
-// sendDisconnect publishes that this leader stops, waits a moment for the broker to have
-// it, and disconnects, so that the Will is not sent.
+// sendDisconnect publishes that this leader stops, waits at most disconnectTimeout for the
+// PUBACK, and disconnects, so that the broker discards the Will.
 func (s *publishConn) sendDisconnect() {
 	defer s.u.disconnect()
 	h, _ := s.p.o.Source.Health()

@@ -12,10 +12,10 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Events of health that only a Publisher tells.
+// Events of health that only a Publisher sends.
 const (
-	EventLeaderLost    = "leader lost"    // the Will: the leader ended without a word
-	EventLeaderStopped = "leader stopped" // an orderly stop
+	EventLeaderLost    = "leader lost"    // the Will: the connection ended without DISCONNECT
+	EventLeaderStopped = "leader stopped" // a graceful shutdown
 )
 
 // PublisherOptions of a Publisher. URL, Source and Leading are required.
@@ -23,11 +23,11 @@ type PublisherOptions struct {
 	URL    string      // mqtt://user:password@host:1883 or mqtts://...
 	TLS    *tls.Config // for mqtts; nil: the roots of the system
 	Source Source
-	// Leading says whether this agent leads, and gives a channel that is closed when
+	// Leading reports whether this agent leads, and returns a channel that is closed when
 	// that may have changed.
 	Leading func() (bool, <-chan struct{})
-	// ClientID is the same for all agents of a cluster, and another for another
-	// cluster: the broker then cuts a deposed leader off. Default "holdfast-leader".
+	// ClientID is the same for all agents of a cluster, and different for another cluster:
+	// the broker then disconnects a deposed leader. Default "holdfast-leader".
 	ClientID    string
 	Logger      *slog.Logger
 	HealthEvery time.Duration // default 30s
@@ -36,13 +36,13 @@ type PublisherOptions struct {
 	MaxBackoff  time.Duration // default 10s
 }
 
-// PublisherStats tells what a Publisher has done.
+// PublisherStats are the counters of a Publisher.
 type PublisherStats struct {
 	Connected bool
 	MQTT5     bool
-	Pending   int    // messages that the broker has not acknowledged yet
-	Published uint64 // messages that it has
-	Refused   uint64 // messages that it refuses, or that are too large for it
+	Pending   int    // messages that are not acknowledged yet
+	Published uint64 // messages that are acknowledged
+	Refused   uint64 // messages that the broker rejected, or that are too large for it
 	Connects  uint64
 	Failures  uint64 // connections that failed or broke
 }
@@ -65,7 +65,7 @@ func NewPublisher(o PublisherOptions) (*Publisher, error) {
 		return nil, err
 	}
 	if o.Source == nil || o.Leading == nil {
-		return nil, conf.Errorf(conf.CodeUsage, "the MQTT publisher has no source, or nobody tells it who leads")
+		return nil, conf.Errorf(conf.CodeUsage, "the MQTT publisher needs a Source and Leading")
 	}
 	if o.ClientID == "" {
 		o.ClientID = "holdfast-leader"
@@ -83,7 +83,7 @@ func NewPublisher(o PublisherOptions) (*Publisher, error) {
 	}}, nil
 }
 
-// Stats tells what the publisher has done.
+// Stats returns the counters of the publisher.
 func (p *Publisher) Stats() PublisherStats {
 	return PublisherStats{
 		Connected: p.connected.Load(), MQTT5: p.mqtt5.Load(), Pending: int(p.pending.Load()), Published: p.published.Load(),
@@ -91,10 +91,10 @@ func (p *Publisher) Stats() PublisherStats {
 	}
 }
 
-// errDeposed ends a session because another agent leads, errTakenOver because
-// another agent has connected as the leader.
+// errDeposed ends a connection because this agent is no longer the leader, errTakenOver
+// because another leader has connected.
 var (
-	errDeposed   = errors.New("this agent does not lead any more")
+	errDeposed   = errors.New("this agent is no longer the leader")
 	errTakenOver = errors.New("another leader is connected to the broker now")
 )
 
@@ -104,7 +104,7 @@ func (p *Publisher) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		leading, changed := p.o.Leading()
 		if !leading {
-			p.cache, attempts = nil, 0 // somebody else may make an epoch meanwhile
+			p.cache, attempts = nil, 0 // another leader may start an epoch meanwhile
 			select {
 			case <-changed:
 			case <-ctx.Done():
@@ -122,14 +122,14 @@ func (p *Publisher) Run(ctx context.Context) {
 		attempts++
 		delay := backoff(attempts, p.o.MinBackoff, p.o.MaxBackoff)
 		if errors.Is(err, errTakenOver) {
-			delay = max(delay, time.Second) // by then this agent knows that it is deposed
+			delay = max(delay, time.Second) // by then this agent has stepped down
 		}
-		p.report("not connected to the outside MQTT broker", err, delay)
+		p.report("not connected to the external MQTT broker", err, delay)
 		p.pause(ctx, delay)
 	}
 }
 
-// pause waits, but not past the end of this agent's leadership.
+// pause waits for d, at most until the leadership ends.
 func (p *Publisher) pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -148,8 +148,8 @@ func (p *Publisher) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// leaderContext is ctx, ended also when this agent's leadership ends: a CONNECT of a
-// deposed leader would cut the new one off.
+// leaderContext returns ctx, ended also when this agent's leadership ends: a CONNECT of a
+// deposed leader would disconnect the new one.
 func (p *Publisher) leaderContext(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watch sync.WaitGroup
@@ -173,8 +173,8 @@ func (p *Publisher) leaderContext(ctx context.Context) (context.Context, func())
 	}
 }
 
-// publishOnce connects and publishes until the connection ends. settled says that the
-// broker had acknowledged the newest of everything meanwhile.
+// publishOnce connects and publishes until the connection ends. settled reports whether the
+// broker had acknowledged the newest message of every topic.
 func (p *Publisher) publishOnce(ctx context.Context) (settled bool, err error) {
 	if p.cache == nil {
 		p.cache = &messageCache{source: p.o.Source, log: p.log}
@@ -196,14 +196,14 @@ func (p *Publisher) publishOnce(ctx context.Context) (settled bool, err error) {
 	p.pending.Store(int64(len(p.cache.newest)) + 1)
 	p.connected.Store(true)
 	defer p.connected.Store(false)
-	p.log.Info("publishing to the outside MQTT broker", "mqtt5", u.v5)
+	p.log.Info("publishing to the external MQTT broker", "mqtt5", u.v5)
 	s := newPublishConn(p, u)
 	defer func() { p.pending.Store(0) }()
 	err = s.run(ctx)
 	return s.caughtUp, err
 }
 
-// will is what the broker tells when this leader dies.
+// will is the message that the broker publishes when this leader dies.
 func (p *Publisher) will() (*message, error) {
 	h, _ := p.o.Source.Health()
 	return healthMessage(finalHealth(h, EventLeaderLost))

@@ -12,32 +12,31 @@ const (
 	batchBytes    = 256 << 10
 )
 
-// sendQueue is what one subscriber still has to get: for each topic at most the
-// newest message. Whoever publishes only leaves a pointer here; the connection's
-// own goroutine writes (conn.pump), so a subscriber that does not read delays
-// nobody and holds no memory but the pointers.
+// sendQueue is the queue of one subscriber: for each topic at most the newest message. The
+// publisher only adds a pointer; the connection's own goroutine writes (conn.writeLoop), so a
+// client that does not read delays no other, and uses no memory but the pointers.
 type sendQueue struct {
 	counters *counters
 	v5       bool
-	window   int // QoS 1 messages that may be unacknowledged
-	maxSize  int // largest packet that the client takes, 0 = any
+	window   int // maximum of unacknowledged QoS 1 messages
+	maxSize  int // largest packet that the client accepts, 0 = any
 
 	mu       sync.Mutex
-	paused   bool // a SUBACK comes first
+	paused   bool // until the SUBACK is written
 	filters  []packets.Subscription
 	pending  map[string]waiting
-	order    []string // topics of pending, oldest first; the first `head` are sent
+	order    []string // topics of pending, oldest first; the first head are sent
 	head     int
 	inflight map[uint16]struct{}
 	lastID   uint16
 
-	wake chan struct{} // holds one token
+	wake chan struct{} // capacity 1
 }
 
-// waiting is a message that waits for its subscriber.
+// waiting is a queued message.
 type waiting struct {
 	m        *message
-	retained bool // the subscription asked for it, it is not a live publish
+	retained bool // sent for the subscription, not as a live message
 }
 
 func newSendQueue(c *counters) *sendQueue {
@@ -53,7 +52,7 @@ func (o *sendQueue) signal() {
 	}
 }
 
-// add leaves m for the subscriber, if it wants it.
+// add queues m if a filter of the client covers it.
 func (o *sendQueue) add(m *message) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -78,9 +77,9 @@ func (o *sendQueue) put(m *message, retained bool) {
 	o.order = append(o.order, m.topic)
 }
 
-// subscribe adds or replaces filters, and leaves the retained messages that they
-// cover. retained is read under the lock of the broker's board, so that a message
-// that replaces one of these is offered after this. Nothing goes out until release.
+// subscribe adds or replaces filters, and queues the retained messages that they cover.
+// The caller has Broker.mu, so that a message that replaces one of these is added after
+// this. Nothing is sent until resume.
 func (o *sendQueue) subscribe(subs []packets.Subscription, retained map[string]*message) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -102,7 +101,7 @@ func (o *sendQueue) subscribe(subs []packets.Subscription, retained map[string]*
 	}
 }
 
-// resume lets go out what subscribe has left.
+// resume ends the pause that subscribe started.
 func (o *sendQueue) resume() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -134,7 +133,7 @@ func (o *sendQueue) unsubscribe(subs []packets.Subscription) {
 	}
 }
 
-// countWith tells how many filters there were if subs were added.
+// countWith returns the number of filters after adding subs.
 func (o *sendQueue) countWith(subs []packets.Subscription) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -148,7 +147,7 @@ func (o *sendQueue) countWith(subs []packets.Subscription) int {
 	return len(names)
 }
 
-// ack takes the client's PUBACK.
+// ack handles a PUBACK of the client.
 func (o *sendQueue) ack(id uint16) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -158,8 +157,8 @@ func (o *sendQueue) ack(id uint16) {
 	}
 }
 
-// batch takes what can be written now, and says how many messages that is, and
-// whether more waits only for the client's acknowledgements.
+// batch removes what can be written now. It returns the number of messages, and whether more
+// wait only for acknowledgements of the client.
 func (o *sendQueue) batch() (bufs net.Buffers, n int, blocked bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -178,7 +177,7 @@ func (o *sendQueue) batch() (bufs net.Buffers, n int, blocked bool) {
 		o.head++
 		delete(o.pending, topic)
 		if !ok {
-			continue // unsubscribed since
+			continue // unsubscribed meanwhile
 		}
 		if h.qos > 0 {
 			h.id = o.nextID()
@@ -201,8 +200,8 @@ func (o *sendQueue) batch() (bufs net.Buffers, n int, blocked bool) {
 	return bufs, n, blocked
 }
 
-// headerFor merges all subscriptions that cover a message: it goes out once, with
-// the highest QoS of them and all their identifiers.
+// headerFor merges all subscriptions that cover a message: it is sent once, with their
+// highest QoS and all their identifiers.
 func (o *sendQueue) headerFor(w waiting) (h header, ok bool) {
 	h = header{v5: o.v5, retain: w.retained}
 	for i := range o.filters {

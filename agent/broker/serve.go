@@ -17,8 +17,8 @@ import (
 
 const listenerID = "mqtt"
 
-// accept serves connections until the listener is closed. Running out of file
-// descriptors must not end it.
+// accept accepts connections until the listener is closed. It retries temporary errors, such
+// as a lack of file descriptors.
 func (b *Broker) accept(ctx context.Context) error {
 	for delay := time.Duration(0); ; {
 		nc, err := b.listener.Accept()
@@ -34,7 +34,7 @@ func (b *Broker) accept(ctx context.Context) error {
 			return conf.Errorf(conf.CodeInternal, "the MQTT listener failed: %w", err)
 		}
 		delay = min(max(2*delay, 5*time.Millisecond), time.Second)
-		b.log.Warn("MQTT: accept failed, trying again", "err", err, "in", delay)
+		b.log.Warn("cannot accept an MQTT connection", "err", err, "retry_in", delay)
 		select {
 		case <-time.After(delay):
 		case <-ctx.Done():
@@ -43,7 +43,7 @@ func (b *Broker) accept(ctx context.Context) error {
 	}
 }
 
-// admit holds the limits, and gives a connection its goroutine.
+// admit checks the limits, and starts the goroutine of a connection.
 func (b *Broker) admit(nc net.Conn) {
 	ip := nc.RemoteAddr().String()
 	if host, _, err := net.SplitHostPort(ip); err == nil {
@@ -74,14 +74,14 @@ func (b *Broker) admit(nc net.Conn) {
 	_ = c.Close()
 }
 
-// serve runs one connection. Whatever mochi does wrong with what the peer sends
-// ends here, with this connection.
+// serve runs one connection. A panic of mochi ends only this connection
+// (mochi-mqtt/server#501).
 func (b *Broker) serve(c *conn) {
 	defer b.remove(c)
 	defer func() {
 		if r := recover(); r != nil {
 			c.reject(ReasonPanic)
-			b.log.Error("an MQTT connection failed", "remote", c.RemoteAddr().String(), "panic", r, "stack", string(debug.Stack()))
+			b.log.Error("panic on an MQTT connection", "remote", c.RemoteAddr().String(), "panic", r, "stack", string(debug.Stack()))
 		}
 	}()
 	_ = c.Conn.SetReadDeadline(time.Now().Add(b.o.Limits.Connect))
@@ -96,8 +96,8 @@ func (b *Broker) serve(c *conn) {
 	b.classify(c, err)
 }
 
-// classify counts a connection that ended because of what its peer did. A peer
-// that just goes away did nothing wrong.
+// classify counts a connection that ended by a fault of its client. A client that just
+// closes it is not counted.
 func (b *Broker) classify(c *conn, err error) {
 	switch code, isCode := errors.AsType[packets.Code](err); {
 	case err == nil, c.closing.Load():
@@ -112,8 +112,8 @@ func (b *Broker) classify(c *conn, err error) {
 	}
 }
 
-// remove removes every trace of a connection. mochi does its part only when the
-// connection ended without a panic.
+// remove removes a connection everywhere. mochi does its part only if the connection ended
+// without a panic.
 func (b *Broker) remove(c *conn) {
 	_ = c.Close()
 	b.mu.Lock()
@@ -139,7 +139,7 @@ func (b *Broker) setClient(c *conn, cl *mochi.Client) {
 	c.client = cl
 }
 
-// clientOf is the client of c, nil before its CONNECT was accepted.
+// clientOf returns the client of c, nil before its CONNECT is accepted.
 func (b *Broker) clientOf(c *conn) *mochi.Client {
 	b.mu.RLock()
 	defer b.mu.RUnlock()

@@ -18,14 +18,14 @@ const (
 	EpochTopic   = "system/config-epoch"          // the signed changes of the epoch, seal.EncodeEpochs
 )
 
-// Source is what the brokers serve. The agent adapts its view and its health.
-// Both methods are level triggered: a channel is closed when something newer can
-// be loaded, and whoever missed changes gets the newest.
+// Source provides what the brokers serve: the view and the health of the agent. Both methods
+// are level-triggered: a channel is closed when a newer state can be loaded; the caller loads
+// the newest, and may skip states.
 type Source interface {
-	// Load returns the newest state. prev is the Mark of a state that the caller has
-	// seen, or nil; records that are the same in both may be left out.
+	// Load returns the newest state. prev is the Mark of an earlier state, or nil; records
+	// that are the same in both may be left out.
 	Load(prev any) State
-	// Health returns the health now, and a channel that is closed at its next
+	// Health returns the current health, and a channel that is closed at its next
 	// transition.
 	Health() (conf.Health, <-chan struct{})
 }
@@ -39,7 +39,7 @@ type State struct {
 	Changed <-chan struct{}        // closed when a newer state can be loaded
 }
 
-// message is one retained message. It never changes.
+// message is one retained message. It is immutable.
 type message struct {
 	topic   string
 	payload []byte
@@ -56,7 +56,7 @@ func newMessage(topic string, payload []byte, r *conf.Record) *message {
 			{"config-index", strconv.FormatUint(r.Index, 10)},
 			{"key-id", r.KeyID},
 		}
-		if r.Deleted { // an empty document may also be one that has no members
+		if r.Deleted { // a service that exists may have an empty document too
 			m.user = append(m.user, [2]string{"config-deleted", "true"})
 		}
 	}
@@ -86,7 +86,7 @@ type messageCache struct {
 	health  *message
 }
 
-// delta is what one sync found.
+// delta is the result of one sync.
 type delta struct {
 	changed []*message
 	gone    []string // topics of another epoch
@@ -98,7 +98,7 @@ func (f *messageCache) sync() delta {
 	st := f.source.Load(f.mark)
 	whole := f.mark == nil
 	if st.Epoch != f.epoch && !whole {
-		// Another epoch replaces everything, so all of it must be looked at.
+		// Another epoch replaces everything, so everything must be loaded.
 		st, whole = f.source.Load(nil), true
 	}
 	d := delta{next: st.Changed}
@@ -115,7 +115,7 @@ func (f *messageCache) sync() delta {
 	}
 	for r := range st.Records {
 		if r.Signature == "" {
-			continue // nobody has configured it yet: there is nothing to prove
+			continue // not configured yet: there is nothing signed
 		}
 		topic := ConfigPrefix + r.Service
 		if whole {
@@ -146,7 +146,7 @@ func (f *messageCache) sync() delta {
 	}
 	f.mark, f.epoch = st.Mark, st.Epoch
 	if err != nil {
-		f.log.Error("a service cannot be published over MQTT", "err", err)
+		f.log.Error("cannot publish a service over MQTT", "err", err)
 	}
 	return d
 }
@@ -157,7 +157,7 @@ func (f *messageCache) syncHealth(repeat bool) (*message, <-chan struct{}) {
 	h, next := f.source.Health()
 	m, err := healthMessage(h)
 	if err != nil {
-		f.log.Error("health cannot be published over MQTT", "err", err)
+		f.log.Error("cannot publish health over MQTT", "err", err)
 		return nil, next
 	}
 	if !repeat && f.health != nil && bytes.Equal(f.health.payload, m.payload) {
@@ -167,7 +167,7 @@ func (f *messageCache) syncHealth(repeat bool) (*message, <-chan struct{}) {
 	return m, next
 }
 
-// syncEpochs puts the message that proves the epoch before those that are of it.
+// syncEpochs puts the message of the epoch changes before the updates of the epoch.
 func (f *messageCache) syncEpochs(changes []conf.EpochChange, d *delta) error {
 	f.changes = len(changes)
 	payload, err := seal.EncodeEpochs(changes)

@@ -2,25 +2,25 @@ package broker
 
 import "sync/atomic"
 
-// Reason says why the broker refused something or ended a connection.
+// Reason is why the broker rejected a packet or ended a connection.
 type Reason string
 
-// The reasons, as they stand in metrics.
+// The reasons, as labels in metrics.
 const (
 	ReasonConnections Reason = "connections" // over the limit of all connections
 	ReasonPerIP       Reason = "per_ip"      // over the limit of one address
 	ReasonTLS         Reason = "tls"         // the handshake failed
 	ReasonNoConnect   Reason = "no_connect"  // no CONNECT within the deadline
-	ReasonMalformed   Reason = "malformed"   // not MQTT, or against the protocol
+	ReasonMalformed   Reason = "malformed"   // not MQTT, or a protocol violation
 	ReasonTooLarge    Reason = "too_large"   // a packet over Limits.Packet
 	ReasonCredentials Reason = "credentials" // wrong user or password
 	ReasonWill        Reason = "will"        // a CONNECT with a Will
 	ReasonPublish     Reason = "publish"     // a publish by a client
 	ReasonFilter      Reason = "filter"      // a subscription outside of system/
 	ReasonQuota       Reason = "quota"       // too many filters
-	ReasonSlow        Reason = "slow"        // did not take or acknowledge in time what was sent
-	ReasonSilent      Reason = "silent"      // keep alive ran out
-	ReasonPanic       Reason = "panic"       // the code that serves a connection failed
+	ReasonSlow        Reason = "slow"        // did not read or acknowledge messages in time
+	ReasonSilent      Reason = "silent"      // keep alive expired
+	ReasonPanic       Reason = "panic"       // a panic on the goroutine of the connection
 )
 
 var reasons = []Reason{
@@ -28,15 +28,15 @@ var reasons = []Reason{
 	ReasonWill, ReasonPublish, ReasonFilter, ReasonQuota, ReasonSlow, ReasonSilent, ReasonPanic,
 }
 
-// Stats counts what a Broker has done. Refused has all reasons.
+// Stats are the counters of a Broker. Refused has all reasons.
 type Stats struct {
 	Connections int // open now
 	Accepted    uint64
 	Refused     map[Reason]uint64
-	Published   uint64 // messages taken from the source
+	Published   uint64 // messages from the source
 	Delivered   uint64 // messages written to subscribers
-	Conflated   uint64 // messages that a newer one of their topic replaced before a subscriber took them
-	Dropped     uint64 // messages larger than a subscriber takes
+	Conflated   uint64 // messages that a newer one replaced in a client's queue
+	Dropped     uint64 // messages over a client's packet limit
 }
 
 type counters struct {

@@ -23,16 +23,15 @@ import (
 )
 
 const (
-	subscriberPacket    = seal.MaxUpdate + 64<<10 // largest packet that is taken
+	subscriberPacket    = seal.MaxUpdate + 64<<10 // largest packet that is accepted
 	subscriberKeepAlive = 30 * time.Second
 )
 
-// Message is one message as it came from a broker. Only what its payload proves
-// by a signature is to be believed.
+// Message is one message from a broker. Only the signed payload can be trusted.
 type Message struct {
 	Topic   string
 	Payload []byte
-	// What the user properties say; zero when they are not there, as in MQTT 3.1.1.
+	// From the user properties; zero without them, as in MQTT 3.1.1.
 	Version, Index uint64
 	Deleted        bool
 	Described      bool // there is a config-version
@@ -43,11 +42,11 @@ type SubscriberOptions struct {
 	URL     string      // mqtt://user:password@host:1883 or mqtts://...
 	TLS     *tls.Config // for mqtts; nil: the roots of the system
 	Filters []string
-	// Handle gets every message. It is called by Run's goroutine, which does nothing
+	// Handle receives every message. Run calls it on its own goroutine, and does nothing
 	// else meanwhile.
 	Handle func(Message)
-	// Turned is told, by Run's goroutine, that the subscriptions are granted (nil) or
-	// that the connection failed or ended. It may be nil.
+	// Turned is called on Run's goroutine when the subscriptions are granted (nil), and when
+	// the connection fails or ends. It may be nil.
 	Turned     func(error)
 	Logger     *slog.Logger
 	Timeout    time.Duration // to connect and subscribe, default 10s
@@ -55,19 +54,19 @@ type SubscriberOptions struct {
 	MaxBackoff time.Duration // default 10s
 }
 
-// SubscriberStats tells what a Subscriber has done.
+// SubscriberStats are the counters of a Subscriber.
 type SubscriberStats struct {
 	Connected bool
 	MQTT5     bool
 	Received  uint64 // messages
-	TooLarge  uint64 // messages that were left out
+	TooLarge  uint64 // messages that were skipped
 	Connects  uint64
 	Failures  uint64 // connections that failed or broke
 }
 
-// Subscriber follows topics of a broker: the embedded one of another agent, or one
-// outside. Its sessions are clean and its client id is its own, so any number of
-// them follow the same topics. Make it with NewSubscriber, then call Run once.
+// Subscriber follows topics of a broker: the embedded one of another agent, or an external
+// one. Its MQTT sessions are clean and its client id is unique, so any number of them can
+// follow the same topics. Make it with NewSubscriber, then call Run once.
 type Subscriber struct {
 	connector
 	o SubscriberOptions
@@ -82,7 +81,7 @@ func NewSubscriber(o SubscriberOptions) (*Subscriber, error) {
 		return nil, err
 	}
 	if len(o.Filters) == 0 || o.Handle == nil {
-		return nil, conf.Errorf(conf.CodeUsage, "the MQTT subscriber has nothing to follow, or nobody to tell")
+		return nil, conf.Errorf(conf.CodeUsage, "the MQTT subscriber needs Filters and Handle")
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -100,10 +99,10 @@ func NewSubscriber(o SubscriberOptions) (*Subscriber, error) {
 	return s, nil
 }
 
-// Addr is the broker, host:port.
+// Addr returns the address of the broker, host:port.
 func (s *Subscriber) Addr() string { return s.addr }
 
-// Stats tells what the subscriber has done.
+// Stats returns the counters of the subscriber.
 func (s *Subscriber) Stats() SubscriberStats {
 	return SubscriberStats{
 		Connected: s.connected.Load(), MQTT5: s.mqtt5.Load(), Received: s.received.Load(), TooLarge: s.tooLarge.Load(),
@@ -111,7 +110,7 @@ func (s *Subscriber) Stats() SubscriberStats {
 	}
 }
 
-// Run follows until ctx ends; it connects again whenever a connection ends.
+// Run follows until ctx ends; it reconnects when a connection ends.
 func (s *Subscriber) Run(ctx context.Context) {
 	for attempts := 1; ctx.Err() == nil; attempts++ {
 		settled, err := s.subscribeOnce(ctx)
@@ -136,7 +135,7 @@ func (s *Subscriber) Run(ctx context.Context) {
 	}
 }
 
-// subscribeOnce is one connection. settled says that the subscriptions were granted.
+// subscribeOnce runs one connection. settled reports whether the subscriptions were granted.
 func (s *Subscriber) subscribeOnce(ctx context.Context) (settled bool, err error) {
 	u, err := s.connect(ctx, nil)
 	if err != nil {
@@ -202,23 +201,23 @@ func (u *clientConn) subscribe(filters []string) error {
 	return u.write(net.Buffers{buf.Bytes()})
 }
 
-// checkSuback looks at a SUBACK. Without a service's topic there is nothing to follow;
-// a broker whose rules leave the others out is still of use.
+// checkSuback checks a SUBACK. A rejected topic of a service is an error; other topics are
+// optional.
 func (s *Subscriber) checkSuback(codes []byte) error {
 	for i, f := range s.o.Filters {
 		if i < len(codes) && codes[i] < 0x80 {
 			continue
 		}
 		if strings.HasPrefix(f, ConfigPrefix) {
-			return conf.Errorf(conf.CodeDenied, "the broker refuses a subscription to %s", f).
-				WithHint("let the user of the MQTT URL read it: pattern read system/# in Mosquitto's acl_file")
+			return conf.Errorf(conf.CodeDenied, "the broker rejects a subscription to %s", f).
+				WithHint("give the user of the MQTT URL read access: pattern read system/# in Mosquitto's acl_file")
 		}
-		s.log.Warn("the broker refuses a subscription", "topic", f)
+		s.log.Warn("the broker rejects a subscription", "topic", f)
 	}
 	return nil
 }
 
-// deliver hands a message over, then acknowledges it.
+// deliver calls Handle with a message, then acknowledges it.
 func (s *Subscriber) deliver(u *clientConn, pk *packets.Packet) error {
 	s.received.Add(1)
 	m := Message{Topic: pk.TopicName, Payload: pk.Payload}

@@ -8,7 +8,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// target is an outside broker, as MQTT_URL names it.
+// target is an external broker, from MQTT_URL.
 type target struct {
 	addr     string // host:port
 	host     string
@@ -17,7 +17,7 @@ type target struct {
 	password *string
 }
 
-// parseURL reads MQTT_URL. Its errors never quote the URL: it holds a password.
+// parseURL reads MQTT_URL. Its errors never quote the URL, which contains a password.
 func parseURL(raw string) (target, error) {
 	bad := func(why string) (target, error) {
 		return target{}, conf.Errorf(conf.CodeUsage, "MQTT_URL is not usable: %s", why).
@@ -59,7 +59,7 @@ func parseURL(raw string) (target, error) {
 	return t, nil
 }
 
-// tlsConfig is the given one, nil for the default, for a connection to this broker.
+// tlsConfig returns given, nil for the default, for a connection to this broker.
 func (t target) tlsConfig(given *tls.Config) *tls.Config {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if given != nil {

@@ -6,13 +6,13 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// topicIndex lists who may want a topic, so that a message costs its own subscribers
-// and not all there are. It lists too much rather than too little: an outbox looks
-// at its filters again. Broker.mu guards it.
+// topicIndex lists the connections that may have subscribed to a topic, so that the cost of a
+// message depends on its own subscribers. It may list too many: sendQueue.add checks the
+// filters again. Broker.mu guards it.
 type topicIndex struct {
 	exact map[string]map[*conn]struct{} // by topic
 	wild  map[*conn]struct{}            // those with a wildcard in a filter
-	of    map[*conn][]string            // where a connection stands in exact
+	of    map[*conn][]string            // the topics of a connection in exact
 }
 
 func newTopicIndex() topicIndex {
@@ -37,7 +37,7 @@ func (b *topicIndex) add(c *conn, subs []packets.Subscription) {
 	b.of[c] = topics
 }
 
-// remove takes c from the topics of subs.
+// remove removes c from the topics of subs.
 func (b *topicIndex) remove(c *conn, subs []packets.Subscription) {
 	topics := b.of[c][:0]
 	for _, t := range b.of[c] {
@@ -72,7 +72,7 @@ func (b *topicIndex) drop(c *conn, topic string) {
 	}
 }
 
-// publish leaves m with each subscriber that may want it, once.
+// publish adds m to the queue of each connection that may have subscribed, once.
 func (b *topicIndex) publish(m *message) {
 	own := b.exact[m.topic]
 	for c := range own {

@@ -44,7 +44,7 @@ func NewCA(clusterID string, now time.Time) (*CA, error) {
 	}
 	if now.Before(clockFloor) {
 		return nil, conf.Errorf(conf.CodeInvalid, "the clock of this machine says %s", conf.FormatTime(now)).
-			WithHint("set the clock; certificates made now would be of no use later")
+			WithHint("set the clock: certificates made now would be invalid later")
 	}
 	key, err := NewKey()
 	if err != nil {
@@ -157,7 +157,7 @@ func (ca *CA) Issue(csrDER []byte, nodeID string, role Role, ttl time.Duration, 
 		to = ca.cert.NotAfter
 	}
 	if ttl <= 0 || !to.After(now) || !now.After(ca.cert.NotBefore) {
-		return nil, conf.Errorf(conf.CodeInvalid, "the cluster's CA is good from %s to %s, and the clock says %s",
+		return nil, conf.Errorf(conf.CodeInvalid, "the cluster's CA is valid from %s to %s, and the clock says %s",
 			conf.FormatTime(ca.cert.NotBefore), conf.FormatTime(ca.cert.NotAfter), conf.FormatTime(now)).
 			WithHint("check the clock of this machine")
 	}

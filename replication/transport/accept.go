@@ -28,7 +28,7 @@ func (t *Transport) accept() {
 		}
 		// Mostly out of file descriptors: it passes when connections close.
 		pause = min(max(2*pause, shortest), longest)
-		t.log.Warn("cannot accept a connection to the cluster port", "err", err, "again_in", pause)
+		t.log.Warn("cannot accept a connection to the cluster port", "err", err, "retry_in", pause)
 		wait := time.NewTimer(pause)
 		select {
 		case <-wait.C:

@@ -55,11 +55,11 @@ func (t *Transport) checkPeer(p pki.Peer, self, want, addr string) error {
 	switch {
 	case p.NodeID == self:
 		return &rejection{ReasonDuplicate, conf.Errorf(conf.CodeDenied, "at %s answers an agent with the node id of this one, %s", addr, self).
-			WithHint("if that is another agent, give one of the two another CONFIG_NODE_ID and let it join again; " +
+			WithHint("if it is another agent, set another CONFIG_NODE_ID for one of the two, and join again; " +
 				"if it is this agent, the address is wrong")}
 	case want != "" && p.NodeID != want:
 		return &rejection{ReasonName, conf.Errorf(conf.CodeDenied, "at %s answers node %s, not %s", addr, p.NodeID, want).
-			WithHint("see which addresses are known: holdfast cluster members")}
+			WithHint("list the known addresses: holdfast cluster members")}
 	}
 	if err := t.allowed(p); err != nil {
 		return &rejection{ReasonRemoved, conf.Errorf(conf.CodeDenied, "node %s at %s is not a member: %w", p.NodeID, addr, err)}
@@ -129,17 +129,17 @@ func readAcceptCode(tc *tls.Conn, proto, addr string) error {
 	case acceptOK:
 		return nil
 	case acceptBusy:
-		return conf.Errorf(conf.CodeRateLimited, "the agent at %s has too many connections", addr).WithHint("try again in a moment")
+		return conf.Errorf(conf.CodeRateLimited, "the agent at %s has too many connections", addr).WithHint("retry in a moment")
 	case acceptNotServing:
 		return conf.Errorf(conf.CodeUnsupported, "the agent at %s does not serve %s at present", addr, proto).
 			WithHint("it may be starting, repairing itself or stopping, and no agent can join at a sidecar: retry, or use another server")
 	case acceptRole:
-		return denied("the agent at %s does not take this from an agent of this role", "only servers speak Raft to others")
+		return denied("the agent at %s rejects this role", "only servers send Raft messages")
 	case acceptRemoved:
 		return denied("the agent at %s says that this agent is no longer a member of the cluster",
 			"join again with a token from: holdfast token create")
 	case acceptDuplicate:
-		return denied("the agent at %s has the same node id as this one", "give one of the two another CONFIG_NODE_ID and let it join again")
+		return denied("the agent at %s has the same node id as this one", "set another CONFIG_NODE_ID for one of the two, and join again")
 	}
 	return conf.Errorf(conf.CodeUnsupported, "the agent at %s answered %d, which this version does not support", addr, b[0])
 }
@@ -169,7 +169,7 @@ func explain(addr string, err error) error {
 		return denied("the agent at %s is not of this cluster", "check the address")
 	case ReasonRefusedUs:
 		return denied("the agent at %s does not trust this agent",
-			"compare the clocks and the clusters of the two; a certificate that has ended is replaced by joining again")
+			"compare the clocks and the clusters of the two; an agent with an expired certificate must join again")
 	case ReasonNotTLS, ReasonProtocol:
 		return conf.Errorf(conf.CodeInternal, "at %s answers something else than the cluster port of an agent: %w", addr, err).
 			WithHint("check the address and the port")

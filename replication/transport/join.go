@@ -69,7 +69,7 @@ func (r JoinRequest) Check() error {
 	}
 	if host, port, err := net.SplitHostPort(r.Advertise); err != nil || host == "" || port == "" || !printable(r.Advertise, 300) {
 		return conf.Errorf(conf.CodeInvalid, "bad address %.80q", r.Advertise).
-			WithHint("an agent must say where others reach it, as host:port")
+			WithHint("set the address at which other members reach this agent, as host:port")
 	}
 	return nil
 }
@@ -130,7 +130,7 @@ func (h *joinHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !h.failed.take(source, time.Now()) {
 		t.reject(Refused{Reason: ReasonJoinRate, Protocol: ProtoJoin, Source: r.RemoteAddr})
 		w.Header().Set("Retry-After", strconv.Itoa(int(t.opts.Limits.FailedJoinEvery/time.Second)+1))
-		writeError(w, conf.Errorf(conf.CodeRateLimited, "too many failed joins from this address").WithHint("wait a minute and try again"))
+		writeError(w, conf.Errorf(conf.CodeRateLimited, "too many failed joins from this address").WithHint("wait a minute and retry"))
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), t.opts.Limits.Join)

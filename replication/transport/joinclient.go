@@ -133,8 +133,8 @@ func pinCA(chain []*x509.Certificate, hash string, o JoinOptions, now time.Time)
 // post sends a value over a new connection and reads the response.
 func post[T any](c net.Conn, addr, path string, v any) (answer T, err error) {
 	lost := func(err error) error {
-		return conf.Errorf(conf.CodeOutcomeUnknown, "the answer of the agent at %s was lost: %w", addr, err).
-			WithHint("try again: the same agent counts once")
+		return conf.Errorf(conf.CodeOutcomeUnknown, "the response of the agent at %s was lost: %w", addr, err).
+			WithHint("retry: the same agent counts once")
 	}
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -163,13 +163,13 @@ func readReply[T any](addr string, resp *http.Response, lost func(error) error) 
 		return answer, lost(err)
 	}
 	if len(data) > maxJoinReply {
-		return answer, conf.Errorf(conf.CodeTooLarge, "the answer of the agent at %s is over %d bytes", addr, maxJoinReply)
+		return answer, conf.Errorf(conf.CodeTooLarge, "the response of the agent at %s is over %d bytes", addr, maxJoinReply)
 	}
 	if resp.StatusCode != http.StatusOK {
 		return answer, readError(addr, resp.StatusCode, data)
 	}
 	if err := json.Unmarshal(data, &answer); err != nil {
-		return answer, conf.Errorf(conf.CodeMalformed, "malformed answer of the agent at %s: %w", addr, err)
+		return answer, conf.Errorf(conf.CodeMalformed, "malformed response of the agent at %s: %w", addr, err)
 	}
 	return answer, nil
 }
@@ -201,9 +201,9 @@ func checkGrant(g JoinGrant, p pin, o JoinOptions) (*Grant, error) {
 // checkValidity finds clocks that differ before an agent depends on the certificate.
 func checkValidity(id *pki.Identity, now time.Time) error {
 	if now.Before(id.Cert.NotBefore) || now.After(id.Cert.NotAfter) {
-		return conf.Errorf(conf.CodeInvalid, "the certificate that was issued is good from %s to %s, and the clock here says %s",
+		return conf.Errorf(conf.CodeInvalid, "the issued certificate is valid from %s to %s, and the clock of this machine says %s",
 			conf.FormatTime(id.Cert.NotBefore), conf.FormatTime(id.Cert.NotAfter), conf.FormatTime(now)).
-			WithHint("set the clocks of the two machines")
+			WithHint("synchronize the clocks of the two machines")
 	}
 	return nil
 }

@@ -58,7 +58,7 @@ func (l *RaftLayer) Close() error {
 // one that Options.NodeAt expects at the address, if it expects one.
 func (l *RaftLayer) Dial(addr string, timeout time.Duration) (net.Conn, error) {
 	if id := l.t.Identity(); id.Role != pki.RoleServer {
-		return nil, conf.Errorf(conf.CodeDenied, "node %s is a %s and never calls others for Raft", id.NodeID, id.Role)
+		return nil, conf.Errorf(conf.CodeDenied, "node %s is a %s, which does not dial Raft", id.NodeID, id.Role)
 	}
 	if timeout <= 0 {
 		timeout = l.t.opts.Limits.Handshake

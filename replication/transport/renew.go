@@ -30,7 +30,7 @@ type renewGrant struct {
 func (t *Transport) serveRenew(w http.ResponseWriter, r *http.Request) {
 	grant, err := t.renewal(w, r)
 	if err != nil {
-		t.log.Warn("a renewal was refused", "source", r.RemoteAddr, "err", err)
+		t.log.Warn("rejected a certificate renewal", "addr", r.RemoteAddr, "err", err)
 		writeError(w, err)
 		return
 	}
@@ -48,7 +48,7 @@ func (t *Transport) renewal(w http.ResponseWriter, r *http.Request) (renewGrant,
 	}
 	p, ok := PeerFrom(r.Context())
 	if !ok {
-		return renewGrant{}, conf.Errorf(conf.CodeUnauthenticated, "only members renew certificates")
+		return renewGrant{}, conf.Errorf(conf.CodeUnauthenticated, "only members can renew certificates")
 	}
 	if err := t.allowed(p); err != nil {
 		return renewGrant{}, conf.Errorf(conf.CodeDenied, "node %s is not a member: %w", p.NodeID, err)
@@ -56,7 +56,7 @@ func (t *Transport) renewal(w http.ResponseWriter, r *http.Request) (renewGrant,
 	id := t.Identity()
 	if id.CA == nil {
 		return renewGrant{}, conf.Errorf(conf.CodeUnsupported, "node %s does not hold the key of the cluster's CA", id.NodeID).
-			WithHint("ask another server")
+			WithHint("use another server")
 	}
 	cert, err := id.CA.Issue(req.CSR, p.NodeID, p.Role, t.opts.CertTTL, t.opts.Now())
 	if err != nil {
@@ -105,7 +105,7 @@ func (t *Transport) Renew(ctx context.Context, serverID string) (*pki.Identity, 
 	}
 	defer resp.Body.Close()
 	g, err := readReply[renewGrant](serverID, resp, func(err error) error {
-		return conf.Errorf(conf.CodeInternal, "the answer of %s was lost: %w", serverID, err).WithHint("ask again")
+		return conf.Errorf(conf.CodeInternal, "the answer of %s was lost: %w", serverID, err).WithHint("retry")
 	})
 	if err != nil {
 		return nil, err

@@ -77,7 +77,7 @@ func (s *httpSide) counted(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.begin() {
 			w.Header().Set("Connection", "close")
-			writeError(w, conf.Errorf(conf.CodeNoQuorum, "this agent is stopping").WithHint("ask another one"))
+			writeError(w, conf.Errorf(conf.CodeNoQuorum, "this agent is stopping").WithHint("use another one"))
 			return
 		}
 		defer s.end()
@@ -152,7 +152,7 @@ func (t *Transport) newClient() *http.Transport {
 				}
 			}
 			return nil, conf.Errorf(conf.CodeNotFound, "the address of node %.80q is not known", node).
-				WithHint("see who is a member: holdfast cluster members")
+				WithHint("list the members: holdfast cluster members")
 		},
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    8,

@@ -44,7 +44,7 @@ func ParseToken(s string) (Token, error) {
 	m := tokenRE.FindStringSubmatch(s)
 	if m == nil || !canonicalSecret(m[3]) {
 		return Token{}, conf.Errorf(conf.CodeUsage, "this is not a join token").
-			WithHint("paste the whole token, from %s to its end, as holdfast token create printed it", tokenPrefix)
+			WithHint("use the complete token, from %s to its end, as printed by holdfast token create", tokenPrefix)
 	}
 	return Token{CAHash: m[1], ID: m[2], Secret: m[3]}, nil
 }
@@ -123,8 +123,8 @@ func (e *TokenError) Unwrap() error { return rejectedToken() }
 
 func rejectedToken() *conf.Error {
 	return conf.Errorf(conf.CodeDenied, "the join token was refused").
-		WithHint("check that it was pasted whole and is of the cluster at that address; a token ends with its time or its uses: " +
-			"make another on a member of the cluster with: holdfast token create")
+		WithHint("check that it is complete and of the cluster at that address; a token expires, or its uses are exhausted: " +
+			"create another one on a member of the cluster: holdfast token create")
 }
 
 // Check returns a *TokenError unless a joiner with secret and the key with that hash may

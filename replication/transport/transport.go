@@ -249,7 +249,7 @@ func (t *Transport) Stats() Stats {
 
 func (t *Transport) reject(r Refused) {
 	t.stats.reject(r.Reason)
-	t.log.Debug("refused a connection to the cluster port", "reason", r.Reason, "protocol", r.Protocol, "source", r.Source,
+	t.log.Debug("rejected a connection to the cluster port", "reason", r.Reason, "protocol", r.Protocol, "addr", r.Source,
 		"node", r.Peer.NodeID, "err", r.Err)
 	if t.opts.OnRefused != nil {
 		t.opts.OnRefused(r)
