@@ -22,6 +22,6 @@
 //     id. Earlier epochs of a cluster are its own: the manifest lists them, and the keys.
 //     Generations of another cluster at the target are reported in Status.
 //
-// Start starts a Runner with its own goroutines, until Stop. List, Restore and Prune need
-// no Runner and no agent. A Runner's methods are safe for concurrent use.
+// Start starts a Runner with its own goroutines, until Stop. List and Restore need no
+// Runner and no agent. A Runner's methods are safe for concurrent use.
 package backup

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -169,22 +168,9 @@ func listAt(ctx context.Context, p objectStore) ([]Generation, error) {
 	return out, nil
 }
 
-// Prune removes the generations of the cluster of id whose newest file is older than
+// pruneAt removes the generations of the cluster of id whose newest file is older than
 // retention, and those above keepMost, the oldest first. It keeps the newest, the newest
 // verified one, and those named in keep. It returns the ids of those removed.
-func Prune(ctx context.Context, t Target, id Identity, retention time.Duration, now time.Time, keep ...string) ([]string, error) {
-	p, err := t.open(ctx)
-	if err != nil {
-		return nil, t.fault("remove old backups", err)
-	}
-	gens, err := listAt(ctx, p)
-	if err != nil {
-		return nil, t.fault("remove old backups", err)
-	}
-	removed, err := pruneAt(ctx, p, gens, id, retention, now, keep...)
-	return removed, t.fault("remove old backups", err)
-}
-
 func pruneAt(ctx context.Context, p objectStore, gens []Generation, id Identity, retention time.Duration, now time.Time, keep ...string) (removed []string, err error) {
 	cluster, ok := Own(gens, id)
 	if !ok {
@@ -202,22 +188,16 @@ func pruneAt(ctx context.Context, p objectStore, gens []Generation, id Identity,
 			continue
 		}
 		// The manifest is removed last: it describes the files that are left.
-		slices.SortFunc(g.objects, func(a, b string) int {
-			return cmp.Compare(b2i(path.Base(a) == manifestName), b2i(path.Base(b) == manifestName))
-		})
+		manifest := g.ID + "/" + manifestName
+		if i := slices.Index(g.objects, manifest); i >= 0 {
+			g.objects = append(slices.Delete(g.objects, i, i+1), manifest)
+		}
 		if err := p.remove(ctx, g.objects); err != nil {
 			return removed, err
 		}
 		removed = append(removed, g.ID)
 	}
 	return removed, nil
-}
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // keepMost bounds the generations when the leader changes often.

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -56,18 +57,10 @@ type Content struct {
 }
 
 func (o *Options) complete() {
-	if o.Retention <= 0 {
-		o.Retention = 168 * time.Hour
-	}
-	if o.MaxLocal <= 0 {
-		o.MaxLocal = 256 << 20
-	}
-	if o.SyncEvery <= 0 {
-		o.SyncEvery = time.Second
-	}
-	if o.ProbeEvery <= 0 {
-		o.ProbeEvery = 10 * time.Second
-	}
+	o.Retention = cmp.Or(max(o.Retention, 0), 168*time.Hour)
+	o.MaxLocal = cmp.Or(max(o.MaxLocal, 0), 256<<20)
+	o.SyncEvery = cmp.Or(max(o.SyncEvery, 0), time.Second)
+	o.ProbeEvery = cmp.Or(max(o.ProbeEvery, 0), 10*time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

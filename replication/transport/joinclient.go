@@ -136,15 +136,10 @@ func post[T any](c net.Conn, addr, path string, v any) (answer T, err error) {
 		return conf.Errorf(conf.CodeOutcomeUnknown, "the response of the agent at %s was lost: %w", addr, err).
 			WithHint("retry: the same agent counts once")
 	}
-	body, err := json.Marshal(v)
+	r, err := newPost(context.Background(), path, v)
 	if err != nil {
-		return answer, conf.Errorf(conf.CodeInternal, "writing the request: %w", err)
+		return answer, err
 	}
-	r, err := http.NewRequest(http.MethodPost, "https://holdfast"+path, bytes.NewReader(body))
-	if err != nil {
-		return answer, conf.Errorf(conf.CodeInternal, "writing the request: %w", err)
-	}
-	r.Header.Set("Content-Type", "application/json")
 	r.Close = true
 	if err := r.Write(c); err != nil {
 		return answer, lost(err)
@@ -155,6 +150,20 @@ func post[T any](c net.Conn, addr, path string, v any) (answer T, err error) {
 	}
 	defer resp.Body.Close()
 	return readReply[T](addr, resp, lost)
+}
+
+// newPost makes a request with a JSON body.
+func newPost(ctx context.Context, path string, v any) (*http.Request, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeInternal, "writing the request: %w", err)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://holdfast"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeInternal, "writing the request: %w", err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	return r, nil
 }
 
 func readReply[T any](addr string, resp *http.Response, lost func(error) error) (answer T, err error) {

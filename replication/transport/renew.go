@@ -1,10 +1,8 @@
 package transport
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"net/http"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -90,15 +88,10 @@ func (t *Transport) Renew(ctx context.Context, serverID string) (*pki.Identity, 
 	if err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(renewRequest{CSR: csr})
+	r, err := newPost(ctx, renewPath, renewRequest{CSR: csr})
 	if err != nil {
-		return nil, conf.Errorf(conf.CodeInternal, "writing the request: %w", err)
+		return nil, err
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://holdfast"+renewPath, bytes.NewReader(body))
-	if err != nil {
-		return nil, conf.Errorf(conf.CodeInternal, "writing the request: %w", err)
-	}
-	r.Header.Set("Content-Type", "application/json")
 	resp, err := t.Client(serverID).Do(r)
 	if err != nil {
 		return nil, conf.Errorf(conf.CodeOf(err), "cannot renew the certificate at %s: %w", serverID, err).WithHint("%s", conf.HintOf(err))

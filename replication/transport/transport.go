@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -61,12 +62,8 @@ func (o *Options) check() error {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.CheckEvery <= 0 {
-		o.CheckEvery = 30 * time.Second
-	}
-	if o.CertTTL <= 0 {
-		o.CertTTL = pki.DefaultTTL
-	}
+	o.CheckEvery = cmp.Or(max(o.CheckEvery, 0), 30*time.Second)
+	o.CertTTL = cmp.Or(max(o.CertTTL, 0), pki.DefaultTTL)
 	o.Limits = o.Limits.withDefaults()
 	return nil
 }
