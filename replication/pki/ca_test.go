@@ -22,15 +22,6 @@ import (
 	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
-func pemBlock(t testing.TB, data []byte) []byte {
-	t.Helper()
-	b, rest := pem.Decode(data)
-	if b == nil || len(rest) > 0 {
-		t.Fatalf("not one PEM block: %s", data)
-	}
-	return b.Bytes
-}
-
 func TestCA(t *testing.T) {
 	now := time.Now()
 	ca := must(pki.NewCA("blue-1", now))(t)

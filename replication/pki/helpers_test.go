@@ -1,8 +1,6 @@
 package pki_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/x509"
 	"testing"
 	"time"
 
@@ -70,10 +68,4 @@ func (c *cluster) server(node string) *pki.Identity {
 
 func (c *cluster) sidecar(node string) *pki.Identity {
 	return c.identity(node, pki.RoleSidecar)
-}
-
-// caKey is the private key of the CA, for certificates that it would never make.
-func (c *cluster) caKey() *ecdsa.PrivateKey {
-	p := must(c.ca.KeyPEM())(c.t)
-	return must(x509.ParsePKCS8PrivateKey(pemBlock(c.t, p)))(c.t).(*ecdsa.PrivateKey)
 }

@@ -66,6 +66,15 @@ func HashSecret(secret string) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// CheckSecret reports whether hash is HashSecret of secret, in constant time. An empty hash,
+// of an unknown token, takes as long.
+func CheckSecret(secret, hash string) bool {
+	if hash == "" {
+		hash = strings.Repeat("0", 2*sha256.Size)
+	}
+	return subtle.ConstantTimeCompare([]byte(HashSecret(secret)), []byte(hash)) == 1
+}
+
 // JoinToken is the stored form of a Token. It does not contain the secret.
 type JoinToken struct {
 	ID         string   `json:"id"`
@@ -131,11 +140,11 @@ func rejectedToken() *conf.Error {
 // use t now. A nil t is an unknown token. Its duration does not depend on the id or the
 // secret.
 func (t *JoinToken) Check(secret, keyHash string, now time.Time) error {
-	stored := strings.Repeat("0", 2*sha256.Size)
+	stored := ""
 	if t != nil {
 		stored = t.SecretHash
 	}
-	same := subtle.ConstantTimeCompare([]byte(HashSecret(secret)), []byte(stored)) == 1
+	same := CheckSecret(secret, stored)
 	switch {
 	case t == nil:
 		return &TokenError{TokenUnknown}
