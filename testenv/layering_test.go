@@ -87,7 +87,7 @@ var owners = map[string][]string{
 	"github.com/julienschmidt/httprouter":   {"localapi", "localapi/admin"},
 	"github.com/evanphx/json-patch":         {"agent/edit"},
 	"github.com/mochi-mqtt/server":          {"agent/broker"},
-	"github.com/eclipse/paho.mqtt.golang":   {"agent/broker", "testenv/services/mqtt/subscriber"},
+	"github.com/eclipse/paho.mqtt.golang":   {"testenv/services/mqtt/subscriber"}, // and tests of agent/broker
 	"github.com/joho/godotenv":              {"agent", "agent/keys"},
 	"github.com/prometheus/client_golang":   {"localapi", "agent"},
 	"github.com/spf13/cobra": {
