@@ -557,7 +557,7 @@ func TestSharedPlace(t *testing.T) {
 }
 
 // TestStockLitestreamReads restores a generation with Litestream's own program, as
-// docs/operating.md shows, from S3 and from a directory.
+// docs/backup.md shows, from S3 and from a directory.
 func TestStockLitestreamReads(t *testing.T) {
 	t.Parallel()
 	bin := installed(t, litestream)

@@ -12,26 +12,28 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-var update = flag.Bool("update", false, "write the generated parts of docs/operating.md")
+var update = flag.Bool("update", false, "update the generated parts of docs/settings.md and docs/cli.md")
 
 // The tables of the manual are those of the code.
 func TestDocsTables(t *testing.T) {
-	const path = "../../docs/operating.md"
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(data)
-	want := replaceSection(t, text, "settings", settingsTable())
-	want = replaceSection(t, want, "exit codes", exitTable())
-	if *update {
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+	for page, section := range map[string][2]string{
+		"settings.md": {"settings", settingsTable()},
+		"cli.md":      {"exit codes", exitTable()},
+	} {
+		path := "../../docs/" + page
+		data, err := os.ReadFile(path)
+		if err != nil {
 			t.Fatal(err)
 		}
-		return
-	}
-	if text != want {
-		t.Errorf("%s is behind the code: run go test ./cmd/holdfast -run TestDocs -update", path)
+		text := string(data)
+		want := replaceSection(t, text, section[0], section[1])
+		if *update {
+			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		} else if text != want {
+			t.Errorf("%s is behind the code: run go test ./cmd/holdfast -run TestDocs -update", path)
+		}
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// The exit codes. They are a contract with scripts; docs/operating.md lists them.
+// The exit codes. They are a contract with scripts; docs/cli.md lists them.
 const (
 	ExitOK       = 0
 	ExitError    = 1
