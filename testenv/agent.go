@@ -139,7 +139,7 @@ func (a *Agent) Path(name ...string) string {
 	return filepath.Join(append([]string{a.Dir}, name...)...)
 }
 
-// Files of an agent, as DESIGN names them.
+// Files of an agent, as docs/files.md names them.
 func (a *Agent) DB() string      { return a.Path("config.db") }
 func (a *Agent) LKG() string     { return a.Path("config.lkg.json") }
 func (a *Agent) Raft() string    { return a.Path("raft") }

@@ -13,7 +13,7 @@
 //
 // # When things break
 //
-// Each row of the design's table, and the tests that do it:
+// Each row of the table in docs/design/architecture.md, and the tests that do it:
 //
 //	leader dies                     TestLeaderKills, chaos "kill leader", TestDeadLeaderIsReplacedAtOnce (replication)
 //	leader or follower hangs        TestPausedLeader, chaos "pause leader", "pause follower", TestSilentLeaderIsLeftToTheTimeouts

@@ -21,7 +21,7 @@ import (
 
 const module = "github.com/holdfast-config/holdfast"
 
-// layers is the table of DESIGN: which packages of ours a package may import. A
+// layers is the table of docs/design/architecture.md: which packages of ours a package may import. A
 // package that is not in the table fails the test: put it there, in the
 // open.
 var layers = map[string][]string{
@@ -354,7 +354,7 @@ func manners(pkg, name string, data []byte) (bad []string) {
 	return bad
 }
 
-// TestTopLevel keeps the top of the repository as DESIGN has it, as far as git
+// TestTopLevel keeps the top of the repository as the list above has it, as far as git
 // knows of it.
 func TestTopLevel(t *testing.T) {
 	t.Parallel()
