@@ -1,15 +1,21 @@
 package testenv
 
 import (
+	"flag"
 	"fmt"
+	"go/doc"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
 )
+
+var updatePages = flag.Bool("update", false, "update the table of packages in docs/design/architecture.md")
 
 const maxColumns = 120
 
@@ -162,7 +168,7 @@ func TestPages(t *testing.T) {
 
 var (
 	namedTest = regexp.MustCompile("`((?:Test|Fuzz|Example)[A-Z][A-Za-z0-9_]*)`")
-	namedFile = regexp.MustCompile("`([a-z][A-Za-z0-9_./-]*/[A-Za-z0-9_.-]+\\.(?:go|sql|md|yml|json))`")
+	namedFile = regexp.MustCompile("`((?:agent|cmd|docs|localapi|replication|testenv)/[A-Za-z0-9_./-]+\\.(?:go|sql|md|yml|json))`")
 )
 
 // TestDesignPagesNameWhatExists checks that each test and each source file that a
@@ -202,4 +208,50 @@ func TestDesignPagesNameWhatExists(t *testing.T) {
 	if named < 50 {
 		t.Errorf("the pages of docs/design name only %d files and tests", named)
 	}
+}
+
+// TestPackageTable compares the table of packages in docs/design/architecture.md with
+// the packages and the table of layers.
+func TestPackageTable(t *testing.T) {
+	t.Parallel()
+	const page, begin, end = "docs/design/architecture.md", "<!-- packages: ", "<!-- /packages -->"
+	text := readFile(t, page)
+	i, j := strings.Index(text, begin), strings.Index(text, end)
+	if i < 0 || j < i {
+		t.Fatalf("%s has no place for the table", page)
+	}
+	i += strings.IndexByte(text[i:], '\n') + 1
+	want := text[:i] + packageTable(t) + text[j:]
+	if *updatePages {
+		if err := os.WriteFile(filepath.Join(Root(), page), []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if text != want {
+		t.Errorf("the table of %s is not that of the code: run go test ./testenv -run TestPackageTable -update", page)
+	}
+}
+
+// packageTable has a row for each package of the product: what it is for, which
+// packages of ours and which libraries it may import.
+func packageTable(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString("\n| package | what it is for | may import | libraries |\n|---|---|---|---|\n")
+	for _, p := range listPackages(t) {
+		name := p.ours()
+		if strings.HasPrefix(name, "testenv") {
+			continue
+		}
+		var libraries []string
+		for _, lib := range slices.Sorted(maps.Keys(owners)) {
+			if slices.Contains(owners[lib], name) {
+				libraries = append(libraries, strings.TrimPrefix(lib, "github.com/"))
+			}
+		}
+		purpose := regexp.MustCompile(`^(?:Package|Command) \w+ (?:is |)`).ReplaceAllString(new(doc.Package).Synopsis(p.Doc), "")
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, strings.TrimSuffix(purpose, "."),
+			strings.Join(layers[name], ", "), strings.Join(libraries, ", "))
+	}
+	b.WriteString("\n`testenv` and its parts may import `agent`, `localapi/client` and some of `replication`.\n\n")
+	return b.String()
 }

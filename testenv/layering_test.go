@@ -114,6 +114,7 @@ const maxLines = 500
 // pkg is what go list tells of a package.
 type pkg struct {
 	Dir, ImportPath, Name string
+	Doc                   string // the first sentence of the package comment
 	GoFiles, Imports      []string
 	IgnoredGoFiles        []string
 	TestGoFiles           []string
