@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/holdfast-config/holdfast/agent/observe"
+	"github.com/holdfast-config/holdfast/agent/updates"
 	hfclient "github.com/holdfast-config/holdfast/localapi/client"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
@@ -203,7 +203,7 @@ func TestMutatedEnvelopes(t *testing.T) {
 	var all sync.WaitGroup
 	for w := range workers {
 		f := newForger(t, private, uint64(20260102+w), begin)
-		receiver, err := observe.New(observe.Options{
+		receiver, err := updates.New(updates.Options{
 			Services: []string{"stt-worker"}, Trust: []ed25519.PublicKey{public}, Epoch: forgedEpoch, Records: []*conf.Record{record},
 		})
 		if err != nil {
@@ -223,7 +223,7 @@ func TestMutatedEnvelopes(t *testing.T) {
 				} else if u.Service != "" {
 					t.Errorf("VerifyUpdate refuses and returns %+v", u)
 				}
-				v := receiver.Offer(observe.Message{Service: "stt-worker", Payload: m, Version: 99})
+				v := receiver.Offer(updates.Message{Service: "stt-worker", Payload: m, Version: 99})
 				if v.Err == nil || v.Record != nil || v.Heard != "" {
 					t.Errorf("the receiver accepts %s: %+v", m, v)
 				}
@@ -236,7 +236,7 @@ func TestMutatedEnvelopes(t *testing.T) {
 				if _, err := hfclient.VerifyUpdate(g, public); err != nil {
 					t.Error(err)
 				}
-				if v := receiver.Offer(observe.Message{Service: "stt-worker", Payload: g}); v.Record == nil {
+				if v := receiver.Offer(updates.Message{Service: "stt-worker", Payload: g}); v.Record == nil {
 					t.Errorf("a good message is refused: %+v", v)
 				}
 			}

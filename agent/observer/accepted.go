@@ -10,8 +10,8 @@ import (
 
 	"github.com/holdfast-config/holdfast/agent/documents"
 	"github.com/holdfast-config/holdfast/agent/lkg"
-	"github.com/holdfast-config/holdfast/agent/observe"
 	"github.com/holdfast-config/holdfast/agent/schemas"
+	"github.com/holdfast-config/holdfast/agent/updates"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/schema"
 	"github.com/holdfast-config/holdfast/replication/view"
@@ -30,7 +30,7 @@ type acceptedState struct {
 	schemas  map[string][]byte // of the schema directory: which secrets come from the environment
 	view     *documents.View
 	link     *brokerLink
-	receiver *observe.Receiver
+	receiver *updates.Receiver
 	writer   *lkg.Writer
 	fetch    *fetcher
 
@@ -44,13 +44,13 @@ type acceptedState struct {
 	current      map[string]*conf.Record // newest by service
 	unpublished  map[string]*conf.Record // those of current that are not in the view yet
 	onlyFromFile map[string]bool         // served from the file or the schema, and not confirmed since the start
-	warned       map[observe.Reason]time.Time
+	warned       map[updates.Reason]time.Time
 }
 
 func newAcceptedState(v *documents.View, raw map[string][]byte, link *brokerLink, log *slog.Logger) *acceptedState {
 	return &acceptedState{
 		log: log, schemas: raw, view: v, link: link, wakePublish: make(chan struct{}, 1),
-		current: map[string]*conf.Record{}, unpublished: map[string]*conf.Record{}, onlyFromFile: map[string]bool{}, warned: map[observe.Reason]time.Time{},
+		current: map[string]*conf.Record{}, unpublished: map[string]*conf.Record{}, onlyFromFile: map[string]bool{}, warned: map[updates.Reason]time.Time{},
 	}
 }
 
@@ -91,14 +91,14 @@ func (a *acceptedState) serveDefaults(cache *schema.Cache, services []string) {
 
 // accept runs verify, stores what it accepts and wakes runPublish. It returns the
 // first rejection.
-func (a *acceptedState) accept(from string, verify func() []observe.Verdict) error {
+func (a *acceptedState) accept(from string, verify func() []updates.Verdict) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var first error
 	for _, v := range verify() {
 		if v.Err != nil {
 			a.warn(v, from)
-			if v.Reason == observe.ReasonSignature {
+			if v.Reason == updates.ReasonSignature {
 				a.fetch.requestKeys()
 			}
 			if first == nil {
@@ -172,7 +172,7 @@ func (a *acceptedState) publish(ctx context.Context) {
 }
 
 // warn logs a rejection, at most one per reason and minute.
-func (a *acceptedState) warn(v observe.Verdict, from string) {
+func (a *acceptedState) warn(v updates.Verdict, from string) {
 	if now := time.Now(); now.Sub(a.warned[v.Reason]) > time.Minute {
 		a.warned[v.Reason] = now
 		a.log.Warn("an update is refused", "reason", v.Reason, "from", from, "err", v.Err, "hint", conf.HintOf(v.Err))

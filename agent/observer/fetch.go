@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/holdfast-config/holdfast/agent/observe"
+	"github.com/holdfast-config/holdfast/agent/updates"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
@@ -46,7 +46,7 @@ type fetcher struct {
 	log      *slog.Logger
 	services []string
 	members  []memberClient
-	receiver *observe.Receiver
+	receiver *updates.Receiver
 	learned  *learnedKeys
 	accepted *acceptedState
 	link     *brokerLink
@@ -141,12 +141,12 @@ func (f *fetcher) fetchService(ctx context.Context, service string) {
 			continue
 		}
 		result = resultSame
-		err = f.accepted.accept(fromMember, func() []observe.Verdict {
+		err = f.accepted.accept(fromMember, func() []updates.Verdict {
 			v := f.receiver.OfferDocument(service, doc)
 			if v.Record != nil {
 				result = resultNewer
 			}
-			return []observe.Verdict{v}
+			return []updates.Verdict{v}
 		})
 		if err == nil {
 			break

@@ -12,7 +12,7 @@ import (
 	"slices"
 
 	"github.com/holdfast-config/holdfast/agent/lkg"
-	"github.com/holdfast-config/holdfast/agent/observe"
+	"github.com/holdfast-config/holdfast/agent/updates"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
@@ -109,7 +109,7 @@ func (l *learnedKeys) write(ring []conf.KeyInfo) error {
 }
 
 // save writes the keys that r has learned, or logs why it cannot.
-func (l *learnedKeys) save(r *observe.Receiver) {
+func (l *learnedKeys) save(r *updates.Receiver) {
 	if err := l.write(r.Learned()); err != nil {
 		l.log.Warn("the keys that were learned from members are not on disk: a restart forgets them", "err", err, "hint", conf.HintOf(err))
 	}
@@ -117,7 +117,7 @@ func (l *learnedKeys) save(r *observe.Receiver) {
 
 // reportSavedKeys logs which of the loaded keys r still trusts, and removes the others
 // from the file.
-func (l *learnedKeys) reportSavedKeys(loaded []conf.KeyInfo, r *observe.Receiver) {
+func (l *learnedKeys) reportSavedKeys(loaded []conf.KeyInfo, r *updates.Receiver) {
 	if len(loaded) == 0 {
 		return
 	}

@@ -3,7 +3,7 @@ package observer
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/holdfast-config/holdfast/agent/observe"
+	"github.com/holdfast-config/holdfast/agent/updates"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -52,10 +52,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		st := s.Stats()
 		gauge(connectedDesc, flag[st.Connected])
 		counter(connectsDesc, st.Connects)
-		refused[observe.ReasonTooLarge] += st.TooLarge
+		refused[updates.ReasonTooLarge] += st.TooLarge
 	}
 	counter(acceptedDesc, accepted)
-	for _, reason := range observe.Reasons() {
+	for _, reason := range updates.Reasons() {
 		counter(refusedDesc, refused[reason], string(reason))
 	}
 	f := c.b.fetch

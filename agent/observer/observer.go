@@ -20,10 +20,10 @@ import (
 	"github.com/holdfast-config/holdfast/agent/documents"
 	"github.com/holdfast-config/holdfast/agent/keys"
 	"github.com/holdfast-config/holdfast/agent/lkg"
-	"github.com/holdfast-config/holdfast/agent/observe"
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/agent/process"
 	"github.com/holdfast-config/holdfast/agent/schemas"
+	"github.com/holdfast-config/holdfast/agent/updates"
 	"github.com/holdfast-config/holdfast/localapi"
 	"github.com/holdfast-config/holdfast/localapi/client"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -44,7 +44,7 @@ type Observer struct {
 
 	view     *documents.View
 	provider *documents.LocalProvider
-	receiver *observe.Receiver
+	receiver *updates.Receiver
 	learned  *learnedKeys
 	writer   *lkg.Writer
 	lkgErr   error // why the file was rejected at the start
@@ -97,7 +97,7 @@ func New(o options.Options, log *slog.Logger) (_ *Observer, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.load(set, observe.Options{Services: ownServices(o), Trust: trust, Accept: o.AcceptEpoch}); err != nil {
+	if err := b.load(set, updates.Options{Services: ownServices(o), Trust: trust, Accept: o.AcceptEpoch}); err != nil {
 		return nil, err
 	}
 	if err := b.connect(); err != nil {
@@ -117,7 +117,7 @@ func isMemberDir(o options.Options) bool {
 
 // load fills the view from the last-known-good file, and makes the parts that verify
 // and store updates.
-func (b *Observer) load(set keys.Set, ro observe.Options) error {
+func (b *Observer) load(set keys.Set, ro updates.Options) error {
 	if b.services = ro.Services; len(b.services) == 0 {
 		return conf.Errorf(conf.CodeUsage, "an observer follows services, and was told none").WithHint("name them: --service NAME, or CONFIG_SERVICE_NAME")
 	}
@@ -150,7 +150,7 @@ func (b *Observer) load(set keys.Set, ro observe.Options) error {
 	if ro.Learned, err = b.learned.load(); err != nil {
 		b.log.Warn("the keys that were learned from members are not believed: they are learned anew", "path", b.learned.path, "err", err)
 	}
-	if b.receiver, err = observe.New(ro); err != nil {
+	if b.receiver, err = updates.New(ro); err != nil {
 		return err
 	}
 	b.learned.reportSavedKeys(ro.Learned, b.receiver)
@@ -289,7 +289,7 @@ func (b *Observer) closeFiles() {
 // onMessage handles a message of the broker, on the subscriber's goroutine.
 func (b *Observer) onMessage(m broker.Message) {
 	if m.Topic == broker.EpochTopic {
-		_ = b.accepted.accept(fromBroker, func() []observe.Verdict { return b.receiver.OfferChanges(m.Payload) })
+		_ = b.accepted.accept(fromBroker, func() []updates.Verdict { return b.receiver.OfferChanges(m.Payload) })
 		return
 	}
 	service, ok := strings.CutPrefix(m.Topic, broker.ConfigPrefix)
@@ -299,8 +299,8 @@ func (b *Observer) onMessage(m broker.Message) {
 	if len(m.Payload) == 0 { // MQTT's way to delete a retained message; it is not signed
 		return
 	}
-	in := observe.Message{Service: service, Payload: m.Payload, Version: m.Version, Index: m.Index, Deleted: m.Deleted || !m.Described}
-	_ = b.accepted.accept(fromBroker, func() []observe.Verdict { return []observe.Verdict{b.receiver.Offer(in)} })
+	in := updates.Message{Service: service, Payload: m.Payload, Version: m.Version, Index: m.Index, Deleted: m.Deleted || !m.Described}
+	_ = b.accepted.accept(fromBroker, func() []updates.Verdict { return []updates.Verdict{b.receiver.Offer(in)} })
 }
 
 // onBrokerState handles a change of the connection to the broker, nil for connected.

@@ -1,4 +1,4 @@
-package observe
+package updates
 
 import (
 	"crypto/ed25519"

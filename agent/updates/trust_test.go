@@ -1,11 +1,11 @@
-package observe_test
+package updates_test
 
 import (
 	"crypto/ed25519"
 	"slices"
 	"testing"
 
-	"github.com/holdfast-config/holdfast/agent/observe"
+	"github.com/holdfast-config/holdfast/agent/updates"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
@@ -55,7 +55,7 @@ func TestLearn(t *testing.T) {
 		"another kind":             {[]conf.KeyInfo{otherKind}, 0},
 		"no key":                   {[]conf.KeyInfo{{Kind: conf.KeySigning, State: conf.KeyActive}}, 0},
 	} {
-		r, err := observe.New(observe.Options{Services: []string{"a"}, Trust: pub[:1]})
+		r, err := updates.New(updates.Options{Services: []string{"a"}, Trust: pub[:1]})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,14 +82,14 @@ func TestLearnedKeysEnd(t *testing.T) {
 	key := func(i int, state string) conf.KeyInfo {
 		return conf.KeyInfo{Kind: conf.KeySigning, ID: seal.KeyID(pub[i]), Public: seal.EncodePublic(pub[i]), State: state, Proof: seal.ProveKey(private[i-1], pub[i])}
 	}
-	made := func(trust int, learned []conf.KeyInfo) *observe.Receiver {
-		r, err := observe.New(observe.Options{Services: []string{"a"}, Trust: pub[trust : trust+1], Learned: learned})
+	made := func(trust int, learned []conf.KeyInfo) *updates.Receiver {
+		r, err := updates.New(updates.Options{Services: []string{"a"}, Trust: pub[trust : trust+1], Learned: learned})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return r
 	}
-	trusts := func(what string, r *observe.Receiver, want ...int) {
+	trusts := func(what string, r *updates.Receiver, want ...int) {
 		t.Helper()
 		list := r.Trusted()
 		for _, i := range want {
@@ -130,7 +130,7 @@ func TestLearnedKeysEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	foreign, err := observe.New(observe.Options{Services: []string{"a"}, Trust: []ed25519.PublicKey{other}, Learned: r.Learned()})
+	foreign, err := updates.New(updates.Options{Services: []string{"a"}, Trust: []ed25519.PublicKey{other}, Learned: r.Learned()})
 	if err != nil || len(foreign.Trusted()) != 1 || len(foreign.Learned()) != 0 {
 		t.Errorf("a foreign trust: %d trusted, %d kept, %v", len(foreign.Trusted()), len(foreign.Learned()), err)
 	}

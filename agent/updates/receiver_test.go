@@ -1,4 +1,4 @@
-package observe_test
+package updates_test
 
 import (
 	"crypto/ed25519"
@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/holdfast-config/holdfast/agent/observe"
+	"github.com/holdfast-config/holdfast/agent/updates"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
@@ -64,24 +64,24 @@ func changes(t testing.TB, list ...conf.EpochChange) []byte {
 	return data
 }
 
-func receiver(t testing.TB, o observe.Options) *observe.Receiver {
+func receiver(t testing.TB, o updates.Options) *updates.Receiver {
 	t.Helper()
 	if o.Services == nil {
 		o.Services = []string{"router"}
 	}
-	r, err := observe.New(o)
+	r, err := updates.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
 
-func message(payload string, version uint64) observe.Message {
-	return observe.Message{Service: "router", Payload: []byte(payload), Version: version}
+func message(payload string, version uint64) updates.Message {
+	return updates.Message{Service: "router", Payload: []byte(payload), Version: version}
 }
 
 // accepts offers a message that has to be taken as the newest.
-func accepts(t testing.TB, r *observe.Receiver, payload string, version, want uint64) *conf.Record {
+func accepts(t testing.TB, r *updates.Receiver, payload string, version, want uint64) *conf.Record {
 	t.Helper()
 	v := r.Offer(message(payload, version))
 	if v.Record == nil || v.Heard != "router" || v.Record.Version != want {
@@ -90,7 +90,7 @@ func accepts(t testing.TB, r *observe.Receiver, payload string, version, want ui
 	return v.Record
 }
 
-func refused(t testing.TB, r *observe.Receiver, payload string, version uint64, want observe.Reason) error {
+func refused(t testing.TB, r *updates.Receiver, payload string, version uint64, want updates.Reason) error {
 	t.Helper()
 	_, before := r.Stats()
 	v := r.Offer(message(payload, version))
@@ -114,7 +114,7 @@ func changed(t testing.TB, from string, pairs ...string) string {
 func TestForgeries(t *testing.T) {
 	t.Parallel()
 	c, foreign := newCluster(t), newCluster(t)
-	r := receiver(t, observe.Options{Trust: []ed25519.PublicKey{c.public}})
+	r := receiver(t, updates.Options{Trust: []ed25519.PublicKey{c.public}})
 	accepts(t, r, c.sign("router", one, epochA, 10), 1, 1)
 	good := c.sign("router", two, epochA, 20) // newer than all that is accepted until the end
 	old := c.sign("router", two, epochA, 5)
@@ -123,41 +123,41 @@ func TestForgeries(t *testing.T) {
 	sum, sum3 := seal.Checksum([]byte(two)), seal.Checksum([]byte(changed(t, two, `"a":2`, `"a":3`)))
 	for _, f := range []struct {
 		what, payload string
-		reason        observe.Reason
+		reason        updates.Reason
 	}{
-		{"signed by another key", foreign.sign("router", two, epochA, 20), observe.ReasonSignature},
-		{"with the signature of another message", head + `,"signature":"` + tail, observe.ReasonSignature},
-		{"with another value", changed(t, good, `"a":2`, `"a":3`), observe.ReasonChecksum},
-		{"with another value and its checksum", changed(t, good, `"a":2`, `"a":3`, sum, sum3), observe.ReasonSignature},
-		{"of another service", c.sign("other", two, epochA, 20), observe.ReasonService},
-		{"of another service, renamed", changed(t, c.sign("other", two, epochA, 20), `"other"`, `"router"`), observe.ReasonSignature},
-		{"of another epoch", c.sign("router", two, epochB, 20), observe.ReasonEpoch},
-		{"of another epoch, renamed", changed(t, c.sign("router", two, epochB, 20), epochB, epochA), observe.ReasonSignature},
-		{"older", old, observe.ReasonOlder},
-		{"of the same time", c.sign("router", two, epochA, 10), observe.ReasonOlder},
-		{"from the future", c.sign("router", two, epochA, 3600+600), observe.ReasonFuture},
-		{"in another format", changed(t, good, `"version":1`, `"version":2`), observe.ReasonMalformed},
-		{"with spaces", changed(t, good, `":`, `": `), observe.ReasonReserialised},
-		{"with spaces within", changed(t, good, `"a":2,`, `"a":2, `), observe.ReasonReserialised},
-		{"in another order", changed(t, good, `"a":2,"b":0.5`, `"b":0.5,"a":2`), observe.ReasonReserialised},
-		{"with another number", changed(t, good, "0.5", "0.50"), observe.ReasonReserialised},
-		{"with escapes", changed(t, good, "😀", `\ud83d\ude00`), observe.ReasonReserialised},
-		{"with the members in another order", changed(t, good, `"version":1,"service":"router"`, `"service":"router","version":1`), observe.ReasonReserialised},
-		{"truncated", good[:len(good)-30], observe.ReasonMalformed},
-		{"with more behind it", good + "}", observe.ReasonMalformed},
-		{"with a line behind it", good + "\n", observe.ReasonReserialised},
-		{"unsigned", head + "}", observe.ReasonUnsigned},
-		{"with an empty signature", head + `,"signature":""}`, observe.ReasonUnsigned},
-		{"with no real signature", head + `,"signature":"AAAA"}`, observe.ReasonMalformed},
-		{"with two configs", changed(t, good, `"config":{`, `"config":{"evil":true},"config":{`), observe.ReasonMalformed},
-		{"with one member more", changed(t, good, `"version":1`, `"more":1,"version":1`), observe.ReasonMalformed},
-		{"no text", "\xff\xfe{\x01", observe.ReasonMalformed},
-		{"nothing", "", observe.ReasonMalformed},
-		{"too large", `{"x":"` + strings.Repeat("x", seal.MaxUpdate) + `"}`, observe.ReasonTooLarge},
+		{"signed by another key", foreign.sign("router", two, epochA, 20), updates.ReasonSignature},
+		{"with the signature of another message", head + `,"signature":"` + tail, updates.ReasonSignature},
+		{"with another value", changed(t, good, `"a":2`, `"a":3`), updates.ReasonChecksum},
+		{"with another value and its checksum", changed(t, good, `"a":2`, `"a":3`, sum, sum3), updates.ReasonSignature},
+		{"of another service", c.sign("other", two, epochA, 20), updates.ReasonService},
+		{"of another service, renamed", changed(t, c.sign("other", two, epochA, 20), `"other"`, `"router"`), updates.ReasonSignature},
+		{"of another epoch", c.sign("router", two, epochB, 20), updates.ReasonEpoch},
+		{"of another epoch, renamed", changed(t, c.sign("router", two, epochB, 20), epochB, epochA), updates.ReasonSignature},
+		{"older", old, updates.ReasonOlder},
+		{"of the same time", c.sign("router", two, epochA, 10), updates.ReasonOlder},
+		{"from the future", c.sign("router", two, epochA, 3600+600), updates.ReasonFuture},
+		{"in another format", changed(t, good, `"version":1`, `"version":2`), updates.ReasonMalformed},
+		{"with spaces", changed(t, good, `":`, `": `), updates.ReasonReserialised},
+		{"with spaces within", changed(t, good, `"a":2,`, `"a":2, `), updates.ReasonReserialised},
+		{"in another order", changed(t, good, `"a":2,"b":0.5`, `"b":0.5,"a":2`), updates.ReasonReserialised},
+		{"with another number", changed(t, good, "0.5", "0.50"), updates.ReasonReserialised},
+		{"with escapes", changed(t, good, "😀", `\ud83d\ude00`), updates.ReasonReserialised},
+		{"with the members in another order", changed(t, good, `"version":1,"service":"router"`, `"service":"router","version":1`), updates.ReasonReserialised},
+		{"truncated", good[:len(good)-30], updates.ReasonMalformed},
+		{"with more behind it", good + "}", updates.ReasonMalformed},
+		{"with a line behind it", good + "\n", updates.ReasonReserialised},
+		{"unsigned", head + "}", updates.ReasonUnsigned},
+		{"with an empty signature", head + `,"signature":""}`, updates.ReasonUnsigned},
+		{"with no real signature", head + `,"signature":"AAAA"}`, updates.ReasonMalformed},
+		{"with two configs", changed(t, good, `"config":{`, `"config":{"evil":true},"config":{`), updates.ReasonMalformed},
+		{"with one member more", changed(t, good, `"version":1`, `"more":1,"version":1`), updates.ReasonMalformed},
+		{"no text", "\xff\xfe{\x01", updates.ReasonMalformed},
+		{"nothing", "", updates.ReasonMalformed},
+		{"too large", `{"x":"` + strings.Repeat("x", seal.MaxUpdate) + `"}`, updates.ReasonTooLarge},
 	} {
 		t.Run(f.what, func(t *testing.T) { refused(t, r, f.payload, 2, f.reason) })
 	}
-	if v := r.Offer(observe.Message{Service: "other", Payload: []byte(c.sign("other", two, epochA, 20))}); v.Reason != observe.ReasonService {
+	if v := r.Offer(updates.Message{Service: "other", Payload: []byte(c.sign("other", two, epochA, 20))}); v.Reason != updates.ReasonService {
 		t.Errorf("a service that nobody asked for: %+v", v)
 	}
 	accepts(t, r, good, 2, 2)
@@ -169,7 +169,7 @@ var mutations = flag.Int("mutations", 5_000, "how many messages TestMutations ch
 func TestMutations(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	r := receiver(t, observe.Options{Trust: []ed25519.PublicKey{c.public}})
+	r := receiver(t, updates.Options{Trust: []ed25519.PublicKey{c.public}})
 	accepts(t, r, c.sign("router", one, epochA, 10), 1, 1)
 	good := []byte(c.sign("router", two, epochA, 20))
 	random := rand.New(rand.NewPCG(1, 2))
@@ -202,7 +202,7 @@ func TestMutations(t *testing.T) {
 func TestOrder(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	r := receiver(t, observe.Options{Trust: []ed25519.PublicKey{c.public}})
+	r := receiver(t, updates.Options{Trust: []ed25519.PublicKey{c.public}})
 	accepts(t, r, c.sign("router", one, epochA, 10), 7, 7)
 	if v := r.Offer(message(c.sign("router", one, epochA, 10), 7)); v.Record != nil || v.Heard != "router" || v.Err != nil {
 		t.Errorf("the same again: %+v", v)
@@ -219,10 +219,10 @@ func TestOrder(t *testing.T) {
 	// A broker that lies about it.
 	accepts(t, r, c.sign("router", two, epochA, 15), 1<<40, 1<<40)
 	v := r.Offer(message(c.sign("router", one, epochA, 16), 12))
-	if v.Record == nil || v.Record.Version != 1<<40+1 || v.Reason != observe.ReasonVersion || !v.Gap || v.Err != nil {
+	if v.Record == nil || v.Record.Version != 1<<40+1 || v.Reason != updates.ReasonVersion || !v.Gap || v.Err != nil {
 		t.Errorf("after a lie: %+v", v)
 	}
-	refused(t, r, c.sign("router", two, epochA, 15), 1<<50, observe.ReasonOlder)
+	refused(t, r, c.sign("router", two, epochA, 15), 1<<50, updates.ReasonOlder)
 	if at := r.Proven(); !at.Equal(c.begin.Add(16 * time.Second)) {
 		t.Errorf("proven at %s", at)
 	}
@@ -234,9 +234,9 @@ func TestEpochs(t *testing.T) {
 	trust := []ed25519.PublicKey{foreign.public, c.public}[1:]
 	in := func(epoch string, at time.Duration) string { return c.sign("router", two, epoch, at) }
 	t.Run("proven before and after", func(t *testing.T) {
-		r := receiver(t, observe.Options{Trust: trust})
+		r := receiver(t, updates.Options{Trust: trust})
 		accepts(t, r, in(epochA, 10), 4, 4)
-		err := refused(t, r, in(epochB, 20), 1, observe.ReasonEpoch)
+		err := refused(t, r, in(epochB, 20), 1, updates.ReasonEpoch)
 		if hint := conf.HintOf(err); !strings.Contains(hint, "--accept-epoch "+epochB) {
 			t.Errorf("the way out is %q", hint)
 		}
@@ -250,23 +250,23 @@ func TestEpochs(t *testing.T) {
 		}
 		accepts(t, r, in(epochC, 30), 1, 1)
 		for _, epoch := range []string{epochA, epochB} {
-			refused(t, r, in(epoch, 40), 9, observe.ReasonEpoch)
+			refused(t, r, in(epoch, 40), 9, updates.ReasonEpoch)
 		}
 		if past := r.Past(); !slices.Equal(past, []string{epochA, epochB}) {
 			t.Errorf("past %v", past)
 		}
 		// A signed word that leads back does not lead there either.
 		r.OfferChanges(changes(t, c.change(epochC, epochA, 50)))
-		refused(t, r, in(epochA, 60), 9, observe.ReasonEpoch)
+		refused(t, r, in(epochA, 60), 9, updates.ReasonEpoch)
 	})
 	t.Run("two changes were missed", func(t *testing.T) {
-		r := receiver(t, observe.Options{Trust: trust})
+		r := receiver(t, updates.Options{Trust: trust})
 		accepts(t, r, in(epochA, 10), 4, 4)
 		r.OfferChanges(changes(t, c.change(epochA, epochB, 19), c.change(epochB, epochC, 29)))
 		accepts(t, r, in(epochC, 30), 1, 1)
 	})
 	t.Run("forged proofs", func(t *testing.T) {
-		r := receiver(t, observe.Options{Trust: trust})
+		r := receiver(t, updates.Options{Trust: trust})
 		accepts(t, r, in(epochA, 10), 4, 4)
 		for what, bad := range map[string][]byte{
 			"another key":     changes(t, foreign.change(epochA, epochB, 19)),
@@ -281,20 +281,20 @@ func TestEpochs(t *testing.T) {
 					t.Fatalf("%s: %+v", what, v)
 				}
 			}
-			refused(t, r, in(epochB, 20), 5, observe.ReasonEpoch)
+			refused(t, r, in(epochB, 20), 5, updates.ReasonEpoch)
 		}
 	})
 	t.Run("the operator says so", func(t *testing.T) {
-		r := receiver(t, observe.Options{Trust: trust, Epoch: epochA, Accept: epochB})
+		r := receiver(t, updates.Options{Trust: trust, Epoch: epochA, Accept: epochB})
 		accepts(t, r, in(epochB, 20), 1, 1)
-		refused(t, r, in(epochA, 30), 9, observe.ReasonEpoch)
+		refused(t, r, in(epochA, 30), 9, updates.ReasonEpoch)
 		// The setting is still there after the next change, and after a restart.
-		r = receiver(t, observe.Options{Trust: trust, Epoch: epochC, Past: []string{epochA, epochB}, Accept: epochB})
-		refused(t, r, in(epochB, 40), 9, observe.ReasonEpoch)
+		r = receiver(t, updates.Options{Trust: trust, Epoch: epochC, Past: []string{epochA, epochB}, Accept: epochB})
+		refused(t, r, in(epochB, 40), 9, updates.ReasonEpoch)
 	})
 	t.Run("named at the first start", func(t *testing.T) {
-		r := receiver(t, observe.Options{Trust: trust, Accept: epochB})
-		refused(t, r, in(epochA, 20), 1, observe.ReasonEpoch)
+		r := receiver(t, updates.Options{Trust: trust, Accept: epochB})
+		refused(t, r, in(epochA, 20), 1, updates.ReasonEpoch)
 		r.OfferChanges(changes(t, c.change(epochB, epochC, 29)))
 		accepts(t, r, in(epochC, 30), 1, 1)
 	})
@@ -305,11 +305,11 @@ func TestRestart(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	trust := []ed25519.PublicKey{c.public}
-	r := receiver(t, observe.Options{Trust: trust})
+	r := receiver(t, updates.Options{Trust: trust})
 	rec := accepts(t, r, c.sign("router", two, epochA, 20), 3, 3)
-	r = receiver(t, observe.Options{Trust: trust, Epoch: epochA, Records: []*conf.Record{rec}})
-	refused(t, r, c.sign("router", one, epochA, 19), 9, observe.ReasonOlder)
-	refused(t, r, c.sign("router", one, epochB, 29), 9, observe.ReasonEpoch)
+	r = receiver(t, updates.Options{Trust: trust, Epoch: epochA, Records: []*conf.Record{rec}})
+	refused(t, r, c.sign("router", one, epochA, 19), 9, updates.ReasonOlder)
+	refused(t, r, c.sign("router", one, epochB, 29), 9, updates.ReasonEpoch)
 	if v := r.Offer(message(c.sign("router", two, epochA, 20), 3)); v.Heard != "router" || v.Record != nil {
 		t.Errorf("the one that it had: %+v", v)
 	}
@@ -320,7 +320,7 @@ func TestRestart(t *testing.T) {
 func TestMembersAnswer(t *testing.T) {
 	t.Parallel()
 	c, next := newCluster(t), newCluster(t)
-	r := receiver(t, observe.Options{Trust: []ed25519.PublicKey{c.public, next.public}}) // while keys are rotated
+	r := receiver(t, updates.Options{Trust: []ed25519.PublicKey{c.public, next.public}}) // while keys are rotated
 	answer := func(by *cluster, config string, at time.Duration, version uint64) conf.ReadResponse {
 		u := by.signer.Sign("router", []byte(config), epochA, by.begin.Add(at*time.Second))
 		return conf.ReadResponse{Service: "router", Config: json.RawMessage(config), Metadata: conf.Metadata{
@@ -339,9 +339,9 @@ func TestMembersAnswer(t *testing.T) {
 	unsigned, wrong := answer(c, two, 12, 7), answer(c, two, 12, 7)
 	unsigned.Metadata.Signature = ""
 	wrong.Config = json.RawMessage(one)
-	for reason, d := range map[observe.Reason]conf.ReadResponse{
-		observe.ReasonUnsigned: unsigned, observe.ReasonChecksum: wrong, observe.ReasonOlder: answer(c, two, 10, 7),
-		observe.ReasonSignature: answer(newCluster(t), two, 12, 7),
+	for reason, d := range map[updates.Reason]conf.ReadResponse{
+		updates.ReasonUnsigned: unsigned, updates.ReasonChecksum: wrong, updates.ReasonOlder: answer(c, two, 10, 7),
+		updates.ReasonSignature: answer(newCluster(t), two, 12, 7),
 	} {
 		if v := r.OfferDocument("router", d); v.Reason != reason || v.Record != nil {
 			t.Errorf("%s: %+v", reason, v)
@@ -355,13 +355,13 @@ func TestHugeVersions(t *testing.T) {
 	t.Parallel()
 	for _, huge := range []uint64{1 << 53, 1<<53 - 1, math.MaxUint64} {
 		c := newCluster(t)
-		r := receiver(t, observe.Options{Trust: []ed25519.PublicKey{c.public}})
+		r := receiver(t, updates.Options{Trust: []ed25519.PublicKey{c.public}})
 		accepts(t, r, c.sign("router", one, epochA, 1), 7, 7)
 		u := c.signer.Sign("router", []byte(two), epochA, c.begin.Add(2*time.Second))
 		v := r.OfferDocument("router", conf.ReadResponse{Service: "router", Config: json.RawMessage(two), Metadata: conf.Metadata{
 			Version: huge, Epoch: u.Epoch, Checksum: u.Checksum, IssuedAt: u.IssuedAt, Signature: u.Signature,
 		}})
-		if v.Record == nil || v.Record.Version != 8 || v.Reason != observe.ReasonVersion || !v.Gap {
+		if v.Record == nil || v.Record.Version != 8 || v.Reason != updates.ReasonVersion || !v.Gap {
 			t.Fatalf("version %d: %+v, record %+v", huge, v, v.Record)
 		}
 		accepts(t, r, c.sign("router", one, epochA, 3), huge, 9)
@@ -373,9 +373,9 @@ func TestHugeVersions(t *testing.T) {
 func TestDeleted(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	r := receiver(t, observe.Options{Trust: []ed25519.PublicKey{c.public}})
+	r := receiver(t, updates.Options{Trust: []ed25519.PublicKey{c.public}})
 	offer := func(config string, at time.Duration, deleted bool) *conf.Record {
-		v := r.Offer(observe.Message{Service: "router", Payload: []byte(c.sign("router", config, epochA, at)), Deleted: deleted})
+		v := r.Offer(updates.Message{Service: "router", Payload: []byte(c.sign("router", config, epochA, at)), Deleted: deleted})
 		if v.Record == nil {
 			t.Fatalf("%+v", v)
 		}
@@ -394,17 +394,17 @@ func TestDeleted(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	t.Parallel()
-	if _, err := observe.New(observe.Options{Services: []string{"a"}}); conf.CodeOf(err) != conf.CodeUsage || conf.HintOf(err) == "" {
+	if _, err := updates.New(updates.Options{Services: []string{"a"}}); conf.CodeOf(err) != conf.CodeUsage || conf.HintOf(err) == "" {
 		t.Errorf("without a key: %v", err)
 	}
-	if _, err := observe.New(observe.Options{Services: []string{"A B"}, Trust: []ed25519.PublicKey{newCluster(t).public}}); err == nil {
+	if _, err := updates.New(updates.Options{Services: []string{"A B"}, Trust: []ed25519.PublicKey{newCluster(t).public}}); err == nil {
 		t.Error("a bad name of a service is accepted")
 	}
 }
 
 func BenchmarkOffer(b *testing.B) {
 	c := newCluster(b)
-	r := receiver(b, observe.Options{Trust: []ed25519.PublicKey{c.public}})
+	r := receiver(b, updates.Options{Trust: []ed25519.PublicKey{c.public}})
 	config := fmt.Sprintf(`{"text":%q}`, strings.Repeat("x", 1000))
 	payloads := make([]string, 1000)
 	for i := range payloads {

@@ -1,4 +1,4 @@
-// Package observe verifies the signed updates that an observer, an agent that is no
+// Package updates verifies the signed updates that an observer, an agent that is no
 // member, receives from any broker, or from a member over HTTP.
 //
 // A Receiver has the current update of each requested service, and accepts another one
@@ -20,4 +20,4 @@
 // the first epoch is accepted, unless the operator named one.
 //
 // A Receiver may be used from any goroutine. It starts none, and never blocks.
-package observe
+package updates
