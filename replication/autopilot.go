@@ -7,48 +7,49 @@ import (
 
 	"github.com/hashicorp/raft"
 	autopilot "github.com/hashicorp/raft-autopilot"
+	"github.com/holdfast-config/holdfast/replication/raftguard"
 )
 
-// NodeStats is what another member says of its log.
+// NodeStats is the state of another member's log.
 type NodeStats struct {
 	LastTerm    uint64
 	LastIndex   uint64
 	LastContact time.Duration
 }
 
-// AutopilotOptions say who may vote, and how many.
+// AutopilotOptions are the rules for voters.
 type AutopilotOptions struct {
-	Voters    int           // at most so many voters; below that only odd numbers are made
-	DeadAfter time.Duration // a member that was not reached for so long is removed; 0 = never
+	Voters    int           // maximum of voters; below it the number is odd
+	DeadAfter time.Duration // a member that is unreachable for this long is removed; 0 = never
 	Stable    time.Duration // how long a member must be healthy before it votes; default 2 s
 
-	// Stats asks a member; it is called by autopilot's goroutines, and calls
-	// overlap. An error means that the member cannot be reached.
+	// Stats requests the state of a member. Autopilot's goroutines call it
+	// concurrently. An error means that the member is unreachable.
 	Stats func(ctx context.Context, id, addr string) (NodeStats, error)
-	// Eligible says whether a member may ever vote. It must not block.
+	// Eligible reports whether a member may vote at all. It must not block.
 	Eligible func(id string) bool
-	// Removed is told of each member that autopilot takes out.
+	// Removed is called after autopilot has removed a member.
 	Removed func(id string)
 }
 
-// pilot keeps the voters of a group healthy while this member leads it.
-type pilot struct {
+// autopilotDelegate implements autopilot.ApplicationIntegration for the leader.
+type autopilotDelegate struct {
 	m *Member
 	o AutopilotOptions
 
 	mu   sync.Mutex
-	seen map[raft.ServerID]time.Time // when a member was last reached
+	seen map[raft.ServerID]time.Time // last successful contact
 }
 
-// Autopilot keeps the membership right until ctx ends: healthy servers vote, an
-// odd number up to Voters of them; dead voters are replaced, dead members removed. It is run
-// by the leader, for as long as it leads, on a goroutine of the caller's.
+// Autopilot manages the voters until ctx ends: it promotes healthy servers to an odd
+// number of at most Voters, replaces dead voters and removes dead members. It blocks. The
+// leader runs it while it leads.
 func (m *Member) Autopilot(ctx context.Context, o AutopilotOptions) {
 	if o.Stable == 0 {
 		o.Stable = 2 * time.Second
 	}
-	p := &pilot{m: m, o: o, seen: map[raft.ServerID]time.Time{}}
-	ap := autopilot.New(m.raft, p, autopilot.WithLogger(newHCLog(m.log)), autopilot.WithPromoter(promoter{autopilot.DefaultPromoter(), p}),
+	p := &autopilotDelegate{m: m, o: o, seen: map[raft.ServerID]time.Time{}}
+	ap := autopilot.New(m.raft, p, autopilot.WithLogger(raftguard.NewLogger(m.log)), autopilot.WithPromoter(promoter{autopilot.DefaultPromoter(), p}),
 		autopilot.WithUpdateInterval(time.Second), autopilot.WithReconcileInterval(2*time.Second))
 	ap.Start(ctx)
 	<-ctx.Done()
@@ -56,7 +57,7 @@ func (m *Member) Autopilot(ctx context.Context, o AutopilotOptions) {
 }
 
 // AutopilotConfig implements autopilot.ApplicationIntegration.
-func (p *pilot) AutopilotConfig() *autopilot.Config {
+func (p *autopilotDelegate) AutopilotConfig() *autopilot.Config {
 	return &autopilot.Config{
 		CleanupDeadServers: p.o.DeadAfter > 0, LastContactThreshold: 5 * time.Second, MaxTrailingLogs: 1024,
 		MinQuorum: 3, ServerStabilizationTime: p.o.Stable,
@@ -64,11 +65,11 @@ func (p *pilot) AutopilotConfig() *autopilot.Config {
 }
 
 // NotifyState implements autopilot.ApplicationIntegration.
-func (p *pilot) NotifyState(*autopilot.State) {}
+func (p *autopilotDelegate) NotifyState(*autopilot.State) {}
 
-// FetchServerStats implements autopilot.ApplicationIntegration: it asks all
-// members at once.
-func (p *pilot) FetchServerStats(ctx context.Context, servers map[raft.ServerID]*autopilot.Server) map[raft.ServerID]*autopilot.ServerStats {
+// FetchServerStats implements autopilot.ApplicationIntegration. It requests the state of
+// all members concurrently.
+func (p *autopilotDelegate) FetchServerStats(ctx context.Context, servers map[raft.ServerID]*autopilot.Server) map[raft.ServerID]*autopilot.ServerStats {
 	out := map[raft.ServerID]*autopilot.ServerStats{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -98,9 +99,9 @@ func (p *pilot) FetchServerStats(ctx context.Context, servers map[raft.ServerID]
 	return out
 }
 
-// KnownServers implements autopilot.ApplicationIntegration. A member that was not
-// reached for DeadAfter counts as failed.
-func (p *pilot) KnownServers() map[raft.ServerID]*autopilot.Server {
+// KnownServers implements autopilot.ApplicationIntegration. A member that is unreachable
+// for DeadAfter is failed.
+func (p *autopilotDelegate) KnownServers() map[raft.ServerID]*autopilot.Server {
 	servers, _, err := p.m.Servers()
 	if err != nil {
 		return nil
@@ -111,7 +112,7 @@ func (p *pilot) KnownServers() map[raft.ServerID]*autopilot.Server {
 	for _, s := range servers {
 		id := raft.ServerID(s.ID)
 		if _, ok := p.seen[id]; !ok {
-			p.seen[id] = time.Now() // unknown so far: its time runs from now
+			p.seen[id] = time.Now() // new: its time runs from now
 		}
 		status := autopilot.NodeAlive
 		if p.o.DeadAfter > 0 && time.Since(p.seen[id]) > p.o.DeadAfter {
@@ -126,25 +127,25 @@ func (p *pilot) KnownServers() map[raft.ServerID]*autopilot.Server {
 }
 
 // RemoveFailedServer implements autopilot.ApplicationIntegration.
-func (p *pilot) RemoveFailedServer(s *autopilot.Server) {
-	p.m.spawn(func() {
+func (p *autopilotDelegate) RemoveFailedServer(s *autopilot.Server) {
+	p.m.tasks.start(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
 		defer cancel()
 		if err := p.m.Remove(ctx, string(s.ID)); err != nil {
-			p.m.log.Warn("a dead member was not removed", "node", s.ID, "err", err)
+			p.m.log.Warn("cannot remove a dead member", "node", s.ID, "err", err)
 			return
 		}
-		p.m.log.Warn("removed a dead member", "node", s.ID, "dead_for", p.o.DeadAfter)
+		p.m.log.Warn("removed a dead member", "node", s.ID, "unreachable_for", p.o.DeadAfter)
 		if p.o.Removed != nil {
 			p.o.Removed(string(s.ID))
 		}
 	})
 }
 
-// promoter is autopilot's own, held to the members that may vote and to their number.
+// promoter is autopilot's own, restricted to eligible members and to their number.
 type promoter struct {
 	autopilot.Promoter
-	p *pilot
+	p *autopilotDelegate
 }
 
 // CalculatePromotionsAndDemotions implements autopilot.Promoter.
@@ -169,7 +170,7 @@ func (r promoter) CalculatePromotionsAndDemotions(c *autopilot.Config, s *autopi
 			continue
 		}
 		if free <= 0 && len(dead) > 0 && healthy > len(s.Voters)/2 {
-			// A dead voter makes room: it comes back as a non-voter.
+			// A dead voter is demoted, and returns as a non-voter.
 			changes.Demotions = append(changes.Demotions, dead[0])
 			dead = dead[1:]
 			free++
@@ -180,9 +181,8 @@ func (r promoter) CalculatePromotionsAndDemotions(c *autopilot.Config, s *autopi
 		promote = append(promote, id)
 		free--
 	}
-	// An even number of voters survives no more than one less does, and two are
-	// the worst: one that is away, or comes back at another address, leaves the
-	// other without a majority. So the last one waits for another to go with.
+	// An even number of voters tolerates no more failures than the odd number below it,
+	// and with two voters neither may fail. So the last one waits for another one.
 	if n := len(s.Voters) - len(changes.Demotions) + len(promote); len(promote) > 0 && n%2 == 0 && n < r.p.o.Voters {
 		promote = promote[:len(promote)-1]
 	}

@@ -56,7 +56,7 @@ func TestVotersAreOdd(t *testing.T) {
 		add("waiting", tc.waiting, autopilot.RaftNonVoter, true)
 		add("sick", tc.sick, autopilot.RaftNonVoter, false)
 		add("sidecar", tc.sidecar, autopilot.RaftNonVoter, true)
-		p := &pilot{o: AutopilotOptions{Voters: tc.most, Stable: time.Second, Eligible: func(id string) bool { return !sidecars[id] }}}
+		p := &autopilotDelegate{o: AutopilotOptions{Voters: tc.most, Stable: time.Second, Eligible: func(id string) bool { return !sidecars[id] }}}
 		got := promoter{autopilot.DefaultPromoter(), p}.CalculatePromotionsAndDemotions(p.AutopilotConfig(), s)
 		if len(got.Promotions) != tc.promoted || len(got.Demotions) != tc.demoted {
 			t.Errorf("%s: promoted %v, demoted %v", tc.name, got.Promotions, got.Demotions)

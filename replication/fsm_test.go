@@ -13,19 +13,20 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/raftguard"
 	"github.com/holdfast-config/holdfast/replication/store"
 )
 
-// machine is a Machine with faults in front of a real one.
+// machine is an FSM with faults in front of a real one.
 type machine struct {
-	Machine
+	FSM
 	apply func(next func() ([]command.Result, []*conf.Record, error)) ([]command.Result, []*conf.Record, error)
 	calls atomic.Int64
 }
 
 func (m *machine) Apply(ctx context.Context, e []store.Entry) ([]command.Result, []*conf.Record, error) {
 	m.calls.Add(1)
-	next := func() ([]command.Result, []*conf.Record, error) { return m.Machine.Apply(ctx, e) }
+	next := func() ([]command.Result, []*conf.Record, error) { return m.FSM.Apply(ctx, e) }
 	if m.apply == nil {
 		return next()
 	}
@@ -37,7 +38,7 @@ func TestLockedMachineIsRetried(t *testing.T) {
 	var m *machine
 	told := make(chan error, 10)
 	n := fresh(t, t.TempDir(), func(o *Options) {
-		m = &machine{Machine: o.Machine}
+		m = &machine{FSM: o.Machine}
 		m.apply = func(next func() ([]command.Result, []*conf.Record, error)) ([]command.Result, []*conf.Record, error) {
 			if locked.Load() {
 				return nil, nil, conf.Errorf(conf.CodeLocked, "somebody has it")
@@ -57,7 +58,7 @@ func TestLockedMachineIsRetried(t *testing.T) {
 	wantCode(t, n.Blocked(), conf.CodeLocked)
 	calls := m.calls.Load()
 	eventually(t, "it is tried again", func() bool { return m.calls.Load() > calls+3 })
-	if n.Stats()["blocked"] == "" || n.Err() != nil {
+	if n.Blocked() == nil || n.Err() != nil {
 		t.Fatal("blocked, but it does not say so, or calls it a fault")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -79,7 +80,7 @@ func TestStopWhileLocked(t *testing.T) {
 	var locked atomic.Bool
 	told := make(chan error, 1)
 	n := fresh(t, dir, func(o *Options) {
-		o.Machine = &machine{Machine: o.Machine, apply: func(next func() ([]command.Result, []*conf.Record, error)) ([]command.Result, []*conf.Record, error) {
+		o.Machine = &machine{FSM: o.Machine, apply: func(next func() ([]command.Result, []*conf.Record, error)) ([]command.Result, []*conf.Record, error) {
 			if locked.Load() {
 				return nil, nil, conf.Errorf(conf.CodeLocked, "somebody has it")
 			}
@@ -122,7 +123,7 @@ func TestFaultsOfTheMachine(t *testing.T) {
 			var broken atomic.Bool
 			var m *machine
 			n := fresh(t, dir, func(o *Options) {
-				m = &machine{Machine: o.Machine, apply: func(next func() ([]command.Result, []*conf.Record, error)) ([]command.Result, []*conf.Record, error) {
+				m = &machine{FSM: o.Machine, apply: func(next func() ([]command.Result, []*conf.Record, error)) ([]command.Result, []*conf.Record, error) {
 					if broken.Load() {
 						return apply(next)
 					}
@@ -168,14 +169,15 @@ func encoded(tb testing.TB, c command.Command) []byte {
 }
 
 // newFSM is a state machine without raft.
-func newFSM(tb testing.TB) (*fsm, *store.Store) {
+func newFSM(tb testing.TB) (*applier, *store.Store) {
 	tb.Helper()
 	st := openStore(tb, tb.TempDir())
 	tb.Cleanup(func() { st.Close() })
-	return &fsm{
-		machine: st, fault: newFault(), log: discard, ctx: tb.Context(), stop: make(chan struct{}),
-		onApplied: func(uint64, []*conf.Record) {}, onRestored: func() {}, onBlocked: func(error) {},
-	}, st
+	o := Options{Dir: "unused", NodeID: "n1", Machine: st}
+	if err := o.setDefaults(); err != nil {
+		tb.Fatal(err)
+	}
+	return newApplier(tb.Context(), &o, st, raftguard.NewFault()), st
 }
 
 func TestBatch(t *testing.T) {
@@ -249,7 +251,7 @@ func TestNoSnapshotBeforeTheLogIsReadAgain(t *testing.T) {
 	entries := []*raft.Log{{Index: 2, Term: 1, Data: encoded(t, &command.Genesis{Epoch: testEpoch, At: testTime})}, {Index: 3, Term: 1, Data: encoded(t, edit("router", 1))}}
 	f.ApplyBatch(entries)
 	again, _ := newFSM(t) // a new run over the same machine
-	again.machine = f.machine
+	again.fsm = f.fsm
 	again.ApplyBatch(entries[:1])
 	if _, err := again.Snapshot(); err == nil {
 		t.Fatal("a snapshot with content from behind its index")
@@ -268,21 +270,5 @@ func TestRestoreOfDamagedState(t *testing.T) {
 		if err := f.Restore(io.NopCloser(strings.NewReader(data))); err == nil || f.fault.Err() == nil {
 			t.Errorf("%q: error %v, fault %v", data, err, f.fault.Err())
 		}
-	}
-}
-
-func TestFaultIsToldOnce(t *testing.T) {
-	f := newFault()
-	if f.Err() != nil {
-		t.Fatal("a fault before one")
-	}
-	for i := range 3 {
-		f.trip(fmt.Errorf("fault %d", i))
-	}
-	if err := <-f.out; err == nil || err.Error() != "fault 0" {
-		t.Fatalf("told %v", err)
-	}
-	if err, open := <-f.out; err != nil || open {
-		t.Fatal("told twice")
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/store"
@@ -50,6 +51,40 @@ type node struct {
 	stopped bool
 }
 
+// Err, Blocked, Addr and Snapshot show tests what the product does not ask for.
+
+func (m *Member) Err() error { return m.fault.Err() }
+
+func (m *Member) Addr() string { return string(m.trans.LocalAddr()) }
+
+func (m *Member) Blocked() error {
+	if p := m.fsm.blocked.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (m *Member) Snapshot(ctx context.Context) error {
+	if err := m.ready(ctx); err != nil {
+		return err
+	}
+	err := m.await(ctx, func() error { return m.raft.Snapshot().Error() })
+	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return nil
+	}
+	return err
+}
+
+// setAside moves the directory of log and snapshots away, as the agent does.
+func setAside(tb testing.TB, dir string) {
+	tb.Helper()
+	if err := os.Rename(dir, filepath.Join(tb.TempDir(), "raft")); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+var discard = slog.New(slog.DiscardHandler)
+
 func storeOptions(dir string) store.Options {
 	return store.Options{
 		Path: filepath.Join(dir, "config.db"),
@@ -83,9 +118,11 @@ func tryStart(tb testing.TB, dir string, change func(*Options)) (*node, error) {
 	tb.Helper()
 	n := &node{dir: dir, st: openStore(tb, dir)}
 	n.opts = Options{
-		Dir: filepath.Join(dir, "raft"), NodeID: "n1", Addr: "127.0.0.1:0", Machine: n.st,
-		Heartbeat: 100 * time.Millisecond, Lease: 50 * time.Millisecond, Commit: 5 * time.Millisecond,
-		LockTimeout: 100 * time.Millisecond, SnapshotInterval: time.Hour,
+		Dir: filepath.Join(dir, "raft"), NodeID: "n1", Machine: n.st,
+		tuning: tuning{
+			Heartbeat: 100 * time.Millisecond, Lease: 50 * time.Millisecond, Commit: 5 * time.Millisecond,
+			LockTimeout: 100 * time.Millisecond, SnapshotInterval: time.Hour,
+		},
 		OnApplied: func(index uint64, _ []*conf.Record) {
 			n.mu.Lock()
 			defer n.mu.Unlock()
@@ -97,6 +134,9 @@ func tryStart(tb testing.TB, dir string, change func(*Options)) (*node, error) {
 	}
 	if change != nil {
 		change(&n.opts)
+	}
+	if n.opts.Transport == nil {
+		n.opts.Transport = transport(tb)
 	}
 	m, err := Open(tb.Context(), n.opts)
 	if err != nil {

@@ -30,9 +30,15 @@ func killedWriter(dir string) {
 	if err != nil {
 		fail("store", err)
 	}
+	trans, err := openTransport("127.0.0.1:0")
+	if err != nil {
+		fail("listen", err)
+	}
 	m, err := Open(ctx, Options{
-		Dir: filepath.Join(dir, "raft"), NodeID: "n1", Addr: "127.0.0.1:0", Machine: st, LockTimeout: 5 * time.Second,
-		SnapshotThreshold: 20, TrailingLogs: 10, SnapshotInterval: 10 * time.Millisecond,
+		Dir: filepath.Join(dir, "raft"), NodeID: "n1", Transport: trans, Machine: st,
+		tuning: tuning{
+			LockTimeout: 5 * time.Second, SnapshotThreshold: 20, TrailingLogs: 10, SnapshotInterval: 10 * time.Millisecond,
+		},
 	})
 	if err != nil {
 		fail("open", err)

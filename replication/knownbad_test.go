@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/raftguard"
 )
 
 // These tests show what the parts below do without a guard of ours, and that it
@@ -66,26 +67,31 @@ func TestSnapshotBeforeTheStore(t *testing.T) {
 		to := t.TempDir()
 		copyDir(t, dir, to)
 		n := &node{dir: to, st: openStore(t, to)}
-		n.opts = Options{Dir: filepath.Join(to, "raft"), NodeID: "n1", Machine: n.st, Heartbeat: 100 * time.Millisecond}
+		trans := transport(t)
+		n.opts = Options{
+			Dir: filepath.Join(to, "raft"), NodeID: "n1", Machine: n.st, Transport: trans, Advertise: string(trans.LocalAddr()),
+			tuning: tuning{Heartbeat: 100 * time.Millisecond},
+		}
 		if err := n.opts.setDefaults(); err != nil {
 			t.Fatal(err)
 		}
-		b, err := openBolt(t.Context(), filepath.Join(n.opts.Dir, "raft.db"), time.Second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		snaps, err := openSnapshots(filepath.Join(n.opts.Dir, "snapshots"), discard)
-		if err != nil {
-			t.Fatal(err)
-		}
-		trans := slowHeartbeats{transport(t)}
-		n.opts.Advertise = string(trans.LocalAddr())
+		var logs *raftguard.ChecksumStore
+		var snaps *raftguard.SnapshotStore
+		var err error
 		if guard {
-			if err := reconcile(t.Context(), &n.opts, &checkedStore{b}, snaps); err != nil {
+			logs, snaps, err = openFiles(t.Context(), &n.opts)
+		} else {
+			var file raftguard.LogFile
+			if file, err = raftguard.OpenLogFile(t.Context(), filepath.Join(n.opts.Dir, "raft.db"), time.Second); err != nil {
 				t.Fatal(err)
 			}
+			logs = raftguard.NewChecksumStore(file)
+			snaps, err = raftguard.OpenSnapshots(filepath.Join(n.opts.Dir, "snapshots"), discard)
 		}
-		if n.Member, err = run(&n.opts, &checkedStore{b}, snaps, trans); err != nil {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n.Member, err = run(&n.opts, logs, snaps); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { n.close(t) })
@@ -109,7 +115,7 @@ func TestSnapshotBeforeTheStore(t *testing.T) {
 func TestRaftsTransportIsNotReachable(t *testing.T) {
 	const conns = 60
 	trans := transport(t)
-	defer slowHeartbeats{trans}.Close()
+	defer trans.Close()
 	heap := func() int64 {
 		runtime.GC()
 		var m runtime.MemStats

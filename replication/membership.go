@@ -9,15 +9,17 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Server is one member of the group, as the log knows it.
+const votersHint = "holdfast cluster status shows who votes; holdfast cluster promote makes a server a voter"
+
+// Server is a member of the cluster, as the Raft log has it.
 type Server struct {
 	ID    string
 	Addr  string
 	Voter bool
 }
 
-// Servers lists the members and the log index at which they became so. Any
-// member answers, as far as its log goes.
+// Servers returns the members, and the log index of the last change to them, as far as
+// this node's log reaches.
 func (m *Member) Servers() (servers []Server, index uint64, err error) {
 	f := m.raft.GetConfiguration()
 	if err := f.Error(); err != nil {
@@ -29,8 +31,8 @@ func (m *Member) Servers() (servers []Server, index uint64, err error) {
 	return servers, f.Index(), nil
 }
 
-// AddNonvoter adds a member that gets everything and does not vote, or records
-// the new address of one that is there. A voter stays a voter.
+// AddNonvoter adds a member that does not vote, or changes the address of a member. A
+// voter stays a voter.
 func (m *Member) AddNonvoter(ctx context.Context, id, addr string) error {
 	servers, prev, err := m.Servers()
 	if err != nil {
@@ -65,7 +67,7 @@ func (m *Member) Promote(ctx context.Context, id string) error {
 	})
 }
 
-// Demote makes a voter a non-voter. The last voter stays one.
+// Demote makes a voter a non-voter. Raft rejects it for the last voter.
 func (m *Member) Demote(ctx context.Context, id string) error {
 	s, prev, err := m.find(id)
 	if err != nil || !s.Voter {
@@ -74,7 +76,7 @@ func (m *Member) Demote(ctx context.Context, id string) error {
 	return m.change(ctx, func(t time.Duration) raft.IndexFuture { return m.raft.DemoteVoter(raft.ServerID(id), prev, t) })
 }
 
-// Remove takes a member out of the group. It is not told: it has to ask.
+// Remove removes a member. It is not notified: it must ask.
 func (m *Member) Remove(ctx context.Context, id string) error {
 	_, prev, err := m.find(id)
 	if err != nil {
@@ -83,8 +85,8 @@ func (m *Member) Remove(ctx context.Context, id string) error {
 	return m.change(ctx, func(t time.Duration) raft.IndexFuture { return m.raft.RemoveServer(raft.ServerID(id), prev, t) })
 }
 
-// Transfer gives the leadership to the voter named, or with "" to the one that
-// is furthest.
+// Transfer transfers the leadership to the voter with this id, or with "" to the one
+// whose log is the most complete.
 func (m *Member) Transfer(ctx context.Context, id string) error {
 	if !m.Leading() {
 		return noQuorum(raft.ErrNotLeader)
@@ -93,48 +95,32 @@ func (m *Member) Transfer(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	var to Server
 	if id != "" {
-		s, _, err := m.find(id)
+		to, _, err = m.find(id)
 		switch {
 		case err != nil:
 			return err
 		case id == string(m.id):
 			return conf.Errorf(conf.CodeInvalid, "%s leads already", id).WithHint("name another voter, or none to let the leader choose")
-		case !s.Voter:
-			return conf.Errorf(conf.CodeInvalid, "%s does not vote, and cannot lead", id).
-				WithHint("holdfast cluster status shows who votes; holdfast cluster promote makes a server a voter")
+		case !to.Voter:
+			return conf.Errorf(conf.CodeInvalid, "%s does not vote, and cannot lead", id).WithHint(votersHint)
 		}
 	}
 	if !slices.ContainsFunc(servers, func(s Server) bool { return s.Voter && s.ID != string(m.id) && (id == "" || s.ID == id) }) {
-		return conf.Errorf(conf.CodeInvalid, "no other voter can take the leadership").
-			WithHint("holdfast cluster status shows who votes; holdfast cluster promote makes a server a voter")
+		return conf.Errorf(conf.CodeInvalid, "no other voter can take the leadership").WithHint(votersHint)
 	}
-	if id == "" {
-		return m.membership(m.await(ctx, func() error { return m.raft.LeadershipTransfer().Error() }))
-	}
-	s, _, err := m.find(id)
+	err = m.await(ctx, func() error {
+		if id == "" {
+			return m.raft.LeadershipTransfer().Error()
+		}
+		return m.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(to.Addr)).Error()
+	})
 	if err != nil {
-		return err
+		return m.proposalError(err)
 	}
-	return m.membership(m.await(ctx, func() error {
-		return m.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(s.Addr)).Error()
-	}))
+	return nil
 }
-
-// ReadIndex answers an index of which the leader knows that no acknowledged
-// write is later. A reader that has applied it reads linearizably. It passes an
-// entry through the log: hashicorp/raft's VerifyLeader counts non-voters and so
-// cannot be trusted for this.
-func (m *Member) ReadIndex(ctx context.Context) (uint64, error) {
-	if err := m.Barrier(ctx); err != nil {
-		return 0, err
-	}
-	index, _ := m.fsm.machine.Applied()
-	return index, nil
-}
-
-// Indexes are the last index of the log and the last one applied here.
-func (m *Member) Indexes() (last, applied uint64) { return m.raft.LastIndex(), m.raft.AppliedIndex() }
 
 func (m *Member) find(id string) (Server, uint64, error) {
 	servers, index, err := m.Servers()
@@ -149,18 +135,13 @@ func (m *Member) find(id string) (Server, uint64, error) {
 	return Server{}, 0, conf.Errorf(conf.CodeNotFound, "no member %q", id).WithHint("holdfast cluster members lists them")
 }
 
-// change is one change of the membership. It is made only if the membership is
-// still the one that the caller looked at.
+// change makes one change of the membership, if it is still the one that the caller read.
 func (m *Member) change(ctx context.Context, f func(time.Duration) raft.IndexFuture) error {
 	if err := m.ready(ctx); err != nil {
 		return err
 	}
-	return m.membership(m.await(ctx, func() error { return f(remaining(ctx)).Error() }))
-}
-
-func (m *Member) membership(err error) error {
-	if err == nil {
-		return nil
+	if err := m.await(ctx, func() error { return f(remaining(ctx)).Error() }); err != nil {
+		return m.proposalError(err)
 	}
-	return m.proposalError(err)
+	return nil
 }

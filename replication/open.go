@@ -7,104 +7,112 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/raftguard"
 )
 
 const logCacheSize = 512
 
-// Open starts this node's member of the group. A node without any state starts
-// a group of its own, unless Options.Join says to wait.
+// Open starts this node. A node without files starts a cluster of its own, unless
+// Options.Join is set.
 //
-// Before raft runs, log, snapshot and machine are brought to one history: a
-// machine behind the newest snapshot is restored from it; a machine with data
-// but without a log gets a new log that goes on from its applied index; a
-// machine that is empty is rebuilt from snapshot and log. conf.CodeCorrupt means
-// that the log cannot be used: Quarantine the directory and open again.
-// conf.CodeLocked means that another process has it open.
+// Before raft starts, log, snapshot and FSM get one history: an FSM that is behind the
+// newest snapshot is restored from it; an FSM with data but without a log gets a new log
+// that continues from its applied index; an empty FSM is rebuilt from snapshot and log.
+// conf.CodeCorrupt: the log cannot be used, set the directory aside and open again.
+// conf.CodeLocked: another process has it open.
 func Open(ctx context.Context, o Options) (_ *Member, err error) {
-	trans := o.Transport
 	defer func() {
-		if err != nil && trans != nil {
-			_ = slowHeartbeats{trans}.Close()
+		if c, ok := o.Transport.(raft.WithClose); ok && err != nil {
+			_ = c.Close()
 		}
 	}()
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
+	if o.Transport == nil {
+		return nil, conf.Errorf(conf.CodeInternal, "no transport")
+	}
+	o.Advertise = string(o.Transport.LocalAddr())
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
-		return nil, storageError(err, "cannot make %s", o.Dir)
+		return nil, raftguard.StorageError(err, "cannot create %s", o.Dir)
 	}
 	if err := os.Chmod(o.Dir, 0o700); err != nil {
-		return nil, storageError(err, "cannot make %s private", o.Dir)
+		return nil, raftguard.StorageError(err, "cannot set the mode of %s", o.Dir)
 	}
-	inner, err := openBolt(ctx, filepath.Join(o.Dir, "raft.db"), o.LockTimeout)
+	logs, snaps, err := openFiles(ctx, &o)
 	if err != nil {
 		return nil, err
 	}
-	logs := &checkedStore{inner}
-	if o.wrapLog != nil {
-		logs.inner = o.wrapLog(inner)
-	}
-	defer func() {
-		if err != nil {
-			_ = guard("close", inner.Close)
-		}
-	}()
-	snaps, err := openSnapshots(filepath.Join(o.Dir, "snapshots"), o.Logger)
+	m, err := run(&o, logs, snaps)
 	if err != nil {
-		return nil, err
+		_ = logs.Close()
 	}
-	if trans == nil {
-		if trans, err = newTCPTransport(&o); err != nil {
-			return nil, err
-		}
-	}
-	guarded, err := guardTransport(trans)
-	if err != nil {
-		return nil, err
-	}
-	o.Advertise = string(trans.LocalAddr())
-	if err := reconcile(ctx, &o, logs, snaps); err != nil {
-		return nil, err
-	}
-	return run(&o, logs, snaps, guarded)
+	return m, err
 }
 
-// run starts raft.
-func run(o *Options, logs *checkedStore, snaps *snapshotStore, trans slowHeartbeats) (*Member, error) {
-	fault := newFault()
-	ctx, cancel := context.WithCancel(context.Background())
-	nudges := newNudger(raft.ServerID(o.NodeID), trans)
-	m := &Member{
-		log: o.Logger, id: raft.ServerID(o.NodeID), addr: trans.LocalAddr(), trans: trans, allow: o.Gate, logs: logs, fault: fault, lease: o.Lease, slow: o.SlowDisk, hung: o.HungDisk,
-		cancel: cancel, stopping: make(chan struct{}), stopped: make(chan struct{}),
-		lead: make(chan bool, 1), watched: make(chan struct{}), nudges: nudges,
-		fsm: &fsm{
-			machine: o.Machine, fault: fault, log: o.Logger, ctx: ctx, stop: make(chan struct{}),
-			onApplied: o.OnApplied, onDigest: o.OnDigest, onRestored: o.OnRestored, onBlocked: o.OnBlocked,
-			committed: nudges.committed,
-		},
+// openFiles opens log and snapshots, and reconciles them with the FSM.
+func openFiles(ctx context.Context, o *Options) (*raftguard.ChecksumStore, *raftguard.SnapshotStore, error) {
+	file, err := raftguard.OpenLogFile(ctx, filepath.Join(o.Dir, "raft.db"), o.LockTimeout)
+	if err != nil {
+		return nil, nil, err
 	}
-	m.requests = newOrderly(trans, o.Logger)
-	halting := &haltingStore{checkedStore: logs, fault: fault, pace: &m.pace}
-	cache, err := raft.NewLogCache(logCacheSize, halting)
+	logs := raftguard.NewChecksumStore(o.wrapLog(file))
+	snaps, err := raftguard.OpenSnapshots(filepath.Join(o.Dir, "snapshots"), o.Logger)
+	if err == nil {
+		err = raftguard.Reconcile(ctx, raftguard.ReconcileOptions{
+			NodeID: o.NodeID, Addr: o.Advertise, Join: o.Join, HadLog: o.Begun, MinIndex: o.Seen,
+			FSM: o.Machine, Log: o.Logger, OnRestored: o.OnRestored,
+		}, logs, snaps)
+	}
+	if err != nil {
+		_ = logs.Close()
+		return nil, nil, err
+	}
+	return logs, snaps, nil
+}
+
+// run starts raft behind the guards.
+func run(o *Options, logs *raftguard.ChecksumStore, snaps *raftguard.SnapshotStore) (*Member, error) {
+	trans, err := raftguard.NewTransport(o.Transport, o.Logger)
+	if err != nil {
+		return nil, err
+	}
+	id, fault := raft.ServerID(o.NodeID), raftguard.NewFault()
+	notifier := raftguard.NewCommitNotifier(id, trans)
+	ctx, cancel := context.WithCancel(context.Background())
+	m := &Member{
+		log: o.Logger, id: id, trans: trans, logs: logs, fault: fault, notifier: notifier,
+		checkCommand: o.Gate, lease: o.Lease,
+		tasks:      tasks{stopping: make(chan struct{})},
+		leadership: make(leadershipCh, 1), monitored: make(chan struct{}),
+		cancel: cancel, stopped: make(chan struct{}),
+		fsm: newApplier(ctx, o, o.Machine, fault),
+	}
+	m.fsm.onCommitted = notifier.Committed
+	m.disk = &raftguard.DiskMonitor{
+		Slow: o.SlowDisk, Hung: o.HungDisk, ID: id, Log: o.Logger, Fault: fault,
+		CloseTransport: trans.Close, Go: m.tasks.start,
+	}
+	failStop := raftguard.NewFailStopStore(logs, fault, m.disk)
+	cache, err := raft.NewLogCache(logCacheSize, failStop)
 	if err != nil {
 		cancel()
 		return nil, err
 	}
-	// On a goroutine of its own: a store that halts ends the goroutine that calls it.
+	// On a goroutine of its own: the store ends the goroutine that meets a fault.
 	started := make(chan error, 1)
 	go func() {
 		err := error(conf.Errorf(conf.CodeInternal, "raft did not start"))
 		defer func() {
 			if p := recover(); p != nil {
-				err = corrupt("raft cannot start from the log: %v", p)
+				err = raftguard.Corrupt("raft cannot start from the log: %v", p)
 			}
 			if f := fault.Err(); f != nil {
 				err = f
 			}
 			started <- err
 		}()
-		m.raft, err = raft.NewRaft(o.raftConfig(), m.fsm, cache, halting, snaps, pipelines{m.requests})
+		m.raft, err = raft.NewRaft(o.raftConfig(), m.fsm, cache, failStop, snaps, trans)
 	}()
 	if err := <-started; err != nil {
 		cancel()
@@ -113,9 +121,13 @@ func run(o *Options, logs *checkedStore, snaps *snapshotStore, trans slowHeartbe
 		}
 		return nil, err
 	}
-	go m.requests.run(func() bool { return m.raft.State() == raft.Leader })
-	nudges.follow(m.raft)
-	go m.watch()
-	m.spawn(func() { m.vigil(o.refused) })
+	m.proposals.raft, m.proposals.tasks, m.disk.Raft = m.raft, &m.tasks, m.raft
+	go trans.Serve(func() bool { return m.raft.State() == raft.Leader })
+	notifier.Start(m.raft)
+	go m.monitor()
+	probe := &raftguard.LeaderProbe{
+		Raft: m.raft, ID: id, Log: o.Logger, Fault: fault, Refused: o.refused, StartElection: m.startElection,
+	}
+	m.tasks.start(func() { probe.Run(m.tasks.stopping) })
 	return m, nil
 }

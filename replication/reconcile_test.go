@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/raftguard"
 )
 
 // trimmed cuts the log close behind each snapshot.
@@ -96,9 +97,7 @@ func TestLogIsGone(t *testing.T) {
 	index, _ := n.st.Applied()
 	term, digest := n.Term(), n.st.Digest()
 	n.close(t)
-	if _, err := Quarantine(filepath.Join(dir, "raft"), "test"); err != nil {
-		t.Fatal(err)
-	}
+	setAside(t, filepath.Join(dir, "raft"))
 	n = start(t, dir, nil).lead(t)
 	if n.Term() <= term {
 		t.Fatalf("term %d after term %d", n.Term(), term)
@@ -139,7 +138,7 @@ func TestCrashWhileStarting(t *testing.T) {
 	dir := t.TempDir()
 	start(t, dir, func(o *Options) { o.Join = true }).close(t)
 	edited(t, dir, func(b *raftboltdb.BoltStore) {
-		if err := (&checkedStore{b}).SetUint64([]byte(termKey), 1); err != nil {
+		if err := raftguard.NewChecksumStore(b).SetUint64([]byte("CurrentTerm"), 1); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -149,7 +148,7 @@ func TestCrashWhileStarting(t *testing.T) {
 // edited changes the log of the closed node in dir behind the checks' back.
 func edited(tb testing.TB, dir string, change func(*raftboltdb.BoltStore)) {
 	tb.Helper()
-	b, err := openBolt(tb.Context(), filepath.Join(dir, "raft", "raft.db"), patience)
+	b, err := raftguard.OpenLogFile(tb.Context(), filepath.Join(dir, "raft", "raft.db"), patience)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -183,9 +182,7 @@ func mustRecover(tb testing.TB, dir string, change func(*Options)) *node {
 	if conf.HintOf(err) == "" {
 		tb.Fatalf("no hint in %v", err)
 	}
-	if _, err := Quarantine(filepath.Join(dir, "raft"), err.Error()); err != nil {
-		tb.Fatal(err)
-	}
+	setAside(tb, filepath.Join(dir, "raft"))
 	return start(tb, dir, change).lead(tb)
 }
 
@@ -216,7 +213,7 @@ func TestStoreOfAnotherHistory(t *testing.T) {
 	index, _ := n.st.Applied()
 	n.close(t)
 	edited(t, dir, func(b *raftboltdb.BoltStore) { // as another leader's log would have it
-		c := &checkedStore{b}
+		c := raftguard.NewChecksumStore(b)
 		var l raft.Log
 		if err := c.GetLog(index, &l); err != nil {
 			t.Fatal(err)
@@ -225,7 +222,7 @@ func TestStoreOfAnotherHistory(t *testing.T) {
 		if err := c.StoreLog(&l); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.SetUint64([]byte(termKey), l.Term); err != nil {
+		if err := c.SetUint64([]byte("CurrentTerm"), l.Term); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -238,7 +235,7 @@ func TestTermIsLost(t *testing.T) {
 	n.write(t, "router", 1, 5)
 	n.close(t)
 	edited(t, dir, func(b *raftboltdb.BoltStore) {
-		if err := (&checkedStore{b}).SetUint64([]byte(termKey), 1); err != nil {
+		if err := raftguard.NewChecksumStore(b).SetUint64([]byte("CurrentTerm"), 1); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -290,7 +287,8 @@ func (n *node) updateMembership(tb testing.TB) {
 // newestSnapshot is the directory of the newest snapshot of the node in dir.
 func newestSnapshot(tb testing.TB, dir string) string {
 	tb.Helper()
-	s, err := openSnapshots(filepath.Join(dir, "raft", "snapshots"), discard)
+	dir = filepath.Join(dir, "raft", "snapshots")
+	s, err := raftguard.OpenSnapshots(dir, discard)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -298,7 +296,7 @@ func newestSnapshot(tb testing.TB, dir string) string {
 	if err != nil || len(metas) == 0 {
 		tb.Fatalf("no snapshot: %v", err)
 	}
-	return filepath.Join(s.dir, metas[0].ID)
+	return filepath.Join(dir, metas[0].ID)
 }
 
 func flip(tb testing.TB, path string, at int64) {
@@ -330,7 +328,7 @@ func TestNewestSnapshotIsDamaged(t *testing.T) {
 			n.write(t, "router", 51, 55)
 			digest := n.st.Digest()
 			n.close(t)
-			flip(t, filepath.Join(newestSnapshot(t, dir), stateName), 300)
+			flip(t, filepath.Join(newestSnapshot(t, dir), "state.bin"), 300)
 			if store == "lost" {
 				removeStore(t, dir)
 			}
@@ -355,7 +353,7 @@ func TestNewestSnapshotIsDamagedAndLogCut(t *testing.T) {
 	snapshotNow(t, n)
 	n.write(t, "router", 41, 45)
 	n.close(t)
-	flip(t, filepath.Join(newestSnapshot(t, dir), metaName), 30)
+	flip(t, filepath.Join(newestSnapshot(t, dir), "meta.json"), 30)
 	n = start(t, dir, trimmed).lead(t)
 	n.write(t, "router", 46, 46)
 	wantVersion(t, n, "router", 46)

@@ -7,71 +7,63 @@ import (
 	"path/filepath"
 
 	"github.com/hashicorp/raft"
-	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/raftguard"
 )
 
-// Recover makes the member in o.Dir, which must not run, the only voter of its
-// group: for a group that lost most of its voters for ever. The entries that it
-// has and that were never acknowledged count from then on. scratch is an empty
-// machine that takes the whole history; o.Machine is brought to it by the next Open.
+// Recover makes the node in o.Dir, which must not run, the only voter of its cluster,
+// after a permanent loss of the quorum. Entries that it has and that were never
+// acknowledged become part of the history. scratch is an empty FSM that applies the
+// whole history. The next Open brings o.Machine to it.
 //
-// The others still believe in the old group. Whoever calls this must see to it
-// that they cannot come back.
-func Recover(ctx context.Context, o Options, scratch Machine) (err error) {
-	o.Join = true // nothing is started anew here
+// The other members still have the old configuration. The caller must ensure that they
+// cannot return.
+func Recover(ctx context.Context, o Options, scratch FSM) (err error) {
+	o.Join = true // starts no cluster
 	if err := o.setDefaults(); err != nil {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(o.Dir, "raft.db")); err != nil {
-		return corrupt("there is no log in %s", o.Dir)
+		return raftguard.Corrupt("there is no log in %s", o.Dir)
 	}
-	inner, err := openBolt(ctx, filepath.Join(o.Dir, "raft.db"), o.LockTimeout)
+	logs, snaps, err := openFiles(ctx, &o)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, guard("close", inner.Close)) }()
-	logs := &checkedStore{inner}
-	snaps, err := openSnapshots(filepath.Join(o.Dir, "snapshots"), o.Logger)
-	if err != nil {
-		return err
-	}
-	if err := reconcile(ctx, &o, logs, snaps); err != nil {
-		return err
-	}
-	machine := &recovering{fsm: &fsm{
-		machine: scratch, fault: newFault(), log: o.Logger, ctx: ctx, stop: make(chan struct{}),
-		onApplied: o.OnApplied, onDigest: o.OnDigest, onRestored: func() {}, onBlocked: func(error) {},
-	}}
-	defer machine.release()
+	defer func() { err = errors.Join(err, logs.Close()) }()
+	o.OnRestored, o.OnBlocked = func() {}, func(error) {}
+	fsm := &recoveryFSM{applier: newApplier(ctx, &o, scratch, raftguard.NewFault())}
+	defer fsm.release()
 	_, trans := raft.NewInmemTransport(raft.ServerAddress(o.Advertise))
 	defer func() { err = errors.Join(err, trans.Close()) }()
 	self := raft.Configuration{Servers: []raft.Server{{
 		Suffrage: raft.Voter, ID: raft.ServerID(o.NodeID), Address: raft.ServerAddress(o.Advertise),
 	}}}
-	err = guard("recover", func() error { return raft.RecoverCluster(o.raftConfig(), machine, logs, logs, snaps, trans, self) })
-	if f := machine.fault.Err(); f != nil {
+	err = raftguard.RecoverPanic("recover", func() error {
+		return raft.RecoverCluster(o.raftConfig(), fsm, logs, logs, snaps, trans, self)
+	})
+	if f := fsm.fault.Err(); f != nil {
 		return f
 	}
 	if err != nil {
-		return conf.Errorf(conf.CodeCorrupt, "the log cannot be made that of one member: %w", err).WithHint(repairHint)
+		return raftguard.Corrupt("cannot make this node the only voter: %w", err)
 	}
 	return nil
 }
 
-// recovering releases the snapshot that raft.RecoverCluster forgets.
-type recovering struct {
-	*fsm
-	taken raft.FSMSnapshot
+// recoveryFSM releases the snapshot that raft.RecoverCluster does not release.
+type recoveryFSM struct {
+	*applier
+	snapshot raft.FSMSnapshot
 }
 
-func (r *recovering) Snapshot() (s raft.FSMSnapshot, err error) {
-	s, err = r.fsm.Snapshot()
-	r.taken = s
+func (r *recoveryFSM) Snapshot() (s raft.FSMSnapshot, err error) {
+	s, err = r.applier.Snapshot()
+	r.snapshot = s
 	return s, err
 }
 
-func (r *recovering) release() {
-	if r.taken != nil {
-		r.taken.Release()
+func (r *recoveryFSM) release() {
+	if r.snapshot != nil {
+		r.snapshot.Release()
 	}
 }

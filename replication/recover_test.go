@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/raftguard"
 )
 
 // A member of three that is left has entries that nobody acknowledged. They
@@ -20,7 +21,7 @@ func TestRecoverTakesWhatWasNotAcknowledged(t *testing.T) {
 	term := n.Term()
 	n.close(t)
 
-	inner, err := openBolt(t.Context(), filepath.Join(dir, "raft", "raft.db"), time.Second)
+	inner, err := raftguard.OpenLogFile(t.Context(), filepath.Join(dir, "raft", "raft.db"), time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +32,7 @@ func TestRecoverTakesWhatWasNotAcknowledged(t *testing.T) {
 	group := raft.Configuration{Servers: []raft.Server{
 		{Suffrage: raft.Voter, ID: "n1", Address: "127.0.0.1:1"}, {Suffrage: raft.Voter, ID: "n2", Address: "127.0.0.1:2"}, {Suffrage: raft.Voter, ID: "n3", Address: "127.0.0.1:3"},
 	}}
-	logs := &checkedStore{inner}
+	logs := raftguard.NewChecksumStore(inner)
 	err = logs.StoreLogs([]*raft.Log{
 		{Index: last + 1, Term: term, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(group)},
 		{Index: last + 2, Term: term, Type: raft.LogCommand, Data: data},

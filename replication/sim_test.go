@@ -21,6 +21,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/raftguard"
 	"github.com/holdfast-config/holdfast/replication/store"
 )
 
@@ -228,14 +229,15 @@ func (s *sim) start(n *simNode, join bool) {
 	}
 	addr := raft.ServerAddress(n.id)
 	l := &simLife{id: n.id, st: st, end: s.net.open(addr, raft.ServerID(n.id))}
-	var wrap func(bolt) bolt
+	wrap := func(b raftguard.LogFile) raftguard.LogFile { return b }
 	if s.lazy {
-		wrap = func(b bolt) bolt { return promised{b} }
+		wrap = func(b raftguard.LogFile) raftguard.LogFile { return promised{b} }
 	}
 	l.Member, err = Open(context.Background(), Options{
-		wrapLog: wrap,
-		Dir:     filepath.Join(n.dir, "raft"), NodeID: n.id, Machine: &simMachine{Store: st, s: s, life: l}, Join: join, Transport: l.end,
-		SnapshotThreshold: 30, TrailingLogs: 15, SnapshotInterval: 20 * time.Second, refused: s.net.refused(addr),
+		Dir: filepath.Join(n.dir, "raft"), NodeID: n.id, Machine: &simMachine{Store: st, s: s, life: l}, Join: join, Transport: l.end,
+		tuning: tuning{
+			SnapshotThreshold: 30, TrailingLogs: 15, SnapshotInterval: 20 * time.Second, refused: s.net.refused(addr), wrapLog: wrap,
+		},
 	})
 	if err != nil {
 		s.net.wrong("%s does not come back: %v", n.id, err)
@@ -262,10 +264,10 @@ func (s *sim) start(n *simNode, join bool) {
 
 // promised is a log of which raft may ask for committed entries that it took back.
 // Raft would end the process then, the simulation with it; this makes it a fault.
-type promised struct{ bolt }
+type promised struct{ raftguard.LogFile }
 
 func (p promised) GetLog(index uint64, out *raft.Log) error {
-	err := p.bolt.GetLog(index, out)
+	err := p.LogFile.GetLog(index, out)
 	if !errors.Is(err, raft.ErrLogNotFound) {
 		return err
 	}

@@ -1,136 +1,103 @@
 package replication
 
 import (
+	"log/slog"
 	"net"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
-	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/raftguard"
 )
 
-// slowHeartbeats is a transport without the fast path for heartbeats. On the
-// fast path a heartbeat changes the term on the transport's goroutine while the
-// leader's loop waits in its select; the next entry is then stored under a term
-// that this node never led. Without it heartbeats queue with all other requests.
-type slowHeartbeats struct{ raft.Transport }
-
-// SetHeartbeatHandler does nothing, on purpose.
-func (slowHeartbeats) SetHeartbeatHandler(func(raft.RPC)) {}
-
-// RequestPreVote keeps pre-votes working, which raft asks for by a type assertion.
-func (t slowHeartbeats) RequestPreVote(id raft.ServerID, target raft.ServerAddress,
-	req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse,
-) error {
-	return t.Transport.(raft.WithPreVote).RequestPreVote(id, target, req, resp)
-}
-
-// Close closes the transport beneath, when it can be closed.
-func (t slowHeartbeats) Close() error {
-	if c, ok := t.Transport.(raft.WithClose); ok {
-		return c.Close()
-	}
-	return nil
-}
-
-// guardTransport takes away the fast path.
-func guardTransport(t raft.Transport) (slowHeartbeats, error) {
-	if _, ok := t.(raft.WithPreVote); !ok {
-		return slowHeartbeats{}, conf.Errorf(conf.CodeInternal, "the transport cannot send pre-votes")
-	}
-	return slowHeartbeats{t}, nil
-}
-
-func newTCPTransport(o *Options) (raft.Transport, error) {
-	l, err := net.Listen("tcp", o.Addr)
-	if err != nil {
-		return nil, conf.Errorf(conf.CodeInternal, "cannot listen for the cluster on %q: %w", o.Addr, err).
-			WithHint("set CONFIG_CLUSTER_ADDR to an address that is free on this machine")
-	}
-	layer := &tcpLayer{Listener: l, addr: address(o.Advertise), conns: map[net.Conn]bool{}}
-	if layer.addr == "" {
-		layer.addr = reachable(l.Addr().(*net.TCPAddr))
-	}
-	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: layer, MaxPool: 3, Timeout: 10 * time.Second, Logger: newHCLog(o.Logger),
-	}), nil
-}
-
-// reachable is the address that stands for a: the loopback one when a listens on all.
-func reachable(a *net.TCPAddr) address {
-	if a.IP.IsUnspecified() {
-		a = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: a.Port}
-	}
-	return address(a.String())
-}
-
-type address string
-
-func (address) Network() string  { return "tcp" }
-func (a address) String() string { return string(a) }
-
-// tcpLayer is plain TCP. It closes all its connections with itself, which raft's
-// transport does not do and whose goroutines would stay.
-type tcpLayer struct {
+// StreamLayer is a listener for verified connections of other members, and a dialer.
+// Close closes all its connections.
+type StreamLayer interface {
 	net.Listener
-	addr address
-
-	mu     sync.Mutex
-	conns  map[net.Conn]bool
-	closed bool
+	Dial(addr string, timeout time.Duration) (net.Conn, error)
 }
 
-func (l *tcpLayer) Addr() net.Addr { return l.addr }
-
-func (l *tcpLayer) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return l.track(c)
+// NewTransport returns raft's network transport over layer.
+func NewTransport(layer StreamLayer, log *slog.Logger) raft.Transport {
+	l := &loopbackLayer{StreamLayer: layer, loopback: make(chan net.Conn), done: make(chan struct{})}
+	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: l, MaxPool: 3, Timeout: 10 * time.Second, Logger: raftguard.NewLogger(log),
+	})
 }
 
-func (l *tcpLayer) Dial(target raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	c, err := net.DialTimeout("tcp", string(target), timeout)
-	if err != nil {
-		return nil, err
-	}
-	return l.track(c)
+// loopbackLayer is a raft.StreamLayer over a StreamLayer. A member that calls itself,
+// as a single voter does to be elected at once, gets a pipe: the port accepts no peer
+// with this member's own node id.
+type loopbackLayer struct {
+	StreamLayer
+	loopback chan net.Conn
+	done     chan struct{}
+
+	start, stop sync.Once
+	in          chan accepted
+	mu          sync.Mutex
+	pipes       []net.Conn
 }
 
-func (l *tcpLayer) track(c net.Conn) (net.Conn, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		c.Close()
+type accepted struct {
+	conn net.Conn
+	err  error
+}
+
+// Accept is called by one goroutine of raft's transport.
+func (l *loopbackLayer) Accept() (net.Conn, error) {
+	l.start.Do(func() {
+		l.in = make(chan accepted)
+		go func() {
+			for {
+				c, err := l.StreamLayer.Accept()
+				select {
+				case l.in <- accepted{c, err}:
+				case <-l.done:
+					if c != nil {
+						_ = c.Close()
+					}
+					return
+				}
+			}
+		}()
+	})
+	select {
+	case a := <-l.in:
+		return a.conn, a.err
+	case c := <-l.loopback:
+		return c, nil
+	case <-l.done:
 		return nil, net.ErrClosed
 	}
-	t := &tracked{Conn: c, layer: l}
-	l.conns[t] = true
-	return t, nil
 }
 
-func (l *tcpLayer) Close() error {
+// Dial implements raft.StreamLayer.
+func (l *loopbackLayer) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	if string(addr) != l.Addr().String() {
+		return l.StreamLayer.Dial(string(addr), timeout)
+	}
+	near, far := net.Pipe()
+	select {
+	case l.loopback <- far:
+		l.mu.Lock()
+		l.pipes = append(l.pipes, near, far)
+		l.mu.Unlock()
+		return near, nil
+	case <-time.After(timeout):
+	case <-l.done:
+	}
+	return nil, net.ErrClosed
+}
+
+// Close implements net.Listener.
+func (l *loopbackLayer) Close() error {
+	l.stop.Do(func() { close(l.done) })
+	err := l.StreamLayer.Close()
 	l.mu.Lock()
-	l.closed = true
-	conns := l.conns
-	l.conns = map[net.Conn]bool{}
-	l.mu.Unlock()
-	err := l.Listener.Close()
-	for c := range conns {
-		_ = c.(*tracked).Conn.Close()
+	defer l.mu.Unlock()
+	for _, p := range l.pipes {
+		_ = p.Close()
 	}
 	return err
-}
-
-type tracked struct {
-	net.Conn
-	layer *tcpLayer
-}
-
-func (t *tracked) Close() error {
-	t.layer.mu.Lock()
-	delete(t.layer.conns, t)
-	t.layer.mu.Unlock()
-	return t.Conn.Close()
 }

@@ -1,0 +1,86 @@
+package raftguard
+
+import (
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// keeping is a transport that remembers the failFastTransport that raft opens: one in which
+// raft hangs can be ended by hand, and the test as well.
+type keeping struct {
+	*requestFilter
+	mu   sync.Mutex
+	open []raft.AppendPipeline
+}
+
+func (k *keeping) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddress) (raft.AppendPipeline, error) {
+	p, err := k.requestFilter.AppendEntriesPipeline(id, to)
+	if err == nil {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.open = append(k.open, p)
+	}
+	return p, err
+}
+
+// refusal lets a member refuse entries for a moment, in the middle of many, and
+// says whether it has not got all of them a minute later.
+func refusal(t *testing.T, guard bool) (stuck bool) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		var kept *keeping
+		s := startSending(t, func(p failFastTransport) raft.Transport {
+			if guard {
+				return p
+			}
+			kept = &keeping{requestFilter: p.requestFilter}
+			return kept
+		})
+		s.change(2*time.Millisecond, false)
+		apply := func(n int) {
+			for range n {
+				s.Apply([]byte("x"), 0)
+				<-time.After(100 * time.Microsecond)
+			}
+		}
+		apply(300)
+		s.change(2*time.Millisecond, true)
+		for s.refused() < 2 {
+			apply(1)
+		}
+		s.change(0, false)
+		apply(300)
+		stuck = s.caughtUp(time.Minute) >= time.Minute
+		if kept != nil {
+			for _, p := range kept.open {
+				_ = p.Close()
+			}
+		}
+		s.end()
+	})
+	return stuck
+}
+
+// TestRefusalDoesNotEndReplication: a member that could not append gets what it
+// missed, and all that comes after it. Without the guard raft hangs in a pipeline
+// whose answers it does not read any more, sometimes.
+func TestRefusalDoesNotEndReplication(t *testing.T) {
+	lost := 0
+	const tries = 20
+	for range tries {
+		if refusal(t, true) {
+			t.Fatal("a member that refused entries once has got none for a minute")
+		}
+		if refusal(t, false) {
+			lost++
+		}
+	}
+	if lost == 0 {
+		t.Fatal("without the guard nothing happened: the test proves nothing")
+	}
+	t.Logf("without the guard %d of %d were left behind", lost, tries)
+}
