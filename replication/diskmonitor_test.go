@@ -12,7 +12,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/raftguard"
 )
 
-// slowBolt is a log whose disk can be slow, or hang until it is let go.
+// slowBolt is a log whose disk can be slow, or hangs while mu is held.
 type slowBolt struct {
 	raftguard.LogFile
 	delay atomic.Int64 // nanoseconds
@@ -26,8 +26,8 @@ func (s *slowBolt) StoreLogs(logs []*raft.Log) error {
 	return s.LogFile.StoreLogs(logs)
 }
 
-// pair is a leader on a disk that a test slows down, and another voter.
-func pair(t *testing.T, hung time.Duration) (nodes []*node, disk *slowBolt) {
+// pair is a leader on a disk that a test slows down, and two other voters.
+func pair(t *testing.T, slow, hung time.Duration) (nodes []*node, disk *slowBolt) {
 	t.Helper()
 	disk = &slowBolt{mu: &sync.Mutex{}}
 	nodes = make([]*node, 3)
@@ -35,7 +35,7 @@ func pair(t *testing.T, hung time.Duration) (nodes []*node, disk *slowBolt) {
 		nodes[i] = start(t, t.TempDir(), func(o *Options) {
 			o.NodeID, o.Join = fmt.Sprintf("n%d", i+1), i > 0
 			o.Heartbeat, o.Lease = 3*time.Second, 3*time.Second // a busy machine must not depose the leader
-			o.SlowDisk, o.HungDisk = 2*time.Second, hung
+			o.SlowDisk, o.HungDisk = slow, hung
 			if i == 0 {
 				o.wrapLog = func(b raftguard.LogFile) raftguard.LogFile { disk.LogFile = b; return disk }
 			}
@@ -60,8 +60,40 @@ func otherLeads(nodes []*node) func() bool {
 	return func() bool { return nodes[1].Leading() || nodes[2].Leading() }
 }
 
+const (
+	slowLimit = 2 * time.Second
+	hungLimit = 4 * time.Second
+)
+
+// TestSlowDiskLeadsWithoutTheGuard is the known-bad build of the two tests below: with
+// limits of an hour a leader whose disk hangs, or is slow, still leads.
+func TestSlowDiskLeadsWithoutTheGuard(t *testing.T) {
+	nodes, disk := pair(t, time.Hour, time.Hour)
+	term := nodes[0].Term()
+	disk.mu.Lock()
+	done := make(chan error, 1)
+	go func() { _, err := nodes[0].Propose(t.Context(), edit("router", 2)); done <- err }()
+	<-time.After(hungLimit + time.Second)
+	if otherLeads(nodes)() {
+		t.Error("without the guard nothing happened: TestHungDiskDoesNotLead proves nothing")
+	}
+	disk.mu.Unlock()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	disk.delay.Store(int64(2500 * time.Millisecond))
+	if _, err := nodes[0].Propose(t.Context(), edit("router", 3)); err != nil {
+		t.Error(err)
+	}
+	disk.delay.Store(0)
+	<-time.After(slowLimit)
+	if !nodes[0].Leading() || nodes[0].Term() != term {
+		t.Error("without the guard nothing happened: TestSlowDiskDoesNotLead proves nothing")
+	}
+}
+
 func TestSlowDiskDoesNotLead(t *testing.T) {
-	nodes, disk := pair(t, patience)
+	nodes, disk := pair(t, slowLimit, patience)
 	disk.delay.Store(int64(2500 * time.Millisecond))
 	_, _ = nodes[0].Propose(t.Context(), edit("router", 2))
 	eventually(t, "another leader", otherLeads(nodes))
@@ -72,7 +104,7 @@ func TestSlowDiskDoesNotLead(t *testing.T) {
 }
 
 func TestHungDiskDoesNotLead(t *testing.T) {
-	nodes, disk := pair(t, 4*time.Second)
+	nodes, disk := pair(t, slowLimit, hungLimit)
 	disk.mu.Lock()
 	done := make(chan error, 1)
 	go func() { _, err := nodes[0].Propose(t.Context(), edit("router", 2)); done <- err }()

@@ -3,7 +3,7 @@
 // Upstream: hashicorp/raft#503. Raft lets it lead, because heartbeats need no disk.
 //
 // Tests: TestSlowDiskDoesNotLead, TestHungDiskDoesNotLead (replication). Known-bad
-// build: both run without the guard too, with limits of an hour.
+// build: TestSlowDiskLeadsWithoutTheGuard (replication), with limits of an hour.
 
 package raftguard
 

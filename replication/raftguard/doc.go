@@ -13,7 +13,7 @@
 //	                           CommitTimeout                                                            sent too early in TestSimulationFinds *
 //	leaderprobe.go             raft: a dead leader is replaced after   TestDeadLeaderIsReplacedAtOnce * TestSilentLeaderIsLeftToTheTimeouts *
 //	                           the election timeout
-//	diskmonitor.go             raft#503: a node with a hung disk leads TestSlowDiskDoesNotLead *,       same tests, limits of an hour
+//	diskmonitor.go             raft#503: a node with a hung disk leads TestSlowDiskDoesNotLead *,       TestSlowDiskLeadsWithoutTheGuard *
 //	                                                                   TestHungDiskDoesNotLead *
 //	failstopstore.go           raft#614, panics on storage errors      TestHaltEndsTheCaller,           same test, raft would panic
 //	                                                                   TestFaultsOfTheLogAtRunTime *
