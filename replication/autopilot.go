@@ -34,8 +34,8 @@ type AutopilotOptions struct {
 
 // autopilotDelegate implements autopilot.ApplicationIntegration for the leader.
 type autopilotDelegate struct {
-	m *Member
-	o AutopilotOptions
+	node *Member
+	o    AutopilotOptions
 
 	mu   sync.Mutex
 	seen map[raft.ServerID]time.Time // last successful contact
@@ -44,19 +44,18 @@ type autopilotDelegate struct {
 // Autopilot manages the voters until ctx ends: it promotes healthy servers to an odd
 // number of at most Voters, replaces dead voters and removes dead members. It blocks. The
 // leader runs it while it leads.
-func (m *Member) Autopilot(ctx context.Context, o AutopilotOptions) {
+func (n *Member) Autopilot(ctx context.Context, o AutopilotOptions) {
 	if o.Stable == 0 {
 		o.Stable = 2 * time.Second
 	}
-	p := &autopilotDelegate{m: m, o: o, seen: map[raft.ServerID]time.Time{}}
-	ap := autopilot.New(m.raft, p, autopilot.WithLogger(raftguard.NewLogger(m.log)), autopilot.WithPromoter(promoter{autopilot.DefaultPromoter(), p}),
+	p := &autopilotDelegate{node: n, o: o, seen: map[raft.ServerID]time.Time{}}
+	ap := autopilot.New(n.raft, p, autopilot.WithLogger(raftguard.NewLogger(n.log)), autopilot.WithPromoter(promoter{autopilot.DefaultPromoter(), p}),
 		autopilot.WithUpdateInterval(time.Second), autopilot.WithReconcileInterval(2*time.Second))
 	ap.Start(ctx)
 	<-ctx.Done()
 	<-ap.Stop()
 }
 
-// AutopilotConfig implements autopilot.ApplicationIntegration.
 func (p *autopilotDelegate) AutopilotConfig() *autopilot.Config {
 	return &autopilot.Config{
 		CleanupDeadServers: p.o.DeadAfter > 0, LastContactThreshold: 5 * time.Second, MaxTrailingLogs: 1024,
@@ -64,7 +63,6 @@ func (p *autopilotDelegate) AutopilotConfig() *autopilot.Config {
 	}
 }
 
-// NotifyState implements autopilot.ApplicationIntegration.
 func (p *autopilotDelegate) NotifyState(*autopilot.State) {}
 
 // FetchServerStats implements autopilot.ApplicationIntegration. It requests the state of
@@ -76,9 +74,9 @@ func (p *autopilotDelegate) FetchServerStats(ctx context.Context, servers map[ra
 	for id, s := range servers {
 		wg.Go(func() {
 			var st NodeStats
-			if id == p.m.id {
-				last, _ := p.m.Indexes()
-				st = NodeStats{LastTerm: p.m.Term(), LastIndex: last}
+			if id == p.node.id {
+				last, _ := p.node.Indexes()
+				st = NodeStats{LastTerm: p.node.Term(), LastIndex: last}
 			} else {
 				var err error
 				if st, err = p.o.Stats(ctx, string(id), string(s.Address)); err != nil {
@@ -102,7 +100,7 @@ func (p *autopilotDelegate) FetchServerStats(ctx context.Context, servers map[ra
 // KnownServers implements autopilot.ApplicationIntegration. A member that is unreachable
 // for DeadAfter is failed.
 func (p *autopilotDelegate) KnownServers() map[raft.ServerID]*autopilot.Server {
-	servers, _, err := p.m.Servers()
+	servers, _, err := p.node.Servers()
 	if err != nil {
 		return nil
 	}
@@ -120,22 +118,21 @@ func (p *autopilotDelegate) KnownServers() map[raft.ServerID]*autopilot.Server {
 		}
 		out[id] = &autopilot.Server{
 			ID: id, Name: s.ID, Address: raft.ServerAddress(s.Addr), NodeStatus: status, RaftVersion: 3,
-			IsLeader: id == p.m.id, NodeType: autopilot.NodeVoter,
+			IsLeader: id == p.node.id, NodeType: autopilot.NodeVoter,
 		}
 	}
 	return out
 }
 
-// RemoveFailedServer implements autopilot.ApplicationIntegration.
 func (p *autopilotDelegate) RemoveFailedServer(s *autopilot.Server) {
-	p.m.tasks.start(func() {
+	p.node.tasks.start(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
 		defer cancel()
-		if err := p.m.Remove(ctx, string(s.ID)); err != nil {
-			p.m.log.Warn("cannot remove a dead member", "node", s.ID, "err", err)
+		if err := p.node.Remove(ctx, string(s.ID)); err != nil {
+			p.node.log.Warn("cannot remove a dead member", "node", s.ID, "err", err)
 			return
 		}
-		p.m.log.Warn("removed a dead member", "node", s.ID, "unreachable_for", p.o.DeadAfter)
+		p.node.log.Warn("removed a dead member", "node", s.ID, "unreachable_for", p.o.DeadAfter)
 		if p.o.Removed != nil {
 			p.o.Removed(string(s.ID))
 		}

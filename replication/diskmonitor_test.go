@@ -113,7 +113,7 @@ func TestHungDiskDoesNotLead(t *testing.T) {
 		t.Fatal("acknowledged by a disk that hangs")
 	}
 	if nodes[0].Err() == nil || nodes[0].Leading() {
-		t.Fatal("the member with the hung disk goes on")
+		t.Fatal("the node with the hung disk continues")
 	}
 	disk.mu.Unlock()
 }

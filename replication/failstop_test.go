@@ -47,7 +47,7 @@ func (f *failing) Set(k, v []byte) error {
 }
 
 // sabotaged starts a member whose log store can be made to fail. When hold is
-// not nil, no election goes on before it is closed.
+// not nil, no election proceeds before it is closed.
 func sabotaged(t *testing.T, dir string, hold <-chan struct{}) (*node, *failing) {
 	t.Helper()
 	n := &node{dir: dir, st: openStore(t, dir)}
@@ -57,9 +57,6 @@ func sabotaged(t *testing.T, dir string, hold <-chan struct{}) (*node, *failing)
 	}
 	trans := transport(t)
 	n.opts.Transport, n.opts.Advertise = trans, string(trans.LocalAddr())
-	if hold != nil {
-		n.opts.Transport = heldTransport{trans, hold}
-	}
 	f := &failing{}
 	n.opts.wrapLog = func(b raftguard.LogFile) raftguard.LogFile {
 		f.LogFile = b
@@ -77,17 +74,6 @@ func sabotaged(t *testing.T, dir string, hold <-chan struct{}) (*node, *failing)
 	}
 	t.Cleanup(func() { n.close(t) })
 	return n, f
-}
-
-// heldTransport sends the message that starts the election after hold only.
-type heldTransport struct {
-	*raft.NetworkTransport
-	hold <-chan struct{}
-}
-
-func (h heldTransport) TimeoutNow(id raft.ServerID, to raft.ServerAddress, req *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
-	<-h.hold
-	return h.NetworkTransport.TimeoutNow(id, to, req, resp)
 }
 
 // heldBolt stores a vote, and so lets an election go on, after hold only.
@@ -108,10 +94,10 @@ func faultOf(t *testing.T, n *node) error {
 	select {
 	case err := <-n.Fault():
 		if err == nil {
-			t.Fatal("the fault was told before")
+			t.Fatal("the fault was received before")
 		}
 		if again, open := <-n.Fault(); again != nil || open {
-			t.Fatal("the fault is told twice")
+			t.Fatal("the fault is received twice")
 		}
 		return err
 	case <-time.After(patience):
@@ -121,7 +107,7 @@ func faultOf(t *testing.T, n *node) error {
 }
 
 // TestFaultsOfTheLogAtRunTime has raft's own goroutines meet a broken log. The
-// process survives it, the fault is told, the node does not lead and can be stopped.
+// process survives it, Fault receives it, the node does not lead and can be stopped.
 func TestFaultsOfTheLogAtRunTime(t *testing.T) {
 	t.Run("append fails", func(t *testing.T) {
 		dir := t.TempDir()

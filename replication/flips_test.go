@@ -69,7 +69,7 @@ func TestFlipsInTheLogsFile(t *testing.T) {
 	if refused == 0 || refused == flips {
 		t.Fatalf("%d of %d flips were refused: the test proves nothing", refused, flips)
 	}
-	t.Logf("%d of %d flips were refused, the others did no harm", refused, flips)
+	t.Logf("%d of %d flips were refused, the rest did no harm", refused, flips)
 }
 
 // TestTruncatedLogsFile cuts raft.db short at every page.

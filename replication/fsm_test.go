@@ -41,7 +41,7 @@ func TestLockedMachineIsRetried(t *testing.T) {
 		m = &machine{FSM: o.Machine}
 		m.apply = func(next func() ([]command.Result, []*conf.Record, error)) ([]command.Result, []*conf.Record, error) {
 			if locked.Load() {
-				return nil, nil, conf.Errorf(conf.CodeLocked, "somebody has it")
+				return nil, nil, conf.Errorf(conf.CodeLocked, "another process has it")
 			}
 			return next()
 		}
@@ -82,7 +82,7 @@ func TestStopWhileLocked(t *testing.T) {
 	n := fresh(t, dir, func(o *Options) {
 		o.Machine = &machine{FSM: o.Machine, apply: func(next func() ([]command.Result, []*conf.Record, error)) ([]command.Result, []*conf.Record, error) {
 			if locked.Load() {
-				return nil, nil, conf.Errorf(conf.CodeLocked, "somebody has it")
+				return nil, nil, conf.Errorf(conf.CodeLocked, "another process has it")
 			}
 			return next()
 		}}
@@ -150,7 +150,7 @@ func TestFaultsOfTheMachine(t *testing.T) {
 				t.Fatal("a snapshot behind a fault")
 			}
 			if n.Leading() || n.Barrier(t.Context()) == nil || n.Snapshot(t.Context()) == nil {
-				t.Fatal("goes on behind a fault")
+				t.Fatal("continues after a fault")
 			}
 			n.close(t)
 			n = start(t, dir, nil).lead(t) // repaired: nothing is lost

@@ -181,7 +181,7 @@ func TestFlipsInTheTerm(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d flips, %d refused, the others in pages that nobody reads", tried, refused)
+	t.Logf("%d flips, %d refused, the rest in unused pages", tried, refused)
 	if refused < 8 {
 		t.Errorf("only %d of %d flips were refused", refused, tried)
 	}

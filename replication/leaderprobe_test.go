@@ -117,7 +117,7 @@ func TestSilentLeaderIsLeftToTheTimeouts(t *testing.T) {
 	nodes := trio(t, func(addr string) bool { asked <- addr; return false })
 	term := nodes[0].Term()
 	nodes[0].die(t)
-	for range 6 { // both ask again and again, and are told that somebody listens
+	for range 6 { // both probe repeatedly, and are not refused
 		if addr := <-asked; addr != nodes[0].Addr() {
 			t.Fatalf("asked %s", addr)
 		}

@@ -20,8 +20,8 @@ type Server struct {
 
 // Servers returns the members, and the log index of the last change to them, as far as
 // this node's log reaches.
-func (m *Member) Servers() (servers []Server, index uint64, err error) {
-	f := m.raft.GetConfiguration()
+func (n *Member) Servers() (servers []Server, index uint64, err error) {
+	f := n.raft.GetConfiguration()
 	if err := f.Error(); err != nil {
 		return nil, 0, noQuorum(err)
 	}
@@ -33,8 +33,8 @@ func (m *Member) Servers() (servers []Server, index uint64, err error) {
 
 // AddNonvoter adds a member that does not vote, or changes the address of a member. A
 // voter stays a voter.
-func (m *Member) AddNonvoter(ctx context.Context, id, addr string) error {
-	servers, prev, err := m.Servers()
+func (n *Member) AddNonvoter(ctx context.Context, id, addr string) error {
+	servers, prev, err := n.Servers()
 	if err != nil {
 		return err
 	}
@@ -43,87 +43,87 @@ func (m *Member) AddNonvoter(ctx context.Context, id, addr string) error {
 		case s.ID == id && s.Addr == addr:
 			return nil
 		case s.ID == id && s.Voter:
-			return m.change(ctx, func(t time.Duration) raft.IndexFuture {
-				return m.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(addr), prev, t)
+			return n.change(ctx, func(t time.Duration) raft.IndexFuture {
+				return n.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(addr), prev, t)
 			})
 		case s.ID != id && s.Addr == addr:
 			return conf.Errorf(conf.CodeConflict, "the address %s belongs to member %s", addr, s.ID).
 				WithHint("remove that member first if it is gone: holdfast cluster remove %s", s.ID)
 		}
 	}
-	return m.change(ctx, func(t time.Duration) raft.IndexFuture {
-		return m.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(addr), prev, t)
+	return n.change(ctx, func(t time.Duration) raft.IndexFuture {
+		return n.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(addr), prev, t)
 	})
 }
 
 // Promote makes a member a voter.
-func (m *Member) Promote(ctx context.Context, id string) error {
-	s, prev, err := m.find(id)
+func (n *Member) Promote(ctx context.Context, id string) error {
+	s, prev, err := n.find(id)
 	if err != nil || s.Voter {
 		return err
 	}
-	return m.change(ctx, func(t time.Duration) raft.IndexFuture {
-		return m.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(s.Addr), prev, t)
+	return n.change(ctx, func(t time.Duration) raft.IndexFuture {
+		return n.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(s.Addr), prev, t)
 	})
 }
 
 // Demote makes a voter a non-voter. Raft rejects it for the last voter.
-func (m *Member) Demote(ctx context.Context, id string) error {
-	s, prev, err := m.find(id)
+func (n *Member) Demote(ctx context.Context, id string) error {
+	s, prev, err := n.find(id)
 	if err != nil || !s.Voter {
 		return err
 	}
-	return m.change(ctx, func(t time.Duration) raft.IndexFuture { return m.raft.DemoteVoter(raft.ServerID(id), prev, t) })
+	return n.change(ctx, func(t time.Duration) raft.IndexFuture { return n.raft.DemoteVoter(raft.ServerID(id), prev, t) })
 }
 
 // Remove removes a member. It is not notified: it must ask.
-func (m *Member) Remove(ctx context.Context, id string) error {
-	_, prev, err := m.find(id)
+func (n *Member) Remove(ctx context.Context, id string) error {
+	_, prev, err := n.find(id)
 	if err != nil {
 		return err
 	}
-	return m.change(ctx, func(t time.Duration) raft.IndexFuture { return m.raft.RemoveServer(raft.ServerID(id), prev, t) })
+	return n.change(ctx, func(t time.Duration) raft.IndexFuture { return n.raft.RemoveServer(raft.ServerID(id), prev, t) })
 }
 
 // Transfer transfers the leadership to the voter with this id, or with "" to the one
 // whose log is the most complete.
-func (m *Member) Transfer(ctx context.Context, id string) error {
-	if !m.Leading() {
+func (n *Member) Transfer(ctx context.Context, id string) error {
+	if !n.Leading() {
 		return noQuorum(raft.ErrNotLeader)
 	}
-	servers, _, err := m.Servers()
+	servers, _, err := n.Servers()
 	if err != nil {
 		return err
 	}
 	var to Server
 	if id != "" {
-		to, _, err = m.find(id)
+		to, _, err = n.find(id)
 		switch {
 		case err != nil:
 			return err
-		case id == string(m.id):
+		case id == string(n.id):
 			return conf.Errorf(conf.CodeInvalid, "%s leads already", id).WithHint("name another voter, or none to let the leader choose")
 		case !to.Voter:
 			return conf.Errorf(conf.CodeInvalid, "%s does not vote, and cannot lead", id).WithHint(votersHint)
 		}
 	}
-	if !slices.ContainsFunc(servers, func(s Server) bool { return s.Voter && s.ID != string(m.id) && (id == "" || s.ID == id) }) {
+	if !slices.ContainsFunc(servers, func(s Server) bool { return s.Voter && s.ID != string(n.id) && (id == "" || s.ID == id) }) {
 		return conf.Errorf(conf.CodeInvalid, "no other voter can take the leadership").WithHint(votersHint)
 	}
-	err = m.await(ctx, func() error {
+	err = n.await(ctx, func() error {
 		if id == "" {
-			return m.raft.LeadershipTransfer().Error()
+			return n.raft.LeadershipTransfer().Error()
 		}
-		return m.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(to.Addr)).Error()
+		return n.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(to.Addr)).Error()
 	})
 	if err != nil {
-		return m.proposalError(err)
+		return n.proposalError(err)
 	}
 	return nil
 }
 
-func (m *Member) find(id string) (Server, uint64, error) {
-	servers, index, err := m.Servers()
+func (n *Member) find(id string) (Server, uint64, error) {
+	servers, index, err := n.Servers()
 	if err != nil {
 		return Server{}, 0, err
 	}
@@ -136,12 +136,12 @@ func (m *Member) find(id string) (Server, uint64, error) {
 }
 
 // change makes one change of the membership, if it is still the one that the caller read.
-func (m *Member) change(ctx context.Context, f func(time.Duration) raft.IndexFuture) error {
-	if err := m.ready(ctx); err != nil {
+func (n *Member) change(ctx context.Context, f func(time.Duration) raft.IndexFuture) error {
+	if err := n.ready(ctx); err != nil {
 		return err
 	}
-	if err := m.await(ctx, func() error { return f(remaining(ctx)).Error() }); err != nil {
-		return m.proposalError(err)
+	if err := n.await(ctx, func() error { return f(remaining(ctx)).Error() }); err != nil {
+		return n.proposalError(err)
 	}
 	return nil
 }

@@ -48,25 +48,25 @@ var errStopping = errors.New("the node is stopping")
 // Result.Err. conf.CodeNoQuorum: c was not accepted, because this node is not the
 // leader. conf.CodeUnsupported: a member could not apply it. conf.CodeOutcomeUnknown: c
 // may be applied now, later or never; repeat it with the same request id.
-func (m *Member) Propose(ctx context.Context, c command.Command) (command.Result, error) {
+func (n *Member) Propose(ctx context.Context, c command.Command) (command.Result, error) {
 	data, err := command.Encode(c)
 	if err != nil {
 		return command.Result{}, err
 	}
-	if err := m.checkCommand(c); err != nil {
+	if err := n.checkCommand(c); err != nil {
 		return command.Result{}, err
 	}
-	if err := m.ready(ctx); err != nil {
+	if err := n.ready(ctx); err != nil {
 		return command.Result{}, err
 	}
 	p := &proposal{ctx, data, make(chan response, 1)}
-	if !m.proposals.enqueue(p) {
+	if !n.proposals.enqueue(p) {
 		return command.Result{}, noQuorum(errStopping)
 	}
 	select {
 	case a := <-p.response:
 		if a.err != nil {
-			return command.Result{}, m.proposalError(a.err)
+			return command.Result{}, n.proposalError(a.err)
 		}
 		switch r := a.value.(type) {
 		case command.Result:
@@ -78,14 +78,14 @@ func (m *Member) Propose(ctx context.Context, c command.Command) (command.Result
 		}
 	case <-ctx.Done():
 		err = ctx.Err()
-	case <-m.fault.Tripped():
+	case <-n.fault.Tripped():
 		// The response may be there already, or never come: raft's main loop ends when
 		// the log is damaged.
-		err = m.fault.Err()
-	case <-m.stopped:
+		err = n.fault.Err()
+	case <-n.stopped:
 		err = errStopping
 	}
-	if m.proposals.cancel(p) {
+	if n.proposals.cancel(p) {
 		return command.Result{}, noQuorum(err)
 	}
 	return command.Result{}, unknown(err)
@@ -102,27 +102,27 @@ func noQuorum(cause error) error {
 }
 
 // proposalError returns raft's error for an entry that it was given, with a code.
-func (m *Member) proposalError(err error) error {
+func (n *Member) proposalError(err error) error {
 	switch {
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout):
 		return noQuorum(err)
 	}
-	if f := m.fault.Err(); f != nil {
+	if f := n.fault.Err(); f != nil {
 		err = f
 	}
 	return unknown(err) // leadership lost, shut down, disk
 }
 
 // ready returns why nothing can be proposed at all, or nil.
-func (m *Member) ready(ctx context.Context) error {
+func (n *Member) ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return noQuorum(err)
 	}
-	if err := m.fault.Err(); err != nil {
+	if err := n.fault.Err(); err != nil {
 		return noQuorum(err)
 	}
 	select {
-	case <-m.tasks.stopping:
+	case <-n.tasks.stopping:
 		return noQuorum(errStopping)
 	default:
 		return nil
@@ -137,9 +137,9 @@ func remaining(ctx context.Context) time.Duration {
 }
 
 // await runs a call that waits for a future of raft. Futures have no context.
-func (m *Member) await(ctx context.Context, call func() error) error {
+func (n *Member) await(ctx context.Context, call func() error) error {
 	ch := make(chan error, 1)
-	if !m.tasks.start(func() { ch <- call() }) {
+	if !n.tasks.start(func() { ch <- call() }) {
 		return errStopping
 	}
 	select {
@@ -147,22 +147,22 @@ func (m *Member) await(ctx context.Context, call func() error) error {
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-m.fault.Tripped():
-		return m.fault.Err()
-	case <-m.stopped:
+	case <-n.fault.Tripped():
+		return n.fault.Err()
+	case <-n.stopped:
 		return errStopping
 	}
 }
 
 // Barrier returns when all entries committed before it are applied here. Only the
 // leader can do it; a new one does so before its first edit.
-func (m *Member) Barrier(ctx context.Context) error {
-	if err := m.ready(ctx); err != nil {
+func (n *Member) Barrier(ctx context.Context) error {
+	if err := n.ready(ctx); err != nil {
 		return err
 	}
-	err := m.await(ctx, func() error { return m.raft.Barrier(remaining(ctx)).Error() })
+	err := n.await(ctx, func() error { return n.raft.Barrier(remaining(ctx)).Error() })
 	if err == nil {
-		err = m.fault.Err() // raft completes a barrier that the FSM did not reach
+		err = n.fault.Err() // raft completes a barrier that the FSM did not reach
 	}
 	if err != nil {
 		return noQuorum(err)
@@ -173,47 +173,47 @@ func (m *Member) Barrier(ctx context.Context) error {
 // ReadIndex returns an index that no acknowledged write exceeds. A reader that has
 // applied it reads linearizably. It appends an entry: raft's VerifyLeader counts
 // non-voters (docs/design/pitfalls.md), so it cannot be used for this.
-func (m *Member) ReadIndex(ctx context.Context) (uint64, error) {
-	if err := m.Barrier(ctx); err != nil {
+func (n *Member) ReadIndex(ctx context.Context) (uint64, error) {
+	if err := n.Barrier(ctx); err != nil {
 		return 0, err
 	}
-	index, _ := m.fsm.fsm.Applied()
+	index, _ := n.fsm.fsm.Applied()
 	return index, nil
 }
 
 // Indexes returns the last index of the log and the last one applied here.
-func (m *Member) Indexes() (last, applied uint64) { return m.raft.LastIndex(), m.raft.AppliedIndex() }
+func (n *Member) Indexes() (last, applied uint64) { return n.raft.LastIndex(), n.raft.AppliedIndex() }
 
 // Leading reports whether this node is the leader and accepts proposals.
-func (m *Member) Leading() bool {
-	return m.raft.State() == raft.Leader && m.ready(context.Background()) == nil
+func (n *Member) Leading() bool {
+	return n.raft.State() == raft.Leader && n.ready(context.Background()) == nil
 }
 
 // Leader returns the leader, empty when none is known.
-func (m *Member) Leader() (id, addr string) {
-	a, i := m.raft.LeaderWithID()
+func (n *Member) Leader() (id, addr string) {
+	a, i := n.raft.LeaderWithID()
 	return string(i), string(a)
 }
 
 // LastContact returns when this node last received a message of a leader: now, when it
 // is the leader, and the zero time when it never did.
-func (m *Member) LastContact() time.Time {
-	if m.raft.State() == raft.Leader && m.fault.Err() == nil {
+func (n *Member) LastContact() time.Time {
+	if n.raft.State() == raft.Leader && n.fault.Err() == nil {
 		return time.Now()
 	}
-	return m.raft.LastContact()
+	return n.raft.LastContact()
 }
 
 // Term returns the current term.
-func (m *Member) Term() uint64 { return m.raft.CurrentTerm() }
+func (n *Member) Term() uint64 { return n.raft.CurrentTerm() }
 
 // LeaderCh receives each change of Leading. Only the newest is kept for a slow reader.
 // It is closed by Stop. It has one reader.
-func (m *Member) LeaderCh() <-chan bool { return m.leadership }
+func (n *Member) LeaderCh() <-chan bool { return n.leadership }
 
 // Fault receives, once, the error after which this node applies nothing more, and is
 // then closed. The store can still be read. Stop the node, and open another one.
-func (m *Member) Fault() <-chan error { return m.fault.C() }
+func (n *Member) Fault() <-chan error { return n.fault.C() }
 
 // leadershipCh has the newest change of leadership.
 type leadershipCh chan bool
@@ -228,29 +228,29 @@ func (c leadershipCh) notify(leading bool) {
 }
 
 // monitor reports changes of leadership and checks the disk, until Stop.
-func (m *Member) monitor() {
-	defer close(m.monitored)
-	defer close(m.leadership)
-	m.electSelf()
-	leaderCh, fault := m.raft.LeaderCh(), m.fault.Tripped()
-	disk := time.NewTicker(m.disk.Interval())
+func (n *Member) monitor() {
+	defer close(n.monitored)
+	defer close(n.leadership)
+	n.electSelf()
+	leaderCh, fault := n.raft.LeaderCh(), n.fault.Tripped()
+	disk := time.NewTicker(n.disk.Interval())
 	defer disk.Stop()
 	for {
 		select {
 		case <-disk.C:
-			m.disk.Check()
+			n.disk.Check()
 		case leading := <-leaderCh:
-			m.log.Info("leadership changed", "leading", leading, "term", m.Term())
-			m.leadership.notify(leading && m.fault.Err() == nil)
+			n.log.Info("leadership changed", "leading", leading, "term", n.Term())
+			n.leadership.notify(leading && n.fault.Err() == nil)
 			if leading {
-				m.updateAddress()
+				n.updateAddress()
 			}
 		case <-fault:
-			m.log.Error("this node stopped applying changes", "err", m.fault.Err())
-			m.leadership.notify(false)
+			n.log.Error("this node stopped applying changes", "err", n.fault.Err())
+			n.leadership.notify(false)
 			fault = nil
-		case <-m.tasks.stopping:
-			m.leadership.notify(false)
+		case <-n.tasks.stopping:
+			n.leadership.notify(false)
 			return
 		}
 	}
@@ -258,37 +258,33 @@ func (m *Member) monitor() {
 
 // electSelf makes a single voter start an election at once: there is no leader whose
 // heartbeat it could wait for. If the request fails, the election timeout does it.
-func (m *Member) electSelf() {
-	servers := m.raft.GetConfiguration().Configuration().Servers
-	if len(servers) == 1 && servers[0].ID == m.id && servers[0].Suffrage == raft.Voter {
-		m.startElection()
+func (n *Member) electSelf() {
+	servers := n.raft.GetConfiguration().Configuration().Servers
+	if len(servers) == 1 && servers[0].ID == n.id && servers[0].Suffrage == raft.Voter {
+		n.startElection()
 	}
 }
 
-// startElection makes this node a candidate, by a TimeoutNow request to itself.
-func (m *Member) startElection() {
-	addr := m.trans.LocalAddr()
-	req := raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
-		ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(m.id), Addr: m.trans.EncodePeer(m.id, addr),
-	}}
-	m.tasks.start(func() {
-		if err := m.trans.TimeoutNow(m.id, addr, &req, &raft.TimeoutNowResponse{}); err != nil {
-			m.log.Debug("early election failed", "err", err)
+// startElection makes this node a candidate. It does not block.
+func (n *Member) startElection() {
+	n.tasks.start(func() {
+		if err := n.trans.StartElection(); err != nil {
+			n.log.Debug("early election failed", "err", err)
 		}
 	})
 }
 
 // updateAddress writes this node's address to the configuration when it has changed.
-func (m *Member) updateAddress() {
-	addr := m.trans.LocalAddr()
-	for _, s := range m.raft.GetConfiguration().Configuration().Servers {
-		if s.ID != m.id || s.Address == addr {
+func (n *Member) updateAddress() {
+	addr := n.trans.LocalAddr()
+	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
+		if s.ID != n.id || s.Address == addr {
 			continue
 		}
-		m.log.Info("node address changed", "old", s.Address, "new", addr)
-		m.tasks.start(func() {
-			if err := m.raft.AddVoter(m.id, addr, 0, defaultTimeout).Error(); err != nil {
-				m.log.Warn("cannot write the new node address", "err", err)
+		n.log.Info("node address changed", "old", s.Address, "new", addr)
+		n.tasks.start(func() {
+			if err := n.raft.AddVoter(n.id, addr, 0, defaultTimeout).Error(); err != nil {
+				n.log.Warn("cannot write the new node address", "err", err)
 			}
 		})
 	}
@@ -297,43 +293,43 @@ func (m *Member) updateAddress() {
 // Stop transfers the leadership to another voter if there is one, waits for what is
 // being applied, and closes the files. When ctx ends first, Stop returns its error and
 // continues in the background.
-func (m *Member) Stop(ctx context.Context) error {
-	m.stopOnce.Do(func() {
-		m.tasks.stop()
-		m.transferLeadership(ctx)
-		close(m.fsm.stop)
+func (n *Member) Stop(ctx context.Context) error {
+	n.stopOnce.Do(func() {
+		n.tasks.stop()
+		n.transferLeadership(ctx)
+		close(n.fsm.stop)
 		// Without a quorum raft steps down after about the lease.
-		m.tasks.wait(ctx, min(2*m.lease, 5*time.Second))
+		n.tasks.wait(ctx, min(2*n.lease, 5*time.Second))
 		go func() {
-			defer close(m.stopped)
-			_ = m.raft.Shutdown().Error()
-			m.trans.Stop()
-			m.notifier.Close()
-			<-m.monitored
-			m.cancel()
-			m.stopErr = m.logs.Close()
+			defer close(n.stopped)
+			_ = n.raft.Shutdown().Error()
+			n.trans.Stop()
+			n.notifier.Close()
+			<-n.monitored
+			n.cancel()
+			n.stopErr = n.logs.Close()
 		}()
 	})
 	select {
-	case <-m.stopped:
-		return m.stopErr
+	case <-n.stopped:
+		return n.stopErr
 	case <-ctx.Done():
-		m.cancel()
+		n.cancel()
 		return ctx.Err()
 	}
 }
 
 // transferLeadership transfers the leadership if another voter can accept it.
-func (m *Member) transferLeadership(ctx context.Context) {
-	if m.raft.State() != raft.Leader || !raftguard.HasOtherVoter(m.raft, m.id) {
+func (n *Member) transferLeadership(ctx context.Context) {
+	if n.raft.State() != raft.Leader || !raftguard.HasOtherVoter(n.raft, n.id) {
 		return
 	}
 	ch := make(chan error, 1)
-	go func() { ch <- m.raft.LeadershipTransfer().Error() }()
+	go func() { ch <- n.raft.LeadershipTransfer().Error() }()
 	select {
 	case err := <-ch:
 		if err != nil {
-			m.log.Warn("leadership transfer failed", "err", err)
+			n.log.Warn("leadership transfer failed", "err", err)
 		}
 	case <-ctx.Done():
 	}

@@ -43,11 +43,11 @@ func Open(ctx context.Context, o Options) (_ *Member, err error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := run(&o, logs, snaps)
+	n, err := run(&o, logs, snaps)
 	if err != nil {
 		_ = logs.Close()
 	}
-	return m, err
+	return n, err
 }
 
 // openFiles opens log and snapshots, and reconciles them with the FSM.
@@ -80,7 +80,7 @@ func run(o *Options, logs *raftguard.ChecksumStore, snaps *raftguard.SnapshotSto
 	id, fault := raft.ServerID(o.NodeID), raftguard.NewFault()
 	notifier := raftguard.NewCommitNotifier(id, trans)
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &Member{
+	n := &Member{
 		log: o.Logger, id: id, trans: trans, logs: logs, fault: fault, notifier: notifier,
 		checkCommand: o.Gate, lease: o.Lease,
 		tasks:      tasks{stopping: make(chan struct{})},
@@ -88,12 +88,12 @@ func run(o *Options, logs *raftguard.ChecksumStore, snaps *raftguard.SnapshotSto
 		cancel: cancel, stopped: make(chan struct{}),
 		fsm: newApplier(ctx, o, o.Machine, fault),
 	}
-	m.fsm.onCommitted = notifier.Committed
-	m.disk = &raftguard.DiskMonitor{
+	n.fsm.onCommitted = notifier.Committed
+	n.disk = &raftguard.DiskMonitor{
 		Slow: o.SlowDisk, Hung: o.HungDisk, ID: id, Log: o.Logger, Fault: fault,
-		CloseTransport: trans.Close, Go: m.tasks.start,
+		CloseTransport: trans.Close, Go: n.tasks.start,
 	}
-	failStop := raftguard.NewFailStopStore(logs, fault, m.disk)
+	failStop := raftguard.NewFailStopStore(logs, fault, n.disk)
 	cache, err := raft.NewLogCache(logCacheSize, failStop)
 	if err != nil {
 		cancel()
@@ -112,22 +112,22 @@ func run(o *Options, logs *raftguard.ChecksumStore, snaps *raftguard.SnapshotSto
 			}
 			started <- err
 		}()
-		m.raft, err = raft.NewRaft(o.raftConfig(), m.fsm, cache, failStop, snaps, trans)
+		n.raft, err = raft.NewRaft(o.raftConfig(), n.fsm, cache, failStop, snaps, trans)
 	}()
 	if err := <-started; err != nil {
 		cancel()
-		if m.raft != nil {
-			_ = m.raft.Shutdown().Error()
+		if n.raft != nil {
+			_ = n.raft.Shutdown().Error()
 		}
 		return nil, err
 	}
-	m.proposals.raft, m.proposals.tasks, m.disk.Raft = m.raft, &m.tasks, m.raft
-	go trans.Serve(func() bool { return m.raft.State() == raft.Leader })
-	notifier.Start(m.raft)
-	go m.monitor()
+	n.proposals.raft, n.proposals.tasks, n.disk.Raft = n.raft, &n.tasks, n.raft
+	go trans.Serve(func() bool { return n.raft.State() == raft.Leader })
+	notifier.Start(n.raft)
+	go n.monitor()
 	probe := &raftguard.LeaderProbe{
-		Raft: m.raft, ID: id, Log: o.Logger, Fault: fault, Refused: o.refused, StartElection: m.startElection,
+		Raft: n.raft, ID: id, Log: o.Logger, Fault: fault, Refused: o.refused, StartElection: n.startElection,
 	}
-	m.tasks.start(func() { probe.Run(m.tasks.stopping) })
-	return m, nil
+	n.tasks.start(func() { probe.Run(n.tasks.stopping) })
+	return n, nil
 }

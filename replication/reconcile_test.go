@@ -174,7 +174,7 @@ func spoil(tb testing.TB, dir string, index uint64) {
 }
 
 // mustRecover opens the node in dir as the agent does it: when the log is
-// corrupt it is set aside, and the node goes on from its store.
+// corrupt it is set aside, and the node continues from its store.
 func mustRecover(tb testing.TB, dir string, change func(*Options)) *node {
 	tb.Helper()
 	_, err := tryStart(tb, dir, change)
@@ -263,7 +263,7 @@ func TestSnapshotsAreGone(t *testing.T) {
 	n.write(t, "router", 1, 30)
 	snapshotNow(t, n)
 	n.write(t, "router", 31, 35)
-	n.updateMembership(t) // so that the log says who is in the group
+	n.updateMembership(t) // so that the log has the members
 	n.close(t)
 	if err := os.RemoveAll(filepath.Join(dir, "raft", "snapshots")); err != nil {
 		t.Fatal(err)

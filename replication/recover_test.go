@@ -29,12 +29,12 @@ func TestRecoverTakesWhatWasNotAcknowledged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	group := raft.Configuration{Servers: []raft.Server{
+	members := raft.Configuration{Servers: []raft.Server{
 		{Suffrage: raft.Voter, ID: "n1", Address: "127.0.0.1:1"}, {Suffrage: raft.Voter, ID: "n2", Address: "127.0.0.1:2"}, {Suffrage: raft.Voter, ID: "n3", Address: "127.0.0.1:3"},
 	}}
 	logs := raftguard.NewChecksumStore(inner)
 	err = logs.StoreLogs([]*raft.Log{
-		{Index: last + 1, Term: term, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(group)},
+		{Index: last + 1, Term: term, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(members)},
 		{Index: last + 2, Term: term, Type: raft.LogCommand, Data: data},
 	})
 	if err == nil {

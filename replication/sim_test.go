@@ -25,7 +25,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store"
 )
 
-// sim is a group of real Members over real stores, on a network that is made up,
+// sim is a cluster of real Members over real stores, on a simulated network,
 // in virtual time. It holds, at each entry that a node applies, that all nodes
 // apply the same entries, to the same results and the same state; that nothing
 // acknowledged is lost or doubled; that a read at the leader sees all that was
@@ -160,7 +160,7 @@ func (s *sim) acknowledged(service string, v uint64, id string) {
 	s.newest[service] = max(s.newest[service], v)
 }
 
-// newSim starts a group of voters and non-voters.
+// newSim starts a cluster of voters and non-voters.
 func newSim(t *testing.T, seed uint64, voters, others int) *sim {
 	dir, err := os.MkdirTemp("/dev/shm", "holdfast-sim-") // in memory: nothing is lost that virtual time could miss
 	if err != nil {
@@ -283,7 +283,7 @@ func (p promised) GetLog(index uint64, out *raft.Log) error {
 	}
 }
 
-// halt stops a node in an orderly way.
+// halt stops a node gracefully.
 func (s *sim) halt(n *simNode) {
 	l := s.down(n)
 	s.end(l)
@@ -421,7 +421,7 @@ func simEdit(id, service string, version uint64) *command.Edit {
 	return e
 }
 
-// client changes and reads services at whoever says that it leads.
+// client changes and reads services at the node that reports to be leader.
 func (s *sim) client(nth int, seed uint64, pace time.Duration) {
 	rnd := rand.New(rand.NewPCG(seed, uint64(100+nth)))
 	var again *command.Edit // of unknown outcome, to be sent once more
@@ -522,7 +522,7 @@ func (s *sim) heal() {
 	}
 }
 
-// converge heals everything: the group takes a write, and all come to one state.
+// converge heals everything: the cluster accepts a write, and all get one state.
 func (s *sim) converge() bool {
 	s.heal()
 	s.settle()

@@ -19,7 +19,7 @@ var (
 	simSeed = flag.Uint64("simseed", 0, "of TestSimulation; 0 makes one")
 )
 
-// TestSimulation breaks a group of five at random, for hours of virtual time when
+// TestSimulation breaks a cluster of five at random, for hours of virtual time when
 // asked: go test ./replication -run TestSimulation -v -args -sim=5h -simseed=7.
 func TestSimulation(t *testing.T) {
 	seed := *simSeed
@@ -42,7 +42,7 @@ func TestSimulation(t *testing.T) {
 	t.Logf("%v of virtual time in %v", *simTime, time.Since(began).Round(time.Millisecond))
 }
 
-// run breaks the group for a time, or until something is wrong.
+// run breaks the cluster for a time, or until something is wrong.
 func (s *sim) run(seed uint64, d time.Duration) (steps int) {
 	for i := range 4 {
 		s.wg.Go(func() { s.client(i, seed, time.Second) })
@@ -72,7 +72,7 @@ func TestSimulationFinds(t *testing.T) {
 		"a voter that comes back with an empty log": {3, func(s *sim) { s.forgetful = true }},
 		// As with bbolt's NoSync: a crash takes back what the log has promised.
 		"a log that is not flushed": {3, func(s *sim) { s.lazy = true }},
-		// As a nudge would be that tells more than its leader's machine has applied.
+		// As a commit notification of an entry that is not committed.
 		"a leader that tells of commits too early": {5, func(s *sim) { s.net.hasty = true }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -117,7 +117,7 @@ var simFaults = []struct {
 	{"heal", (*sim).heal},
 }
 
-// step breaks or repairs one thing, and lets the group live with it for a while.
+// step breaks or repairs one thing, and lets some time pass.
 func (s *sim) step() {
 	f := simFaults[s.rnd.IntN(len(simFaults))]
 	f.do(s)

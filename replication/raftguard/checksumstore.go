@@ -62,12 +62,12 @@ func RecoverPanic(what string, fn func() error) (err error) {
 }
 
 func entryChecksum(l *raft.Log, extensions []byte) uint32 {
-	var head [25]byte
-	binary.BigEndian.PutUint64(head[0:], l.Index)
-	binary.BigEndian.PutUint64(head[8:], l.Term)
-	head[16] = byte(l.Type)
-	binary.BigEndian.PutUint64(head[17:], uint64(len(l.Data)))
-	sum := crc32.Update(0, castagnoli, head[:])
+	var header [25]byte
+	binary.BigEndian.PutUint64(header[0:], l.Index)
+	binary.BigEndian.PutUint64(header[8:], l.Term)
+	header[16] = byte(l.Type)
+	binary.BigEndian.PutUint64(header[17:], uint64(len(l.Data)))
+	sum := crc32.Update(0, castagnoli, header[:])
 	sum = crc32.Update(sum, castagnoli, l.Data)
 	return crc32.Update(sum, castagnoli, extensions)
 }
@@ -98,7 +98,6 @@ func corruptEntry(index uint64, cause error) error {
 	return conf.Errorf(conf.CodeCorrupt, "log entry %d is damaged: %w", index, cause).WithHint(rebuildHint)
 }
 
-// GetLog implements raft.LogStore.
 func (s *ChecksumStore) GetLog(index uint64, out *raft.Log) error {
 	err := RecoverPanic(fmt.Sprintf("read entry %d", index), func() error { return s.inner.GetLog(index, out) })
 	switch {
@@ -111,7 +110,6 @@ func (s *ChecksumStore) GetLog(index uint64, out *raft.Log) error {
 	}
 }
 
-// StoreLogs implements raft.LogStore.
 func (s *ChecksumStore) StoreLogs(logs []*raft.Log) error {
 	out := make([]*raft.Log, len(logs))
 	for i, l := range logs {
@@ -124,22 +122,18 @@ func (s *ChecksumStore) StoreLogs(logs []*raft.Log) error {
 	return nil
 }
 
-// StoreLog implements raft.LogStore.
 func (s *ChecksumStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
-// FirstIndex implements raft.LogStore.
 func (s *ChecksumStore) FirstIndex() (i uint64, err error) {
 	err = RecoverPanic("first index", func() (err error) { i, err = s.inner.FirstIndex(); return err })
 	return i, err
 }
 
-// LastIndex implements raft.LogStore.
 func (s *ChecksumStore) LastIndex() (i uint64, err error) {
 	err = RecoverPanic("last index", func() (err error) { i, err = s.inner.LastIndex(); return err })
 	return i, err
 }
 
-// DeleteRange implements raft.LogStore.
 func (s *ChecksumStore) DeleteRange(first, last uint64) error {
 	err := RecoverPanic("truncate", func() error { return s.inner.DeleteRange(first, last) })
 	if err != nil {
@@ -153,7 +147,6 @@ func valueChecksum(key, value []byte) uint32 {
 	return crc32.Update(crc32.Update(sum, castagnoli, []byte{0}), castagnoli, value)
 }
 
-// Set implements raft.StableStore.
 func (s *ChecksumStore) Set(key, value []byte) error {
 	out := binary.BigEndian.AppendUint32(append([]byte{}, value...), valueChecksum(key, value))
 	err := RecoverPanic("write "+string(key), func() error { return s.inner.Set(key, out) })
@@ -178,12 +171,10 @@ func (s *ChecksumStore) Get(key []byte) ([]byte, error) {
 	return v[:n:n], nil
 }
 
-// SetUint64 implements raft.StableStore.
 func (s *ChecksumStore) SetUint64(key []byte, v uint64) error {
 	return s.Set(key, binary.BigEndian.AppendUint64(nil, v))
 }
 
-// GetUint64 implements raft.StableStore.
 func (s *ChecksumStore) GetUint64(key []byte) (uint64, error) {
 	v, err := s.Get(key)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// fakeRaft is a raft that is what the test says.
+// fakeRaft has the state that the test sets.
 type fakeRaft struct {
 	state   atomic.Uint32
 	term    atomic.Uint64
@@ -42,15 +42,15 @@ func (g *fakeRaft) set(servers ...raft.Server) {
 	g.servers = servers
 }
 
-// fakeWire is a transport that shows what is sent to each peer, and answers when
-// the test lets it.
+// fakeWire is a transport that records what is sent to each peer, and responds when
+// the test allows it.
 type fakeWire struct {
 	raft.Transport
 	mu       sync.Mutex
 	requests map[raft.ServerID][]raft.AppendEntriesRequest
 	sent     chan raft.ServerID
 	answer   map[raft.ServerID]chan error // a peer that is absent answers at once
-	early    int                          // so many nudges come before their entry
+	early    int                          // this many notifications arrive before their entry
 }
 
 func (*fakeWire) LocalAddr() raft.ServerAddress                           { return "leader:1" }
@@ -117,10 +117,10 @@ func fakeNotifier(t *testing.T, slow ...raft.ServerID) (*CommitNotifier, *fakeRa
 	return n, g, w
 }
 
-// idle waits until no nudge is under way.
+// idle waits until no notification is in progress.
 func (n *CommitNotifier) idle(t *testing.T) {
 	t.Helper()
-	eventually(t, "all nudges sent", func() bool {
+	eventually(t, "all notifications sent", func() bool {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		for _, p := range n.peers {
@@ -132,27 +132,27 @@ func (n *CommitNotifier) idle(t *testing.T) {
 	})
 }
 
-func TestNudgeReachesEveryMember(t *testing.T) {
+func TestNotificationReachesEveryMember(t *testing.T) {
 	n, _, w := fakeNotifier(t)
 	n.Committed(40, 7)
 	n.idle(t)
 	for _, id := range []raft.ServerID{"voter", "sidecar"} {
 		s := w.of(id)
 		if len(s) != 1 {
-			t.Fatalf("%d nudges to the %s", len(s), id)
+			t.Fatalf("%d notifications to the %s", len(s), id)
 		}
 		r := s[0]
 		if r.Term != 7 || r.PrevLogEntry != 40 || r.PrevLogTerm != 7 || r.LeaderCommitIndex != 40 || len(r.Entries) != 0 ||
 			string(r.ID) != "leader" || string(r.Addr) != "leader:1" || r.ProtocolVersion != raft.ProtocolVersionMax {
-			t.Fatalf("nudge %+v", r)
+			t.Fatalf("notification %+v", r)
 		}
 	}
 	if w.count("leader") != 0 {
-		t.Fatal("the leader nudged itself")
+		t.Fatal("the leader notified itself")
 	}
 }
 
-func TestNudgeOnlyOfTheLeaderOfTheTerm(t *testing.T) {
+func TestNotifiesOnlyAsLeaderOfTheTerm(t *testing.T) {
 	n, g, w := fakeNotifier(t)
 	for _, s := range []raft.RaftState{raft.Follower, raft.Candidate, raft.Shutdown} {
 		g.state.Store(uint32(s))
@@ -164,20 +164,20 @@ func TestNudgeOnlyOfTheLeaderOfTheTerm(t *testing.T) {
 	n.Committed(41, 7)
 	n.idle(t)
 	if got := w.count("voter") + w.count("sidecar"); got != 0 {
-		t.Fatalf("%d nudges of who does not lead", got)
+		t.Fatalf("%d notifications without leadership", got)
 	}
 	n.Committed(42, 9)
 	n.idle(t)
 	if w.count("voter") != 1 {
-		t.Fatal("no nudge of who leads")
+		t.Fatal("no notification of the leader")
 	}
 }
 
-func TestNudgeBeforeRaftRuns(t *testing.T) {
+func TestCommittedBeforeStart(t *testing.T) {
 	NewCommitNotifier("leader", nil).Committed(1, 1)
 }
 
-func TestNudgeStopsWithLeadership(t *testing.T) {
+func TestNotificationsStopWithLeadership(t *testing.T) {
 	n, g, w := fakeNotifier(t, "voter")
 	n.Committed(40, 7)
 	for id := range w.sent {
@@ -185,17 +185,17 @@ func TestNudgeStopsWithLeadership(t *testing.T) {
 			break
 		}
 	}
-	n.Committed(41, 7) // waits behind the one that is under way
+	n.Committed(41, 7) // waits behind the one in progress
 	g.state.Store(uint32(raft.Follower))
 	w.answer["voter"] <- nil
 	n.idle(t)
 	if w.count("voter") != 1 {
-		t.Fatalf("%d nudges, the second one after the loss of leadership", w.count("voter"))
+		t.Fatalf("%d notifications, the second one after the loss of leadership", w.count("voter"))
 	}
 }
 
-// TestSlowPeer: a peer that does not answer holds up neither the machine's
-// goroutine nor another peer, costs one goroutine, and gets only the newest.
+// TestSlowPeer: a peer that does not respond delays neither the goroutine of the state
+// machine nor another peer, costs one goroutine, and gets only the newest.
 func TestSlowPeer(t *testing.T) {
 	n, _, w := fakeNotifier(t, "voter")
 	const last = 10_000
@@ -206,36 +206,36 @@ func TestSlowPeer(t *testing.T) {
 		}
 	}
 	if w.count("voter") != 1 {
-		t.Fatalf("%d nudges under way to one peer", w.count("voter"))
+		t.Fatalf("%d notifications in progress to one peer", w.count("voter"))
 	}
 	w.answer["voter"] <- nil
 	w.answer["voter"] <- nil
 	n.idle(t)
 	if w.count("voter") != 2 || w.last("voter") != last {
-		t.Fatalf("%d nudges, the last of %d", w.count("voter"), w.last("voter"))
+		t.Fatalf("%d notifications, the last of %d", w.count("voter"), w.last("voter"))
 	}
 }
 
-// TestNudgeBeforeItsEntry: a peer that does not have the entry yet is asked again,
-// a few times.
-func TestNudgeBeforeItsEntry(t *testing.T) {
+// TestNotificationBeforeItsEntry: a notification is sent again, a few times, to a peer
+// that does not have the entry yet.
+func TestNotificationBeforeItsEntry(t *testing.T) {
 	n, g, w := fakeNotifier(t)
 	g.set(raft.Server{ID: "leader", Address: "leader:1"}, raft.Server{ID: "voter", Address: "voter:1"})
 	w.early = 3
 	n.Committed(40, 7)
 	n.idle(t)
 	if w.count("voter") != 4 || w.last("voter") != 40 {
-		t.Fatalf("%d nudges, the last of %d", w.count("voter"), w.last("voter"))
+		t.Fatalf("%d notifications, the last of %d", w.count("voter"), w.last("voter"))
 	}
-	w.early = 1000 // it has another log: raft's replication is for that
+	w.early = 1000 // it has another log: raft's replication handles that
 	n.Committed(41, 7)
 	n.idle(t)
 	if got := w.count("voter"); got != 4+1+maxResends {
-		t.Fatalf("%d nudges to who refuses all", got)
+		t.Fatalf("%d notifications to a peer that rejects all", got)
 	}
 }
 
-func TestNudgeSparesWhoIsAway(t *testing.T) {
+func TestUnreachablePeerIsNotCalledAtOnce(t *testing.T) {
 	n, g, w := fakeNotifier(t, "voter")
 	i := uint64(0)
 	busy := func() bool {
@@ -269,7 +269,7 @@ func TestNudgeSparesWhoIsAway(t *testing.T) {
 	call()
 	w.answer["voter"] <- nil
 	g.set(raft.Server{ID: "leader", Address: "leader:1"}, raft.Server{ID: "sidecar", Address: "sidecar:1"})
-	eventually(t, "the removed peer to be forgotten", func() bool {
+	eventually(t, "the removed peer to be dropped", func() bool {
 		select {
 		case w.answer["voter"] <- nil:
 		default:

@@ -31,7 +31,7 @@ type DiskMonitor struct {
 	appends appendTimer
 }
 
-// appendTimer measures appends to the log.
+// appendTimer measures appends to the log. One goroutine of raft appends.
 type appendTimer struct {
 	since atomic.Int64 // unix nanoseconds: start of the append that runs; 0 = none
 	worst atomic.Int64 // nanoseconds: the longest append since the last Check
@@ -42,9 +42,8 @@ func (t *appendTimer) begin() (done func()) {
 	t.since.Store(start.UnixNano())
 	return func() {
 		t.since.Store(0)
-		took := time.Since(start).Nanoseconds()
-		for was := t.worst.Load(); took > was && !t.worst.CompareAndSwap(was, took); {
-			was = t.worst.Load()
+		if took := time.Since(start).Nanoseconds(); took > t.worst.Load() {
+			t.worst.Store(took)
 		}
 	}
 }

@@ -7,7 +7,7 @@
 //	                           of a leader that is storing an entry
 //	requestfilter.go           raft: a late snapshot drops the log;    TestLateSnapshot,                same tests, raft's own handling
 //	                           a late TimeoutNow unseats a leader      TestLateTimeoutNow
-//	failfast.go                raft#612: replication ends at a         TestRefusalDoesNotEndReplication same test, raft's own pipeline
+//	failfast.go                raft#612: replication ends at a         TestRejectionDoesNotEndReplication same test, raft's own pipeline
 //	                           rejected append
 //	commitnotify.go            raft: followers get commits after       TestFollowersSeeCommitsAtOnce *  same test, all dropped;
 //	                           CommitTimeout                                                            sent too early in TestSimulationFinds *

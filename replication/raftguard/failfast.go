@@ -6,7 +6,7 @@
 // entries until another node leads, even after it restarts. One failed append, such
 // as on a full disk, is enough.
 //
-// Test: TestRefusalDoesNotEndReplication. Known-bad build: the same test without the
+// Test: TestRejectionDoesNotEndReplication. Known-bad build: the same test without the
 // guard.
 
 package raftguard

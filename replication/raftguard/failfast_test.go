@@ -9,8 +9,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// keeping is a transport that remembers the failFastTransport that raft opens: one in which
-// raft hangs can be ended by hand, and the test as well.
+// keeping is a transport that records the pipelines that raft opens, so that the test
+// can close one in which raft hangs.
 type keeping struct {
 	*requestFilter
 	mu   sync.Mutex
@@ -27,9 +27,9 @@ func (k *keeping) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddress)
 	return p, err
 }
 
-// refusal lets a member refuse entries for a moment, in the middle of many, and
-// says whether it has not got all of them a minute later.
-func refusal(t *testing.T, guard bool) (stuck bool) {
+// rejection makes a member reject entries for a moment, among many, and reports
+// whether it lacks some of them a minute later.
+func rejection(t *testing.T, guard bool) (stuck bool) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		var kept *keeping
@@ -49,7 +49,7 @@ func refusal(t *testing.T, guard bool) (stuck bool) {
 		}
 		apply(300)
 		s.change(2*time.Millisecond, true)
-		for s.refused() < 2 {
+		for s.rejected() < 2 {
 			apply(1)
 		}
 		s.change(0, false)
@@ -65,17 +65,17 @@ func refusal(t *testing.T, guard bool) (stuck bool) {
 	return stuck
 }
 
-// TestRefusalDoesNotEndReplication: a member that could not append gets what it
-// missed, and all that comes after it. Without the guard raft hangs in a pipeline
-// whose answers it does not read any more, sometimes.
-func TestRefusalDoesNotEndReplication(t *testing.T) {
+// TestRejectionDoesNotEndReplication: a member that could not append gets what it
+// missed, and all later entries. Without the guard raft sometimes hangs in a pipeline
+// whose responses it no longer reads.
+func TestRejectionDoesNotEndReplication(t *testing.T) {
 	lost := 0
 	const tries = 20
 	for range tries {
-		if refusal(t, true) {
-			t.Fatal("a member that refused entries once has got none for a minute")
+		if rejection(t, true) {
+			t.Fatal("a member that rejected entries once has received none for a minute")
 		}
-		if refusal(t, false) {
+		if rejection(t, false) {
 			lost++
 		}
 	}

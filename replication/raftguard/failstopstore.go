@@ -33,9 +33,20 @@ func NewFailStopStore(s *ChecksumStore, fault *Fault, disk *DiskMonitor) *FailSt
 	return &FailStopStore{s, fault, disk}
 }
 
-func (s *FailStopStore) halt(err error) {
-	s.fault.Trip(err)
-	runtime.Goexit()
+// check returns nil if err is nil, and does not return otherwise.
+func (s *FailStopStore) check(err error) error {
+	if err != nil {
+		s.fault.Trip(err)
+		runtime.Goexit()
+	}
+	return nil
+}
+
+func (s *FailStopStore) checkRead(err error) error {
+	if errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return err
+	}
+	return s.check(err)
 }
 
 // GetLog implements raft.LogStore.
@@ -44,10 +55,7 @@ func (s *FailStopStore) GetLog(index uint64, out *raft.Log) error {
 	if errors.Is(err, raft.ErrLogNotFound) && !s.within(index) {
 		return err // compacted, or not here yet: raft handles it
 	}
-	if err != nil {
-		s.halt(err)
-	}
-	return nil
+	return s.check(err)
 }
 
 // within reports whether index lies inside of the log, where every entry must exist.
@@ -75,10 +83,8 @@ func (s *FailStopStore) StoreLogs(logs []*raft.Log) error {
 	return err
 }
 
-// StoreLog implements raft.LogStore.
 func (s *FailStopStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
-// DeleteRange implements raft.LogStore.
 func (s *FailStopStore) DeleteRange(first, last uint64) error {
 	err := s.ChecksumStore.DeleteRange(first, last)
 	if err != nil {
@@ -87,36 +93,20 @@ func (s *FailStopStore) DeleteRange(first, last uint64) error {
 	return err
 }
 
-// Set implements raft.StableStore.
 func (s *FailStopStore) Set(key, value []byte) error {
-	if err := s.ChecksumStore.Set(key, value); err != nil {
-		s.halt(err)
-	}
-	return nil
+	return s.check(s.ChecksumStore.Set(key, value))
 }
 
-// SetUint64 implements raft.StableStore.
 func (s *FailStopStore) SetUint64(key []byte, v uint64) error {
-	if err := s.ChecksumStore.SetUint64(key, v); err != nil {
-		s.halt(err)
-	}
-	return nil
+	return s.check(s.ChecksumStore.SetUint64(key, v))
 }
 
-// Get implements raft.StableStore.
 func (s *FailStopStore) Get(key []byte) ([]byte, error) {
 	v, err := s.ChecksumStore.Get(key)
-	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
-		s.halt(err)
-	}
-	return v, err
+	return v, s.checkRead(err)
 }
 
-// GetUint64 implements raft.StableStore.
 func (s *FailStopStore) GetUint64(key []byte) (uint64, error) {
 	v, err := s.ChecksumStore.GetUint64(key)
-	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
-		s.halt(err)
-	}
-	return v, err
+	return v, s.checkRead(err)
 }

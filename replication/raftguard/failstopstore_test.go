@@ -77,7 +77,7 @@ func TestHaltEndsTheCaller(t *testing.T) {
 				returned = true
 			}()
 			if <-done {
-				t.Fatal("the call came back to raft, which would panic")
+				t.Fatal("the call returned to raft, which would panic")
 			}
 			if s.fault.Err() == nil {
 				t.Fatal("no fault")
@@ -86,6 +86,6 @@ func TestHaltEndsTheCaller(t *testing.T) {
 	}
 	s := NewFailStopStore(checked, NewFault(), &DiskMonitor{})
 	if err := s.GetLog(9, &raft.Log{}); !errors.Is(err, raft.ErrLogNotFound) || s.fault.Err() != nil {
-		t.Fatalf("an entry behind the end: %v, fault %v", err, s.fault.Err())
+		t.Fatalf("an entry after the end: %v, fault %v", err, s.fault.Err())
 	}
 }

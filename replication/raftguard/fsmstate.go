@@ -51,6 +51,11 @@ func RestoreState(ctx context.Context, m StateMachine, r io.Reader) error {
 	if err != nil {
 		return err
 	}
+	return restoreState(ctx, m, h, r)
+}
+
+// restoreState does it after the header was read.
+func restoreState(ctx context.Context, m StateMachine, h stateHeader, r io.Reader) error {
 	if err := m.Restore(ctx, r); err != nil {
 		return err
 	}

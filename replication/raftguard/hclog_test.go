@@ -15,8 +15,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// A member that stays away is told of once a minute, each of them.
-func TestRaftsLogOfOneThatIsAway(t *testing.T) {
+// Each unreachable member is logged once a minute.
+func TestLogOfUnreachableMembers(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	now := time.Now()
@@ -28,7 +28,7 @@ func TestRaftsLogOfOneThatIsAway(t *testing.T) {
 		now = now.Add(15 * time.Second)
 	}
 	if a, b := strings.Count(out.String(), "peer=a:1"), strings.Count(out.String(), "peer=b:1"); a != 3 || b != 3 {
-		t.Errorf("told %d and %d times in 150 seconds, want 3 each:\n%s", a, b, &out)
+		t.Errorf("logged %d and %d times in 150 seconds, want 3 each:\n%s", a, b, &out)
 	}
 }
 

@@ -16,7 +16,7 @@ type pipeNet struct {
 	mu    sync.Mutex
 	ends  map[string]*pipeEnd
 	conns []net.Conn
-	away  bool // nobody reaches anybody
+	away  bool // no new connections
 }
 
 type pipeEnd struct {
@@ -37,7 +37,7 @@ func (n *pipeNet) open(name string) *raft.NetworkTransport {
 	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: e, MaxPool: 3, Timeout: 10 * time.Second, Logger: NewLogger(discard)})
 }
 
-// cut ends all connections, and until the next call with false there are no new ones.
+// cut closes all connections. With away there are no new ones until the next call.
 func (n *pipeNet) cut(away bool) {
 	n.mu.Lock()
 	conns := n.conns
@@ -89,8 +89,8 @@ func (e *pipeEnd) Close() error {
 	return nil
 }
 
-// sending is one raft that leads, of its own vote alone, and a member without a
-// vote that answers as the test says. It is for tests in virtual time.
+// sending is a leader that is the only voter, and a non-voter that responds as the test
+// sets it. It is for tests in virtual time.
 type sending struct {
 	*raft.Raft
 	net *pipeNet
@@ -98,9 +98,9 @@ type sending struct {
 
 	mu     sync.Mutex
 	last   uint64        // the newest entry of the member
-	slow   time.Duration // it takes so long over each request for entries
-	refuse bool          // it cannot append
-	told   int           // how often it has said so
+	slow   time.Duration // how long it takes for each request with entries
+	reject bool          // it cannot append
+	count  int           // of rejected requests
 }
 
 // startSending starts one. wrap makes the transport of the leader.
@@ -111,8 +111,8 @@ func startSending(t *testing.T, wrap func(p failFastTransport) raft.Transport) *
 	o := newRequestFilter(noHeartbeatFastPath{near}, discard)
 	c := testConfig("leader")
 	logs, snaps := raft.NewInmemStore(), raft.NewInmemSnapshotStore()
-	group := raft.Configuration{Servers: []raft.Server{{ID: "leader", Address: "leader"}, {ID: "member", Address: "member", Suffrage: raft.Nonvoter}}}
-	if err := raft.BootstrapCluster(c, logs, logs, snaps, o, group); err != nil {
+	members := raft.Configuration{Servers: []raft.Server{{ID: "leader", Address: "leader"}, {ID: "member", Address: "member", Suffrage: raft.Nonvoter}}}
+	if err := raft.BootstrapCluster(c, logs, logs, snaps, o, members); err != nil {
 		t.Fatal(err)
 	}
 	var err error
@@ -162,8 +162,8 @@ func (s *sending) answer(req *raft.AppendEntriesRequest) *raft.AppendEntriesResp
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch n := len(req.Entries); {
-	case s.refuse:
-		s.told++
+	case s.reject:
+		s.count++
 	case req.PrevLogEntry <= s.last:
 		resp.Success = true
 		if n > 0 {
@@ -174,27 +174,27 @@ func (s *sending) answer(req *raft.AppendEntriesRequest) *raft.AppendEntriesResp
 	return resp
 }
 
-// change sets what the member does from now on.
-func (s *sending) change(slow time.Duration, refuse bool) {
+// change sets what the member does.
+func (s *sending) change(slow time.Duration, reject bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.slow, s.refuse = slow, refuse
+	s.slow, s.reject = slow, reject
 }
 
-func (s *sending) refused() int {
+func (s *sending) rejected() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.told
+	return s.count
 }
 
-// behind says whether the member does not have all entries of the leader.
+// behind reports whether the member does not have all entries of the leader.
 func (s *sending) behind() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.last < s.LastIndex()
 }
 
-// caughtUp lets virtual time pass until the member is not behind, and says how long.
+// caughtUp waits until the member is not behind, and returns how long it took.
 func (s *sending) caughtUp(limit time.Duration) (took time.Duration) {
 	for began := time.Now(); took < limit && s.behind(); took = time.Since(began) {
 		<-time.After(10 * time.Millisecond)

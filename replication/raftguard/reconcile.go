@@ -210,12 +210,7 @@ func (d *diskState) load(ctx context.Context, id string) (restored bool, err err
 	if err != nil || d.applied >= header.Index {
 		return false, err
 	}
-	_, r2, err := d.snaps.Open(id)
-	if err != nil {
-		return false, err
-	}
-	defer r2.Close()
-	return true, RestoreState(ctx, d.opts.FSM, r2)
+	return true, restoreState(ctx, d.opts.FSM, header, r)
 }
 
 // initLog creates the log of a node that has none.

@@ -5,7 +5,7 @@
 // then goes back to the index of that snapshot and drops its log, with entries that
 // it has confirmed to the leader. They may be committed, and the next leader need
 // not have them. (Raft may also end the process, because entries are missing.) And
-// a leader that gets a TimeoutNow request steps down. On a busy machine a lone
+// a leader that gets a TimeoutNow request steps down. On a busy machine a single
 // voter has often won by its timeouts when its own request arrives.
 //
 // A log that matches the leader's up to some index, in the leader's own term, needs
@@ -31,6 +31,7 @@ import (
 type requestFilter struct {
 	noHeartbeatFastPath
 	log  *slog.Logger
+	own  chan raft.RPC // requests of this node to itself
 	out  chan raft.RPC
 	done chan struct{} // closed when raft has ended
 
@@ -41,7 +42,10 @@ type requestFilter struct {
 var errAlreadyLeader = errors.New("this node is already the leader")
 
 func newRequestFilter(t noHeartbeatFastPath, log *slog.Logger) *requestFilter {
-	return &requestFilter{noHeartbeatFastPath: t, log: log, out: make(chan raft.RPC), done: make(chan struct{})}
+	return &requestFilter{
+		noHeartbeatFastPath: t, log: log,
+		own: make(chan raft.RPC), out: make(chan raft.RPC), done: make(chan struct{}),
+	}
 }
 
 // Consumer returns the channel from which raft reads requests.
@@ -49,6 +53,24 @@ func (f *requestFilter) Consumer() <-chan raft.RPC { return f.out }
 
 // Stop ends Serve. It is called once, after raft has ended.
 func (f *requestFilter) Stop() { close(f.done) }
+
+// StartElection makes this node a candidate, unless it is the leader, by a TimeoutNow
+// request of its own. It blocks until raft responds.
+func (f *requestFilter) StartElection() error {
+	responses := make(chan raft.RPCResponse, 1)
+	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}
+	select {
+	case f.own <- raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: header}, RespChan: responses}:
+	case <-f.done:
+		return raft.ErrRaftShutdown
+	}
+	select {
+	case r := <-responses:
+		return r.Error
+	case <-f.done:
+		return raft.ErrRaftShutdown
+	}
+}
 
 // Serve passes requests to raft until Stop. isLeader reports whether this node is
 // the leader.
@@ -58,6 +80,7 @@ func (f *requestFilter) Serve(isLeader func() bool) {
 		var rpc raft.RPC
 		select {
 		case rpc = <-in:
+		case rpc = <-f.own:
 		case <-f.done:
 			return
 		}

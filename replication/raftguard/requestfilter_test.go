@@ -8,8 +8,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// lateSnapshot gives a follower a snapshot, then entries that it promises to keep,
-// then that same snapshot again. It returns where the follower's log ends.
+// lateSnapshot sends a follower a snapshot, then entries that it confirms, then the same
+// snapshot again. It returns where the follower's log ends.
 func lateSnapshot(t *testing.T, guard bool) (last uint64) {
 	t.Helper()
 	wire := newPipeNet()
@@ -57,7 +57,7 @@ func lateSnapshot(t *testing.T, guard bool) (last uint64) {
 	install()
 	var entries []*raft.Log
 	for i := uint64(6); i <= 8; i++ {
-		entries = append(entries, &raft.Log{Index: i, Term: 2, Data: []byte("promised")})
+		entries = append(entries, &raft.Log{Index: i, Term: 2, Data: []byte("confirmed")})
 	}
 	var resp raft.AppendEntriesResponse
 	err = leader.AppendEntries("n1", trans.LocalAddr(), &raft.AppendEntriesRequest{
@@ -73,18 +73,19 @@ func lateSnapshot(t *testing.T, guard bool) (last uint64) {
 	return last
 }
 
-// TestLateSnapshot: a snapshot that was held up on its way does not take back what
-// the follower has promised since. Without the guard raft drops the whole log.
+// TestLateSnapshot: a delayed snapshot does not drop entries that the follower has
+// confirmed since. Without the guard raft drops the whole log.
 func TestLateSnapshot(t *testing.T) {
 	if last := lateSnapshot(t, true); last != 8 {
-		t.Fatalf("entries 6 to 8 were promised, and the log ends at %d", last)
+		t.Fatalf("entries 6 to 8 were confirmed, and the log ends at %d", last)
 	}
 	if last := lateSnapshot(t, false); last >= 8 {
 		t.Fatal("without the guard nothing happened: the test proves nothing")
 	}
 }
 
-// TestSnapshotThatIsNeeded: what is behind, or of another leader, is let through.
+// TestSnapshotThatIsNeeded: snapshots for a log that is behind, or of another leader,
+// are installed.
 func TestSnapshotThatIsNeeded(t *testing.T) {
 	o := newRequestFilter(noHeartbeatFastPath{}, discard)
 	entries := func(term, prev uint64, n int, ok bool) {
@@ -97,7 +98,7 @@ func TestSnapshotThatIsNeeded(t *testing.T) {
 		}
 	}
 	entries(3, 10, 5, false)
-	want("refused entries say nothing", 0, 0)
+	want("rejected entries prove nothing", 0, 0)
 	entries(3, 10, 5, true)
 	want("entries", 3, 15)
 	entries(3, 11, 0, true)
@@ -105,7 +106,7 @@ func TestSnapshotThatIsNeeded(t *testing.T) {
 	entries(4, 9, 0, true)
 	want("another leader: only what it has shown", 4, 9)
 	entries(3, 20, 0, true)
-	want("the leader of before", 4, 9)
+	want("the previous leader", 4, 9)
 	o.updateMatch(&raft.InstallSnapshotResponse{Success: true}, &raft.InstallSnapshotRequest{Term: 4, LastLogIndex: 30})
 	want("a snapshot", 4, 30)
 }

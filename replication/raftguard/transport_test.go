@@ -7,9 +7,9 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// strayTerm sends a leader a heartbeat of a later term and then proposes an
-// entry. It returns the term under which the entry was stored, 0 when it was
-// refused, and the term that the node led.
+// strayTerm sends a leader a heartbeat of a later term and then proposes an entry. It
+// returns the term under which the entry was stored, 0 when it was rejected, and the
+// term that the node led.
 func strayTerm(t *testing.T, guard bool) (stored, led uint64) {
 	t.Helper()
 	wire := newPipeNet()
@@ -60,7 +60,7 @@ func strayTerm(t *testing.T, guard bool) (stored, led uint64) {
 func TestHeartbeatFastPath(t *testing.T) {
 	strays := 0
 	for range 10 {
-		// It may stand again and win, and then leads a later term than led+10.
+		// It may win another election, and then leads a later term than led+10.
 		if stored, led := strayTerm(t, false); stored == led+10 {
 			strays++
 		}
