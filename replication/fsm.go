@@ -21,8 +21,8 @@ type applier struct {
 	fsm   FSM
 	fault *raftguard.Fault
 	log   *slog.Logger
-	ctx   context.Context //nolint:containedctx // of the Member: ends calls of the FSM when Stop runs out of time
-	stop  chan struct{}   // closed when the Member stops: ends the wait for a locked FSM
+	ctx   context.Context //nolint:containedctx // of the Node: ends calls of the FSM when Stop runs out of time
+	stop  chan struct{}   // closed when the Node stops: ends the wait for a locked FSM
 
 	onApplied   func(uint64, []*conf.Record)
 	onDigest    func(*command.Digest)

@@ -16,7 +16,7 @@ import (
 // defaultTimeout bounds a proposal whose context has no deadline.
 const defaultTimeout = 10 * time.Second
 
-// Member is this node in the cluster. Its methods may be called from any goroutine.
+// Node is this node in the cluster. Its methods may be called from any goroutine.
 type Member struct {
 	log      *slog.Logger
 	id       raft.ServerID
@@ -184,7 +184,7 @@ func (n *Member) ReadIndex(ctx context.Context) (uint64, error) {
 // Indexes returns the last index of the log and the last one applied here.
 func (n *Member) Indexes() (last, applied uint64) { return n.raft.LastIndex(), n.raft.AppliedIndex() }
 
-// Leading reports whether this node is the leader and accepts proposals.
+// IsLeader reports whether this node is the leader and accepts proposals.
 func (n *Member) Leading() bool {
 	return n.raft.State() == raft.Leader && n.ready(context.Background()) == nil
 }
@@ -207,7 +207,7 @@ func (n *Member) LastContact() time.Time {
 // Term returns the current term.
 func (n *Member) Term() uint64 { return n.raft.CurrentTerm() }
 
-// LeaderCh receives each change of Leading. Only the newest is kept for a slow reader.
+// LeaderCh receives each change of IsLeader. Only the newest is kept for a slow reader.
 // It is closed by Stop. It has one reader.
 func (n *Member) LeaderCh() <-chan bool { return n.leadership }
 

@@ -23,13 +23,13 @@ type FSM interface {
 	Apply(ctx context.Context, entries []store.Entry) ([]command.Result, []*conf.Record, error)
 }
 
-// Options are the settings of a Member. Dir, NodeID and Machine are required, and
+// Options are the settings of a Node. Dir, NodeID and FSM are required, and
 // Transport by Open.
 type Options struct {
 	Dir       string // directory of log and snapshots, created if missing
 	NodeID    string // this node's name in the cluster, the same at every start
 	Machine   FSM
-	Transport raft.Transport // the Member owns it, also when Open fails
+	Transport raft.Transport // the Node owns it, also when Open fails
 	Advertise string         // address of this node, for Recover; Open asks the Transport
 	Logger    *slog.Logger
 
@@ -37,13 +37,13 @@ type Options struct {
 	// it, instead of starting a cluster.
 	Join bool
 
-	// Begun means that this node had a log before, and Seen is the highest index that it
-	// has served. With Join a log that is empty, or ends below Seen, is damaged: entries
-	// that the node has acknowledged are lost.
+	// HadLog means that this node had a log before, and MinIndex is the highest index that
+	// it has served. With Join a log that is empty, or ends below MinIndex, is damaged:
+	// entries that the node has acknowledged are lost.
 	Begun bool
 	Seen  uint64
 
-	// Gate may reject a command before it is proposed, because a member could not apply
+	// CheckCommand may reject a command before it is proposed, because a member could not apply
 	// it. It must not block.
 	Gate func(command.Command) error
 

@@ -13,7 +13,7 @@ import (
 // Recover makes the node in o.Dir, which must not run, the only voter of its cluster,
 // after a permanent loss of the quorum. Entries that it has and that were never
 // acknowledged become part of the history. scratch is an empty FSM that applies the
-// whole history. The next Open brings o.Machine to it.
+// whole history. The next Open brings o.FSM to it.
 //
 // The other members still have the old configuration. The caller must ensure that they
 // cannot return.

@@ -51,8 +51,12 @@
 //	CRC of log entries and values   TestEntryChecksum, TestStableChecksum (bbolt itself gives the change back)
 //	log flushed at each entry       TestSimulationFinds
 //	wiped voter under its old id    TestSimulationFinds, TestMemberWithLessThanItPromised
-//	pipelines end at a refusal      TestRefusalDoesNotEndReplication
-//	nudge only of what is committed TestSimulationFinds, TestNudgeOnlyOfTheLeaderOfTheTerm, TestFollowersSeeCommitsByNudge
+//	late TimeoutNow                 TestLateTimeoutNow
+//	pipelines end at a rejection    TestRejectionDoesNotEndReplication
+//	notify only of committed        TestSimulationFinds, TestNotifiesOnlyAsLeaderOfTheTerm, TestFollowersSeeCommitsAtOnce
+//	damaged keys in the log file    TestDamagedKeyOfAnEntry
+//	metadata of snapshots           TestFileSnapshotStoreTrustsItsMetadata
+//	slow or hung disk               TestSlowDiskLeadsWithoutTheGuard
 //	memory of silent connections    TestRaftsTransportIsNotReachable, TestIdleSockets (transport)
 //	even numbers of voters          TestVotersAreOdd, TestGrowsFromOneVoterToThree
 //	entries of newer builds         TestUndecodableEntries, TestOldBuildIsNotWrittenPast (agent)

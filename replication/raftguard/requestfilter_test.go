@@ -111,9 +111,9 @@ func TestSnapshotThatIsNeeded(t *testing.T) {
 	want("a snapshot", 4, 30)
 }
 
-// timeoutNow sends a single voter that leads a TimeoutNow request, and returns the
-// response, the state after it and how many terms it cost.
-func timeoutNow(t *testing.T, guard bool) (response error, state raft.RaftState, terms uint64) {
+// timeoutNow sends a single voter that leads a TimeoutNow request, and returns its state
+// after it, how many terms it cost, and the response.
+func timeoutNow(t *testing.T, guard bool) (state raft.RaftState, terms uint64, response error) {
 	t.Helper()
 	trans := noHeartbeatFastPath{newPipeNet().open("n1")}
 	var requests raft.Transport = trans
@@ -147,13 +147,13 @@ func timeoutNow(t *testing.T, guard bool) (response error, state raft.RaftState,
 	term := r.CurrentTerm()
 	req := raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("n1"), Addr: []byte(trans.LocalAddr())}}
 	response = trans.TimeoutNow("n1", trans.LocalAddr(), &req, &raft.TimeoutNowResponse{})
-	return response, r.State(), r.CurrentTerm() - term
+	return r.State(), r.CurrentTerm() - term, response
 }
 
 // TestLateTimeoutNow: a TimeoutNow request that reaches a leader does not cost it its
 // leadership. Without the guard raft steps down.
 func TestLateTimeoutNow(t *testing.T) {
-	err, state, terms := timeoutNow(t, true)
+	state, terms, err := timeoutNow(t, true)
 	if err == nil || err.Error() != errAlreadyLeader.Error() {
 		t.Errorf("response to a TimeoutNow request to the leader: %v", err)
 	}
@@ -162,7 +162,7 @@ func TestLateTimeoutNow(t *testing.T) {
 	}
 	unseated := false
 	for try := 0; try < 20 && !unseated; try++ { // it may lead again before the test looks
-		err, state, terms := timeoutNow(t, false)
+		state, terms, err := timeoutNow(t, false)
 		unseated = err == nil && (state != raft.Leader || terms > 0)
 	}
 	if !unseated {

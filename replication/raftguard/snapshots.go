@@ -133,12 +133,13 @@ func (s *SnapshotStore) List() ([]*raft.SnapshotMeta, error) {
 		return nil, err
 	}
 	out := make([]*raft.SnapshotMeta, 0, len(metas))
-	for _, m := range metas[:min(len(metas), snapshotsKept)] {
+	for _, m := range metas {
 		out = append(out, m.raft())
 	}
 	return out, nil
 }
 
+// valid returns the newest snapshots that verify.
 func (s *SnapshotStore) valid() ([]*snapshotMeta, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -157,7 +158,7 @@ func (s *SnapshotStore) valid() ([]*snapshotMeta, error) {
 	slices.SortFunc(metas, func(a, b *snapshotMeta) int {
 		return cmp.Or(cmp.Compare(b.Term, a.Term), cmp.Compare(b.Index, a.Index), cmp.Compare(b.ID, a.ID))
 	})
-	return metas, nil
+	return metas[:min(len(metas), snapshotsKept)], nil
 }
 
 // verify reads the metadata of a snapshot and verifies its state. It verifies the state
@@ -269,7 +270,7 @@ func (s *SnapshotStore) reap() error {
 		return err
 	}
 	keep := map[string]bool{}
-	for _, m := range metas[:min(len(metas), snapshotsKept)] {
+	for _, m := range metas {
 		keep[m.ID] = true
 	}
 	entries, err := os.ReadDir(s.dir)
