@@ -23,6 +23,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/backup"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/durable"
 	"github.com/holdfast-config/holdfast/replication/schema"
 	"github.com/holdfast-config/holdfast/replication/seal"
 	"github.com/holdfast-config/holdfast/replication/store"
@@ -197,5 +198,5 @@ func (m *Manager) RestoreNewestBackup(ctx context.Context, p *Plan, earlier []st
 		pending.newer = p.recs
 	}
 	p.source = sourceBackup
-	return pending, os.Rename(tmp, o.DBPath)
+	return pending, durable.Rename(tmp, o.DBPath)
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/holdfast-config/holdfast/localapi/client"
 	"github.com/holdfast-config/holdfast/replication/backup"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/durable"
 	"github.com/holdfast-config/holdfast/replication/schema"
 	"github.com/holdfast-config/holdfast/replication/seal"
 	"github.com/holdfast-config/holdfast/replication/store"
@@ -141,7 +142,7 @@ func RestoreCluster(ctx context.Context, o options.Options, p RestorePoint, log 
 	if err := pending.write(&o); err != nil {
 		return got, err
 	}
-	if err := os.Rename(tmp, o.DBPath); err != nil {
+	if err := durable.Rename(tmp, o.DBPath); err != nil {
 		return got, err
 	}
 	got.File = o.DBPath

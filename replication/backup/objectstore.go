@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/feature/s3/manager"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/holdfast-config/holdfast/replication/durable"
 )
 
 // object is a file at the target; its name is relative to the target's path.
@@ -137,6 +138,8 @@ func (d directory) list(ctx context.Context, below string) ([]object, error) {
 			return nil
 		case err != nil || e.IsDir():
 			return errors.Join(err, ctx.Err())
+		case strings.HasPrefix(e.Name(), "."): // a temporary file that a crash left
+			return nil
 		}
 		fi, err := e.Info()
 		if errors.Is(err, fs.ErrNotExist) {
@@ -161,11 +164,7 @@ func (d directory) write(_ context.Context, name string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(p), 0o700); err != nil {
 		return err
 	}
-	tmp := p + ".tmp"
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, p)
+	return durable.WriteFile(p, data, 0o600)
 }
 
 func (d directory) remove(_ context.Context, names []string) error {

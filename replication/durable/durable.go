@@ -67,6 +67,15 @@ func RemoveTemps(path string) error {
 	return err
 }
 
+// Rename gives a file that is already durable another name in the same directory, and makes
+// that durable.
+func Rename(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(to))
+}
+
 // SyncDir makes the creation, renaming and removal of names in dir durable.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)

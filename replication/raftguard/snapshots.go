@@ -30,6 +30,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/durable"
 )
 
 const (
@@ -293,7 +294,7 @@ func (s *SnapshotStore) reap() error {
 		delete(s.verifyResults, e.Name())
 		s.mu.Unlock()
 	}
-	return syncDir(s.dir)
+	return durable.SyncDir(s.dir)
 }
 
 // snapshotSink is a snapshot that is being written.
@@ -357,16 +358,16 @@ func (k *snapshotSink) finish() error {
 	meta = append(meta, '\n')
 	metaSum := sha256.Sum256(meta)
 	meta = fmt.Appendf(meta, "%x\n", metaSum)
-	if err := writeFileSync(filepath.Join(k.dir, metaName), meta); err != nil {
+	if err := durable.WriteFile(filepath.Join(k.dir, metaName), meta, 0o600); err != nil {
 		return err
 	}
-	if err := syncDir(k.dir); err != nil {
+	if err := durable.SyncDir(k.dir); err != nil {
 		return err
 	}
 	if err := os.Rename(k.dir, filepath.Join(k.store.dir, k.meta.ID)); err != nil {
 		return err
 	}
-	return syncDir(k.store.dir)
+	return durable.SyncDir(k.store.dir)
 }
 
 // Cancel discards the snapshot.
@@ -377,24 +378,6 @@ func (k *snapshotSink) Cancel() error {
 	k.done = true
 	_ = k.file.Close()
 	return os.RemoveAll(k.dir)
-}
-
-func writeFileSync(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-// syncDir makes created, renamed and removed names in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func exists(path string) bool {
