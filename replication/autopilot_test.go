@@ -10,8 +10,8 @@ import (
 	autopilot "github.com/hashicorp/raft-autopilot"
 )
 
-// TestVotersAreOdd: who is promoted, and who makes room. A cluster grows from one
-// voter to three in one go: with two, one that is away leaves no majority.
+// TestVotersAreOdd: which members are promoted and demoted. A cluster grows from one
+// voter to three at once: with two, an unreachable one leaves no majority.
 func TestVotersAreOdd(t *testing.T) {
 	long := time.Now().Add(-time.Hour)
 	for _, tc := range []struct {

@@ -29,7 +29,7 @@ func (w wire) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *raft.A
 }
 
 // TestFollowersSeeCommitsAtOnce: with a CommitTimeout of an hour nothing else
-// tells a follower of the last commit; and without notifications it stays behind.
+// sends a follower the last commit; without notifications it stays behind.
 func TestFollowersSeeCommitsAtOnce(t *testing.T) {
 	var drop atomic.Bool
 	var dropped atomic.Int64
@@ -44,7 +44,7 @@ func TestFollowersSeeCommitsAtOnce(t *testing.T) {
 	leader := nodes[0].lead(t)
 	leader.must(t, &command.Genesis{Epoch: testEpoch, At: testTime, NodeID: "n1", Reason: "test"})
 	// One voter, one non-voter. The last entry of a change of membership is no
-	// command, and is told too.
+	// command, and is sent too.
 	for _, n := range nodes[1:] {
 		if err := leader.AddNonvoter(t.Context(), string(n.id), n.Addr()); err != nil {
 			t.Fatal(err)

@@ -46,8 +46,8 @@ func (f *failing) Set(k, v []byte) error {
 	return f.LogFile.Set(k, v)
 }
 
-// sabotaged starts a member whose log store can be made to fail. When hold is
-// not nil, no election proceeds before it is closed.
+// sabotaged starts a node whose log store can be made to fail. When hold is not nil,
+// no election proceeds before it is closed.
 func sabotaged(t *testing.T, dir string, hold <-chan struct{}) (*node, *failing) {
 	t.Helper()
 	n := &node{dir: dir, st: openStore(t, dir)}
@@ -76,7 +76,7 @@ func sabotaged(t *testing.T, dir string, hold <-chan struct{}) (*node, *failing)
 	return n, f
 }
 
-// heldBolt stores a vote, and so lets an election go on, after hold only.
+// heldBolt stores a vote, and so lets an election proceed, after hold only.
 type heldBolt struct {
 	raftguard.LogFile
 	hold <-chan struct{}
@@ -106,7 +106,7 @@ func faultOf(t *testing.T, n *node) error {
 	}
 }
 
-// TestFaultsOfTheLogAtRunTime has raft's own goroutines meet a broken log. The
+// TestFaultsOfTheLogAtRunTime makes the log fail on raft's own goroutines. The
 // process survives it, Fault receives it, the node does not lead and can be stopped.
 func TestFaultsOfTheLogAtRunTime(t *testing.T) {
 	t.Run("append fails", func(t *testing.T) {

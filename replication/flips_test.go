@@ -12,7 +12,7 @@ import (
 )
 
 // TestFlipsInTheLogsFile flips one bit of raft.db at a time. The log is either
-// refused, or what the store is rebuilt to from it is right; nothing panics.
+// rejected, or the store that is rebuilt from it is correct; nothing panics.
 func TestFlipsInTheLogsFile(t *testing.T) {
 	const flips, versions = 100, 40
 	template := t.TempDir()
@@ -54,8 +54,8 @@ func TestFlipsInTheLogsFile(t *testing.T) {
 					t.Fatal(err)
 				}
 				v := version(t, n.st, "router")
-				// Without the store nothing proves the very last transaction of the file:
-				// a flip in its newest meta page takes it back as a torn write would.
+				// Without the store the last transaction of the file cannot be verified: a
+				// flip in its newest meta page reverts it, as a torn write would.
 				if v < versions-1 {
 					t.Fatalf("version %d, want %d", v, versions)
 				}
@@ -72,7 +72,7 @@ func TestFlipsInTheLogsFile(t *testing.T) {
 	t.Logf("%d of %d flips were refused, the rest did no harm", refused, flips)
 }
 
-// TestTruncatedLogsFile cuts raft.db short at every page.
+// TestTruncatedLogsFile truncates raft.db at every page.
 func TestTruncatedLogsFile(t *testing.T) {
 	template := t.TempDir()
 	n := fresh(t, template, nil)

@@ -63,7 +63,7 @@ func TestLockedMachineIsRetried(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	_, err := n.Propose(ctx, edit("other", 1)) // waits for its turn, and raft never sees it
+	_, err := n.Propose(ctx, edit("other", 1)) // is queued, and never passed to raft
 	wantCode(t, err, conf.CodeNoQuorum)
 	locked.Store(false)
 	if err := <-result; err != nil {
@@ -142,7 +142,7 @@ func TestFaultsOfTheMachine(t *testing.T) {
 			calls := m.calls.Load()
 			_, err = n.Propose(t.Context(), edit("other", 1))
 			wantCode(t, err, conf.CodeNoQuorum)
-			// Even what raft hands over is not applied any more.
+			// Entries that raft passes are not applied either.
 			if out := n.fsm.ApplyBatch([]*raft.Log{{Index: 1 << 40, Data: encoded(t, edit("other", 1))}}); out[0] == nil || m.calls.Load() != calls {
 				t.Fatalf("applied behind a fault: %v", out)
 			}

@@ -39,7 +39,7 @@ const (
 	patience  = testenv.Patience
 )
 
-// node is a Member with its store.
+// node is a Node with its store.
 type node struct {
 	*Member
 	st   *store.Store
@@ -47,11 +47,11 @@ type node struct {
 	opts Options
 
 	mu      sync.Mutex
-	applied []uint64 // indexes that OnApplied told
+	applied []uint64 // indexes of OnApplied
 	stopped bool
 }
 
-// Err, Blocked, Addr and Snapshot show tests what the product does not ask for.
+// Err, Addr, Blocked and Snapshot are for tests only.
 
 func (m *Member) Err() error { return m.fault.Err() }
 

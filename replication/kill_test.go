@@ -19,7 +19,7 @@ import (
 const killDirEnv = "HOLDFAST_TEST_KILL_DIR"
 
 // killedWriter is the process that TestKill kills: it opens the node in dir and
-// writes versions of one service for ever, each printed once it is acknowledged.
+// writes versions of one service without end, each printed once it is acknowledged.
 func killedWriter(dir string) {
 	ctx := context.Background()
 	fail := func(what string, err error) {

@@ -18,11 +18,11 @@ import (
 	"github.com/holdfast-config/holdfast/replication/raftguard"
 )
 
-// These tests show what the parts below do without a guard of ours, and that it
-// does not happen with it. doc.go of testenv lists all guards and their proofs.
+// These tests show a fault without its guard, and that it does not happen with it.
+// doc.go of raftguard and of testenv list all guards and their tests.
 
-// TestVerifyLeaderIsNotTrusted: raft's VerifyLeader confirms a leader that hears of
-// nobody but members without a vote. ReadIndex does not.
+// TestVerifyLeaderIsNotTrusted: raft's VerifyLeader confirms a leader that has contact
+// to non-voters only. ReadIndex does not.
 func TestVerifyLeaderIsNotTrusted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, 1, 3, 2)
@@ -52,9 +52,8 @@ func TestVerifyLeaderIsNotTrusted(t *testing.T) {
 	})
 }
 
-// TestSnapshotBeforeTheStore: raft takes for granted that a snapshot which is on
-// the disk is in the machine, too. Without reconcile a node would go on from a
-// store that misses all of it.
+// TestSnapshotBeforeTheStore: raft assumes that a snapshot on the disk is in the FSM too.
+// Without Reconcile a node would continue from a store that lacks all of it.
 func TestSnapshotBeforeTheStore(t *testing.T) {
 	dir := t.TempDir()
 	n := fresh(t, dir, func(o *Options) { o.TrailingLogs = 1 })
@@ -109,9 +108,9 @@ func TestSnapshotBeforeTheStore(t *testing.T) {
 	}
 }
 
-// TestRaftsTransportIsNotReachable: raft's own transport sets memory aside for each
-// connection that is opened to it, and keeps it while nothing is said. Ours hands it
-// a connection after the handshake; TestIdleSockets of transport holds that.
+// TestRaftsTransportIsNotReachable: raft's own transport allocates memory for each
+// connection, and keeps it while the peer sends nothing. Ours passes a connection on
+// after the handshake; TestIdleSockets of transport checks that.
 func TestRaftsTransportIsNotReachable(t *testing.T) {
 	const conns = 60
 	trans := transport(t)
@@ -130,14 +129,14 @@ func TestRaftsTransportIsNotReachable(t *testing.T) {
 		}
 		defer c.Close()
 	}
-	eventually(t, "raft to set memory aside for silent connections (without that the guard is for nothing)", func() bool {
+	eventually(t, "raft to allocate memory for silent connections (else the guard is not needed)", func() bool {
 		return (heap()-before)/conns > 200<<10
 	})
 }
 
 // TestFlipsInTheTerm flips each bit of the term and the vote, wherever the log's
-// file holds them: the node refuses the file, or has what was written. A term that
-// goes back would let it vote twice.
+// file holds them: the node rejects the file, or has what was written. With a
+// lower term it could vote twice.
 func TestFlipsInTheTerm(t *testing.T) {
 	template := t.TempDir()
 	n := fresh(t, template, nil)
@@ -187,7 +186,7 @@ func TestFlipsInTheTerm(t *testing.T) {
 	}
 }
 
-// selfWith runs this test binary once more with another environment.
+// selfWith runs this test binary again with another environment.
 func selfWith(env string) ([]byte, error) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), env)
@@ -228,8 +227,8 @@ func (o *Options) raftConfigOfATest() *raft.Config {
 }
 
 // TestRaftWantsAnAnswerForEachEntry: raft ends the process when the state machine
-// answers a batch with fewer results than it has entries. TestBatch holds that ours
-// does not, whatever is in the batch.
+// answers a batch with fewer results than it has entries. TestBatch checks that ours
+// does not, whatever the batch contains.
 func TestRaftWantsAnAnswerForEachEntry(t *testing.T) {
 	out, err := selfWith(shortBatchEnv + "=1")
 	if err == nil || !bytes.Contains(out, []byte("panic: invalid number of responses")) {

@@ -38,8 +38,8 @@ func trio(t *testing.T, refused func(string) bool) []*node {
 	return nodes
 }
 
-// die makes a member one whose process is gone, as far as others can see. It has
-// no time to hand its leadership over, and no way.
+// die makes a node look to the other members as if its process had ended. It has no
+// time and no connection to transfer its leadership.
 func (n *node) die(t *testing.T) {
 	t.Helper()
 	n.stopped = true
@@ -63,13 +63,13 @@ func (n *node) die(t *testing.T) {
 
 func TestDeadLeaderIsReplacedAtOnce(t *testing.T) {
 	var nodes []*node
-	for try := 0; nodes == nil; try++ { // both may stand: then the timeouts decide, here in an hour
+	for try := 0; nodes == nil; try++ { // both may be candidates: then the timeouts decide, here in an hour
 		if nodes = afterDeath(t); nodes == nil && try == 20 {
-			t.Fatal("both stood each time")
+			t.Fatal("both were candidates each time")
 		}
 	}
 	leader, _ := nodes[1].Leader()
-	// The second one dies, too: one voter of three must not lead, nor try for ever.
+	// The second one dies, too: one voter of three must not lead, nor start elections without end.
 	dead, left := nodes[1], nodes[2]
 	if leader == "n3" {
 		dead, left = left, dead
@@ -83,13 +83,13 @@ func TestDeadLeaderIsReplacedAtOnce(t *testing.T) {
 	}
 }
 
-// afterDeath is a trio whose leader died, and that has a new one: nil when the
-// others stood at the same moment, or one when the other one led already.
+// afterDeath is a trio whose leader died, and that has a new one. It is nil when both
+// others became candidates at the same time, or one when the other one led already.
 func afterDeath(t *testing.T) []*node {
 	t.Helper()
 	nodes := trio(t, nil)
 	nodes[0].die(t)
-	var lost time.Time // since when the election has come to nothing: for an hour, if it has
+	var lost time.Time // since when the election is lost: for an hour, if it is
 	settled := false
 	eventually(t, "a new leader, an hour early", func() bool {
 		a, _ := nodes[1].Leader()
@@ -106,7 +106,7 @@ func afterDeath(t *testing.T) []*node {
 	if settled {
 		return nodes
 	}
-	for _, n := range nodes[1:] { // who led would hand over, to the dead one for an hour
+	for _, n := range nodes[1:] { // a leader would transfer to the dead node, for an hour
 		n.die(t)
 	}
 	return nil

@@ -225,7 +225,7 @@ func (n *node) addVoter(tb testing.TB, id string, addr string) {
 func TestThreeNodes(t *testing.T) {
 	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
 	var nodes [3]*node
-	ports := testenv.FreePorts(t, len(nodes)) // a member comes back under its address
+	ports := testenv.FreePorts(t, len(nodes)) // a member restarts with its address
 	options := func(i int) func(*Options) {
 		return func(o *Options) {
 			o.NodeID, o.Join, o.TrailingLogs = fmt.Sprintf("n%d", i+1), i > 0, 1
@@ -235,7 +235,7 @@ func TestThreeNodes(t *testing.T) {
 	}
 	nodes[0] = fresh(t, dirs[0], options(0))
 	nodes[0].write(t, "router", 1, 20)
-	snapshotNow(t, nodes[0]) // the log is cut: who joins now is sent the snapshot
+	snapshotNow(t, nodes[0]) // the log is truncated: a new member gets the snapshot
 	restored := make(chan struct{}, 10)
 	for i := 1; i < 3; i++ {
 		nodes[i] = start(t, dirs[i], func(o *Options) {
@@ -255,7 +255,7 @@ func TestThreeNodes(t *testing.T) {
 		t.Fatalf("a follower heard from the leader at %v", c)
 	}
 
-	nodes[0].close(t) // hands leadership over
+	nodes[0].close(t) // transfers the leadership
 	var leader *node
 	eventually(t, "another one leads", func() bool {
 		for _, n := range nodes[1:] {
@@ -271,8 +271,8 @@ func TestThreeNodes(t *testing.T) {
 	eventually(t, "all three are the same again", same)
 }
 
-// One of several never starts from an empty log that was not empty before, nor
-// from one that ends below what it has served.
+// A member never starts from an empty log if it had one before, nor from one that
+// ends below what it has served.
 func TestMemberWithLessThanItPromised(t *testing.T) {
 	for name, change := range map[string]func(*Options){
 		"begun": func(o *Options) { o.Begun = true },

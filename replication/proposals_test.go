@@ -14,10 +14,10 @@ import (
 	"github.com/holdfast-config/holdfast/replication/raftguard"
 )
 
-// gatedBolt stores commands only while it is open, and counts how often.
+// gatedBolt blocks commands while mu is held, and counts writes.
 type gatedBolt struct {
 	raftguard.LogFile
-	mu     sync.Mutex // held while it is shut
+	mu     sync.Mutex
 	writes int
 }
 
@@ -30,14 +30,14 @@ func (g *gatedBolt) StoreLogs(logs []*raft.Log) error {
 	return g.LogFile.StoreLogs(logs)
 }
 
-// TestProposalsWaitForEachOther has raft busy with one proposal. Those that come
-// meanwhile are stored together; one that is given up before was surely not
-// taken, which nobody can say of the one that raft has.
+// TestProposalsWaitForEachOther has raft busy with one proposal. Later ones are stored
+// together. One that is canceled before was certainly not accepted; the outcome of the
+// one that raft has is unknown.
 func TestProposalsWaitForEachOther(t *testing.T) {
 	gate := &gatedBolt{}
 	n := fresh(t, t.TempDir(), func(o *Options) {
 		o.wrapLog = func(b raftguard.LogFile) raftguard.LogFile { gate.LogFile = b; return gate }
-		o.SlowDisk, o.HungDisk = time.Hour, time.Hour // shut, it is as a disk that hangs
+		o.SlowDisk, o.HungDisk = time.Hour, time.Hour // a blocked write is like a disk that hangs
 	})
 	waiting := func(want int) func() bool {
 		return func() bool {

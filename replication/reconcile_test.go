@@ -11,7 +11,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/raftguard"
 )
 
-// trimmed cuts the log close behind each snapshot.
+// trimmed truncates the log shortly before each snapshot.
 func trimmed(o *Options) { o.TrailingLogs = 5 }
 
 func TestStoreIsRebuiltFromTheLog(t *testing.T) {
@@ -107,7 +107,7 @@ func TestLogIsGone(t *testing.T) {
 		t.Fatalf("index %d was used before: the store had applied %d", r.Index, index)
 	}
 	n.close(t)
-	removeStore(t, dir) // what was sealed into the new snapshot is all of it
+	removeStore(t, dir) // the new snapshot has all of it
 	n = start(t, dir, nil).lead(t)
 	wantVersion(t, n, "router", 31)
 	if digest == n.st.Digest() {
@@ -145,7 +145,7 @@ func TestCrashWhileStarting(t *testing.T) {
 	fresh(t, dir, nil).write(t, "router", 1, 1)
 }
 
-// edited changes the log of the closed node in dir behind the checks' back.
+// edited changes the log of the closed node in dir without the checks.
 func edited(tb testing.TB, dir string, change func(*raftboltdb.BoltStore)) {
 	tb.Helper()
 	b, err := raftguard.OpenLogFile(tb.Context(), filepath.Join(dir, "raft", "raft.db"), patience)
@@ -199,8 +199,8 @@ func TestEndOfTheLogIsLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	copyDir(t, old, filepath.Join(dir, "raft"))
-	// Went on from this log, the next ten writes would get indexes that the store
-	// has applied, and be skipped.
+	// With this log the next ten writes would get indexes that the store has applied,
+	// and be skipped.
 	n = mustRecover(t, dir, nil)
 	n.write(t, "router", 21, 21)
 	wantVersion(t, n, "router", 21)
@@ -268,7 +268,7 @@ func TestSnapshotsAreGone(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "raft", "snapshots")); err != nil {
 		t.Fatal(err)
 	}
-	// The store has what the log has not: no need to give the log up.
+	// The store has what the log lacks: the log can still be used.
 	n = start(t, dir, trimmed).lead(t)
 	n.write(t, "router", 36, 36)
 	n.close(t)
@@ -342,8 +342,8 @@ func TestNewestSnapshotIsDamaged(t *testing.T) {
 	}
 }
 
-// TestNewestSnapshotIsDamagedAndLogCut is the case where the older snapshot and
-// the log do not meet, but the store has all of it.
+// TestNewestSnapshotIsDamagedAndLogCut is the case of a gap between the older
+// snapshot and the log, and the store has all of it.
 func TestNewestSnapshotIsDamagedAndLogCut(t *testing.T) {
 	dir := t.TempDir()
 	n := fresh(t, dir, trimmed)

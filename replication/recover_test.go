@@ -11,8 +11,8 @@ import (
 	"github.com/holdfast-config/holdfast/replication/raftguard"
 )
 
-// A member of three that is left has entries that nobody acknowledged. They
-// count after a recovery; until the next Open its own store is as it was.
+// The remaining one of three members has entries that were never acknowledged. They are
+// part of the history after a recovery. Until the next Open its store is unchanged.
 func TestRecoverTakesWhatWasNotAcknowledged(t *testing.T) {
 	dir := t.TempDir()
 	n := fresh(t, dir, nil)

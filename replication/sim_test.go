@@ -26,13 +26,13 @@ import (
 )
 
 // sim is a cluster of real Members over real stores, on a simulated network,
-// in virtual time. It holds, at each entry that a node applies, that all nodes
+// in virtual time. It checks, at each entry that a node applies, that all nodes
 // apply the same entries, to the same results and the same state; that nothing
-// acknowledged is lost or doubled; that a read at the leader sees all that was
+// acknowledged is lost or repeated; that a read at the leader sees all that was
 // acknowledged before it began; and that no term has two leaders.
 //
-// The seed decides what breaks and when. How goroutines take turns it does not,
-// so that a seed repeats a history closely, not exactly.
+// The seed decides what breaks and when, but not the order of goroutines, so a seed
+// repeats a history closely, not exactly.
 type sim struct {
 	t    *testing.T
 	dir  string
@@ -41,8 +41,8 @@ type sim struct {
 	stop chan struct{}
 	wg   sync.WaitGroup
 
-	forgetful bool // a voter that lost its disk comes back under its own id
-	lazy      bool // a crash takes the log back, too, to where it was at the image
+	forgetful bool // a voter that lost its disk keeps its id
+	lazy      bool // a crash reverts the log too, to the image
 
 	mu       sync.Mutex
 	nodes    []*simNode
@@ -54,16 +54,16 @@ type sim struct {
 	serial   int
 }
 
-// fact is what an index holds, wherever it is applied.
+// fact is the entry of an index, and the state after it, on all nodes.
 type fact struct{ what, digest, by string }
 
-// simNode is one member through all its lives; life is nil while it is down.
+// simNode is one member across restarts; life is nil while it is down.
 type simNode struct {
 	id    string
 	dir   string
 	born  int
-	going bool   // it was to be taken out
-	image string // a copy of its store from earlier, for when the last writes get lost
+	going bool   // its removal was requested
+	image string // an earlier copy of its store, for a crash that loses writes
 	life  *simLife
 }
 
@@ -75,7 +75,7 @@ type simLife struct {
 	dead atomic.Bool
 }
 
-// simMachine tells the simulation what a node applies.
+// simMachine reports to the simulation what a node applies.
 type simMachine struct {
 	*store.Store
 	s    *sim
@@ -103,7 +103,7 @@ func (m *simMachine) Restore(ctx context.Context, r io.Reader) error {
 	return err
 }
 
-// wrong notes a violation. The caller holds mu.
+// wrong records a violation. The caller holds mu.
 func (s *sim) wrong(format string, args ...any) {
 	if len(s.problems) < 20 {
 		s.problems = append(s.problems, fmt.Sprintf(format, args...))
@@ -138,7 +138,7 @@ func (s *sim) applied(l *simLife, entries []store.Entry, results []command.Resul
 	}
 }
 
-// made notes which request made a version. The caller holds mu.
+// made records which request created a version. The caller holds mu.
 func (s *sim) made(service string, versions map[string]uint64, id string) {
 	v := versions[service]
 	if s.versions[service] == nil {
@@ -162,7 +162,7 @@ func (s *sim) acknowledged(service string, v uint64, id string) {
 
 // newSim starts a cluster of voters and non-voters.
 func newSim(t *testing.T, seed uint64, voters, others int) *sim {
-	dir, err := os.MkdirTemp("/dev/shm", "holdfast-sim-") // in memory: nothing is lost that virtual time could miss
+	dir, err := os.MkdirTemp("/dev/shm", "holdfast-sim-") // in memory: it takes no real time
 	if err != nil {
 		dir = t.TempDir()
 	}
@@ -262,8 +262,8 @@ func (s *sim) start(n *simNode, join bool) {
 	})
 }
 
-// promised is a log of which raft may ask for committed entries that it took back.
-// Raft would end the process then, the simulation with it; this makes it a fault.
+// promised is a log that may lack committed entries after a crash. Raft would end the
+// process then, and the simulation with it; this makes it a fault.
 type promised struct{ raftguard.LogFile }
 
 func (p promised) GetLog(index uint64, out *raft.Log) error {
@@ -298,7 +298,7 @@ func (s *sim) down(n *simNode) *simLife {
 	return l
 }
 
-// end stops what is left of a life; its files stay as they are.
+// end stops a life; its files stay as they are.
 func (s *sim) end(l *simLife) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -307,9 +307,9 @@ func (s *sim) end(l *simLife) {
 	_ = l.st.Close()
 }
 
-// crash ends a node between two of its steps. What goes on of it after that goes
-// on in files that nobody reads. With lose its store loses what it wrote since the
-// image: its log is flushed with each entry, its store is not.
+// crash ends a node between two of its steps. What it still does affects files that are
+// not used again. With lose its store loses what it wrote since the image: its log is
+// flushed with each entry, its store is not.
 func (s *sim) crash(n *simNode, lose bool) {
 	synctest.Wait()
 	l := n.life
@@ -370,7 +370,7 @@ func (s *sim) failed() bool {
 	return len(s.problems) > 0
 }
 
-// live are the nodes that run.
+// live returns the nodes that run.
 func (s *sim) live() (out []*simNode) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -382,7 +382,7 @@ func (s *sim) live() (out []*simNode) {
 	return out
 }
 
-// leader is a node that says that it leads, nil when none does.
+// leader returns a node that reports to be leader, nil when none does.
 func (s *sim) leader() *simNode {
 	for _, n := range s.live() {
 		if n.life.Leading() {
@@ -424,7 +424,7 @@ func simEdit(id, service string, version uint64) *command.Edit {
 // client changes and reads services at the node that reports to be leader.
 func (s *sim) client(nth int, seed uint64, pace time.Duration) {
 	rnd := rand.New(rand.NewPCG(seed, uint64(100+nth)))
-	var again *command.Edit // of unknown outcome, to be sent once more
+	var again *command.Edit // of unknown outcome, to be sent again
 	for i := 0; ; i++ {
 		t := time.NewTimer(time.Duration(rnd.Int64N(int64(2 * pace))))
 		select {
@@ -491,7 +491,7 @@ func (s *sim) write(ctx context.Context, l *simLife, service, id string, again *
 	}
 	res, err := l.Propose(ctx, c)
 	switch {
-	case l.dead.Load(): // who asked a process that died heard nothing
+	case l.dead.Load(): // a process that died has not responded
 	case err == nil && res.Err == nil:
 		u := c.Updates[0]
 		s.acknowledged(u.Service, res.Versions[u.Service], c.ID)
@@ -545,7 +545,7 @@ func (s *sim) acks() int {
 	return s.count["acknowledged"]
 }
 
-// finish stops everything and holds the whole history against what clients heard.
+// finish stops everything and compares the whole history with the clients' responses.
 func (s *sim) finish() []string {
 	close(s.stop)
 	for _, n := range s.live() {

@@ -57,8 +57,8 @@ func (s *sim) run(seed uint64, d time.Duration) (steps int) {
 	return steps
 }
 
-// TestSimulationFinds takes a guard away, and wants the simulation to see what
-// comes of it: one that finds nothing here would prove nothing above.
+// TestSimulationFinds removes a guard, and the simulation must find the consequences:
+// if it found nothing here, it would prove nothing above.
 func TestSimulationFinds(t *testing.T) {
 	if racing {
 		t.Log("all computing: make test runs it without the race detector")
@@ -68,9 +68,9 @@ func TestSimulationFinds(t *testing.T) {
 		voters int
 		harm   func(*sim)
 	}{
-		// Not removed first and admitted under another id, as a server is that lost its log.
+		// A server that lost its log is otherwise removed and admitted under another id.
 		"a voter that comes back with an empty log": {3, func(s *sim) { s.forgetful = true }},
-		// As with bbolt's NoSync: a crash takes back what the log has promised.
+		// As with bbolt's NoSync: a crash loses entries that the log has confirmed.
 		"a log that is not flushed": {3, func(s *sim) { s.lazy = true }},
 		// As a commit notification of an entry that is not committed.
 		"a leader that tells of commits too early": {5, func(s *sim) { s.net.hasty = true }},
@@ -157,7 +157,7 @@ func (s *sim) partition() {
 	}
 }
 
-// isolate cuts the leader off: what it hears, what it says, or both.
+// isolate cuts off what the leader receives, what it sends, or both.
 func (s *sim) isolate(hears, says bool) {
 	l := s.leader()
 	if l == nil {
@@ -202,7 +202,7 @@ func (s *sim) crashLeader() {
 
 func (s *sim) crashAll() {
 	if s.forgetful {
-		return // nobody would know anything
+		return // no member would have the data
 	}
 	for _, n := range s.live() {
 		s.crash(n, s.rnd.IntN(2) == 0)
@@ -250,8 +250,8 @@ func (s *sim) snapshot() {
 	}
 }
 
-// replace loses the disk of a node that does not lead: it is taken out, and comes
-// back under another id, as a non-voter that is promoted.
+// replace loses the disk of a node that does not lead: it is removed, and
+// returns under another id, as a non-voter that is promoted.
 func (s *sim) replace() {
 	n := s.some()
 	if n == nil || n == s.leader() {
@@ -265,7 +265,7 @@ func (s *sim) replace() {
 	s.vote()
 }
 
-// bury forgets a node that was taken out, and lets another one in for it.
+// bury drops a node that was removed, and adds another one in its place.
 func (s *sim) bury(n *simNode) {
 	if n.life != nil {
 		s.crash(n, false)
@@ -277,7 +277,7 @@ func (s *sim) bury(n *simNode) {
 	s.join()
 }
 
-// settle takes out who was to go when the leader could not say whether it had.
+// settle removes nodes whose removal had an unknown outcome.
 func (s *sim) settle() {
 	for _, n := range slices.Clone(s.nodes) {
 		if n.going && s.await(n.id+" to be taken out", 5*time.Minute, func() (out bool) {
@@ -296,8 +296,8 @@ func (s *sim) settle() {
 	}
 }
 
-// join adds a node with a new id. It stays, as a non-voter or as nobody yet: the
-// leader is asked again by vote.
+// join adds a node with a new id. If the outcome is unknown it stays, and vote asks
+// the leader again.
 func (s *sim) join() {
 	n := s.add(true)
 	s.await("the new node to be added", 5*time.Minute, func() (in bool) {

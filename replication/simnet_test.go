@@ -12,8 +12,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// simNet is the network of a simulation. Messages take time, get lost, come
-// twice, and do not pass where it is cut. All of it is drawn from one seed.
+// simNet is the network of a simulation. Messages take time, are lost,
+// repeated, and do not pass a cut. All of it is drawn from one seed.
 type simNet struct {
 	mu    sync.Mutex
 	rnd   *rand.Rand
@@ -24,13 +24,13 @@ type simNet struct {
 	delay time.Duration                  // the longest way of a message
 	hasty bool                           // entries count as committed as soon as they are sent
 
-	leaders map[uint64]raft.ServerID // term -> who spoke as its leader
+	leaders map[uint64]raft.ServerID // by term
 	wrong   func(format string, args ...any)
 	count   map[string]int
 	wg      sync.WaitGroup
 }
 
-// simEnd is where one life of a node sends and receives.
+// simEnd is the transport of one life of a node.
 type simEnd struct {
 	net  *simNet
 	addr raft.ServerAddress
@@ -50,7 +50,7 @@ func (n *simNet) open(addr raft.ServerAddress, id raft.ServerID) *simEnd {
 	return e
 }
 
-// Close ends this life: nothing comes in or goes out any more.
+// Close ends this life: it receives and sends nothing more.
 func (e *simEnd) Close() error {
 	e.once.Do(func() {
 		close(e.dead)
@@ -63,7 +63,7 @@ func (e *simEnd) Close() error {
 	return nil
 }
 
-// refused says whether a process of from is told that nobody listens at addr.
+// refused reports whether a connection from from to addr is refused.
 func (n *simNet) refused(from raft.ServerAddress) func(addr string) bool {
 	return func(addr string) bool {
 		n.mu.Lock()
@@ -95,7 +95,7 @@ func (n *simNet) at(addr raft.ServerAddress) *simEnd {
 	return n.ends[addr]
 }
 
-// spoke notes that id speaks as the leader of term.
+// spoke records that id sends as the leader of term.
 func (n *simNet) spoke(term uint64, id raft.ServerID) {
 	n.mu.Lock()
 	was, known := n.leaders[term]
@@ -185,8 +185,8 @@ func (e *simEnd) deliver(cmd any, body []byte, dead <-chan struct{}, wait time.D
 	}
 }
 
-// again delivers a request once more, some time later: as one that was held up on
-// a connection that its sender has given up.
+// again delivers a request again, some time later: as one that was delayed on a
+// connection that its sender has given up.
 func (e *simEnd) again(to raft.ServerAddress, cmd any, body []byte) {
 	e.net.mu.Lock()
 	twice, wait := e.net.rnd.Float64() < e.net.twice, time.Duration(e.net.rnd.Int64N(int64(5*time.Second)))
