@@ -2,11 +2,11 @@ package replication
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/raftguard"
 )
 
 const votersHint = "holdfast cluster status shows who votes; holdfast cluster promote makes a server a voter"
@@ -91,13 +91,9 @@ func (n *Member) Transfer(ctx context.Context, id string) error {
 	if !n.Leading() {
 		return noQuorum(raft.ErrNotLeader)
 	}
-	servers, _, err := n.Servers()
-	if err != nil {
-		return err
-	}
-	var to Server
+	transfer := n.raft.LeadershipTransfer
 	if id != "" {
-		to, _, err = n.find(id)
+		to, _, err := n.find(id)
 		switch {
 		case err != nil:
 			return err
@@ -106,17 +102,13 @@ func (n *Member) Transfer(ctx context.Context, id string) error {
 		case !to.Voter:
 			return conf.Errorf(conf.CodeInvalid, "%s does not vote, and cannot lead", id).WithHint(votersHint)
 		}
-	}
-	if !slices.ContainsFunc(servers, func(s Server) bool { return s.Voter && s.ID != string(n.id) && (id == "" || s.ID == id) }) {
+		transfer = func() raft.Future {
+			return n.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(to.Addr))
+		}
+	} else if !raftguard.HasOtherVoter(n.raft, n.id) {
 		return conf.Errorf(conf.CodeInvalid, "no other voter can take the leadership").WithHint(votersHint)
 	}
-	err = n.await(ctx, func() error {
-		if id == "" {
-			return n.raft.LeadershipTransfer().Error()
-		}
-		return n.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(to.Addr)).Error()
-	})
-	if err != nil {
+	if err := n.await(ctx, func() error { return transfer().Error() }); err != nil {
 		return n.proposalError(err)
 	}
 	return nil

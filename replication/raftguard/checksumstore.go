@@ -23,8 +23,6 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 const crcSize = 4
 
-const rebuildHint = "set the raft directory aside; the node rebuilds it from its store or from the cluster"
-
 // LogFile is what a ChecksumStore needs of raftboltdb.BoltStore.
 type LogFile interface {
 	raft.LogStore
@@ -55,7 +53,7 @@ func RecoverPanic(what string, fn func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = conf.Errorf(conf.CodeCorrupt, "the log file is damaged: %s: %v", what, p)
+			err = damaged("%s: %v", what, p)
 		}
 	}()
 	return fn()
@@ -85,17 +83,13 @@ func addChecksum(l *raft.Log) *raft.Log {
 func verifyChecksum(index uint64, l *raft.Log) error {
 	n := len(l.Extensions) - crcSize
 	if n < 0 || l.Index != index || binary.BigEndian.Uint32(l.Extensions[n:]) != entryChecksum(l, l.Extensions[:n]) {
-		return corruptEntry(index, errors.New("checksum mismatch"))
+		return Corrupt("log entry %d is damaged: checksum mismatch", index)
 	}
 	l.Extensions = l.Extensions[:n:n]
 	if n == 0 {
 		l.Extensions = nil
 	}
 	return nil
-}
-
-func corruptEntry(index uint64, cause error) error {
-	return conf.Errorf(conf.CodeCorrupt, "log entry %d is damaged: %w", index, cause).WithHint(rebuildHint)
 }
 
 func (s *ChecksumStore) GetLog(index uint64, out *raft.Log) error {
@@ -106,7 +100,7 @@ func (s *ChecksumStore) GetLog(index uint64, out *raft.Log) error {
 	case errors.Is(err, raft.ErrLogNotFound), conf.CodeOf(err) == conf.CodeCorrupt:
 		return err
 	default: // it does not decode
-		return corruptEntry(index, err)
+		return Corrupt("log entry %d is damaged: %w", index, err)
 	}
 }
 
@@ -166,7 +160,7 @@ func (s *ChecksumStore) Get(key []byte) ([]byte, error) {
 	}
 	n := len(v) - crcSize
 	if n < 0 || binary.BigEndian.Uint32(v[n:]) != valueChecksum(key, v[:n]) {
-		return nil, conf.Errorf(conf.CodeCorrupt, "the stored value of %s is damaged", key)
+		return nil, Corrupt("the stored value of %s is damaged", key)
 	}
 	return v[:n:n], nil
 }
@@ -181,7 +175,7 @@ func (s *ChecksumStore) GetUint64(key []byte) (uint64, error) {
 		return 0, err
 	}
 	if len(v) != 8 {
-		return 0, conf.Errorf(conf.CodeCorrupt, "the stored value of %s has %d bytes, want 8", key, len(v))
+		return 0, Corrupt("the stored value of %s has %d bytes, want 8", key, len(v))
 	}
 	return binary.BigEndian.Uint64(v), nil
 }

@@ -60,3 +60,9 @@ func StorageError(err error, format string, args ...any) error {
 	e.Err = err
 	return e
 }
+
+// Corrupt returns an error with conf.CodeCorrupt and the hint to set the log aside.
+func Corrupt(format string, args ...any) error {
+	return conf.Errorf(conf.CodeCorrupt, format, args...).
+		WithHint("set the raft directory aside; the node rebuilds it from its store or from the cluster")
+}

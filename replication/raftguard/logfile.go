@@ -107,7 +107,7 @@ type boltWalk struct {
 }
 
 func damaged(format string, args ...any) error {
-	return conf.Errorf(conf.CodeCorrupt, "the log file is damaged: "+format, args...).WithHint(rebuildHint)
+	return Corrupt("the log file is damaged: "+format, args...)
 }
 
 // checkFile verifies everything that bbolt assumes: that each page is where its

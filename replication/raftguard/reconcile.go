@@ -61,12 +61,6 @@ type configChange struct {
 	conf  raft.Configuration
 }
 
-// Corrupt returns an error with conf.CodeCorrupt and the hint to set the log aside.
-func Corrupt(format string, args ...any) error {
-	return conf.Errorf(conf.CodeCorrupt, format, args...).
-		WithHint("set the raft directory aside and open again: the node continues from its store")
-}
-
 // Reconcile restores a store that is behind the newest snapshot, discards damaged files
 // that are not needed, and creates what raft needs to start. conf.CodeCorrupt:
 // something is missing that no file has.
