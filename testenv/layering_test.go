@@ -26,22 +26,22 @@ const module = "github.com/holdfast-config/holdfast"
 // an arrow of the table that the code does not have: put it there, in the open, or take it
 // out.
 var layers = map[string][]string{
-	"replication/durable": {},
-	"replication/jsonscan": {},
-	"replication/conf": {"replication/jsonscan"},
-	"replication/backup": {"replication/conf", "replication/durable"},
-	"replication/command": {"replication/conf", "replication/jsonscan"},
-	"replication/httperror": {"replication/conf"},
-	"replication/pki": {"replication/conf", "replication/durable"},
-	"replication/schema": {"replication/conf", "replication/jsonscan"},
-	"replication/seal": {"replication/conf", "replication/jsonscan"},
-	"replication/view": {"replication/conf"},
-	"replication/connlimit": {"replication/conf", "replication/httperror"},
+	"replication/durable":      {},
+	"replication/jsonscan":     {},
+	"replication/conf":         {"replication/jsonscan"},
+	"replication/backup":       {"replication/conf", "replication/durable"},
+	"replication/command":      {"replication/conf", "replication/jsonscan"},
+	"replication/httperror":    {"replication/conf"},
+	"replication/pki":          {"replication/conf", "replication/durable"},
+	"replication/schema":       {"replication/conf", "replication/jsonscan"},
+	"replication/seal":         {"replication/conf", "replication/jsonscan"},
+	"replication/view":         {"replication/conf"},
+	"replication/connlimit":    {"replication/conf", "replication/httperror"},
 	"replication/store/tables": {"replication/command", "replication/conf"},
-	"replication/store/query": {"replication/command", "replication/conf", "replication/store/tables"},
+	"replication/store/query":  {"replication/command", "replication/conf", "replication/store/tables"},
 	"replication/store/search": {"replication/conf", "replication/store/tables"},
 	"replication/store/stream": {"replication/conf", "replication/store/tables"},
-	"replication/transport": {"replication/conf", "replication/connlimit", "replication/httperror", "replication/pki"},
+	"replication/transport":    {"replication/conf", "replication/connlimit", "replication/httperror", "replication/pki"},
 	"replication/store/apply": {
 		"replication/command", "replication/conf", "replication/jsonscan", "replication/store/search", "replication/store/tables",
 	},
@@ -50,20 +50,20 @@ var layers = map[string][]string{
 		"replication/store/stream", "replication/store/tables",
 	},
 	"replication/raftguard": {"replication/conf", "replication/durable", "replication/store"},
-	"replication": {"replication/command", "replication/conf", "replication/raftguard", "replication/store"},
-	"localapi/fairqueue": {"replication/conf"},
-	"localapi/client": {"replication/conf", "replication/httperror", "replication/seal"},
-	"localapi": {"replication/conf", "replication/connlimit", "replication/httperror"},
-	"localapi/admin": {"replication/conf", "replication/connlimit", "replication/httperror", "localapi/fairqueue"},
-	"agent/broker": {"replication/conf", "replication/seal"},
-	"agent/edit": {"replication/command", "replication/conf", "replication/schema", "replication/seal"},
-	"agent/keys": {"replication/conf", "replication/durable", "replication/seal"},
-	"agent/lkg": {"replication/conf", "replication/durable", "replication/jsonscan", "replication/seal"},
-	"agent/updates": {"replication/conf", "replication/seal"},
-	"agent/options": {"replication/backup", "replication/conf", "agent/keys"},
-	"agent/documents": {"replication/conf", "replication/schema", "replication/view", "localapi", "agent/edit", "agent/keys", "agent/lkg"},
-	"agent/process": {"replication/conf", "replication/durable", "agent/options"},
-	"agent/schemas": {"replication/conf", "replication/schema", "replication/seal", "replication/store"},
+	"replication":           {"replication/command", "replication/conf", "replication/raftguard", "replication/store"},
+	"localapi/fairqueue":    {"replication/conf"},
+	"localapi/client":       {"replication/conf", "replication/httperror", "replication/seal"},
+	"localapi":              {"replication/conf", "replication/connlimit", "replication/httperror"},
+	"localapi/admin":        {"replication/conf", "replication/connlimit", "replication/httperror", "localapi/fairqueue"},
+	"agent/broker":          {"replication/conf", "replication/seal"},
+	"agent/edit":            {"replication/command", "replication/conf", "replication/schema", "replication/seal"},
+	"agent/keys":            {"replication/conf", "replication/durable", "replication/seal"},
+	"agent/lkg":             {"replication/conf", "replication/durable", "replication/jsonscan", "replication/seal"},
+	"agent/updates":         {"replication/conf", "replication/seal"},
+	"agent/options":         {"replication/backup", "replication/conf", "agent/keys"},
+	"agent/documents":       {"replication/conf", "replication/schema", "replication/view", "localapi", "agent/edit", "agent/keys", "agent/lkg"},
+	"agent/process":         {"replication/conf", "replication/durable", "agent/options"},
+	"agent/schemas":         {"replication/conf", "replication/schema", "replication/seal", "replication/store"},
 	"agent/observer": {
 		"replication/conf", "replication/schema", "replication/seal", "replication/view", "localapi", "localapi/client", "agent/broker",
 		"agent/documents", "agent/keys", "agent/lkg", "agent/options", "agent/process", "agent/schemas", "agent/updates",
@@ -105,11 +105,11 @@ var layers = map[string][]string{
 		"agent/options", "agent/peers", "agent/process", "agent/recovery", "agent/replica", "agent/rotation",
 	},
 	"cmd/holdfast/internal/yamljson": {"replication/conf"},
-	"cmd/holdfast/internal/cli": {"replication/conf", "localapi/client", "agent/options"},
-	"cmd/holdfast/internal/values": {"replication/conf", "cmd/holdfast/internal/cli"},
-	"cmd/holdfast/internal/change": {"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/values"},
-	"cmd/holdfast/internal/model": {"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/values"},
-	"cmd/holdfast/internal/read": {"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/values"},
+	"cmd/holdfast/internal/cli":      {"replication/conf", "localapi/client", "agent/options"},
+	"cmd/holdfast/internal/values":   {"replication/conf", "cmd/holdfast/internal/cli"},
+	"cmd/holdfast/internal/change":   {"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/values"},
+	"cmd/holdfast/internal/model":    {"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/values"},
+	"cmd/holdfast/internal/read":     {"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/values"},
 	"cmd/holdfast/internal/run": {
 		"replication/conf", "localapi/client", "agent", "agent/backupjob", "agent/observer", "agent/options", "agent/process", "agent/recovery",
 		"cmd/holdfast/internal/cli",
@@ -122,12 +122,12 @@ var layers = map[string][]string{
 		"cmd/holdfast/internal/change", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/cluster", "cmd/holdfast/internal/model",
 		"cmd/holdfast/internal/ops", "cmd/holdfast/internal/read", "cmd/holdfast/internal/run",
 	},
-	"testenv/chaos": {},
-	"testenv/mutate": {},
-	"testenv/services/go": {},
+	"testenv/chaos":                    {},
+	"testenv/mutate":                   {},
+	"testenv/services/go":              {},
 	"testenv/services/mqtt/subscriber": {},
-	"testenv": {"replication/conf"},
-	"testenv/bench": {"replication/conf", "replication/seal", "localapi/client"},
+	"testenv":                          {"replication/conf"},
+	"testenv/bench":                    {"replication/conf", "replication/seal", "localapi/client"},
 }
 
 // owners says which packages may import a library from outside. The standard
@@ -136,20 +136,21 @@ var owners = map[string][]string{
 	"github.com/gowebpki/jcs":               {"replication/seal"},
 	"github.com/santhosh-tekuri/jsonschema": {"replication/schema"},
 	"modernc.org/sqlite":                    {"replication/store"},
-	"github.com/hashicorp/raft":             {"replication"},
-	"github.com/hashicorp/raft-boltdb":      {"replication"},
+	"github.com/hashicorp/raft":             {"replication", "replication/raftguard"},
+	"github.com/hashicorp/raft-boltdb":      {"replication/raftguard"},
 	"github.com/hashicorp/raft-autopilot":   {"replication"},
-	"github.com/hashicorp/go-hclog":         {"replication"},
-	"go.etcd.io/bbolt":                      {"replication"},
+	"github.com/hashicorp/go-hclog":         {"replication/raftguard"},
+	"go.etcd.io/bbolt":                      {"replication/raftguard"},
 	"github.com/benbjohnson/litestream":     {"replication/backup"},
 	"github.com/superfly/ltx":               {"replication/backup"}, // its file format
 	"github.com/aws/aws-sdk-go-v2":          {"replication/backup"}, // what its client of S3 cannot do
 	"github.com/julienschmidt/httprouter":   {"localapi", "localapi/admin"},
-	"github.com/evanphx/json-patch":         {"agent/edit"},
 	"github.com/mochi-mqtt/server":          {"agent/broker"},
 	"github.com/eclipse/paho.mqtt.golang":   {"testenv/services/mqtt/subscriber"}, // and tests of agent/broker
-	"github.com/joho/godotenv":              {"agent", "agent/keys"},
-	"github.com/prometheus/client_golang":   {"localapi", "agent"},
+	"github.com/joho/godotenv":              {"agent/keys"},
+	"github.com/prometheus/client_golang": {
+		"localapi", "agent", "agent/audit", "agent/backend", "agent/backupjob", "agent/broker", "agent/observer", "agent/rotation",
+	},
 	"github.com/spf13/cobra": {
 		"cmd/holdfast", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/run", "cmd/holdfast/internal/read", "cmd/holdfast/internal/change",
 		"cmd/holdfast/internal/model", "cmd/holdfast/internal/cluster", "cmd/holdfast/internal/ops",
@@ -178,6 +179,8 @@ type pkg struct {
 	GoFiles, Imports      []string
 	IgnoredGoFiles        []string
 	TestGoFiles           []string
+	TestImports           []string
+	XTestImports          []string
 	XTestGoFiles          []string
 }
 
@@ -252,10 +255,18 @@ func TestLayers(t *testing.T) {
 	if len(all) < 10 {
 		t.Fatalf("go list found only %d packages", len(all))
 	}
+	imported := map[string][]string{}
 	for _, p := range all {
+		imported[p.ours()] = p.Imports
 		for _, bad := range checkImports(p.ours(), p.Imports) {
 			t.Error(bad)
 		}
+		for _, bad := range checkAgentTests(p) {
+			t.Error(bad)
+		}
+	}
+	for _, bad := range phantoms(imported) {
+		t.Error(bad)
 	}
 	// The check itself can fail.
 	for name, imports := range map[string][]string{
@@ -270,12 +281,57 @@ func TestLayers(t *testing.T) {
 			t.Errorf("the check lets %s import %v", name, imports)
 		}
 	}
+	if phantoms(map[string][]string{"replication/seal": nil}) == nil {
+		t.Error("the check lets the table have rows and arrows that the code does not have")
+	}
+	if checkAgentTests(&pkg{ImportPath: module + "/agent/edit", TestImports: []string{module + "/agent"}}) == nil {
+		t.Error("the check lets a test below agent import it")
+	}
 	// No circle: each row names only rows that do not lead back.
 	for name := range layers {
 		if path := reaches(name, name, map[string]bool{}); path != "" {
 			t.Errorf("the table of layers goes in a circle: %s", path)
 		}
 	}
+}
+
+// phantoms lists what the tables have and the code does not.
+func phantoms(imported map[string][]string) (bad []string) {
+	for _, name := range slices.Sorted(maps.Keys(layers)) {
+		imports, ok := imported[name]
+		if !ok {
+			bad = append(bad, "the table of layers has "+name+", which is no package")
+			continue
+		}
+		for _, our := range layers[name] {
+			if !slices.Contains(imports, module+"/"+our) {
+				bad = append(bad, name+" does not import "+our+", as the table of layers says")
+			}
+		}
+	}
+	for _, lib := range slices.Sorted(maps.Keys(owners)) {
+		for _, name := range owners[lib] {
+			if !slices.ContainsFunc(imported[name], func(i string) bool { return i == lib || strings.HasPrefix(i, lib+"/") }) {
+				bad = append(bad, name+" does not import "+lib+", as the table of owners says")
+			}
+		}
+	}
+	return bad
+}
+
+// checkAgentTests keeps tests below agent from running whole agents: only testenv, cmd and
+// agent's own do.
+func checkAgentTests(p *pkg) (bad []string) {
+	name := p.ours()
+	if name == "agent" || strings.HasPrefix(name, "testenv") || strings.HasPrefix(name, "cmd/") {
+		return nil
+	}
+	for _, imp := range slices.Concat(p.TestImports, p.XTestImports) {
+		if imp == module+"/agent" {
+			bad = append(bad, "a test of "+name+" imports agent")
+		}
+	}
+	return bad
 }
 
 func reaches(from, to string, seen map[string]bool) string {
