@@ -82,11 +82,15 @@ func routesOf(rooms []room) (all []Route) {
 func Routes() []Route { return routesOf(rooms(&Options{}, &admission{})) }
 
 // unsupported makes all routes of a room without a backend answer with err.
-func unsupported(routes []Route, err *conf.Error) []Route {
+func unsupported(routes []Route, err error) []Route {
 	for i := range routes {
-		routes[i].handle = func(*call) (reply, error) { return reply{}, err }
+		routes[i].handle = failing(err)
 	}
 	return routes
+}
+
+func failing(err error) func(*call) (reply, error) {
+	return func(*call) (reply, error) { return reply{}, err }
 }
 
 // decoded is a handler with the decoded body of the request; an empty body, where
