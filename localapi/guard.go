@@ -203,7 +203,7 @@ func (g *guard) reject(r *http.Request, why rejectReason) {
 	g.metrics.rejected[why].Add(1)
 	now := time.Now().Unix()
 	if last := g.lastWarning.Load(); last < now && g.lastWarning.CompareAndSwap(last, now) {
-		g.log.Warn("local API refused a request", "reason", why.String(), "remote", r.RemoteAddr, "path", clip(r.URL.Path))
+		g.log.Warn("local API rejected a request", "reason", why.String(), "remote", r.RemoteAddr, "path", clip(r.URL.Path))
 	}
 }
 

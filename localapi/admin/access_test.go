@@ -11,7 +11,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// sample is a request that each route answers with 200 for whoever may.
+// sample is a request that each route answers with 200 for a permitted caller.
 func sample(r admin.Route) (target, body string) {
 	target = strings.NewReplacer(":service", "stt-worker", ":name", "night", ":node", "n2", ":id", "t1", ":kind", "signing", ":key", "db.password").Replace(r.Path)
 	return target, map[string]string{
@@ -266,7 +266,7 @@ func TestRebuildGuessesCount(t *testing.T) {
 	}
 }
 
-// Whoever holds a token that was good once is told so, and named in the log.
+// A caller with a token that has ended gets that reason, and its name is in the log.
 func TestLapsedToken(t *testing.T) {
 	t.Parallel()
 	s := newHarness(t, func(o *admin.Options) { o.FailBurst = 3 })

@@ -9,7 +9,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/connlimit"
 )
 
-func TestAuthLimiterRefill(t *testing.T) {
+func TestAuthLimiterRecovers(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(0, 0)
 	f := newAuthLimiter(2, 2, func() time.Time { return now })

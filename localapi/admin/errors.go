@@ -83,7 +83,7 @@ func (h *Handler) failure(c *call, err error) reply {
 	body.Hint = cmp.Or(body.Hint, hints[e.Code])
 	if status >= http.StatusInternalServerError {
 		h.o.Logger.Warn("admin request failed", "request_id", c.id, "method", c.r.Method, "route", c.name(),
-			"status", status, "code", string(e.Code), "error", err.Error())
+			"status", status, "code", string(e.Code), "err", err)
 		body.Error, body.Request = e.Message, c.id
 	}
 	if status == http.StatusInternalServerError {

@@ -376,7 +376,7 @@ func TestRelaySlowsGuesses(t *testing.T) {
 }
 
 // inside is a Forwarder to a handler in the same process, as an agent forwards
-// over the wire: the request anew, with the headers that matter.
+// over the wire: a new request, with the headers that matter.
 type inside struct{ h http.Handler }
 
 func (f inside) Forward(ctx context.Context, r *http.Request, body []byte) (int, http.Header, []byte, bool, error) {

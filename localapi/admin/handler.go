@@ -53,7 +53,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.route, c.params = h.router.find(r)
 	status := h.write(c, h.respond(c))
 	h.o.Logger.Debug("admin request", "request_id", c.id, "method", r.Method, "route", c.name(), "status", status,
-		"user", c.who.Name, "forwarded", c.forwarded, "duration", h.o.Now().Sub(start))
+		"user", c.who.Name, "forwarded", c.forwarded, "took", h.o.Now().Sub(start))
 }
 
 // secure sets the headers that keep a response out of caches and frames. There

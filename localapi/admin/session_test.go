@@ -63,7 +63,7 @@ func TestSession(t *testing.T) {
 	if a := s.do("GET", "/api/config/me", "", "", "Cookie: holdfast_session=guess"); a.Code != 401 {
 		t.Errorf("a guessed cookie: %d", a.Code)
 	}
-	// A token in the request takes its place, for good and for bad.
+	// A token in the request takes its place, whether it is valid or not.
 	if a := s.do("DELETE", "/api/config/services/stt-worker", readToken, "", cookie); a.Code != 403 {
 		t.Errorf("with another token: %d", a.Code)
 	}
