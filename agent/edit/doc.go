@@ -1,18 +1,18 @@
-// Package edit is the only way into the store: it authorises a draft, decodes
-// it strictly, validates it, computes the effective document, signs it and
-// proposes the finished bytes to the log.
+// Package edit is the only way into the store. It authorizes a draft, decodes it
+// strictly, validates it, computes the effective document, signs it and proposes
+// the result to the Raft log.
 //
 // Invariants:
 //
-//   - Nothing below Propose decides anything: time, signature, version and
-//     effective document are fixed here, by the leader, and never change again.
-//   - At most one edit of a service is under way at a time; edits of different
-//     services never wait for each other. An edit of several services takes
-//     their locks in the order of their names.
-//   - A refused draft changes nothing. A proposal that was lost on the way is
-//     reported as conf.CodeOutcomeUnknown, never as failed.
-//   - Secret values reach the log sealed, and nothing else but the log: no signed
-//     document, no profile, no history row, no error and no audit row has one.
+//   - Everything is decided before Propose: the leader fixes time, signature,
+//     version and effective document here, and the state machine only applies them.
+//   - A service has at most one edit in progress; edits of different services run
+//     concurrently. An edit of several services locks them in the order of their names.
+//   - A rejected draft changes nothing. A proposal with an unknown outcome returns
+//     conf.CodeOutcomeUnknown, never a failure.
+//   - Secret values are sealed before they enter the log, and are nowhere else: not in
+//     signed documents, profiles, history rows, errors or rows of the access log.
 //
-// Every method of Editor may be called from any goroutine.
+// The HTTP handlers of the admin API, the leader jobs that reissue signatures, and a
+// rebuild call it. Every method of Editor may be called from any goroutine.
 package edit

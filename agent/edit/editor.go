@@ -12,34 +12,34 @@ import (
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
 
-// Proposer puts a command through the log. It returns after the command was
-// applied here, so that Records already shows it. Calls overlap freely.
+// Proposer commits a command to the Raft log. It returns after this agent has
+// applied the command, so Records contains its effect. It is safe for concurrent use.
 type Proposer interface {
 	Propose(ctx context.Context, c command.Command) (command.Result, error)
 }
 
-// Records reads the newest state from memory. Calls overlap freely.
+// Records reads the newest service records from memory. It is safe for concurrent use.
 type Records interface {
 	Record(service string) *conf.Record // nil when the service is unknown
 	Services() []*conf.Record           // sorted by name; tombstones included
 	Epoch() string
 }
 
-// Archive reads what only the store keeps. It answers conf.CodeNotFound for
-// what it does not have.
+// Archive reads what only the store contains. It returns conf.CodeNotFound for
+// what is missing.
 type Archive interface {
 	VersionValues(ctx context.Context, service string, version uint64) (json.RawMessage, error)
 	Profile(ctx context.Context, name string) (conf.Profile, error)
 	RequestResult(ctx context.Context, id string) (command.Result, bool, error)
 }
 
-// Vault seals and opens the values of secrets. Calls overlap freely.
+// Vault seals and opens the values of secrets. It is safe for concurrent use.
 type Vault interface {
 	Seal(epoch, service, key string, plain []byte) (encrypted, keyID string, err error)
 	Open(epoch, service string, s conf.SealedSecret) ([]byte, error)
 }
 
-// Options of an Editor; all members but Now are required.
+// Options of an Editor. Now, Confirm and Vault are optional.
 type Options struct {
 	Proposer Proposer
 	Records  Records
@@ -47,21 +47,21 @@ type Options struct {
 	Schemas  *schema.Cache
 	Signer   func() *seal.Signer
 	Vault    Vault        // nil where no secret is sealed or opened
-	Ready    func() error // nil while this agent may take writes; the refusal otherwise
+	Ready    func() error // returns nil while this agent accepts writes, else why it does not
 	Now      func() time.Time
 
-	// Confirm returns nil when Records has all that was acknowledged before the
-	// call. What is answered without the log, such as a conflict, waits for it: an
-	// agent that was stopped for a while does not know yet that another one leads.
-	// nil: nobody else ever leads.
+	// Confirm returns nil when Records contains every write that was acknowledged
+	// before the call. A result that needs no log entry, such as a conflict, waits for
+	// it: an agent that was stopped may not have noticed that another one leads.
+	// It is nil where no other agent can lead.
 	Confirm func(context.Context) error
 }
 
-// Editor takes drafts in. Make one with New.
+// Editor turns drafts into committed edits. Its methods are safe for concurrent use.
 type Editor struct {
-	o      Options
-	locks  *locks
-	floors floors
+	o     Options
+	locks *locks
+	floor issuedAtFloor
 }
 
 // New makes an Editor.
@@ -75,13 +75,13 @@ func New(o Options) *Editor {
 	return &Editor{o: o, locks: newLocks()}
 }
 
-// Do carries out one draft of one service. For a dry run it stops before the
-// proposal and answers what would have happened.
+// Do executes one draft for one service. A dry run stops before the proposal and
+// returns what would be the outcome.
 //
-// Put makes a version even when the values are the same (the seed: a version
-// increments on every update); Patch and Restore that change nothing do not.
+// OpPut makes a version even when the values stay the same. OpPatch and OpRestore
+// that change nothing make none.
 func (e *Editor) Do(ctx context.Context, who conf.Principal, d conf.Draft) (conf.Outcome, error) {
-	if err := e.admit(who, d.Reason, d.DryRun); err != nil {
+	if err := e.authorize(who, d.Reason, d.DryRun); err != nil {
 		return conf.Outcome{}, err
 	}
 	if err := conf.CheckService(d.Service); err != nil {
@@ -107,31 +107,30 @@ func (e *Editor) Do(ctx context.Context, who conf.Principal, d conf.Draft) (conf
 
 	ids := requestIDs(who, d)
 	for try := 1; ; try++ {
-		out, err := e.once(ctx, who, d, doc, ids)
+		out, err := e.attempt(ctx, who, d, doc, ids)
 		if conf.CodeOf(err) != conf.CodeConflict || try == tries {
 			return out, err
 		}
 		if d.Expect != nil {
-			// The same request may have been on its way under an earlier id.
-			if then, done, lost := e.replay(ctx, ids[1:], d.Service); done && lost == nil {
-				return then, nil
+			// The same request may have been committed under an earlier id.
+			if earlier, found, err := e.replay(ctx, ids[1:], d.Service); found && err == nil {
+				return earlier, nil
 			}
 			return out, err
 		}
-		// A change whose outcome nobody waited for was still on its way. The caller
-		// named no version, so his change holds on top of it.
+		// An edit with an unknown outcome was committed in between. The caller expects
+		// no version, so the change is computed again on top of it.
 		if err := e.o.Confirm(ctx); err != nil {
 			return conf.Outcome{}, err
 		}
 	}
 }
 
-// tries is how often a change without an expected version is made anew on top of
-// what came in between.
+// tries limits the attempts of a change without an expected version.
 const tries = 3
 
-// once is one attempt of Do. The caller holds the service's lock.
-func (e *Editor) once(ctx context.Context, who conf.Principal, d conf.Draft, doc map[string]any, ids []string) (conf.Outcome, error) {
+// attempt is one attempt of Do. The caller holds the service's lock.
+func (e *Editor) attempt(ctx context.Context, who conf.Principal, d conf.Draft, doc map[string]any, ids []string) (conf.Outcome, error) {
 	if d.RequestID != "" {
 		if out, done, err := e.replay(ctx, ids, d.Service); done || err != nil {
 			return out, err
@@ -142,7 +141,7 @@ func (e *Editor) once(ctx context.Context, who conf.Principal, d conf.Draft, doc
 		if err := e.o.Confirm(ctx); err != nil {
 			return conf.Outcome{}, err
 		}
-		if d.RequestID != "" { // it may be among what was not known here a moment ago
+		if d.RequestID != "" { // Confirm may have applied this request
 			if out, done, err := e.replay(ctx, ids, d.Service); done || err != nil {
 				return out, err
 			}
@@ -158,7 +157,7 @@ func (e *Editor) once(ctx context.Context, who conf.Principal, d conf.Draft, doc
 		return conf.Outcome{}, err
 	}
 	out := conf.Outcome{Service: d.Service, Version: u.Version, Changed: true, Config: u.Config}
-	if len(secrets) == 0 && (d.Op == conf.OpPatch || d.Op == conf.OpRestore) && cur.Exists() && string(u.Values) == string(cur.Values) && string(u.Config) == string(cur.Config) {
+	if len(secrets) == 0 && (d.Op == conf.OpPatch || d.Op == conf.OpRestore) && unchanged(cur, u) {
 		if err := e.o.Confirm(ctx); err != nil {
 			return conf.Outcome{}, err
 		}
@@ -176,69 +175,81 @@ func (e *Editor) once(ctx context.Context, who conf.Principal, d conf.Draft, doc
 	if ed.Secrets, err = e.seal(ed.Epoch, d.Service, secrets); err != nil {
 		return conf.Outcome{}, err
 	}
-	ed.Audit = e.audit(ed, d.Service)
-	ed.Audit[0].Key = d.Key
-	return out, e.propose(ctx, ed)
+	return out, e.commit(ctx, ed, d.Key)
 }
 
-// change computes the update that d asks for, and the secrets that it sets. The
+// unchanged reports whether u has the values and the document of cur.
+func unchanged(cur *conf.Record, u command.Update) bool {
+	return cur.Exists() && string(u.Values) == string(cur.Values) && string(u.Config) == string(cur.Config)
+}
+
+// change computes the update that d requests, and the secrets that it sets. The
 // caller holds the service's lock.
-func (e *Editor) change(ctx context.Context, cur *conf.Record, d conf.Draft, doc map[string]any, now time.Time) (command.Update, []newSecret, error) {
+func (e *Editor) change(ctx context.Context, cur *conf.Record, d conf.Draft, doc map[string]any, now time.Time) (u command.Update, secrets []newSecret, err error) {
+	if d.Op == conf.OpDelete {
+		return e.sign(cur, []byte("{}"), []byte("{}"), true, now), nil, nil
+	}
+	s, err := e.schema(cur, cur.Schema)
+	if err != nil {
+		return u, nil, err
+	}
+	var values map[string]any
 	switch d.Op {
 	case conf.OpPut:
-		doc, secrets, err := e.secretsIn(cur, cur.Schema, doc)
-		if err != nil {
-			return command.Update{}, nil, err
-		}
-		u, err := e.prepare(cur, cur.Schema, doc, now)
-		return u, secrets, err
+		values, secrets, err = splitSecrets(s, cur.Service, doc)
 	case conf.OpPatch:
-		patch, secrets, err := e.secretsIn(cur, cur.Schema, doc)
-		if err != nil {
-			return command.Update{}, nil, err
+		var patch map[string]any
+		if patch, secrets, err = splitSecrets(s, cur.Service, doc); err != nil {
+			return u, nil, err
 		}
-		values, err := storedValues(cur)
-		if err != nil {
-			return command.Update{}, nil, err
+		if values, err = storedValues(cur); err == nil {
+			values = mergePatch(values, patch)
 		}
-		u, err := e.prepare(cur, cur.Schema, mergePatch(values, patch), now)
-		return u, secrets, err
 	case conf.OpSecretSet, conf.OpSecretDelete:
-		secret, err := e.secretOf(cur, d)
-		if err != nil {
-			return command.Update{}, nil, err
+		secrets = make([]newSecret, 1)
+		if secrets[0], err = secretOf(s, cur.Service, d); err != nil {
+			return u, nil, err
 		}
-		values, err := storedValues(cur)
-		if err != nil {
-			return command.Update{}, nil, err
-		}
-		u, err := e.prepare(cur, cur.Schema, values, now)
-		return u, []newSecret{secret}, err
+		values, err = storedValues(cur)
 	case conf.OpRestore:
-		raw, err := e.o.Archive.VersionValues(ctx, d.Service, d.Restore)
-		if err != nil {
-			return command.Update{}, nil, err
-		}
-		values, err := conf.ParseObject(raw, conf.MaxDocument)
-		if err != nil {
-			return command.Update{}, nil, conf.Errorf(conf.CodeCorrupt, "stored values of version %d: %w", d.Restore, err)
-		}
-		u, err := e.prepareOld(cur, cur.Schema, values, now)
-		return u, nil, err
-	case conf.OpDelete:
-		return e.sign(cur, []byte("{}"), []byte("{}"), true, now), nil, nil
+		values, err = e.earlierValues(ctx, s, d)
 	default:
-		return command.Update{}, nil, conf.Errorf(conf.CodeUsage, "unknown operation %q", d.Op)
+		err = conf.Errorf(conf.CodeUsage, "unknown operation %q", d.Op)
 	}
+	if err != nil {
+		return u, nil, err
+	}
+	u, err = e.prepare(cur, s, values, now)
+	return u, secrets, err
 }
 
-// prepare validates values against schema and makes the signed update.
-func (e *Editor) prepare(cur *conf.Record, rawSchema json.RawMessage, values map[string]any, now time.Time) (command.Update, error) {
-	s, err := e.o.Schemas.Get(cur.Service, rawSchema)
+// earlierValues returns the values of the version that d restores, without what is
+// a secret under schema s.
+func (e *Editor) earlierValues(ctx context.Context, s *schema.Schema, d conf.Draft) (map[string]any, error) {
+	raw, err := e.o.Archive.VersionValues(ctx, d.Service, d.Restore)
 	if err != nil {
-		return command.Update{}, conf.Errorf(conf.CodeSchemaMismatch, "schema of %s: %w", cur.Service, err)
+		return nil, err
 	}
-	if err := refuseSecrets(s, cur.Service, values); err != nil {
+	values, err := conf.ParseObject(raw, conf.MaxDocument)
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeCorrupt, "stored values of version %d: %w", d.Restore, err)
+	}
+	values, _ = s.SplitSecrets(values)
+	return values, nil
+}
+
+// schema compiles raw, a schema of the service of cur.
+func (e *Editor) schema(cur *conf.Record, raw json.RawMessage) (*schema.Schema, error) {
+	s, err := e.o.Schemas.Get(cur.Service, raw)
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeSchemaMismatch, "schema of %s: %w", cur.Service, err)
+	}
+	return s, nil
+}
+
+// prepare validates values against s and makes the signed update.
+func (e *Editor) prepare(cur *conf.Record, s *schema.Schema, values map[string]any, now time.Time) (command.Update, error) {
+	if err := rejectSecrets(s, cur.Service, values); err != nil {
 		return command.Update{}, err
 	}
 	effective, bad := s.Effective(values)
@@ -254,16 +265,16 @@ func (e *Editor) prepare(cur *conf.Record, rawSchema json.RawMessage, values map
 		return command.Update{}, err
 	}
 	if len(c) > conf.MaxDocument {
-		return command.Update{}, conf.Errorf(conf.CodeTooLarge, "the document of %s would have %d bytes, over the limit of %d", cur.Service, len(c), conf.MaxDocument)
+		return command.Update{}, conf.Errorf(conf.CodeTooLarge, "the effective document of %s would have %d bytes, over the limit of %d", cur.Service, len(c), conf.MaxDocument)
 	}
 	return e.sign(cur, v, c, false, now), nil
 }
 
 func (e *Editor) sign(cur *conf.Record, values, config []byte, deleted bool, now time.Time) command.Update {
 	s := e.o.Signer()
-	// Receivers order by issued_at. It grows even when this leader's clock is
-	// behind that of the one before.
-	now = e.floors.next(cur, now)
+	// Receivers order updates by issued_at. It grows even when this leader's clock is
+	// behind that of the previous leader.
+	now = e.floor.next(cur, now)
 	m := s.Sign(cur.Service, config, e.o.Records.Epoch(), now)
 	return command.Update{
 		Service: cur.Service, Prev: cur.Version, Version: cur.Version + 1, Values: values, Config: config,
@@ -271,38 +282,50 @@ func (e *Editor) sign(cur *conf.Record, values, config []byte, deleted bool, now
 	}
 }
 
-// edit is the frame of a command: whoever, whenever, why.
+// edit returns a command that has its author, time and reason, but no changes.
 func (e *Editor) edit(who conf.Principal, id, action, reason string, now time.Time) *command.Edit {
 	return &command.Edit{
 		ID: id, Epoch: e.o.Records.Epoch(), At: conf.FormatTime(now), By: who.Name, Reason: reason, Action: action,
 	}
 }
 
-func (e *Editor) audit(ed *command.Edit, services ...string) []conf.Access {
-	rows := make([]conf.Access, len(services))
-	for i, s := range services {
-		rows[i] = conf.Access{UserID: ed.By, Action: "write", Service: s, Success: true, Reason: ed.Action, Timestamp: ed.At}
-		if ed.Reason != "" {
-			rows[i].Reason += ": " + ed.Reason
+// commit proposes ed with its rows for the access log: one for each service. key is
+// that of a secret, else empty.
+func (e *Editor) commit(ctx context.Context, ed *command.Edit, key string) error {
+	row := conf.Access{UserID: ed.By, Action: "write", Key: key, Success: true, Reason: ed.Action, Timestamp: ed.At}
+	if ed.Reason != "" {
+		row.Reason += ": " + ed.Reason
+	}
+	var services []string
+	for _, s := range ed.Schemas {
+		services = append(services, s.Service)
+	}
+	if len(ed.Schemas) == 0 {
+		for _, u := range ed.Updates {
+			services = append(services, u.Service)
 		}
 	}
-	return rows
+	if services == nil {
+		services = []string{""} // an edit of a profile
+	}
+	for _, row.Service = range services {
+		ed.Audit = append(ed.Audit, row)
+	}
+	return e.propose(ctx, ed)
 }
 
-func (e *Editor) propose(ctx context.Context, ed *command.Edit) error {
-	res, err := e.o.Proposer.Propose(ctx, ed)
-	if err != nil {
-		return err
+// propose commits c. The error is that of the proposal, or of its application.
+func (e *Editor) propose(ctx context.Context, c command.Command) error {
+	res, err := e.o.Proposer.Propose(ctx, c)
+	if err == nil && res.Err != nil {
+		err = res.Err
 	}
-	if res.Err != nil {
-		return res.Err
-	}
-	return nil
+	return err
 }
 
-// admit checks what holds for every kind of edit. A dry run changes nothing, so
-// a reader may ask for it, and an agent without a replica can answer it.
-func (e *Editor) admit(who conf.Principal, reason string, dryRun bool) error {
+// authorize checks the preconditions of every kind of edit. A dry run changes
+// nothing: it needs the role of a reader only, and no replica.
+func (e *Editor) authorize(who conf.Principal, reason string, dryRun bool) error {
 	need := conf.RoleWrite
 	if dryRun {
 		need = conf.RoleRead
@@ -320,13 +343,12 @@ func (e *Editor) admit(who conf.Principal, reason string, dryRun bool) error {
 	return e.o.Ready()
 }
 
-// replay answers a request that was carried out before: the client never saw
-// the answer and asks again with the same Idempotency-Key.
-func (e *Editor) replay(ctx context.Context, ids []string, service string) (conf.Outcome, bool, error) {
+// replay returns the outcome of a request that was committed before. A client that
+// missed the response repeats its request with the same Idempotency-Key.
+func (e *Editor) replay(ctx context.Context, ids []string, service string) (out conf.Outcome, found bool, err error) {
 	var res command.Result
 	var ok bool
 	for _, id := range ids {
-		var err error
 		if res, ok, err = e.o.Archive.RequestResult(ctx, id); err != nil {
 			return conf.Outcome{}, false, err
 		}
@@ -345,15 +367,15 @@ func (e *Editor) replay(ctx context.Context, ids []string, service string) (conf
 		return conf.Outcome{}, true, conf.Errorf(conf.CodeInvalid, "this Idempotency-Key was used for another request").
 			WithHint("use a new key for each change")
 	}
-	out := conf.Outcome{Service: service, Version: v, Changed: true}
+	out = conf.Outcome{Service: service, Version: v, Changed: true}
 	if cur := e.o.Records.Record(service); cur != nil && cur.Version == v {
 		out.Config = cur.Config
 	}
 	return out, true, nil
 }
 
-// requestID scopes a caller's key to the caller. A change without a key cannot
-// come again: it has no id, and leaves no row that would say so.
+// requestID returns the id of a request: its Idempotency-Key, scoped to the caller.
+// A request without a key has no id and cannot be replayed.
 func requestID(who conf.Principal, key string) string {
 	if key == "" {
 		return ""
@@ -361,8 +383,8 @@ func requestID(who conf.Principal, key string) string {
 	return who.Name + "/" + key
 }
 
-// requestIDs are the ids by which the request of a draft may be known: the first
-// is its own now.
+// requestIDs returns the ids under which the request of a draft may be stored. The
+// first is the current one.
 func requestIDs(who conf.Principal, d conf.Draft) []string {
 	ids := []string{requestID(who, d.RequestID)}
 	for _, earlier := range d.EarlierIDs {
@@ -371,13 +393,14 @@ func requestIDs(who conf.Principal, d conf.Draft) []string {
 	return ids
 }
 
+// expect checks the preconditions of d against the current record.
 func expect(cur *conf.Record, d conf.Draft) error {
 	if cur == nil || cur.Schema == nil {
 		return conf.Errorf(conf.CodeNotFound, "service %q has no schema", d.Service).
 			WithHint("put its JSON Schema first: holdfast schema put %s FILE", d.Service)
 	}
 	if d.Expect != nil && *d.Expect != cur.Version {
-		return Conflict(d.Service, *d.Expect, cur.Version)
+		return conflict(d.Service, *d.Expect, cur.Version)
 	}
 	if d.Op == conf.OpSecretDelete && !slices.ContainsFunc(cur.Secrets, func(s conf.SealedSecret) bool { return s.Key == d.Key }) {
 		return conf.Errorf(conf.CodeNotFound, "%s has no secret %q that is set", d.Service, d.Key).
@@ -389,9 +412,9 @@ func expect(cur *conf.Record, d conf.Draft) error {
 	return nil
 }
 
-// Conflict is the refusal of a write that saw an older version.
-func Conflict(service string, saw, current uint64) *conf.Error {
-	e := conf.Errorf(conf.CodeConflict, "%s is at version %d, not %d: somebody else wrote first", service, current, saw).
+// conflict is the error for a write that is based on an older version.
+func conflict(service string, based, current uint64) *conf.Error {
+	e := conf.Errorf(conf.CodeConflict, "%s is at version %d, not %d: somebody else wrote first", service, current, based).
 		WithHint("read it again, apply your change to version %d, and send that version", current)
 	e.Current = current
 	return e
@@ -408,6 +431,7 @@ func invalid(service string, bad []conf.FieldError) *conf.Error {
 	return e
 }
 
+// storedValues decodes the stored values of cur: an empty object when there are none.
 func storedValues(cur *conf.Record) (map[string]any, error) {
 	if !cur.Exists() {
 		return map[string]any{}, nil
@@ -419,7 +443,7 @@ func storedValues(cur *conf.Record) (map[string]any, error) {
 	return v, nil
 }
 
-// mergePatch is RFC 7396 on decoded values. target may be changed.
+// mergePatch applies an RFC 7396 merge patch to decoded values. It may modify target.
 func mergePatch(target, patch map[string]any) map[string]any {
 	for _, k := range conf.SortedKeys(patch) {
 		switch p := patch[k].(type) {
@@ -436,11 +460,4 @@ func mergePatch(target, patch map[string]any) map[string]any {
 		}
 	}
 	return target
-}
-
-// sortedUnique is the order in which locks are taken.
-func sortedUnique(names []string) []string {
-	out := slices.Clone(names)
-	slices.Sort(out)
-	return slices.Compact(out)
 }

@@ -2,16 +2,17 @@ package edit
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// locks is a mutex for each service, kept only while somebody holds or waits
-// for it. Waiting ends with the caller's context.
+// locks has a mutex for each service, in memory only while a caller holds or awaits
+// it. Waiting ends with the caller's context.
 type locks struct {
-	mu   sync.Mutex
-	held map[string]*slot
+	mu    sync.Mutex
+	slots map[string]*slot
 }
 
 type slot struct {
@@ -19,40 +20,40 @@ type slot struct {
 	token chan struct{} // capacity 1: full while held
 }
 
-func newLocks() *locks { return &locks{held: map[string]*slot{}} }
+func newLocks() *locks { return &locks{slots: map[string]*slot{}} }
 
 // lock takes the locks of all services, in the order of their names.
 func (l *locks) lock(ctx context.Context, services ...string) (unlock func(), err error) {
-	names := sortedUnique(services)
-	var taken []string
+	names := slices.Compact(slices.Sorted(slices.Values(services)))
+	var held []string
 	unlock = func() {
-		for _, n := range taken {
+		for _, n := range held {
 			l.release(n, true)
 		}
 	}
 	for _, n := range names {
-		if err := l.take(ctx, n); err != nil {
+		if err := l.acquire(ctx, n); err != nil {
 			unlock()
 			return nil, err
 		}
-		taken = append(taken, n)
+		held = append(held, n)
 	}
 	return unlock, nil
 }
 
-// free says that nobody holds the lock of a service or waits for it.
+// free reports whether no caller holds or awaits the lock of a service.
 func (l *locks) free(service string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.held[service] == nil
+	return l.slots[service] == nil
 }
 
-func (l *locks) take(ctx context.Context, name string) error {
+func (l *locks) acquire(ctx context.Context, name string) error {
 	l.mu.Lock()
-	s := l.held[name]
+	s := l.slots[name]
 	if s == nil {
 		s = &slot{token: make(chan struct{}, 1)}
-		l.held[name] = s
+		l.slots[name] = s
 	}
 	s.users++
 	l.mu.Unlock()
@@ -69,11 +70,11 @@ func (l *locks) take(ctx context.Context, name string) error {
 func (l *locks) release(name string, holds bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.held[name]
+	s := l.slots[name]
 	if holds {
 		<-s.token
 	}
 	if s.users--; s.users == 0 {
-		delete(l.held, name)
+		delete(l.slots, name)
 	}
 }

@@ -125,7 +125,7 @@ func TestReissueBesideAnEdit(t *testing.T) {
 func (l *locks) waiting(service string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := l.held[service]; s != nil {
+	if s := l.slots[service]; s != nil {
 		return s.users
 	}
 	return 0

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -13,13 +12,13 @@ import (
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
 
-// MaxSecret is the size of a secret value, as JSON.
+// MaxSecret is the maximum size of a secret value, as JSON.
 const MaxSecret = 64 << 10
 
-// newSecret is a secret on its way to be sealed. It prints as its key.
+// newSecret is a secret that a draft sets or removes. It prints as its key.
 type newSecret struct {
 	key    string
-	plain  []byte // RFC 8785
+	plain  []byte // canonical JSON
 	remove bool
 }
 
@@ -42,80 +41,77 @@ func tooLarge(key string) error {
 	return conf.Errorf(conf.CodeTooLarge, "the value of %s is over the limit of %d bytes", key, MaxSecret)
 }
 
-// secretsIn takes the secrets out of a document or a patch, and validates them.
-// What is shown in their place means that they stay as they are; null removes one.
-// A secret that the document does not name stays too: whoever reads a document
-// does not see it, and must not lose it by sending the document back.
-func (e *Editor) secretsIn(cur *conf.Record, rawSchema json.RawMessage, doc map[string]any) (map[string]any, []newSecret, error) {
-	s, err := e.o.Schemas.Get(cur.Service, rawSchema)
-	if err != nil {
-		return nil, nil, conf.Errorf(conf.CodeSchemaMismatch, "schema of %s: %w", cur.Service, err)
-	}
+// splitSecrets takes the secrets out of a document or a patch, and validates them.
+// A masked secret stays as it is, and null removes one. A secret that the document
+// does not name stays too: a document that was read has no secrets, and sending it
+// back must not lose them.
+func splitSecrets(s *schema.Schema, service string, doc map[string]any) (rest map[string]any, secrets []newSecret, err error) {
 	rest, found := s.SplitSecrets(doc)
-	var out []newSecret
+	found = slices.DeleteFunc(found, func(f schema.Secret) bool { return f.Value == conf.Masked })
 	var env []string
-	var bad []conf.FieldError
 	for _, f := range found {
-		if f.Value == conf.Masked {
-			continue
-		}
 		if fromEnv(f.Field) {
 			env = append(env, f.Field.Key)
-			continue
 		}
+	}
+	if len(env) > 0 {
+		return nil, nil, immutable(service, env)
+	}
+	secrets, err = checkSecrets(s, service, found)
+	return rest, secrets, err
+}
+
+// checkSecrets validates secrets. Null removes one.
+func checkSecrets(s *schema.Schema, service string, found []schema.Secret) ([]newSecret, error) {
+	var out []newSecret
+	var bad []conf.FieldError
+	for _, f := range found {
 		if f.Value == nil {
 			out = append(out, newSecret{key: f.Field.Key, remove: true})
 			continue
 		}
-		n, wrong, err := checkedSecret(s, f.Field.Key, f.Value)
+		n, wrong, err := checkSecret(s, f.Field.Key, f.Value)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		bad = append(bad, wrong...)
 		out = append(out, n)
 	}
-	if len(env) > 0 {
-		return nil, nil, immutable(cur.Service, env)
-	}
 	if len(bad) > 0 {
-		return nil, nil, invalid(cur.Service, bad)
+		return nil, invalid(service, bad)
 	}
-	return rest, out, nil
+	return out, nil
 }
 
-// secretOf is the one secret that a draft sets or removes.
-func (e *Editor) secretOf(cur *conf.Record, d conf.Draft) (newSecret, error) {
-	if d.Op == conf.OpSecretDelete { // also of one that no field uses any more
+// secretOf returns the one secret that a draft sets or removes.
+func secretOf(s *schema.Schema, service string, d conf.Draft) (newSecret, error) {
+	if d.Op == conf.OpSecretDelete { // also one that the schema does not have any more
 		return newSecret{key: d.Key, remove: true}, nil
-	}
-	s, err := e.o.Schemas.Get(cur.Service, cur.Schema)
-	if err != nil {
-		return newSecret{}, conf.Errorf(conf.CodeSchemaMismatch, "schema of %s: %w", cur.Service, err)
 	}
 	f, err := s.SecretField(d.Key)
 	if err != nil {
 		return newSecret{}, err
 	}
 	if fromEnv(f) {
-		return newSecret{}, immutable(cur.Service, []string{d.Key})
+		return newSecret{}, immutable(service, []string{d.Key})
 	}
 	value, err := conf.ParseJSON(d.Document, MaxSecret)
 	if err != nil {
 		return newSecret{}, err
 	}
-	n, bad, err := checkedSecret(s, d.Key, value)
+	n, bad, err := checkSecret(s, d.Key, value)
 	if err == nil && len(bad) > 0 {
-		err = invalid(cur.Service, bad)
+		err = invalid(service, bad)
 	}
 	return n, err
 }
 
-func checkedSecret(s *schema.Schema, key string, value any) (newSecret, []conf.FieldError, error) {
+func checkSecret(s *schema.Schema, key string, value any) (newSecret, []conf.FieldError, error) {
 	if bad := s.CheckSecret(key, value); len(bad) > 0 {
 		return newSecret{}, bad, nil
 	}
 	plain, err := seal.Canonical(value)
-	if err != nil { // its message may hold a piece of the value
+	if err != nil { // its text may quote the value
 		return newSecret{}, []conf.FieldError{{Key: key, Message: "has no canonical form"}}, nil //nolint:nilerr // see above
 	}
 	if len(plain) > MaxSecret {
@@ -137,14 +133,14 @@ func immutable(service string, keys []string) error {
 	return e
 }
 
-// seal makes the log's form of secrets.
+// seal encrypts secrets for the Raft log.
 func (e *Editor) seal(epoch, service string, secrets []newSecret) ([]command.Secret, error) {
 	var out []command.Secret
 	for _, s := range secrets {
 		c := command.Secret{Service: service, Key: s.key, Deleted: s.remove}
 		if !s.remove {
 			if e.o.Vault == nil {
-				return nil, noVault()
+				return nil, noSealerError()
 			}
 			var err error
 			if c.EncryptedValue, c.KeyID, err = e.o.Vault.Seal(epoch, service, s.key, s.plain); err != nil {
@@ -156,28 +152,17 @@ func (e *Editor) seal(epoch, service string, secrets []newSecret) ([]command.Sec
 	return out, nil
 }
 
-func noVault() error {
+func noSealerError() error {
 	return conf.Errorf(conf.CodeUnsupported, "this agent has no master key to seal secrets with")
 }
 
-// prepareOld is prepare for values that were stored before: under an earlier
-// schema something in them may not have been a secret. Such values are left out.
-func (e *Editor) prepareOld(cur *conf.Record, rawSchema json.RawMessage, values map[string]any, now time.Time) (command.Update, error) {
-	s, err := e.o.Schemas.Get(cur.Service, rawSchema)
-	if err != nil {
-		return command.Update{}, conf.Errorf(conf.CodeSchemaMismatch, "schema of %s: %w", cur.Service, err)
-	}
-	values, _ = s.SplitSecrets(values)
-	return e.prepare(cur, rawSchema, values, now)
-}
-
-// refuseSecrets is the last guard in front of the signature.
-func refuseSecrets(s *schema.Schema, service string, values map[string]any) error {
+// rejectSecrets is the last check before the signature.
+func rejectSecrets(s *schema.Schema, service string, values map[string]any) error {
 	_, found := s.SplitSecrets(values)
 	if len(found) == 0 {
 		return nil
 	}
-	e := conf.Errorf(conf.CodeInvalid, "%s of %s is a secret, and secrets do not belong here: nothing was written", found[0].Field.Key, service).
+	e := conf.Errorf(conf.CodeInvalid, "%s of %s is a secret and cannot be stored in a document: nothing was written", found[0].Field.Key, service).
 		WithHint("leave it out, and set it with: holdfast secret set %s %s", service, found[0].Field.Key)
 	for _, f := range found {
 		e.Details = append(e.Details, conf.FieldError{Key: f.Field.Key, Message: "is a secret and is never stored in clear"})
@@ -185,44 +170,25 @@ func refuseSecrets(s *schema.Schema, service string, values map[string]any) erro
 	return e
 }
 
-// becomeSecret are the stored values in clear of what is a secret under a new
-// schema: they move to where secrets are. The versions and the history of before
-// keep them, which is why docs/security.md asks for a new value.
-func (e *Editor) becomeSecret(cur *conf.Record, rawSchema json.RawMessage, values map[string]any) ([]newSecret, error) {
-	s, err := e.o.Schemas.Get(cur.Service, rawSchema)
-	if err != nil {
-		return nil, err
-	}
+// moveToSecrets returns the stored plain values that are secrets under the new schema
+// s. Earlier versions and the history keep them in clear, which is why
+// docs/security.md asks for a new value.
+func moveToSecrets(cur *conf.Record, s *schema.Schema, values map[string]any) ([]newSecret, error) {
 	_, found := s.SplitSecrets(values)
-	var out []newSecret
-	var bad []conf.FieldError
-	for _, f := range found {
-		if f.Value == nil || slices.ContainsFunc(cur.Secrets, func(c conf.SealedSecret) bool { return c.Key == f.Field.Key }) {
-			continue
-		}
-		n, wrong, err := checkedSecret(s, f.Field.Key, f.Value)
-		if err != nil {
-			return nil, err
-		}
-		bad = append(bad, wrong...)
-		out = append(out, n)
-	}
-	if len(bad) > 0 {
-		return nil, invalid(cur.Service, bad)
-	}
-	return out, nil
+	found = slices.DeleteFunc(found, func(f schema.Secret) bool { return f.Value == nil || hasSecret(cur, f.Field.Key) })
+	return checkSecrets(s, cur.Service, found)
 }
 
-// stillFit refuses a schema that the secrets which are set do not fit. A secret
-// that the schema does not have any more stays, sealed and unused: a mistake in a
-// schema must not destroy what nobody can enter again.
-func (e *Editor) stillFit(cur *conf.Record, rawSchema json.RawMessage) error {
+func hasSecret(cur *conf.Record, key string) bool {
+	return slices.ContainsFunc(cur.Secrets, func(s conf.SealedSecret) bool { return s.Key == key })
+}
+
+// checkStoredSecrets rejects a schema under which a stored secret is invalid. A
+// secret that the schema does not have any more stays, sealed and unused: a mistake
+// in a schema must not destroy it.
+func (e *Editor) checkStoredSecrets(cur *conf.Record, s *schema.Schema) error {
 	if len(cur.Secrets) == 0 || e.o.Vault == nil {
 		return nil
-	}
-	s, err := e.o.Schemas.Get(cur.Service, rawSchema)
-	if err != nil {
-		return err
 	}
 	var bad []conf.FieldError
 	for _, sealed := range cur.Secrets {
@@ -232,7 +198,7 @@ func (e *Editor) stillFit(cur *conf.Record, rawSchema json.RawMessage) error {
 		}
 		plain, err := e.o.Vault.Open(cur.Epoch, cur.Service, sealed)
 		if err != nil {
-			continue // nobody reads it as it is
+			continue // no agent can read it
 		}
 		value, err := conf.ParseJSON(plain, MaxSecret)
 		if err != nil {
@@ -249,37 +215,14 @@ func (e *Editor) stillFit(cur *conf.Record, rawSchema json.RawMessage) error {
 	return nil
 }
 
-// Reseal seals the secrets of a record for another epoch: what an Edit that gives
-// the record its version there must carry. Those that do not open are named in
-// lost, as service/key.
-func Reseal(v Vault, r *conf.Record, epoch string) (out []command.Secret, lost []string, err error) {
-	for _, s := range r.Secrets {
-		if v == nil {
-			return nil, nil, noVault()
-		}
-		plain, err := v.Open(r.Epoch, r.Service, s)
-		if err != nil {
-			lost = append(lost, r.Service+"/"+s.Key)
-			continue
-		}
-		c := command.Secret{Service: r.Service, Key: s.Key, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt}
-		if c.EncryptedValue, c.KeyID, err = v.Seal(epoch, r.Service, s.Key, plain); err != nil {
-			return nil, nil, err
-		}
-		out = append(out, c)
-	}
-	return out, lost, nil
-}
-
-// Reveal gives the value of a secret that the store keeps, as JSON. That it was
-// asked for, by whom and why, is in the access log of the cluster before: without
-// a quorum nothing is revealed.
+// Reveal returns the value of a stored secret, as JSON. The access log of the cluster
+// records the caller and the reason first: without a quorum nothing is revealed.
 func (e *Editor) Reveal(ctx context.Context, who conf.Principal, service, key, reason string) (json.RawMessage, error) {
-	if err := e.admit(who, reason, false); err != nil {
+	if err := e.authorize(who, reason, false); err != nil {
 		return nil, err
 	}
 	if strings.TrimSpace(reason) == "" {
-		return nil, conf.Errorf(conf.CodeInvalid, "a secret is revealed for a reason only").WithHint("say why: the access log keeps it")
+		return nil, conf.Errorf(conf.CodeInvalid, "a secret is revealed only with a reason").WithHint("give a reason: it is written to the access log")
 	}
 	if err := conf.CheckService(service); err != nil {
 		return nil, err
@@ -294,40 +237,37 @@ func (e *Editor) Reveal(ctx context.Context, who conf.Principal, service, key, r
 	if cur == nil {
 		return nil, conf.Errorf(conf.CodeNotFound, "no service %q", service).WithHint("list the services that exist: holdfast get")
 	}
-	sealed, err := e.stored(cur, key)
+	sealed, err := e.sealedSecret(cur, key)
 	if err != nil {
 		return nil, err
 	}
 	if e.o.Vault == nil {
-		return nil, noVault()
+		return nil, noSealerError()
 	}
 	plain, err := e.o.Vault.Open(cur.Epoch, service, sealed)
 	row := conf.Access{
 		UserID: who.Name, Action: "reveal_secret", Service: service, Key: key, Success: err == nil, Reason: reason,
 		Timestamp: conf.FormatTime(e.o.Now()),
 	}
-	res, logged := e.o.Proposer.Propose(ctx, &command.Audit{Rows: []conf.Access{row}})
-	switch {
-	case logged != nil:
+	if logged := e.propose(ctx, &command.Audit{Rows: []conf.Access{row}}); logged != nil {
 		return nil, logged
-	case res.Err != nil:
-		return nil, res.Err
-	case err != nil:
+	}
+	if err != nil {
 		return nil, err
 	}
 	return plain, nil
 }
 
-// stored finds a sealed secret, with a refusal that says why there is none.
-func (e *Editor) stored(cur *conf.Record, key string) (conf.SealedSecret, error) {
+// sealedSecret returns a stored secret, or an error that says why there is none.
+func (e *Editor) sealedSecret(cur *conf.Record, key string) (conf.SealedSecret, error) {
 	for _, s := range cur.Secrets {
 		if s.Key == key {
 			return s, nil
 		}
 	}
-	s, err := e.o.Schemas.Get(cur.Service, cur.Schema)
+	s, err := e.schema(cur, cur.Schema)
 	if err != nil {
-		return conf.SealedSecret{}, conf.Errorf(conf.CodeSchemaMismatch, "schema of %s: %w", cur.Service, err)
+		return conf.SealedSecret{}, err
 	}
 	f, err := s.SecretField(key)
 	switch {
