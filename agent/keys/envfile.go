@@ -19,11 +19,9 @@ import (
 
 const maxEnvFile = 1 << 20
 
-// ReadEnvFile reads the variables of a .env file. A file that does not exist, or
-// no path at all, has none. Errors name the line and never quote it.
-func ReadEnvFile(path string) (map[string]string, error) { return readEnvFile(path) }
-
-func readEnvFile(path string) (map[string]string, error) {
+// ReadEnvFile reads the variables of a .env file. A file that does not exist, or an
+// empty path, has none. Errors name the line and never quote it.
+func ReadEnvFile(path string) (map[string]string, error) {
 	if path == "" {
 		return map[string]string{}, nil
 	}
@@ -72,16 +70,16 @@ func parseEnv(content []byte, path string) (map[string]string, error) {
 	content = bytes.TrimPrefix(content, []byte("\xef\xbb\xbf"))
 	vars, err := godotenv.UnmarshalBytes(content)
 	if err != nil {
-		// The parser's own text quotes the file, and so the keys in it.
+		// The parser's error quotes the file, and so its keys.
 		return nil, conf.Errorf(conf.CodeInvalid, "%s is not a .env file: see line %d", path, brokenLine(content)).
 			WithHint(`write NAME=value lines, comments with #, and close every quote`)
 	}
 	return vars, nil
 }
 
-// brokenLine finds the line after the longest run of whole lines that parses.
+// brokenLine returns the number of the line after the longest prefix that parses.
 func brokenLine(content []byte) int {
-	good, line := 0, 0
+	valid, line := 0, 0
 	for at := 0; at < len(content) && line < 2000; {
 		n := bytes.IndexByte(content[at:], '\n')
 		if n < 0 {
@@ -90,29 +88,21 @@ func brokenLine(content []byte) int {
 		at += n + 1
 		line++
 		if _, err := godotenv.UnmarshalBytes(content[:at]); err == nil {
-			good = line
+			valid = line
 		}
 	}
-	return good + 1
+	return valid + 1
 }
 
-func fileMode(path string) (fs.FileMode, bool) {
-	info, err := os.Stat(path)
-	if path == "" || err != nil {
-		return 0, false
-	}
-	return info.Mode().Perm(), true
-}
-
-// envTarget is the .env file while this process alone may add to it.
+// envTarget is the .env file while this process has its lock.
 type envTarget struct {
 	path string // without symbolic links
 	file *os.File
 }
 
-// lockEnvFile opens or creates the file and takes an exclusive lock on it. The
-// lock is on the file itself, which a rename replaces: whoever gets it looks
-// whether the path still names the file that it locked.
+// lockEnvFile opens or creates the file and takes an exclusive lock on it. The lock is
+// on the file itself, which a rename replaces, so the path must still name the locked
+// file afterwards.
 func lockEnvFile(path string, timeout time.Duration) (*envTarget, error) {
 	if path == "" {
 		return nil, errors.New("no path")
@@ -133,7 +123,7 @@ func lockEnvFile(path string, timeout time.Duration) (*envTarget, error) {
 	}
 }
 
-// tryLock returns nothing at all when it should be tried again.
+// tryLock returns neither a file nor an error when the caller must retry.
 func tryLock(path string) (*envTarget, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -165,19 +155,12 @@ func resolved(path string, f *os.File) (*envTarget, error) {
 	return &envTarget{path: path, file: f}, nil
 }
 
-func (t *envTarget) close() { _ = t.file.Close() } // gives the lock up
+func (t *envTarget) close() { _ = t.file.Close() } // releases the lock
 
-// appendBlock adds block to the file, which now holds content. It replaces the
-// file atomically; where that is impossible, as for a single file that is
-// mounted into a container, it appends in place. stored says whether a reader
-// finds the block now, which it may do although err says it is not durable.
-func (t *envTarget) appendBlock(content []byte, block string) (stored bool, err error) {
-	return t.write(append(content[:len(content):len(content)], block...), content, block)
-}
-
-// write gives the file, which holds content, the content next. Where it cannot be
-// replaced, block is appended, which must mean the same: the last line of a
-// variable counts.
+// write replaces content, which the file has, by next. Where the file cannot be
+// replaced, as a single file that is mounted into a container, it appends block,
+// which must mean the same: the last line of a variable counts. stored reports that
+// readers find the new content, although with an err it may not be durable.
 func (t *envTarget) write(next, content []byte, block string) (stored bool, err error) {
 	stored, err = t.replace(next)
 	if stored || err == nil {
@@ -190,7 +173,7 @@ func (t *envTarget) write(next, content []byte, block string) (stored bool, err 
 		_ = t.file.Truncate(int64(len(content)))
 		return false, err
 	}
-	_ = t.file.Chmod(0o600) // the owner may be somebody else
+	_ = t.file.Chmod(0o600) // fails when another user owns the file
 	return true, t.file.Sync()
 }
 
@@ -206,7 +189,7 @@ func (t *envTarget) replace(next []byte) (stored bool, err error) {
 	return info != nil, err
 }
 
-// keepOwner gives the new file to whom the old one belongs.
+// keepOwner gives tmp the owner of the old file.
 func keepOwner(old, tmp *os.File) error {
 	a, err := old.Stat()
 	if err != nil {

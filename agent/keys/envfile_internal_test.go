@@ -20,15 +20,15 @@ func TestAppendInPlaceWhereReplaceIsImpossible(t *testing.T) {
 	}
 	defer func() { _ = f.Close() }()
 	target := &envTarget{path: filepath.Join(dir, "no", "such", "directory"), file: f}
-	if stored, err := target.appendBlock([]byte("A=1\n"), "B=2\n"); err != nil || !stored {
+	if stored, err := target.write([]byte("A=1\nB=2\n"), []byte("A=1\n"), "B=2\n"); err != nil || !stored {
 		t.Fatalf("%v, %v", stored, err)
 	}
 	content, err := os.ReadFile(path)
 	if err != nil || string(content) != "A=1\nB=2\n" {
 		t.Fatalf("%q, %v", content, err)
 	}
-	if mode, _ := fileMode(path); mode != 0o600 {
-		t.Fatalf("mode %v", mode)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("mode %v, %v", info.Mode(), err)
 	}
 
 	readOnly, err := os.Open(path)
@@ -37,7 +37,7 @@ func TestAppendInPlaceWhereReplaceIsImpossible(t *testing.T) {
 	}
 	defer func() { _ = readOnly.Close() }()
 	target.file = readOnly
-	if stored, err := target.appendBlock(content, "C=3\n"); err == nil || stored {
+	if stored, err := target.write([]byte("A=1\nB=2\nC=3\n"), content, "C=3\n"); err == nil || stored {
 		t.Fatalf("a read-only file was written: %v, %v", stored, err)
 	}
 }

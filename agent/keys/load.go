@@ -1,40 +1,41 @@
 package keys
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Options of Load and Import; the zero value is good.
+// Options of Load, Import and Rotate; the zero value is valid.
 type Options struct {
-	// Role is what the agent is in its cluster: conf.MemberServer (the default),
-	// which needs every key, or conf.MemberSidecar, which needs the public key
-	// that it received when it joined and a key of its own for its
-	// last-known-good file. Whatever else a sidecar is given it does not load.
+	// Role is conf.MemberServer (the default), which needs every key, or
+	// conf.MemberSidecar, which needs the public key that it received when it joined
+	// and a key of its own for its last-known-good file. A sidecar ignores all others.
 	Role string
-	// Joined says that the agent belongs to a cluster, whose keys a server has
-	// received. Keys of its own making would be of no use, so none is made:
-	// what is missing is an error.
+	// Joined means that the agent belongs to a cluster, whose keys a server has
+	// received. A missing key is an error: one that this agent generates would be of
+	// no use.
 	Joined bool
-	// LockTimeout is how long to wait for another process that is generating
-	// keys into the same file. Default 10 s.
+	// LockTimeout limits the wait for another process that changes the same file.
+	// Default 10 s.
 	LockTimeout time.Duration
 }
 
-// Generated tells what Load made.
+// Generated reports what Load generated.
 type Generated struct {
-	Path     string   // the file that the new lines are in; "" when nothing was made
-	Names    []string // the variables that were made, in the order of the file
+	Path     string   // the file that contains the new lines; "" when nothing was generated
+	Names    []string // the generated variables, in the order of the file
 	Warnings []string // weaknesses that do not stop the agent, for the log
 }
 
-// Unwritable says that keys are missing and could not be stored. The caller
-// prints Lines once, for the user to keep, and stops; nothing else has them.
+// Unwritable is the error for missing keys that cannot be stored. The caller prints
+// Lines once, for the operator to store, and stops; they are nowhere else.
 type Unwritable struct {
 	Path  string
 	lines []string
@@ -43,21 +44,20 @@ type Unwritable struct {
 
 func (e *Unwritable) Error() string { return e.err.Error() }
 
-// Unwrap gives the *conf.Error with code and hint.
+// Unwrap returns the *conf.Error with code and hint.
 func (e *Unwritable) Unwrap() error { return e.err }
 
-// Lines are NAME=value lines for a .env file. They hold secrets.
+// Lines returns NAME=value lines for a .env file. They contain secrets.
 func (e *Unwritable) Lines() []string { return e.lines }
 
-// Load looks every variable up in env, then in envFile, and generates what is
-// missing into envFile. An empty value counts as missing. envFile may be "" or
-// not exist yet.
+// Load reads every variable from env, else from envFile, and generates missing ones
+// into envFile. An empty value counts as missing. envFile may be "" or not exist yet.
 func Load(env func(string) (string, bool), envFile string, opts Options) (Set, Generated, error) {
 	opts = opts.withDefaults()
 	if err := conf.CheckMemberRole(opts.Role); err != nil {
 		return Set{}, Generated{}, err
 	}
-	file, err := readEnvFile(envFile)
+	file, err := ReadEnvFile(envFile)
 	if err != nil {
 		return Set{}, Generated{}, err
 	}
@@ -72,7 +72,7 @@ func Load(env func(string) (string, bool), envFile string, opts Options) (Set, G
 			WithHint("copy them from the .env file of another server into %s, or join again with a new token", orEnv(envFile))
 	}
 	if len(missing) > 0 {
-		if set, gen, err = generateInto(env, envFile, missing, opts); err != nil {
+		if set, gen, err = generateInto(src, missing, opts); err != nil {
 			return Set{}, Generated{}, err
 		}
 	}
@@ -97,97 +97,55 @@ func are(names []string) string {
 	return strings.Join(names, ", ") + " are"
 }
 
-// generateInto makes what is missing under the lock of the file.
-func generateInto(env func(string) (string, bool), path string, missing []string, opts Options) (Set, Generated, error) {
-	target, err := lockEnvFile(path, opts.LockTimeout)
-	if err != nil {
-		if conf.CodeOf(err) == conf.CodeLocked {
-			return Set{}, Generated{}, err
+// generateInto generates missing variables under the lock of the file.
+func generateInto(src source, missing []string, opts Options) (set Set, gen Generated, err error) {
+	cannot := func(cause error) error {
+		return &Unwritable{
+			Path:  src.path,
+			lines: generate(missing),
+			err: cannotStore(src.path, missing, cause).
+				WithHint("put the printed lines into %s or into the environment, then start again; or make the file writable", orEnv(src.path)),
 		}
-		return Set{}, Generated{}, unwritable(path, missing, err)
 	}
-	defer target.close()
-
-	content, err := readContent(target.path)
+	err = editEnvFile(src, opts, cannot, func(content []byte, src source) ([]byte, string, error) {
+		// Another process may have generated them before this one had the lock.
+		if set, missing, err = build(src, opts.Role); err != nil || len(missing) == 0 {
+			return nil, "", err
+		}
+		next, block, after, err := appendLines(content, src, "Generated by holdfast", generate(missing))
+		if err != nil {
+			return nil, "", err
+		}
+		// The new lines must read back as a complete set.
+		var still []string
+		if set, still, err = build(after, opts.Role); err == nil && len(still) > 0 {
+			err = notReadBack(src.path, still[0])
+		}
+		gen = Generated{Path: src.path, Names: missing}
+		return next, block, err
+	})
 	if err != nil {
 		return Set{}, Generated{}, err
 	}
-	file, err := parseEnv(content, path)
-	if err != nil {
-		return Set{}, Generated{}, err
-	}
-	// Somebody else may have generated them while this process waited.
-	set, missing, err := build(source{env, file, path}, opts.Role)
-	if err != nil || len(missing) == 0 {
-		return set, Generated{}, err
-	}
-
-	lines := generate(missing)
-	block := header(content, "Generated by holdfast") + strings.Join(lines, "\n") + "\n"
-	// Proven before it is written: the new lines read back as a complete set.
-	if file, err = parseEnv(append(content[:len(content):len(content)], block...), path); err != nil {
-		return Set{}, Generated{}, err
-	}
-	set, still, err := build(source{env, file, path}, opts.Role)
-	if err != nil {
-		return Set{}, Generated{}, err
-	}
-	if len(still) > 0 {
-		return Set{}, Generated{}, notReadBack(path, still[0])
-	}
-	stored, err := target.appendBlock(content, block)
-	switch {
-	case err != nil && stored:
-		return Set{}, Generated{}, notDurable(path, err)
-	case err != nil:
-		return Set{}, Generated{}, unwritable(path, missing, err)
-	}
-	return set, Generated{Path: path, Names: missing}, nil
+	return set, gen, nil
 }
 
-func notReadBack(path, name string) error {
-	return conf.Errorf(conf.CodeInvalid, "lines appended to %s are not read back (%s)", path, name).
-		WithHint("look for a quote that is not closed at the end of %s", path)
-}
-
-func notDurable(path string, cause error) error {
-	return conf.Errorf(conf.CodeInternal, "keys are written to %s, but may not survive a power failure: %w", path, cause).
-		WithHint("check the disk, then start again")
-}
-
-func header(content []byte, what string) string {
-	h := "\n# " + what + ". Secret: keep a copy in a safe place, and give it to nobody.\n"
-	if len(content) == 0 {
-		return h[1:]
-	}
-	if content[len(content)-1] != '\n' {
-		return "\n" + h
-	}
-	return h
-}
-
-func unwritable(path string, missing []string, cause error) error {
-	return &Unwritable{
-		Path:  path,
-		lines: generate(missing),
-		err: cannotKeep(path, missing, cause).
-			WithHint("put the printed lines into %s or into the environment, then start again; or make the file writable", orEnv(path)),
-	}
-}
-
-// cannotKeep is the error for keys that are missing in a file that cannot be
-// written.
-func cannotKeep(path string, missing []string, cause error) *conf.Error {
-	// A path in the cause is said already.
-	if pe, ok := errors.AsType[*fs.PathError](cause); ok {
-		cause = pe.Err
-	}
-	where := path
+// cannotStore is the error for missing keys in a file that cannot be written.
+func cannotStore(path string, missing []string, cause error) *conf.Error {
+	where, cause := path, withoutPath(cause)
 	if where == "" {
 		where, cause = "no .env file", errors.New("none is configured")
 	}
 	return conf.Errorf(conf.CodeUsage, "keys are missing (%s) and cannot be stored in %s: %w", strings.Join(missing, ", "), where, cause).
 		WithHint("set CONFIG_ENV_FILE to a file that the agent may write, then start again")
+}
+
+// withoutPath removes the path from a cause, for an error that names it already.
+func withoutPath(cause error) error {
+	if pe, ok := errors.AsType[*fs.PathError](cause); ok {
+		return pe.Err
+	}
+	return cause
 }
 
 func orEnv(path string) string {
@@ -197,14 +155,20 @@ func orEnv(path string) string {
 	return path
 }
 
-// source looks a variable up.
+// source looks variables up: in the environment first, then in a file.
 type source struct {
 	env  func(string) (string, bool)
 	file map[string]string
 	path string
 }
 
-// get returns the value and where it was found; "" is missing.
+// with returns a source for another content of the file.
+func (s source) with(content []byte) (source, error) {
+	file, err := parseEnv(content, s.path)
+	return source{s.env, file, s.path}, err
+}
+
+// get returns a value and where it was found, "" when it is missing.
 func (s source) get(name string) (value, where string) {
 	if s.env != nil {
 		if v, ok := s.env(name); ok && strings.TrimSpace(v) != "" {
@@ -217,81 +181,124 @@ func (s source) get(name string) (value, where string) {
 	return "", ""
 }
 
-// build makes a Set of what is there and names what is not.
+// build reads a Set, and names the variables that are missing.
 func build(src source, role string) (Set, []string, error) {
-	if err := refusePlaceholders(src, namesOf(role)); err != nil {
+	if err := rejectPlaceholders(src, namesOf(role)); err != nil {
 		return Set{}, nil, err
 	}
-	if role == conf.MemberSidecar {
-		return buildSidecar(src)
-	}
+	l := loader{source: src}
 	var set Set
-	var missing []string
-	var err error
-	if set.Master, set.MasterID, err = keyWithID(src, EnvMasterKey, EnvMasterID, &missing); err != nil {
-		return Set{}, nil, err
+	if role == conf.MemberSidecar {
+		set = l.sidecar()
+	} else {
+		set = l.server()
 	}
-	if set.HMAC, set.HMACID, err = keyWithID(src, EnvHMACKey, EnvHMACID, &missing); err != nil {
-		return Set{}, nil, err
+	if l.err != nil {
+		return Set{}, nil, l.err
 	}
-	if len(set.Master) > 0 && string(set.Master) == string(set.HMAC) {
-		return Set{}, nil, conf.Errorf(conf.CodeInvalid, "%s and %s hold the same key", EnvMasterKey, EnvHMACKey).
+	return set, l.missing, nil
+}
+
+// loader reads a Set. It keeps the first error, after which it reads nothing.
+type loader struct {
+	source
+	missing []string // required variables without a value
+	err     error
+}
+
+func (l *loader) server() (s Set) {
+	s.Master, s.MasterID = l.key(EnvMasterKey, EnvMasterID)
+	s.HMAC, s.HMACID = l.key(EnvHMACKey, EnvHMACID)
+	if l.err == nil && len(s.Master) > 0 && string(s.Master) == string(s.HMAC) {
+		l.err = conf.Errorf(conf.CodeInvalid, "%s and %s hold the same key", EnvMasterKey, EnvHMACKey).
 			WithHint("use two keys: make another with `openssl rand -base64 32`")
 	}
-	if set.Private, set.Public, err = keyPair(src, EnvPrivateKey, EnvPublicKey, &missing); err != nil {
-		return Set{}, nil, err
+	s.Private, s.Public = l.pair(EnvPrivateKey, EnvPublicKey, true)
+	s.OldHMAC, s.OldHMACID = l.oldKey(EnvHMACOldKey, EnvHMACOldID, s.HMACID)
+	s.OldMaster, s.OldMasterID = l.oldKey(EnvMasterOldKey, EnvMasterOldID, s.MasterID)
+	s.OldPrivate, s.OldPublic = l.pair(EnvPrivateOldKey, EnvPublicOldKey, false)
+	if text, where := l.get(EnvRebuildToken); text == "" {
+		l.missing = append(l.missing, EnvRebuildToken)
+	} else if s.RebuildToken = strings.TrimSpace(text); l.err == nil && !isToken(s.RebuildToken) {
+		l.err = badToken(EnvRebuildToken, where)
 	}
-	if err := set.loadOld(src, role); err != nil {
-		return Set{}, nil, err
+	if s.Tokens = l.tokens(); s.Tokens == nil {
+		l.missing = append(l.missing, EnvAPITokens)
 	}
-	if text, where := src.get(EnvRebuildToken); text == "" {
-		missing = append(missing, EnvRebuildToken)
-	} else if set.RebuildToken = strings.TrimSpace(text); !isToken(set.RebuildToken) {
-		return Set{}, nil, badToken(EnvRebuildToken, where)
-	}
-	if text, where := src.get(EnvAPITokens); text == "" {
-		missing = append(missing, EnvAPITokens)
-	} else if set.Tokens, err = parseTokens(text, where); err != nil {
-		return Set{}, nil, err
-	}
-	return set, missing, nil
+	return s
 }
 
-// buildSidecar is build for a sidecar. It cannot make the public key: one that
-// belongs to no server would verify nothing.
-func buildSidecar(src source) (Set, []string, error) {
-	var set Set
-	var missing []string
-	var err error
-	if set.HMAC, set.HMACID, err = keyWithID(src, EnvHMACKey, EnvHMACID, &missing); err != nil {
-		return Set{}, nil, err
+// sidecar cannot generate a public key: one that belongs to no server verifies nothing.
+func (l *loader) sidecar() (s Set) {
+	s.HMAC, s.HMACID = l.key(EnvHMACKey, EnvHMACID)
+	required := l.missing
+	s.ServiceKey, s.ServiceKeyID = l.key(EnvServiceKey, EnvServiceID)
+	l.missing = required // a sidecar without a service has no key
+	if s.Public = l.public(EnvPublicKey); l.err == nil && s.Public == nil {
+		l.err = conf.Errorf(conf.CodeInvalid, "%s is not set: a sidecar receives it from the cluster that it joins", EnvPublicKey).
+			WithHint("join with a token: holdfast agent --join HOST:2771 --token HF1...; or copy the line from a server's .env file into %s", orEnv(l.path))
 	}
-	var none []string // a sidecar without a service has no key
-	if set.ServiceKey, set.ServiceKeyID, err = keyWithID(src, EnvServiceKey, EnvServiceID, &none); err != nil {
-		return Set{}, nil, err
+	s.OldHMAC, s.OldHMACID = l.oldKey(EnvHMACOldKey, EnvHMACOldID, s.HMACID)
+	s.OldServiceKey, s.OldServiceKeyID = l.oldKey(EnvServiceOldKey, EnvServiceOldID, s.ServiceKeyID)
+	s.OldPublic = l.public(EnvPublicOldKey)
+	s.Tokens = l.tokens()
+	return s
+}
+
+func (l *loader) key(keyName, idName string) (key []byte, id string) {
+	if l.err == nil {
+		var missing []string
+		key, id, missing, l.err = symmetricKey(l.source, keyName, idName)
+		l.missing = append(l.missing, missing...)
 	}
-	text, where := src.get(EnvPublicKey)
-	if text == "" {
-		return Set{}, nil, conf.Errorf(conf.CodeInvalid, "%s is not set: a sidecar has it from the cluster that it joined", EnvPublicKey).
-			WithHint("join with a token: holdfast agent --join HOST:2771 --token HF1...; or copy the line from a server's .env file into %s", orEnv(src.path))
+	return key, id
+}
+
+// oldKey reads a key that main, an id, has replaced. It is optional.
+func (l *loader) oldKey(keyName, idName, main string) ([]byte, string) {
+	required := l.missing
+	key, id := l.key(keyName, idName)
+	l.missing = required
+	switch {
+	case key == nil || l.err != nil:
+		return nil, ""
+	case id == "":
+		l.err = conf.Errorf(conf.CodeInvalid, "%s is set, but %s is not", keyName, idName).
+			WithHint("set the id that the old key had")
+	case id == main:
+		l.err = conf.Errorf(conf.CodeInvalid, "%s is the id of the key that replaces it, too", idName).
+			WithHint("give the new key a new id: `uuidgen` makes one")
 	}
-	if set.Public, err = publicKey(EnvPublicKey, text, where); err != nil {
-		return Set{}, nil, err
-	}
-	if err := set.loadOld(src, conf.MemberSidecar); err != nil {
-		return Set{}, nil, err
-	}
-	if text, where := src.get(EnvAPITokens); text != "" {
-		if set.Tokens, err = parseTokens(text, where); err != nil {
-			return Set{}, nil, err
+	return key, id
+}
+
+func (l *loader) pair(privateName, publicName string, required bool) (private ed25519.PrivateKey, public ed25519.PublicKey) {
+	if l.err == nil {
+		var missing []string
+		if private, public, missing, l.err = keyPair(l.source, privateName, publicName); required {
+			l.missing = append(l.missing, missing...)
 		}
 	}
-	return set, missing, nil
+	return private, public
 }
 
-// refusePlaceholders names every variable that was copied from an example and
-// not filled in.
-func refusePlaceholders(src source, of []string) error {
+func (l *loader) public(name string) (key ed25519.PublicKey) {
+	if text, where := l.get(name); l.err == nil && text != "" {
+		key, l.err = publicKey(name, text, where)
+	}
+	return key
+}
+
+func (l *loader) tokens() (tokens []Token) {
+	if text, where := l.get(EnvAPITokens); l.err == nil && text != "" {
+		tokens, l.err = parseTokens(text, where)
+	}
+	return tokens
+}
+
+// rejectPlaceholders returns an error that names all variables which still have the
+// placeholder of an example.
+func rejectPlaceholders(src source, of []string) error {
 	var names []string
 	var details []conf.FieldError
 	for _, name := range of {
@@ -304,15 +311,15 @@ func refusePlaceholders(src source, of []string) error {
 		return nil
 	}
 	e := conf.Errorf(conf.CodeInvalid, "%s still has the placeholder CHANGEME", strings.Join(names, ", ")).
-		WithHint("delete these lines, and their key ids, to have them generated, or fill in real values")
+		WithHint("delete these lines and their key ids to have them generated, or fill in real values")
 	e.Details = details
 	return e
 }
 
 func warnings(set Set, src source, role string) []string {
 	var out []string
-	if mode, ok := fileMode(src.path); ok && mode&0o077 != 0 {
-		out = append(out, fmt.Sprintf("%s can be read by other users (mode %04o): run chmod 600 on it", src.path, mode))
+	if info, err := os.Stat(src.path); err == nil && info.Mode()&0o077 != 0 {
+		out = append(out, fmt.Sprintf("%s can be read by other users (mode %04o): run chmod 600 on it", src.path, info.Mode().Perm()))
 	}
 	for _, t := range set.Tokens {
 		if len(t.Token) < minToken {

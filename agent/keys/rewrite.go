@@ -10,56 +10,96 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// replace changes variables of the file under its lock. change gets what the file
-// holds and answers the new values; an empty one removes its variable.
-func replace(env func(string) (string, bool), envFile string, opts Options, change func(Set, map[string]string) (map[string]string, error)) (Set, error) {
-	target, err := lockEnvFile(envFile, opts.LockTimeout)
+// editEnvFile changes path under its lock. change receives the content and its
+// variables, and returns the next content and block, which means the same when it is
+// appended to the content. An empty block leaves the file unchanged. cannot makes the
+// error for a file that cannot be written.
+func editEnvFile(src source, opts Options, cannot func(error) error, change func(content []byte, src source) (next []byte, block string, err error)) error {
+	target, err := lockEnvFile(src.path, opts.LockTimeout)
 	if err != nil {
 		if conf.CodeOf(err) == conf.CodeLocked {
-			return Set{}, err
+			return err
 		}
-		return Set{}, cannotRotate(envFile, err)
+		return cannot(err)
 	}
 	defer target.close()
 	content, err := readContent(target.path)
 	if err != nil {
-		return Set{}, err
+		return err
 	}
-	file, err := parseEnv(content, envFile)
-	if err != nil {
-		return Set{}, err
+	if src, err = src.with(content); err != nil {
+		return err
 	}
-	set, _, err := build(source{env, file, envFile}, opts.Role)
-	if err != nil {
-		return Set{}, err
+	next, block, err := change(content, src)
+	if err != nil || block == "" {
+		return err
 	}
-	values, err := change(set, file)
-	if err != nil || len(values) == 0 {
-		return set, err
-	}
-	next, added, err := rewrite(content, file, values, envFile)
-	if err != nil {
-		return Set{}, err
-	}
-	if file, err = parseEnv(next, envFile); err != nil {
-		return Set{}, err
-	}
-	if set, _, err = build(source{env, file, envFile}, opts.Role); err != nil {
-		return Set{}, err
-	}
-	stored, err := target.write(next, content, added)
+	stored, err := target.write(next, content, block)
 	switch {
 	case err != nil && stored:
-		return Set{}, notDurable(envFile, err)
+		return conf.Errorf(conf.CodeInternal, "keys are written to %s, but may not survive a power failure: %w", src.path, err).
+			WithHint("check the disk, then start again")
 	case err != nil:
-		return Set{}, cannotRotate(envFile, err)
+		return cannot(err)
+	}
+	return nil
+}
+
+// appendLines appends lines, below a header, to content. block is what it appended,
+// and after looks variables up in the result.
+func appendLines(content []byte, src source, what string, lines []string) (next []byte, block string, after source, err error) {
+	block = "\n# " + what + ". Secret: keep a copy in a safe place, and give it to nobody.\n"
+	if len(content) == 0 {
+		block = block[1:]
+	} else if content[len(content)-1] != '\n' {
+		block = "\n" + block
+	}
+	block += strings.Join(lines, "\n") + "\n"
+	next = append(content[:len(content):len(content)], block...)
+	after, err = src.with(next)
+	return next, block, after, err
+}
+
+func notReadBack(path, name string) error {
+	return conf.Errorf(conf.CodeInvalid, "lines appended to %s are not read back (%s)", path, name).
+		WithHint("look for a quote that is not closed at the end of %s", path)
+}
+
+// changeKey changes the variables of a kind of key, and returns the Set of the file
+// afterwards. change receives the Set and the variables of the file, and returns the
+// new values; an empty one removes its variable.
+func changeKey(env func(string) (string, bool), envFile, kind string, opts Options, change func(slots, Set, map[string]string) (map[string]string, error)) (set Set, err error) {
+	opts = opts.withDefaults()
+	s, err := fileSlots(env, kind, opts.Role)
+	if err != nil {
+		return Set{}, err
+	}
+	cannot := func(cause error) error { return cannotRotate(envFile, cause) }
+	err = editEnvFile(source{env: env, path: envFile}, opts, cannot, func(content []byte, src source) (next []byte, block string, err error) {
+		if set, _, err = build(src, opts.Role); err != nil {
+			return nil, "", err
+		}
+		values, err := change(s, set, src.file)
+		if err != nil || len(values) == 0 {
+			return nil, "", err
+		}
+		if next, block, err = rewrite(content, src.file, values, envFile); err != nil {
+			return nil, "", err
+		}
+		if src, err = src.with(next); err == nil {
+			set, _, err = build(src, opts.Role)
+		}
+		return next, block, err
+	})
+	if err != nil {
+		return Set{}, err
 	}
 	return set, nil
 }
 
-// rewrite gives the content with other values: each variable where it stood
-// first, a new one behind the one that it belongs to. added are lines that mean the
-// same when they are appended, for a file that cannot be replaced.
+// rewrite returns content with other values: a variable keeps its place, and a new one
+// follows the one that it belongs to. added has lines that mean the same when they are
+// appended, for a file that cannot be replaced.
 func rewrite(content []byte, file, values map[string]string, path string) (next []byte, added string, err error) {
 	text := map[string]string{}
 	var tail strings.Builder
@@ -82,7 +122,7 @@ func rewrite(content []byte, file, values map[string]string, path string) (next 
 	var out bytes.Buffer
 	at := 0
 	order := allNames()
-	flush := func(name string) { // name and what follows it in the order, as far as it is nowhere in the file
+	flush := func(name string) { // writes name, and those after it in the order that the file lacks
 		for i := slices.Index(order, name); i >= 0 && i < len(order); i++ {
 			if order[i] != name {
 				if _, there := file[order[i]]; there || text[order[i]] == "" {
@@ -94,8 +134,8 @@ func rewrite(content []byte, file, values map[string]string, path string) (next 
 		}
 	}
 	for _, a := range assignments(content) {
-		v, ours := values[a.name]
-		if !ours {
+		v, ok := values[a.name]
+		if !ok {
 			continue
 		}
 		out.Write(content[at:a.start])
@@ -114,7 +154,7 @@ func rewrite(content []byte, file, values map[string]string, path string) (next 
 		}
 	}
 	next = out.Bytes()
-	if err := sameBut(next, file, values, path); err != nil {
+	if err := checkRewritten(next, file, values, path); err != nil {
 		return nil, "", err
 	}
 	if len(content) > 0 && content[len(content)-1] != '\n' {
@@ -123,14 +163,14 @@ func rewrite(content []byte, file, values map[string]string, path string) (next 
 	return next, added + tail.String(), nil
 }
 
-// sameBut proves that next says what the file said, and the new values.
-func sameBut(next []byte, file, values map[string]string, path string) error {
+// checkRewritten verifies that next has the variables of the file, with the new values.
+func checkRewritten(next []byte, file, values map[string]string, path string) error {
 	is, err := parseEnv(next, path)
 	if err != nil {
 		return err
 	}
 	for name := range file {
-		if _, ours := values[name]; !ours && is[name] != file[name] {
+		if _, changed := values[name]; !changed && is[name] != file[name] {
 			return notReadBack(path, name)
 		}
 	}
@@ -142,13 +182,13 @@ func sameBut(next []byte, file, values map[string]string, path string) error {
 	return nil
 }
 
-// assignment is where a variable stands in a file, with its whole lines.
+// assignment is the position of a variable in a file: its whole lines.
 type assignment struct {
 	name       string
 	start, end int
 }
 
-// assignments finds them; a quoted value may go over several lines.
+// assignments returns all of a file. A quoted value may span several lines.
 func assignments(content []byte) []assignment {
 	var out []assignment
 	for at := 0; at < len(content); {

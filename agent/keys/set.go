@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/replication/seal"
 )
 
 // The variables that hold key material.
@@ -27,8 +26,7 @@ const (
 	EnvAPITokens    = "CONFIG_API_TOKENS"
 )
 
-// The variables of the keys that were in use before: what they sealed or signed
-// is still read.
+// The variables of old keys: what they sealed or signed is still accepted.
 const (
 	EnvMasterOldKey  = "CONFIG_MASTER_KEY_OLD_BASE64"
 	EnvMasterOldID   = "CONFIG_MASTER_KEY_OLD_ID"
@@ -38,8 +36,8 @@ const (
 	EnvPublicOldKey  = "CONFIG_SIGNATURE_OLD_PUBLIC_KEY"
 )
 
-// The variables of a sidecar's key: what is derived of the master key for its own
-// service. The ids are those of the master keys.
+// The variables of a sidecar's key, derived from the master key for its own service.
+// The ids are those of the master keys.
 const (
 	EnvServiceKey    = "CONFIG_SERVICE_KEY_BASE64"
 	EnvServiceID     = "CONFIG_SERVICE_KEY_ID"
@@ -47,16 +45,7 @@ const (
 	EnvServiceOldID  = "CONFIG_SERVICE_KEY_OLD_ID"
 )
 
-// Names lists the variables that every server has, in the order in which they
-// are written.
-func Names() []string {
-	return []string{
-		EnvMasterKey, EnvMasterID, EnvHMACKey, EnvHMACID,
-		EnvPrivateKey, EnvPublicKey, EnvRebuildToken, EnvAPITokens,
-	}
-}
-
-// allNames has those of old keys and of sidecars too.
+// allNames lists all variables, in the order in which they are written.
 func allNames() []string {
 	return []string{
 		EnvMasterKey, EnvMasterID, EnvMasterOldKey, EnvMasterOldID,
@@ -67,7 +56,7 @@ func allNames() []string {
 	}
 }
 
-// namesOf lists those that an agent of this role loads.
+// namesOf lists the variables that an agent of this role loads.
 func namesOf(role string) []string {
 	if role == conf.MemberSidecar {
 		return []string{
@@ -78,9 +67,9 @@ func namesOf(role string) []string {
 	return slices.DeleteFunc(allNames(), func(name string) bool { return strings.HasPrefix(name, "CONFIG_SERVICE_KEY_") })
 }
 
-// Set is the key material of one agent. A sidecar's has no Master, no Private
-// and no RebuildToken, and Tokens only if it was given some. It prints, logs and marshals as the
-// names of its keys, never as the keys.
+// Set is the key material of one agent. A sidecar's has no Master, Private and
+// RebuildToken, and Tokens only if they are configured. It prints, logs and marshals as
+// the ids of its keys, never as the keys.
 type Set struct {
 	Master       []byte // 32 bytes
 	MasterID     string
@@ -91,8 +80,8 @@ type Set struct {
 	RebuildToken string
 	Tokens       []Token
 
-	// The keys of before a rotation, nil outside of one. Which of the two is in use
-	// is what the cluster's keyring says.
+	// The old keys, nil outside of a rotation. The cluster's keyring determines which
+	// key of a kind is active.
 	OldMaster   []byte
 	OldMasterID string
 	OldHMAC     []byte
@@ -100,7 +89,7 @@ type Set struct {
 	OldPrivate  ed25519.PrivateKey
 	OldPublic   ed25519.PublicKey
 
-	// A sidecar's: derived of the master keys with these ids for its own service.
+	// A sidecar's: derived from the master keys with these ids for its own service.
 	ServiceKey      []byte
 	ServiceKeyID    string
 	OldServiceKey   []byte
@@ -113,7 +102,7 @@ type Token struct {
 	Principal conf.Principal
 }
 
-// AllowsRebuild says, in constant time, whether token is the rebuild token.
+// AllowsRebuild reports, in constant time, whether token is the rebuild token.
 func (s Set) AllowsRebuild(token string) bool {
 	want, got := sha256.Sum256([]byte(s.RebuildToken)), sha256.Sum256([]byte(token))
 	return s.RebuildToken != "" && subtle.ConstantTimeCompare(want[:], got[:]) == 1
@@ -121,11 +110,7 @@ func (s Set) AllowsRebuild(token string) bool {
 
 // String names the keys.
 func (s Set) String() string {
-	signing := "none"
-	if len(s.Public) > 0 {
-		signing = seal.KeyID(s.Public)
-	}
-	return fmt.Sprintf("keys(master %s, hmac %s, signing %s, %d API tokens)", orNone(s.MasterID), orNone(s.HMACID), signing, len(s.Tokens))
+	return fmt.Sprintf("keys(master %s, hmac %s, signing %s, %d API tokens)", orNone(s.MasterID), orNone(s.HMACID), orNone(publicID(s.Public)), len(s.Tokens))
 }
 
 // Format writes String for every verb, %#v and %x too.
@@ -158,8 +143,8 @@ func orNone(s string) string {
 	return s
 }
 
-// principalName is what history and logs show of a token. It does not depend on
-// the role, so an author stays the same when the role changes.
+// principalName is the name of a token in history and logs. It does not depend on the
+// role, so an author keeps it when the role changes.
 func principalName(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return "token-" + hex.EncodeToString(sum[:4])
@@ -173,7 +158,8 @@ type entry struct {
 	principal conf.Principal
 }
 
-// NewAuthenticator makes one of the tokens of a Set. It keeps their hashes only.
+// NewAuthenticator returns an Authenticator of the tokens of a Set. It has only their
+// hashes.
 func NewAuthenticator(tokens []Token) *Authenticator {
 	a := &Authenticator{entries: make([]entry, 0, len(tokens))}
 	for _, t := range tokens {
@@ -182,8 +168,8 @@ func NewAuthenticator(tokens []Token) *Authenticator {
 	return a
 }
 
-// Authenticate returns the principal of token. It looks at all tokens whatever
-// it finds, so that its time tells nothing about them.
+// Authenticate returns the principal of token. It compares all tokens, so its duration
+// reveals nothing about them.
 func (a *Authenticator) Authenticate(token string) (conf.Principal, bool) {
 	hash := sha256.Sum256([]byte(token))
 	found := -1
@@ -197,5 +183,5 @@ func (a *Authenticator) Authenticate(token string) (conf.Principal, bool) {
 	return a.entries[found].principal, true
 }
 
-// Own says whether an environment variable holds keys or tokens of an agent.
+// Own reports whether an environment variable contains keys or tokens of an agent.
 func Own(name string) bool { return slices.Contains(allNames(), name) }

@@ -17,85 +17,77 @@ import (
 
 const (
 	keySize  = 32
-	minToken = 16 // shorter ones work, as in the documentation's examples, but are warned of
+	minToken = 16 // a shorter one is accepted with a warning
 	maxToken = 512
 )
 
-// keyWithID reads a symmetric key and the id that names it. A key without an id
-// gets one; an id without a key is refused, because another key under a known id
-// would make what the first one sealed unreadable without saying why.
-func keyWithID(src source, keyName, idName string, missing *[]string) ([]byte, string, error) {
+// symmetricKey reads a key and its id. It rejects an id without a key: another key
+// with that id could not open what the first one sealed.
+func symmetricKey(src source, keyName, idName string) (key []byte, id string, missing []string, err error) {
 	text, where := src.get(keyName)
 	id, idWhere := src.get(idName)
 	id = strings.TrimSpace(id)
 	if text == "" {
 		if id != "" {
-			return nil, "", conf.Errorf(conf.CodeInvalid, "%s is set in %s, but %s is not set", idName, idWhere, keyName).
+			return nil, "", nil, conf.Errorf(conf.CodeInvalid, "%s is set in %s, but %s is not set", idName, idWhere, keyName).
 				WithHint("set the key that this id names, or delete %s to have both generated", idName)
 		}
-		*missing = append(*missing, keyName, idName)
-		return nil, "", nil
+		return nil, "", []string{keyName, idName}, nil
 	}
-	key, err := base64.StdEncoding.Strict().DecodeString(strings.TrimSpace(text))
+	key, err = base64.StdEncoding.Strict().DecodeString(strings.TrimSpace(text))
 	if err != nil || len(key) != keySize {
-		// The cause would quote a piece of the key.
-		return nil, "", conf.Errorf(conf.CodeInvalid, "%s in %s is not the base64 of %d bytes", keyName, where, keySize).
+		// The cause would quote a part of the key.
+		return nil, "", nil, conf.Errorf(conf.CodeInvalid, "%s in %s is not the base64 of %d bytes", keyName, where, keySize).
 			WithHint("make one with `openssl rand -base64 32`")
 	}
 	if bytes.Count(key, key[:1]) == keySize {
-		return nil, "", conf.Errorf(conf.CodeInvalid, "%s in %s repeats one byte: that is no key", keyName, where).
+		return nil, "", nil, conf.Errorf(conf.CodeInvalid, "%s in %s repeats one byte: that is no key", keyName, where).
 			WithHint("make one with `openssl rand -base64 32`")
 	}
 	if id == "" {
-		*missing = append(*missing, idName)
-		return key, "", nil
+		return key, "", []string{idName}, nil
 	}
 	parsed, err := uuid.Parse(id)
 	switch {
 	case err != nil || len(id) != 36:
-		return nil, "", conf.Errorf(conf.CodeInvalid, "%s in %s is not a UUID", idName, idWhere).
+		return nil, "", nil, conf.Errorf(conf.CodeInvalid, "%s in %s is not a UUID", idName, idWhere).
 			WithHint("make one with `uuidgen`, or delete %s to have one generated", idName)
 	case parsed == uuid.Nil:
-		return nil, "", conf.Errorf(conf.CodeInvalid, "%s in %s is the all-zero example", idName, idWhere).
+		return nil, "", nil, conf.Errorf(conf.CodeInvalid, "%s in %s is the all-zero example", idName, idWhere).
 			WithHint("make one with `uuidgen`, or delete %s to have one generated", idName)
 	}
-	return key, parsed.String(), nil
+	return key, parsed.String(), nil, nil
 }
 
-// keyPair reads the signing keys. The public one follows from the private one.
-func keyPair(src source, privName, pubName string, missing *[]string) (ed25519.PrivateKey, ed25519.PublicKey, error) {
+// keyPair reads the signing keys. The public one is derived from the private one.
+func keyPair(src source, privName, pubName string) (private ed25519.PrivateKey, public ed25519.PublicKey, missing []string, err error) {
 	privText, privWhere := src.get(privName)
 	pubText, pubWhere := src.get(pubName)
 	if privText == "" {
 		if pubText != "" {
-			return nil, nil, conf.Errorf(conf.CodeInvalid, "%s is set in %s, but %s is not set", pubName, pubWhere, privName).
+			return nil, nil, nil, conf.Errorf(conf.CodeInvalid, "%s is set in %s, but %s is not set", pubName, pubWhere, privName).
 				WithHint("set the private key that it belongs to, or delete %s to have a new pair generated", pubName)
 		}
-		*missing = append(*missing, privName, pubName)
-		return nil, nil, nil
+		return nil, nil, []string{privName, pubName}, nil
 	}
-	block := decodePEM(privText, "PRIVATE KEY")
-	if block == nil {
-		return nil, nil, badPEM(privName, privWhere, "PRIVATE KEY", "openssl genpkey -algorithm ed25519")
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block)
+	parsed, err := x509.ParsePKCS8PrivateKey(decodePEM(privText, "PRIVATE KEY"))
 	private, ok := parsed.(ed25519.PrivateKey)
 	if err != nil || !ok {
-		return nil, nil, badPEM(privName, privWhere, "PRIVATE KEY", "openssl genpkey -algorithm ed25519")
+		return nil, nil, nil, badPEM(privName, privWhere, "PRIVATE KEY", "openssl genpkey -algorithm ed25519")
 	}
-	public := private.Public().(ed25519.PublicKey)
+	public = private.Public().(ed25519.PublicKey)
 	if pubText == "" {
-		return private, public, nil
+		return private, public, nil, nil
 	}
 	given, err := publicKey(pubName, pubText, pubWhere)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if !public.Equal(given) {
-		return nil, nil, conf.Errorf(conf.CodeInvalid, "%s in %s does not belong to %s in %s", pubName, pubWhere, privName, privWhere).
+		return nil, nil, nil, conf.Errorf(conf.CodeInvalid, "%s in %s does not belong to %s in %s", pubName, pubWhere, privName, privWhere).
 			WithHint("delete %s: it is derived from the private key", pubName)
 	}
-	return private, public, nil
+	return private, public, nil, nil
 }
 
 func publicKey(name, text, where string) (ed25519.PublicKey, error) {
@@ -107,8 +99,8 @@ func publicKey(name, text, where string) (ed25519.PublicKey, error) {
 	return key, nil
 }
 
-// decodePEM takes real line ends and \n escapes, and the quotes that tools such
-// as docker leave in an environment variable.
+// decodePEM accepts line ends and \n escapes, and the quotes that tools such as docker
+// leave in an environment variable.
 func decodePEM(text, kind string) []byte {
 	text = strings.TrimSpace(text)
 	if len(text) >= 2 && (text[0] == '"' || text[0] == '\'') && text[len(text)-1] == text[0] {
@@ -160,7 +152,7 @@ func parseTokens(text, where string) ([]Token, error) {
 	return out, nil
 }
 
-// isToken says whether a token can stand in an HTTP header.
+// isToken reports whether an HTTP header can contain s.
 func isToken(s string) bool {
 	if s == "" || len(s) > maxToken {
 		return false
@@ -178,45 +170,40 @@ func badToken(name, where string) error {
 		WithHint("make one with `openssl rand -hex 32`")
 }
 
-// generate makes the lines of the missing variables.
+// generate returns lines for the missing variables.
 func generate(missing []string) []string {
-	made := map[string]string{}
+	private := ed25519.NewKeyFromSeed(random())
+	token := func(prefix string) string { return prefix + base64.RawURLEncoding.EncodeToString(random()) }
 	lines := make([]string, 0, len(missing))
 	for _, name := range missing {
-		if made[name] == "" {
-			generateOne(made, name)
+		var value string
+		switch name {
+		case EnvMasterKey, EnvHMACKey:
+			value = encode(random())
+		case EnvMasterID, EnvHMACID:
+			value = uuid.NewString()
+		case EnvPrivateKey:
+			value = quote(encodePrivate(private))
+		case EnvPublicKey:
+			value = quote(encodePublic(private.Public().(ed25519.PublicKey)))
+		case EnvRebuildToken:
+			value = token("hf_rebuild_")
+		case EnvAPITokens:
+			value = `"` + token("hf_read_") + ":" + string(conf.RoleRead) + "," + token("hf_write_") + ":" + string(conf.RoleWrite) + `"`
 		}
-		lines = append(lines, name+"="+made[name])
+		lines = append(lines, name+"="+value)
 	}
 	return lines
 }
 
-func generateOne(made map[string]string, name string) {
-	switch name {
-	case EnvMasterKey, EnvHMACKey:
-		made[name] = base64.StdEncoding.EncodeToString(random())
-	case EnvMasterID, EnvHMACID:
-		made[name] = uuid.NewString()
-	case EnvPrivateKey, EnvPublicKey:
-		private := ed25519.NewKeyFromSeed(random())
-		made[EnvPrivateKey] = quotePEM("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(private)))
-		made[EnvPublicKey] = quotePEM("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(private.Public())))
-	case EnvRebuildToken:
-		made[name] = "hf_rebuild_" + base64.RawURLEncoding.EncodeToString(random())
-	case EnvAPITokens:
-		made[name] = `"hf_read_` + base64.RawURLEncoding.EncodeToString(random()) + ":" + string(conf.RoleRead) +
-			`,hf_write_` + base64.RawURLEncoding.EncodeToString(random()) + ":" + string(conf.RoleWrite) + `"`
-	}
-}
-
-// random makes 256 bits. crypto/rand ends the process rather than return less.
+// random returns 256 bits. crypto/rand crashes the process when it has none.
 func random() []byte {
 	b := make([]byte, keySize)
 	_, _ = rand.Read(b)
 	return b
 }
 
-// must holds for encodings of a key that was just made: they cannot fail.
+// must is for encodings of a valid key, which cannot fail.
 func must(der []byte, err error) []byte {
 	if err != nil {
 		panic(err)
@@ -224,16 +211,43 @@ func must(der []byte, err error) []byte {
 	return der
 }
 
-func quotePEM(kind string, der []byte) string { return quote(encodePEM(kind, der)) }
+func encode(key []byte) string {
+	if len(key) == 0 {
+		return ""
+	}
+	return base64.StdEncoding.EncodeToString(key)
+}
+
+func encodePrivate(key ed25519.PrivateKey) string {
+	if len(key) == 0 {
+		return ""
+	}
+	return encodePEM("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(key)))
+}
+
+func encodePublic(key ed25519.PublicKey) string {
+	if len(key) == 0 {
+		return ""
+	}
+	return encodePEM("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(key)))
+}
+
+func encodeTokens(tokens []Token) string {
+	parts := make([]string, 0, len(tokens))
+	for _, t := range tokens {
+		parts = append(parts, t.Token+":"+string(t.Principal.Role))
+	}
+	return strings.Join(parts, ",")
+}
 
 func encodePEM(kind string, der []byte) string {
 	return strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})))
 }
 
-// line writes a variable so that a .env file reads it back. A value that needs
-// no quotes has none, and one that can stand in single quotes means the same to
-// a shell. A few values that the environment can hold a file cannot, such as one
-// that begins with one kind of quote and ends with the other.
+// line formats a variable so that a .env file reads it back. It quotes only where
+// needed, with single quotes where possible, so that a shell reads the same. A few
+// values cannot be in a file, such as one that begins with one kind of quote and ends
+// with the other.
 func line(name, value string) (string, error) {
 	forms := []string{value, "'" + value + "'", quote(value), strings.ReplaceAll(value, "$", `\$`)}
 	for i, f := range forms {
@@ -248,7 +262,7 @@ func line(name, value string) (string, error) {
 		WithHint("use one of letters and digits, such as `openssl rand -hex 32` makes")
 }
 
-// special says whether r could mean something to a shell.
+// special reports whether r may have a meaning in a shell.
 func special(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_-+/=.:,@%", r)
 }

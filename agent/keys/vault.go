@@ -5,20 +5,20 @@ import (
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
 
-// Vault seals and opens the secrets of services with the keys of a Ring. A
-// sidecar's opens those of its own service and seals none. All methods are safe
-// for concurrent use.
+// Vault seals and opens the secrets of services with the keys of a Ring. A sidecar's
+// opens those of its own service and seals none. All methods are safe for concurrent
+// use.
 type Vault struct {
 	ring *Ring
 
-	// Active names the master key that seals; nil: the one in the main variable.
+	// Active returns the id of the master key that seals. Without it the main one does.
 	Active func() string
 }
 
-// NewVault makes a Vault of the keys in ring.
+// NewVault returns a Vault that uses the keys in ring.
 func NewVault(ring *Ring) *Vault { return &Vault{ring: ring} }
 
-// Seal encrypts the value of a secret for an epoch, and names the master key.
+// Seal encrypts the value of a secret for an epoch, and returns the id of the master key.
 func (v *Vault) Seal(epoch, service, key string, plain []byte) (encrypted, keyID string, err error) {
 	set := v.ring.Get()
 	keyID = set.MasterID
@@ -35,8 +35,8 @@ func (v *Vault) Seal(epoch, service, key string, plain []byte) (encrypted, keyID
 	return encrypted, keyID, err
 }
 
-// Open decrypts a secret of a record of that epoch. CodeUnsupported says that this
-// agent does not hold the key, CodeCorrupt that the value is not what was sealed.
+// Open decrypts a secret of a record of that epoch. It returns CodeUnsupported when
+// this agent lacks the key, and CodeCorrupt when the value does not decrypt.
 func (v *Vault) Open(epoch, service string, s conf.SealedSecret) ([]byte, error) {
 	derived, err := v.ring.Get().SecretKey(service, s.KeyID)
 	if err != nil {
@@ -45,12 +45,12 @@ func (v *Vault) Open(epoch, service string, s conf.SealedSecret) ([]byte, error)
 	return seal.OpenSecret(derived, seal.SecretID{Epoch: epoch, Service: service, Key: s.Key, KeyID: s.KeyID}, s.Value)
 }
 
-// Narrow says that the keys are those of a sidecar, for one service.
+// Narrow reports whether the keys are those of a sidecar, for one service.
 func (v *Vault) Narrow() bool { return len(v.ring.Get().Master) == 0 }
 
-// RequestKeys make ids of requests that tell nothing of what was in them: first
-// that of the master key in use, which every server holds, then those of the
-// others that this one holds. None at a sidecar, which makes no ids.
+// RequestKeys returns keys for request ids that reveal nothing of the request. The
+// first is that of the active master key, which every server has; those of the others
+// follow. A sidecar has none, and makes no ids.
 func (s Set) RequestKeys(active string) [][]byte {
 	var out [][]byte
 	for _, m := range []struct {
@@ -69,7 +69,7 @@ func (s Set) RequestKeys(active string) [][]byte {
 	return out
 }
 
-// SecretKey is the key that seals the secrets of a service under a master key:
+// SecretKey returns the key that seals the secrets of a service under a master key:
 // derived from that one, or the sidecar's own.
 func (s Set) SecretKey(service, keyID string) ([]byte, error) {
 	switch {
@@ -79,9 +79,30 @@ func (s Set) SecretKey(service, keyID string) ([]byte, error) {
 	case keyID == s.OldMasterID && len(s.OldMaster) > 0:
 		return seal.Derive(s.OldMaster, service, keyID)
 	case keyID == s.ServiceKeyID && len(s.ServiceKey) > 0:
-		return s.ServiceKey, nil // it opens nothing but its own service's: the service is bound to each value
+		return s.ServiceKey, nil // the service is bound to each value, so it opens only its own
 	case keyID == s.OldServiceKeyID && len(s.OldServiceKey) > 0:
 		return s.OldServiceKey, nil
 	}
-	return nil, conf.Errorf(conf.CodeUnsupported, "this agent does not hold the master key %s, nor what is derived of it for %s", orNone(keyID), service)
+	return nil, conf.Errorf(conf.CodeUnsupported, "this agent has neither the master key %s nor the key derived from it for %s", orNone(keyID), service)
+}
+
+// Reseal re-encrypts a secret of the database under another master key of the set.
+func (s Set) Reseal(epoch, service string, sec conf.SealedSecret, keyID string) (string, error) {
+	id := seal.SecretID{Epoch: epoch, Service: service, Key: sec.Key, KeyID: sec.KeyID}
+	old, err := s.SecretKey(service, sec.KeyID)
+	if err != nil {
+		return "", err
+	}
+	plain, err := seal.OpenSecret(old, id, sec.Value)
+	if err != nil {
+		return "", err
+	}
+	next, err := s.SecretKey(service, keyID)
+	if err != nil {
+		return "", err
+	}
+	id.KeyID = keyID
+	value, err := seal.SealSecret(next, id, plain)
+	clear(plain)
+	return value, err
 }

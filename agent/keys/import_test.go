@@ -36,6 +36,16 @@ func export(t *testing.T, set keys.Set) []string {
 	return lines
 }
 
+// publicLines are what a sidecar without a service receives.
+func publicLines(t *testing.T, set keys.Set) []string {
+	t.Helper()
+	lines, err := set.SidecarLines("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
 func write(t *testing.T, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), ".env")
@@ -192,7 +202,7 @@ func TestImportRefusesBadLines(t *testing.T) {
 		"a broken key":      {append(without(keys.EnvMasterKey), "CONFIG_MASTER_KEY_BASE64=hush-hush"), keys.EnvMasterKey},
 		"a broken public":   {[]string{"CONFIG_SIGNATURE_PUBLIC_KEY=hush-hush"}, keys.EnvPublicKey},
 		"no public":         {[]string{"REBUILD_TOKEN=hush-hush"}, keys.EnvPublicKey},
-		"pair does not fit": {append(without(keys.EnvPublicKey), founder(t).PublicLines()...), "belong"},
+		"pair does not fit": {append(without(keys.EnvPublicKey), publicLines(t, founder(t))...), "belong"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := write(t, "A=1\n")
@@ -268,7 +278,7 @@ func TestJoinedServerMakesNoKeys(t *testing.T) {
 
 func TestSidecar(t *testing.T) {
 	set := founder(t)
-	lines := set.PublicLines()
+	lines := publicLines(t, set)
 	if len(lines) != 1 || nameOf(lines[0]) != keys.EnvPublicKey {
 		t.Fatalf("a sidecar receives %q", lines)
 	}
