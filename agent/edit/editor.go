@@ -199,18 +199,16 @@ func (e *Editor) change(ctx context.Context, cur *conf.Record, d conf.Draft, doc
 		values, secrets, err = splitSecrets(s, cur.Service, doc)
 	case conf.OpPatch:
 		var patch map[string]any
-		if patch, secrets, err = splitSecrets(s, cur.Service, doc); err != nil {
-			return u, nil, err
+		if patch, secrets, err = splitSecrets(s, cur.Service, doc); err == nil {
+			values, err = storedValues(cur)
 		}
-		if values, err = storedValues(cur); err == nil {
+		if err == nil {
 			values = mergePatch(values, patch)
 		}
 	case conf.OpSecretSet, conf.OpSecretDelete:
-		secrets = make([]newSecret, 1)
-		if secrets[0], err = secretOf(s, cur.Service, d); err != nil {
-			return u, nil, err
+		if secrets, err = secretOf(s, cur.Service, d); err == nil {
+			values, err = storedValues(cur)
 		}
-		values, err = storedValues(cur)
 	case conf.OpRestore:
 		values, err = e.earlierValues(ctx, s, d)
 	default:

@@ -57,25 +57,33 @@ func splitSecrets(s *schema.Schema, service string, doc map[string]any) (rest ma
 	if len(env) > 0 {
 		return nil, nil, immutable(service, env)
 	}
-	secrets, err = checkSecrets(s, service, found)
+	secrets, err = checkSecrets(s, service, found, true)
 	return rest, secrets, err
 }
 
-// checkSecrets validates secrets. Null removes one.
-func checkSecrets(s *schema.Schema, service string, found []schema.Secret) ([]newSecret, error) {
+// checkSecrets validates secrets. With remove, null removes a secret.
+func checkSecrets(s *schema.Schema, service string, found []schema.Secret, remove bool) ([]newSecret, error) {
 	var out []newSecret
 	var bad []conf.FieldError
 	for _, f := range found {
-		if f.Value == nil {
-			out = append(out, newSecret{key: f.Field.Key, remove: true})
+		key := f.Field.Key
+		if f.Value == nil && remove {
+			out = append(out, newSecret{key: key, remove: true})
 			continue
 		}
-		n, wrong, err := checkSecret(s, f.Field.Key, f.Value)
-		if err != nil {
-			return nil, err
+		wrong := s.CheckSecret(key, f.Value)
+		var plain []byte
+		if len(wrong) == 0 {
+			var err error
+			if plain, err = seal.Canonical(f.Value); err != nil { // its text may quote the value
+				wrong = []conf.FieldError{{Key: key, Message: "has no canonical form"}}
+			}
+		}
+		if len(plain) > MaxSecret {
+			return nil, tooLarge(key)
 		}
 		bad = append(bad, wrong...)
-		out = append(out, n)
+		out = append(out, newSecret{key: key, plain: plain})
 	}
 	if len(bad) > 0 {
 		return nil, invalid(service, bad)
@@ -84,40 +92,22 @@ func checkSecrets(s *schema.Schema, service string, found []schema.Secret) ([]ne
 }
 
 // secretOf returns the one secret that a draft sets or removes.
-func secretOf(s *schema.Schema, service string, d conf.Draft) (newSecret, error) {
+func secretOf(s *schema.Schema, service string, d conf.Draft) ([]newSecret, error) {
 	if d.Op == conf.OpSecretDelete { // also one that the schema does not have any more
-		return newSecret{key: d.Key, remove: true}, nil
+		return []newSecret{{key: d.Key, remove: true}}, nil
 	}
 	f, err := s.SecretField(d.Key)
 	if err != nil {
-		return newSecret{}, err
+		return nil, err
 	}
 	if fromEnv(f) {
-		return newSecret{}, immutable(service, []string{d.Key})
+		return nil, immutable(service, []string{d.Key})
 	}
 	value, err := conf.ParseJSON(d.Document, MaxSecret)
 	if err != nil {
-		return newSecret{}, err
+		return nil, err
 	}
-	n, bad, err := checkSecret(s, d.Key, value)
-	if err == nil && len(bad) > 0 {
-		err = invalid(service, bad)
-	}
-	return n, err
-}
-
-func checkSecret(s *schema.Schema, key string, value any) (newSecret, []conf.FieldError, error) {
-	if bad := s.CheckSecret(key, value); len(bad) > 0 {
-		return newSecret{}, bad, nil
-	}
-	plain, err := seal.Canonical(value)
-	if err != nil { // its text may quote the value
-		return newSecret{}, []conf.FieldError{{Key: key, Message: "has no canonical form"}}, nil //nolint:nilerr // see above
-	}
-	if len(plain) > MaxSecret {
-		return newSecret{}, nil, tooLarge(key)
-	}
-	return newSecret{key: key, plain: plain}, nil, nil
+	return checkSecrets(s, service, []schema.Secret{{Field: f, Value: value}}, false)
 }
 
 func fromEnv(f conf.Field) bool {
@@ -176,7 +166,7 @@ func rejectSecrets(s *schema.Schema, service string, values map[string]any) erro
 func moveToSecrets(cur *conf.Record, s *schema.Schema, values map[string]any) ([]newSecret, error) {
 	_, found := s.SplitSecrets(values)
 	found = slices.DeleteFunc(found, func(f schema.Secret) bool { return f.Value == nil || hasSecret(cur, f.Field.Key) })
-	return checkSecrets(s, cur.Service, found)
+	return checkSecrets(s, cur.Service, found, false)
 }
 
 func hasSecret(cur *conf.Record, key string) bool {

@@ -210,7 +210,7 @@ func (l *loader) server() (s Set) {
 	s.Master, s.MasterID = l.key(EnvMasterKey, EnvMasterID)
 	s.HMAC, s.HMACID = l.key(EnvHMACKey, EnvHMACID)
 	if l.err == nil && len(s.Master) > 0 && string(s.Master) == string(s.HMAC) {
-		l.err = conf.Errorf(conf.CodeInvalid, "%s and %s hold the same key", EnvMasterKey, EnvHMACKey).
+		l.err = conf.Errorf(conf.CodeInvalid, "%s and %s are the same key", EnvMasterKey, EnvHMACKey).
 			WithHint("use two keys: make another with `openssl rand -base64 32`")
 	}
 	s.Private, s.Public = l.pair(EnvPrivateKey, EnvPublicKey, true)
