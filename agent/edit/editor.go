@@ -33,13 +33,13 @@ type Archive interface {
 	RequestResult(ctx context.Context, id string) (command.Result, bool, error)
 }
 
-// Vault seals and opens the values of secrets. It is safe for concurrent use.
+// Sealer seals and opens the values of secrets. It is safe for concurrent use.
 type Vault interface {
 	Seal(epoch, service, key string, plain []byte) (encrypted, keyID string, err error)
 	Open(epoch, service string, s conf.SealedSecret) ([]byte, error)
 }
 
-// Options of an Editor. Now, Confirm and Vault are optional.
+// Options of an Editor. Now, Confirm and Sealer are optional.
 type Options struct {
 	Proposer Proposer
 	Records  Records

@@ -9,9 +9,9 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Refill writes verified records of a last-known-good file to the empty store of a
-// new epoch: schemas and values, each service at version 1 with a new signature. A
-// service whose values are invalid under its own schema gets the defaults, and is
+// ImportRecords writes verified records of a last-known-good file to the empty store
+// of a new epoch: schemas and values, each service at version 1 with a new signature.
+// A service whose values are invalid under its own schema gets the defaults, and is
 // named in dropped. Secrets are resealed for the epoch; those that cannot be opened
 // are named in unopened, as service/key.
 func (e *Editor) Refill(ctx context.Context, who conf.Principal, recs []*conf.Record, reason string) (dropped, unopened []string, err error) {
@@ -64,18 +64,18 @@ func (e *Editor) prepareEarlier(cur *conf.Record, raw json.RawMessage, values ma
 
 // Reseal reseals the secrets of a record for another epoch, for the edit that writes
 // the record there. Secrets that cannot be opened are named in unopened, as service/key.
-func Reseal(v Vault, r *conf.Record, epoch string) (out []command.Secret, unopened []string, err error) {
+func Reseal(sealer Vault, r *conf.Record, epoch string) (out []command.Secret, unopened []string, err error) {
 	for _, s := range r.Secrets {
-		if v == nil {
+		if sealer == nil {
 			return nil, nil, noSealerError()
 		}
-		plain, err := v.Open(r.Epoch, r.Service, s)
+		plain, err := sealer.Open(r.Epoch, r.Service, s)
 		if err != nil {
 			unopened = append(unopened, r.Service+"/"+s.Key)
 			continue
 		}
 		c := command.Secret{Service: r.Service, Key: s.Key, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt}
-		if c.EncryptedValue, c.KeyID, err = v.Seal(epoch, r.Service, s.Key, plain); err != nil {
+		if c.EncryptedValue, c.KeyID, err = sealer.Seal(epoch, r.Service, s.Key, plain); err != nil {
 			return nil, nil, err
 		}
 		out = append(out, c)

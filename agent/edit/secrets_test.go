@@ -12,12 +12,12 @@ import (
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
 
-// testVault is the real thing with one master key.
-type testVault struct{}
+// testSealer is the real thing with one master key.
+type testSealer struct{}
 
 var testMaster = bytes.Repeat([]byte("01234567"), 4)
 
-func (testVault) Seal(epoch, service, key string, plain []byte) (string, string, error) {
+func (testSealer) Seal(epoch, service, key string, plain []byte) (string, string, error) {
 	derived, err := seal.Derive(testMaster, service, "m1")
 	if err != nil {
 		return "", "", err
@@ -26,7 +26,7 @@ func (testVault) Seal(epoch, service, key string, plain []byte) (string, string,
 	return text, "m1", err
 }
 
-func (testVault) Open(epoch, service string, s conf.SealedSecret) ([]byte, error) {
+func (testSealer) Open(epoch, service string, s conf.SealedSecret) ([]byte, error) {
 	derived, err := seal.Derive(testMaster, service, s.KeyID)
 	if err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func (f *fixture) opened(t *testing.T, service string) map[string]string {
 	out := map[string]string{}
 	r := f.c.Record(service)
 	for _, s := range r.Secrets {
-		plain, err := testVault{}.Open(r.Epoch, service, s)
+		plain, err := testSealer{}.Open(r.Epoch, service, s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -284,7 +284,7 @@ func TestRefillResealsSecrets(t *testing.T) {
 	f.do(t, secretDraft(conf.OpSecretSet, "password", `"hunter2"`))
 	old := *f.c.Record("demo")
 	old.Epoch = "an epoch before"
-	sealed, _, err := testVault{}.Seal(old.Epoch, "demo", "password", []byte(`"hunter2"`))
+	sealed, _, err := testSealer{}.Seal(old.Epoch, "demo", "password", []byte(`"hunter2"`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,6 @@
 //
 // The goroutine that starts the agent calls Import and then Load, once. The key
 // rotation calls Rotate, Undo and Drop, one at a time, and puts the new Set into the
-// Ring. Ring and Vault, and the immutable Set and Authenticator, are safe for
+// Holder. Holder and Sealer, and the immutable Set and Authenticator, are safe for
 // concurrent use.
 package keys

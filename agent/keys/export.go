@@ -62,8 +62,8 @@ func (s Set) SidecarLines(service string) ([]string, error) {
 	return lines, nil
 }
 
-// HandOn returns the key derived for a service from the master key next, wrapped under
-// the one derived from the master key have: only a sidecar that holds that one can
+// WrapServiceKey returns the key derived for a service from the master key next, wrapped
+// under the one derived from the master key have: only a sidecar that has that one can
 // unwrap it.
 func (s Set) HandOn(service, have, next string) (string, error) {
 	old, err := s.SecretKey(service, have)
@@ -77,7 +77,7 @@ func (s Set) HandOn(service, have, next string) (string, error) {
 	return seal.SealSecret(old, wrapID(service, have, next), key)
 }
 
-// Receive unwraps what HandOn wrapped for this sidecar.
+// UnwrapServiceKey unwraps what WrapServiceKey wrapped for this sidecar.
 func (s Set) Receive(service, next, sealed string) (Material, error) {
 	m := Material{Kind: conf.KeyMaster, ID: next}
 	key, err := seal.OpenSecret(s.ServiceKey, wrapID(service, s.ServiceKeyID, next), sealed)
@@ -89,8 +89,8 @@ func wrapID(service, have, next string) seal.SecretID {
 	return seal.SecretID{Epoch: "handed on", Service: service, Key: next, KeyID: have}
 }
 
-// Granted returns the key of a sidecar's own service, which a server derived from the
-// master key id.
+// ServiceKeyMaterial returns the key of a sidecar's own service, which a server derived
+// from the master key id.
 func Granted(id, value string) (Material, error) {
 	key, err := base64.StdEncoding.Strict().DecodeString(value)
 	if err != nil || len(key) != keySize {

@@ -9,7 +9,7 @@ import (
 
 // A sidecar gets the key of its own service under the next master key; another one
 // that listens or claims its service can do nothing with it.
-func TestHandOn(t *testing.T) {
+func TestWrapServiceKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ".env")
 	server, _, err := Load(none, path, Options{})
 	if err != nil {

@@ -13,21 +13,21 @@ import (
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
 
-// Ring holds the current Set of an agent. It is safe for concurrent use.
+// Holder has the current Set of an agent. It is safe for concurrent use.
 type Ring struct{ set atomic.Pointer[Set] }
 
-// NewRing returns a Ring that holds s.
+// NewHolder returns a Holder of s.
 func NewRing(s Set) *Ring {
-	r := &Ring{}
-	r.Put(s)
-	return r
+	h := &Ring{}
+	h.Put(s)
+	return h
 }
 
-// Get returns the current Set.
-func (r *Ring) Get() Set { return *r.set.Load() }
+// Load returns the current Set.
+func (h *Ring) Get() Set { return *h.set.Load() }
 
-// Put replaces the Set. The file was replaced before.
-func (r *Ring) Put(s Set) { r.set.Store(&s) }
+// Store replaces the Set, after the file was replaced.
+func (h *Ring) Put(s Set) { h.set.Store(&s) }
 
 // Material is one key in the form that agents exchange and files contain: the base64
 // of a symmetric key, or the PEM of a private key or, for a sidecar, of a public one.

@@ -10,7 +10,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-func vaultSet() keys.Set {
+func sealerSet() keys.Set {
 	return keys.Set{
 		Master: bytes.Repeat([]byte("master-1"), 4), MasterID: "6f1c1a9e-7d0e-4f3a-9c53-0d7a0a3b9f11",
 		OldMaster: bytes.Repeat([]byte("master-0"), 4), OldMasterID: "11111111-7d0e-4f3a-9c53-0d7a0a3b9f11",
@@ -18,8 +18,8 @@ func vaultSet() keys.Set {
 }
 
 // What a server seals with the old key or the new one, both open.
-func TestVaultHoldsBothKeys(t *testing.T) {
-	set := vaultSet()
+func TestSealerHoldsBothKeys(t *testing.T) {
+	set := sealerSet()
 	v := keys.NewVault(keys.NewRing(set))
 	for _, active := range []string{set.MasterID, set.OldMasterID, "unknown"} {
 		v.Active = func() string { return active }

@@ -5,25 +5,25 @@ import (
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
 
-// Vault seals and opens the secrets of services with the keys of a Ring. A sidecar's
+// Sealer seals and opens the secrets of services with the keys of a Holder. A sidecar's
 // opens those of its own service and seals none. All methods are safe for concurrent
 // use.
 type Vault struct {
-	ring *Ring
+	holder *Ring
 
 	// Active returns the id of the master key that seals. Without it the main one does.
 	Active func() string
 }
 
-// NewVault returns a Vault that uses the keys in ring.
-func NewVault(ring *Ring) *Vault { return &Vault{ring: ring} }
+// NewSealer returns a Sealer that uses the keys of holder.
+func NewVault(holder *Ring) *Vault { return &Vault{holder: holder} }
 
 // Seal encrypts the value of a secret for an epoch, and returns the id of the master key.
-func (v *Vault) Seal(epoch, service, key string, plain []byte) (encrypted, keyID string, err error) {
-	set := v.ring.Get()
+func (s *Vault) Seal(epoch, service, key string, plain []byte) (encrypted, keyID string, err error) {
+	set := s.holder.Get()
 	keyID = set.MasterID
-	if v.Active != nil {
-		if id := v.Active(); set.Holds(conf.KeyMaster, id) {
+	if s.Active != nil {
+		if id := s.Active(); set.Holds(conf.KeyMaster, id) {
 			keyID = id
 		}
 	}
@@ -37,16 +37,16 @@ func (v *Vault) Seal(epoch, service, key string, plain []byte) (encrypted, keyID
 
 // Open decrypts a secret of a record of that epoch. It returns CodeUnsupported when
 // this agent lacks the key, and CodeCorrupt when the value does not decrypt.
-func (v *Vault) Open(epoch, service string, s conf.SealedSecret) ([]byte, error) {
-	derived, err := v.ring.Get().SecretKey(service, s.KeyID)
+func (s *Vault) Open(epoch, service string, sealed conf.SealedSecret) ([]byte, error) {
+	derived, err := s.holder.Get().SecretKey(service, sealed.KeyID)
 	if err != nil {
 		return nil, err
 	}
-	return seal.OpenSecret(derived, seal.SecretID{Epoch: epoch, Service: service, Key: s.Key, KeyID: s.KeyID}, s.Value)
+	return seal.OpenSecret(derived, seal.SecretID{Epoch: epoch, Service: service, Key: sealed.Key, KeyID: sealed.KeyID}, sealed.Value)
 }
 
-// Narrow reports whether the keys are those of a sidecar, for one service.
-func (v *Vault) Narrow() bool { return len(v.ring.Get().Master) == 0 }
+// ServiceOnly reports whether the keys are those of a sidecar, for one service.
+func (s *Vault) Narrow() bool { return len(s.holder.Get().Master) == 0 }
 
 // RequestKeys returns keys for request ids that reveal nothing of the request. The
 // first is that of the active master key, which every server has; those of the others
