@@ -239,7 +239,7 @@ func TestPutMakesASignedVersion(t *testing.T) {
 }
 
 // The fixture's clock stands still, as one that is set back would look.
-func TestIssuedAtGrowsWhateverTheClockSays(t *testing.T) {
+func TestIssuedAtGrowsWhenTheClockStands(t *testing.T) {
 	f := setup(t, "demo")
 	last := f.c.Record("demo").IssuedAt
 	for range 3 {
@@ -290,7 +290,7 @@ func TestPatchDeleteRestore(t *testing.T) {
 	}
 }
 
-func TestRefusalsChangeNothing(t *testing.T) {
+func TestRejectedDraftsChangeNothing(t *testing.T) {
 	f := setup(t, "demo")
 	deep := strings.Repeat(`{"a":`, 40) + "1" + strings.Repeat("}", 40)
 	for name, c := range map[string]struct {
@@ -417,7 +417,7 @@ func (l *late) Record(s string) *conf.Record {
 	return l.cluster.Record(s)
 }
 
-func TestPatchHoldsOnTopOfWhatCameInBetween(t *testing.T) {
+func TestPatchAfterAConcurrentEdit(t *testing.T) {
 	f := setup(t, "demo")
 	l := &late{cluster: f.c, old: map[string]*conf.Record{"demo": f.c.Record("demo")}}
 	if _, err := f.Do(t.Context(), alice, draft(conf.OpPatch, `{"model":"small"}`)); err != nil {

@@ -67,7 +67,7 @@ func TestReissue(t *testing.T) {
 }
 
 // An edit and a reissue that overlap, in both orders: the newest version is always
-// the one that was issued last, so no receiver that saw the other refuses it.
+// the one that was issued last, so a receiver of the other accepts it.
 func TestReissueBesideAnEdit(t *testing.T) {
 	f := setup(t, "demo", "other")
 	run := func(hold string, first, second func(context.Context) error, then func()) {

@@ -146,7 +146,7 @@ func TestSecretsAreSealedOnTheWay(t *testing.T) {
 	}
 }
 
-func TestSecretRefusals(t *testing.T) {
+func TestRejectedSecrets(t *testing.T) {
 	f := setup(t, "demo")
 	for name, c := range map[string]struct {
 		who  conf.Principal

@@ -7,7 +7,7 @@ import (
 )
 
 // A single file that is mounted into a container cannot be renamed over, and its
-// directory may not be writable: the target's path stands for that here.
+// directory may not be writable. A missing directory has the same effect here.
 func TestAppendInPlaceWhereReplaceIsImpossible(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, ".env")

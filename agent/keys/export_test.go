@@ -45,6 +45,6 @@ func TestWrapServiceKey(t *testing.T) {
 		}
 	}
 	if _, err := server.HandOn("mine", "5a0c3f1e-6ff1-4a5e-9a0e-0d6f0a5f6a01", m.ID); err == nil {
-		t.Error("handed on under a key that the server does not hold")
+		t.Error("wrapped under a key that the server does not have")
 	}
 }

@@ -144,7 +144,7 @@ func TestImportConflicts(t *testing.T) {
 	}
 }
 
-func TestImportTakesTheSameValueInAnotherForm(t *testing.T) {
+func TestImportAcceptsTheSameValueInAnotherForm(t *testing.T) {
 	set := founder(t)
 	lines := export(t, set)
 	vars := map[string]string{}
@@ -180,7 +180,7 @@ func TestImportTakesTheSameValueInAnotherForm(t *testing.T) {
 	}
 }
 
-func TestImportRefusesBadLines(t *testing.T) {
+func TestImportRejectsBadLines(t *testing.T) {
 	set := founder(t)
 	good := export(t, set)
 	without := func(name string) []string {
@@ -236,7 +236,7 @@ func TestImportWhereNothingCanBeWritten(t *testing.T) {
 	}
 }
 
-func TestImportTogether(t *testing.T) {
+func TestConcurrentImports(t *testing.T) {
 	set := founder(t)
 	path := filepath.Join(t.TempDir(), ".env")
 	lines := export(t, set)
@@ -350,7 +350,7 @@ func TestSidecarDoesNotLoadWhatIsNotForIt(t *testing.T) {
 }
 
 // A token may hold any printable character but a space and a comma: what is
-// handed on must be what was set, for the agent and for a shell.
+// exported must be what was set, for the agent and for a shell.
 func TestTokensSurviveTheHandover(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	const hard = "\"'\\$`#{}()!n=:~&;ABab"

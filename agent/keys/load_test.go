@@ -197,7 +197,7 @@ func TestEnvironmentAlone(t *testing.T) {
 	}
 }
 
-func TestRefused(t *testing.T) {
+func TestInvalidValues(t *testing.T) {
 	_, otherPublic := pair(t, 8)
 	rsa := "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VuBCIEIAAA\n-----END PRIVATE KEY-----"
 	const zero = "00000000-0000-0000-0000-000000000000"
@@ -321,7 +321,7 @@ func TestBrokenFiles(t *testing.T) {
 	}
 }
 
-func TestAgentsStartTogether(t *testing.T) {
+func TestConcurrentStarts(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ".env")
 	const agents = 16
 	var wg sync.WaitGroup

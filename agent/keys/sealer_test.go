@@ -40,7 +40,7 @@ func TestSealerHoldsBothKeys(t *testing.T) {
 	}
 }
 
-// A sidecar stores what it is handed, and opens its own service's secrets with it.
+// A sidecar stores the keys that it receives, and opens its own service's secrets with them.
 func TestSidecarOpensItsOwn(t *testing.T) {
 	set := generated(t)
 	server := keys.NewVault(keys.NewRing(set))
