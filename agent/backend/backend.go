@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/holdfast-config/holdfast/agent/backupjob"
@@ -16,6 +15,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/agent/rotation"
+	"github.com/holdfast-config/holdfast/localapi/admin"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/schema"
 	"github.com/holdfast-config/holdfast/replication/seal"
@@ -174,21 +174,20 @@ func (b *Backend) Rebuild(ctx context.Context, token string) error {
 // AwaitLocal waits for 300 ms at most until this agent has applied a change that the leader
 // has acknowledged: a caller that writes here and then reads here expects its own write.
 // It is peers.Forwarder.AwaitLocal.
-func (b *Backend) AwaitLocal(ctx context.Context, r *http.Request, reply http.Header) {
+func (b *Backend) AwaitLocal(ctx context.Context, target admin.Target, reply http.Header) {
 	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
-	if strings.HasPrefix(r.URL.Path, "/api/config/tokens") {
+	switch target.Route {
+	case admin.RouteListAPITokens, admin.RouteCreateAPIToken, admin.RouteRevokeAPIToken:
 		_ = replica.Consistent(ctx, b.sup) // a token that was created or revoked here is valid or rejected here
 		return
 	}
 	version, err := strconv.ParseUint(reply.Get("X-Config-Version"), 10, 64)
-	service, ok := strings.CutPrefix(r.URL.Path, "/api/config/services/")
-	if err != nil || !ok {
+	if err != nil || target.Service == "" || target.Route == admin.RoutePutSchema {
 		return
 	}
-	service, _, _ = strings.Cut(service, "/")
 	for {
-		e, ok := b.o.View.Get(service)
+		e, ok := b.o.View.Get(target.Service)
 		if !ok || e.Record.Version >= version {
 			return
 		}

@@ -48,7 +48,7 @@ type Forwarder struct {
 	*Cluster
 	// AwaitLocal waits a moment until this agent has applied what the leader has
 	// acknowledged for the request, so that its caller reads its own write here.
-	AwaitLocal func(ctx context.Context, r *http.Request, reply http.Header)
+	AwaitLocal func(ctx context.Context, target admin.Target, reply http.Header)
 }
 
 // Forward sends a request to the leader, once. The leader authorizes it again, and
@@ -83,7 +83,7 @@ func (f *Forwarder) Forward(ctx context.Context, r *http.Request, body []byte) (
 	req.Header.Set(callerHeader, admin.CallerAddr(r))
 	resp, err := f.Port.Client(leader).Do(req)
 	if err != nil {
-		if r.URL.Path == "/api/config/cluster/members/"+f.Self()+"/remove" && f.IsRemovedBy(ctx, leader) {
+		if target := admin.TargetOf(ctx); target.Route == admin.RouteRemoveMember && target.Node == f.Self() && f.IsRemovedBy(ctx, leader) {
 			return http.StatusOK, http.Header{"Content-Type": {"application/json"}}, []byte(`{"success":true,"error":null}` + "\n"), true, nil
 		}
 		return 0, nil, nil, false, forwardError(r.Method, err)
@@ -94,7 +94,7 @@ func (f *Forwarder) Forward(ctx context.Context, r *http.Request, body []byte) (
 		return 0, nil, nil, false, forwardError(r.Method, err)
 	}
 	if resp.StatusCode == http.StatusOK && f.AwaitLocal != nil {
-		f.AwaitLocal(ctx, r, resp.Header)
+		f.AwaitLocal(ctx, admin.TargetOf(ctx), resp.Header)
 	}
 	return resp.StatusCode, resp.Header, reply, true, nil
 }

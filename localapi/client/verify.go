@@ -39,7 +39,7 @@ func VerifyUpdate(data []byte, keys ...ed25519.PublicKey) (conf.Update, error) {
 		return conf.Update{}, err
 	}
 	if !bytes.Equal(data, again) || seal.Checksum(u.Config) != u.Checksum {
-		return conf.Update{}, conf.Errorf(conf.CodeCorrupt, "the signed update of %q was re-encoded: its content is signed, these bytes are not", u.Service).
+		return conf.Update{}, conf.Errorf(conf.CodeCorrupt, "the signed update of %q was written anew: its content is signed, these bytes are not", u.Service).
 			WithHint("verify the message as it was received, before anything parses and prints it")
 	}
 	return u, nil

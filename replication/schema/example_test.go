@@ -1,6 +1,7 @@
 package schema_test
 
 import (
+	"encoding/json"
 	"fmt"
 
 	"github.com/holdfast-config/holdfast/replication/schema"
@@ -26,7 +27,7 @@ func ExampleSchema_Effective() {
 	config, invalid := s.Effective(map[string]any{"greeting": "good morning"})
 	fmt.Println(config, invalid)
 
-	_, invalid = s.Effective(map[string]any{"greeting": true, "times": 11.0})
+	_, invalid = s.Effective(map[string]any{"greeting": true, "times": json.Number("11")})
 	for _, e := range invalid {
 		fmt.Printf("%s: %s\n", e.Key, e.Message)
 	}
