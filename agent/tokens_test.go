@@ -60,7 +60,7 @@ func TestAPITokensOfACluster(t *testing.T) {
 	}
 	// What is kept, and what is told, does not hold it.
 	for _, r := range []*running{n1, n2, side} {
-		if st := r.replicas.LastStore(); strings.Contains(mustJSON(t, st.APITokens()), tok.Token) {
+		if st := r.replicas.LastStore(); strings.Contains(mustJSON(t, st.Queries.APITokens()), tok.Token) {
 			t.Error("the token itself is stored")
 		}
 	}

@@ -231,7 +231,7 @@ func (n *node) write(tb testing.TB, service string, from, to uint64) {
 // version is what the store has of service, 0 when it has nothing.
 func version(tb testing.TB, st *store.Store, service string) uint64 {
 	tb.Helper()
-	r, err := st.Record(context.Background(), service)
+	r, err := st.Queries.Record(context.Background(), service)
 	if errors.Is(err, conf.ErrNotFound) || (err == nil && r == nil) {
 		return 0
 	}

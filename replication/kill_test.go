@@ -52,7 +52,7 @@ func killedWriter(dir string) {
 		fail("barrier", err)
 	}
 	var v uint64
-	if r, err := st.Record(ctx, "router"); err == nil && r != nil {
+	if r, err := st.Queries.Record(ctx, "router"); err == nil && r != nil {
 		v = r.Version
 	} else if _, err := m.Propose(ctx, &command.Genesis{Epoch: testEpoch, At: testTime}); err != nil {
 		fail("genesis", err)

@@ -461,7 +461,7 @@ func (s *sim) read(ctx context.Context, l *simLife, service string) {
 	if _, err := l.ReadIndex(ctx); err != nil {
 		return
 	}
-	r, err := l.st.Record(ctx, service)
+	r, err := l.st.Queries.Record(ctx, service)
 	if l.dead.Load() || (err != nil && conf.CodeOf(err) != conf.CodeNotFound) {
 		return
 	}
@@ -483,7 +483,7 @@ func versionOf(r *conf.Record) uint64 {
 func (s *sim) write(ctx context.Context, l *simLife, service, id string, again *command.Edit, retry bool) *command.Edit {
 	c := again
 	if c == nil {
-		r, err := l.st.Record(ctx, service)
+		r, err := l.st.Queries.Record(ctx, service)
 		if err != nil && conf.CodeOf(err) != conf.CodeNotFound {
 			return nil
 		}

@@ -58,5 +58,5 @@ func PruneJob(accessRetention, historyRetention time.Duration, log *slog.Logger)
 type pruner struct{ *replica.Replica }
 
 func (p pruner) Prunable(ctx context.Context, access, history string) (bool, error) {
-	return p.Store().Prunable(ctx, access, history)
+	return p.Store().Queries.Prunable(ctx, access, history)
 }

@@ -72,7 +72,7 @@ func (a *Authenticator) apiToken(id string) (conf.APIToken, bool) {
 	if st == nil || a.TokensUnrevoked() {
 		return conf.APIToken{}, false
 	}
-	return st.APIToken(id)
+	return st.Queries.APIToken(id)
 }
 
 // APITokens creates and revokes API tokens; it is admin.APITokens.
@@ -80,7 +80,7 @@ type APITokens struct{ Supervisor *replica.Supervisor }
 
 // APITokens lists them, without anything by which to use them.
 func (a APITokens) APITokens(context.Context) ([]conf.APITokenInfo, error) {
-	return replica.Query(a.Supervisor, func(st *store.Store) ([]conf.APITokenInfo, error) { return store.SortAPITokens(st.APITokens()), nil })
+	return replica.Query(a.Supervisor, func(st *store.Store) ([]conf.APITokenInfo, error) { return st.Queries.ListAPITokens(), nil })
 }
 
 // CreateAPIToken makes a token. It is in the reply and nowhere else.

@@ -25,15 +25,15 @@ func (a *Archive) RequestResult(ctx context.Context, id string) (command.Result,
 	if r == nil {
 		return command.Result{}, false, a.Supervisor.Down()
 	}
-	return r.Store().RequestResult(ctx, id)
+	return r.Store().Queries.RequestResult(ctx, id)
 }
 
 // VersionValues is what was stored at a version.
 func (a *Archive) VersionValues(ctx context.Context, service string, version uint64) (json.RawMessage, error) {
-	return replica.Query(a.Supervisor, func(st *store.Store) (json.RawMessage, error) { return st.VersionValues(ctx, service, version) })
+	return replica.Query(a.Supervisor, func(st *store.Store) (json.RawMessage, error) { return st.Queries.VersionValues(ctx, service, version) })
 }
 
 // Profile is one profile.
 func (a *Archive) Profile(ctx context.Context, name string) (conf.Profile, error) {
-	return replica.Query(a.Supervisor, func(st *store.Store) (conf.Profile, error) { return st.Profile(ctx, name) })
+	return replica.Query(a.Supervisor, func(st *store.Store) (conf.Profile, error) { return st.Queries.Profile(ctx, name) })
 }

@@ -81,22 +81,22 @@ func (b *Backend) Record(_ context.Context, service string) (*conf.Record, error
 
 // Versions lists the kept versions of a service, newest first.
 func (b *Backend) Versions(ctx context.Context, service string, limit int) ([]conf.Metadata, error) {
-	return replica.Query(b.sup, func(st *store.Store) ([]conf.Metadata, error) { return st.Versions(ctx, service, limit) })
+	return replica.Query(b.sup, func(st *store.Store) ([]conf.Metadata, error) { return st.Queries.Versions(ctx, service, limit) })
 }
 
 // VersionValues is what was stored at a version.
 func (b *Backend) VersionValues(ctx context.Context, service string, version uint64) (json.RawMessage, error) {
-	return replica.Query(b.sup, func(st *store.Store) (json.RawMessage, error) { return st.VersionValues(ctx, service, version) })
+	return replica.Query(b.sup, func(st *store.Store) (json.RawMessage, error) { return st.Queries.VersionValues(ctx, service, version) })
 }
 
 // Profile is one profile.
 func (b *Backend) Profile(ctx context.Context, name string) (conf.Profile, error) {
-	return replica.Query(b.sup, func(st *store.Store) (conf.Profile, error) { return st.Profile(ctx, name) })
+	return replica.Query(b.sup, func(st *store.Store) (conf.Profile, error) { return st.Queries.Profile(ctx, name) })
 }
 
 // Profiles are all profiles.
 func (b *Backend) Profiles(ctx context.Context) ([]conf.Profile, error) {
-	return replica.Query(b.sup, func(st *store.Store) ([]conf.Profile, error) { return st.Profiles(ctx) })
+	return replica.Query(b.sup, func(st *store.Store) ([]conf.Profile, error) { return st.Queries.Profiles(ctx) })
 }
 
 // Search finds configuration items.
@@ -106,18 +106,18 @@ func (b *Backend) Search(ctx context.Context, q conf.SearchRequest) (conf.Search
 
 // History pages through the changes.
 func (b *Backend) History(ctx context.Context, f conf.HistoryFilter) (conf.HistoryPage, error) {
-	return replica.Query(b.sup, func(st *store.Store) (conf.HistoryPage, error) { return st.History(ctx, f) })
+	return replica.Query(b.sup, func(st *store.Store) (conf.HistoryPage, error) { return st.Queries.History(ctx, f) })
 }
 
 // AccessLog pages through the access log.
 func (b *Backend) AccessLog(ctx context.Context, f conf.AccessFilter) (conf.AccessPage, error) {
-	return replica.Query(b.sup, func(st *store.Store) (conf.AccessPage, error) { return st.AccessLog(ctx, f) })
+	return replica.Query(b.sup, func(st *store.Store) (conf.AccessPage, error) { return st.Queries.AccessLog(ctx, f) })
 }
 
 // Schemas lists the schemas, without their text. It answers in every mode.
 func (b *Backend) Schemas(ctx context.Context) ([]conf.SchemaInfo, error) {
 	if r := b.sup.Current(); r != nil {
-		return r.Store().Schemas(ctx)
+		return r.Store().Queries.Schemas(ctx)
 	}
 	out := []conf.SchemaInfo{}
 	for _, r := range b.records.Services() {

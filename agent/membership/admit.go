@@ -53,7 +53,7 @@ func (m *Manager) admit(ctx context.Context, r transport.JoinRequest) (transport
 		return transport.JoinGrant{}, m.sup.Down()
 	}
 	now := time.Now()
-	stored, info, err := rep.Store().JoinToken(ctx, r.TokenID)
+	stored, info, err := rep.Store().Queries.JoinToken(ctx, r.TokenID)
 	if err != nil && conf.CodeOf(err) != conf.CodeNotFound {
 		return transport.JoinGrant{}, err
 	}

@@ -108,7 +108,7 @@ func (m *Manager) remove(ctx context.Context, rep *replica.Replica, by, node str
 	if err != nil {
 		return err
 	}
-	if members, merr := rep.Store().Members(ctx); merr == nil {
+	if members, merr := rep.Store().Queries.Members(ctx); merr == nil {
 		m.members.Set(members) // now, and not a second later: its certificate opens nothing any more
 	}
 	return nil

@@ -45,7 +45,7 @@ func (m *Manager) admitIncarnation(ctx context.Context, rep *replica.Replica, p 
 	if id.CA == nil {
 		return rejoinGrant{}, conf.Errorf(conf.CodeUnsupported, "this agent does not hold the key of the cluster's CA")
 	}
-	members, err := rep.Store().Members(ctx)
+	members, err := rep.Store().Queries.Members(ctx)
 	if err != nil {
 		return rejoinGrant{}, err
 	}

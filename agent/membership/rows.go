@@ -42,7 +42,7 @@ func (m *Manager) RegisterSelf(ctx context.Context, rep *replica.Replica) {
 	if m.pending() {
 		return
 	}
-	members, err := rep.Store().Members(ctx)
+	members, err := rep.Store().Queries.Members(ctx)
 	if err != nil {
 		return
 	}

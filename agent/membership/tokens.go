@@ -16,7 +16,7 @@ import (
 
 // Tokens lists the join tokens, without anything to join with.
 func (m *Manager) Tokens(ctx context.Context) ([]conf.JoinTokenInfo, error) {
-	return replica.Query(m.sup, func(st *store.Store) ([]conf.JoinTokenInfo, error) { return st.JoinTokens(ctx) })
+	return replica.Query(m.sup, func(st *store.Store) ([]conf.JoinTokenInfo, error) { return st.Queries.JoinTokens(ctx) })
 }
 
 // CreateToken makes a join token. It is shown once.
@@ -109,7 +109,7 @@ func isStoredToken(ctx context.Context, rep *replica.Replica, path string) bool 
 	if err != nil {
 		return false
 	}
-	_, _, err = rep.Store().JoinToken(ctx, t.ID)
+	_, _, err = rep.Store().Queries.JoinToken(ctx, t.ID)
 	return conf.CodeOf(err) != conf.CodeNotFound
 }
 

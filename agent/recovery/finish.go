@@ -47,7 +47,7 @@ func (m *Manager) Finish(ctx context.Context, rep Replica, p *Pending) (event st
 	if err := info.Write(m.o.Options); err != nil {
 		return "", err
 	}
-	members, err := rep.Store().Members(ctx)
+	members, err := rep.Store().Queries.Members(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -77,7 +77,7 @@ func (m *Manager) recordsOfOldEpoch(ctx context.Context, rep Replica, p *Pending
 			newer[rec.Service] = rec
 		}
 	}
-	err = rep.Store().Records(ctx, func(rec *conf.Record) error {
+	err = rep.Store().Queries.Records(ctx, func(rec *conf.Record) error {
 		if n := newer[rec.Service]; n != nil && rec.Epoch == n.Epoch && n.Version > rec.Version {
 			// Acknowledged after the backup was made. The number is that of the store.
 			up := *n
@@ -137,7 +137,7 @@ func (m *Manager) moveToEpoch(ctx context.Context, rep Replica, epoch, reason st
 
 // removeOthers removes all members but node.
 func (m *Manager) removeOthers(ctx context.Context, rep Replica, node, reason, at string) ([]string, error) {
-	members, err := rep.Store().Members(ctx)
+	members, err := rep.Store().Queries.Members(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -118,7 +118,7 @@ func (m *Manager) EndRebuild() error {
 // ImportRecords puts the plan's records into the new epoch and writes rebuild.info.
 func (m *Manager) ImportRecords(ctx context.Context, r Replica, p *Plan) error {
 	ed := edit.New(edit.Options{
-		Proposer: r.Node(), Records: fixedEpoch(r.Store().Epoch()), Archive: r.Store(), Schemas: m.o.Schemas,
+		Proposer: r.Node(), Records: fixedEpoch(r.Store().Epoch()), Archive: r.Store().Queries, Schemas: m.o.Schemas,
 		Vault: m.o.Vault, Signer: m.o.Keys.Signer, Ready: func() error { return nil },
 	})
 	who := conf.Principal{Name: "rebuild", Role: conf.RoleWrite}

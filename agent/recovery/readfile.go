@@ -36,7 +36,7 @@ func ReadFile(ctx context.Context, path string, log *slog.Logger) (c FileContent
 	if c.Epoch = st.Epoch(); c.Epoch == "" {
 		return c, conf.Errorf(conf.CodeNotFound, "%s holds no configuration", path).WithHint("name a file that holdfast backup restore made")
 	}
-	err = st.Records(ctx, func(r *conf.Record) error {
+	err = st.Queries.Records(ctx, func(r *conf.Record) error {
 		if r.Exists() {
 			c.Records = append(c.Records, r)
 		}
@@ -45,9 +45,9 @@ func ReadFile(ctx context.Context, path string, log *slog.Logger) (c FileContent
 	if err != nil {
 		return c, err
 	}
-	if c.Schemas, err = st.Schemas(ctx); err != nil {
+	if c.Schemas, err = st.Queries.Schemas(ctx); err != nil {
 		return c, err
 	}
-	c.Profiles, err = st.Profiles(ctx)
+	c.Profiles, err = st.Queries.Profiles(ctx)
 	return c, err
 }

@@ -67,7 +67,7 @@ func Recover(ctx context.Context, o options.Options, log *slog.Logger) (rec Reco
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	// The database may know more of the members than the file.
-	if members, err := st.Members(ctx); err == nil && len(members) > 0 {
+	if members, err := st.Queries.Members(ctx); err == nil && len(members) > 0 {
 		list.Replace(members)
 	}
 

@@ -198,7 +198,7 @@ func verifySigners(ctx context.Context, o *options.Options, file string, log *sl
 		trusted[seal.KeyID(set.OldPublic)] = set.OldPublic
 	}
 	total, ours := 0, 0
-	err = st.Records(ctx, func(r *conf.Record) error {
+	err = st.Queries.Records(ctx, func(r *conf.Record) error {
 		if r.Version == 0 {
 			return nil
 		}

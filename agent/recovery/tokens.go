@@ -20,7 +20,7 @@ func (m *Manager) revokeRestoredTokens(ctx context.Context, rep Replica, at stri
 		return []conf.Access{{UserID: "recover", Action: "write", Success: true, Reason: what + " of the backup revoked", Timestamp: at}}
 	}
 	api := &command.APITokens{At: at, By: "recover", Audit: row("API tokens")}
-	all := rep.Store().APITokens()
+	all := rep.Store().Queries.APITokens()
 	for _, id := range conf.SortedKeys(all) {
 		if !all[id].Revoked {
 			api.Revoke = append(api.Revoke, id)
@@ -31,7 +31,7 @@ func (m *Manager) revokeRestoredTokens(ctx context.Context, rep Replica, at stri
 			return err
 		}
 	}
-	tokens, err := rep.Store().JoinTokens(ctx)
+	tokens, err := rep.Store().Queries.JoinTokens(ctx)
 	if err != nil {
 		return err
 	}

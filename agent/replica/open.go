@@ -114,7 +114,7 @@ func (r *Replica) open(ctx context.Context, files recovery.Files) error {
 	if err != nil {
 		return err
 	}
-	s.o.Cluster.LoadFrom(ctx, r.store)
+	s.o.Cluster.LoadFrom(ctx, r.store.Queries)
 	err = r.openNode(ctx)
 	if conf.CodeOf(err) == conf.CodeCorrupt && files.Database && s.o.Cluster.IsSingleNode() {
 		if index, _ := r.store.Applied(); index > 0 {
@@ -231,7 +231,7 @@ func (r *Replica) checkNotOlderThanServed(ctx context.Context) error {
 		return nil
 	}
 	stored := map[string]uint64{}
-	if err := r.store.Records(ctx, func(rec *conf.Record) error { stored[rec.Service] = rec.Version; return nil }); err != nil {
+	if err := r.store.Queries.Records(ctx, func(rec *conf.Record) error { stored[rec.Service] = rec.Version; return nil }); err != nil {
 		return err
 	}
 	var err error
@@ -256,7 +256,7 @@ func (r *Replica) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	changes, err := r.store.Epochs(ctx)
+	changes, err := r.store.Queries.Epochs(ctx)
 	if err != nil {
 		return err
 	}
@@ -275,7 +275,7 @@ func (r *Replica) publish(ctx context.Context) error {
 
 func (r *Replica) verifiedRecords(ctx context.Context, trusted map[string]ed25519.PublicKey) (recs []*conf.Record, err error) {
 	unknown := map[string]string{} // key id -> a service that it signed
-	err = r.store.Records(ctx, func(rec *conf.Record) error {
+	err = r.store.Queries.Records(ctx, func(rec *conf.Record) error {
 		if rec.Exists() || rec.Deleted {
 			if trusted[rec.KeyID] == nil {
 				unknown[rec.KeyID] = rec.Service

@@ -87,7 +87,7 @@ func (m *Manager) rotate(ctx context.Context, rep *replica.Replica, who conf.Pri
 			WithHint("wait for that; or end it now: holdfast keys retire %s", kind)
 	}
 	if _, old := m.Set().IDs(kind); kind == conf.KeyMaster && old != "" && old != active.ID {
-		if n, err := rep.Store().SecretKeyIDs(ctx); err != nil || n[old] > 0 {
+		if n, err := rep.Store().Queries.SecretKeyIDs(ctx); err != nil || n[old] > 0 {
 			return conf.Errorf(conf.CodeConflict, "%d secrets are still under the key %s", n[old], old).WithHint("see: holdfast keys status")
 		}
 	}
@@ -191,7 +191,7 @@ func (m *Manager) expireOldKey(ctx context.Context, rep *replica.Replica, who co
 	}
 	switch kind {
 	case conf.KeyMaster:
-		if n, err := rep.Store().SecretKeyIDs(ctx); err != nil || n[old.ID] > 0 {
+		if n, err := rep.Store().Queries.SecretKeyIDs(ctx); err != nil || n[old.ID] > 0 {
 			return needed(fmt.Sprintf("%d secrets are under it", n[old.ID]))
 		}
 	case conf.KeySigning:

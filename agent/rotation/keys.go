@@ -38,7 +38,7 @@ func (k *AgentKeys) Keyring() conf.Keyring {
 
 // LoadKeyring reads the keyring of a store.
 func (k *AgentKeys) LoadKeyring(ctx context.Context, st *store.Store) error {
-	ring, err := st.Keyring(ctx)
+	ring, err := st.Queries.Keyring(ctx)
 	if err != nil {
 		return err
 	}

@@ -253,7 +253,7 @@ func (l *leaderRotation) reseal(ctx context.Context) error {
 	if active == nil || !set.Holds(conf.KeyMaster, active.ID) {
 		return nil
 	}
-	counts, err := l.rep.Store().SecretKeyIDs(ctx)
+	counts, err := l.rep.Store().Queries.SecretKeyIDs(ctx)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func (m *Manager) serveServiceKey(r *http.Request) (keyReply, error) {
 	if rep == nil {
 		return keyReply{}, m.sup.Down()
 	}
-	service, err := rep.Store().AdmittedFor(r.Context(), p.NodeID)
+	service, err := rep.Store().Queries.AdmittedFor(r.Context(), p.NodeID)
 	if err != nil {
 		return keyReply{}, err
 	}

@@ -17,7 +17,7 @@ func (m *Manager) Keys(ctx context.Context) (conf.KeysStatus, error) {
 		if err := m.LoadKeyring(ctx, st); err != nil {
 			return conf.KeysStatus{}, err
 		}
-		secrets, err := st.SecretKeyIDs(ctx)
+		secrets, err := st.Queries.SecretKeyIDs(ctx)
 		if err != nil {
 			return conf.KeysStatus{}, err
 		}

@@ -117,7 +117,7 @@ func (m *Manager) syncKey(ctx context.Context, rep *replica.Replica, ring conf.K
 	}
 	if k := ring.Find(kind, old); k != nil && main == active.ID && k.State(at) == conf.KeyExpired {
 		if kind == conf.KeyMaster {
-			if n, err := rep.Store().SecretKeyIDs(ctx); err != nil || n[old] > 0 {
+			if n, err := rep.Store().Queries.SecretKeyIDs(ctx); err != nil || n[old] > 0 {
 				return err
 			}
 		}

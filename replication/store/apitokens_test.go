@@ -21,7 +21,7 @@ func create(seconds int, ts ...command.APIToken) *command.APITokens {
 
 func TestAPITokens(t *testing.T) {
 	d := newDriver(t, openNew(t))
-	if _, ok := d.s.APIToken("a1"); ok {
+	if _, ok := d.s.Queries.APIToken("a1"); ok {
 		t.Fatal("a token out of nothing")
 	}
 	d.ok(create(1, apiToken("a1", at(9)), apiToken("a2", "")))
@@ -29,10 +29,10 @@ func TestAPITokens(t *testing.T) {
 	other := apiToken("a1", at(9))
 	other.SecretHash = hashOf("stolen")
 	d.rejected(create(2, apiToken("a3", ""), other), conf.CodeConflict, "another API token")
-	if _, ok := d.s.APIToken("a3"); ok {
+	if _, ok := d.s.Queries.APIToken("a3"); ok {
 		t.Error("memory has a token of a rejected entry")
 	}
-	is, ok := d.s.APIToken("a1")
+	is, ok := d.s.Queries.APIToken("a1")
 	want := conf.APIToken{
 		APITokenInfo: conf.APITokenInfo{ID: "a1", Name: "ci", Role: conf.RoleRead, ExpiresAt: at(9), CreatedAt: at(1), CreatedBy: "ann"},
 		SecretHash:   hashOf("a1"),
@@ -41,15 +41,15 @@ func TestAPITokens(t *testing.T) {
 		t.Errorf("got %+v, want %+v", is, want)
 	}
 	d.rejected(&command.APITokens{At: at(3), Revoke: []string{"a1", "a9"}}, conf.CodeNotFound, "a9")
-	if is, _ := d.s.APIToken("a1"); is.Revoked {
+	if is, _ := d.s.Queries.APIToken("a1"); is.Revoked {
 		t.Error("memory shows what was rejected")
 	}
 	d.ok(&command.APITokens{At: at(3), Revoke: []string{"a1"}})
 	d.unchanged(&command.APITokens{At: at(4), Revoke: []string{"a1"}})
-	if is, _ := d.s.APIToken("a1"); !is.Revoked {
+	if is, _ := d.s.Queries.APIToken("a1"); !is.Revoked {
 		t.Error("a revoked token is still in memory")
 	}
-	if list := d.s.ListAPITokens(); len(list) != 2 || list[0].ID != "a1" || list[1].ID != "a2" {
+	if list := d.s.Queries.ListAPITokens(); len(list) != 2 || list[0].ID != "a1" || list[1].ID != "a2" {
 		t.Errorf("list: %+v", list)
 	}
 
@@ -66,9 +66,9 @@ func TestAPITokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, s := range map[string]*Store{"opened": again, "restored": other2} {
-		is, ok := s.APIToken("a1")
-		if _, old := s.APIToken("gone"); old || !ok || !is.Revoked || len(s.APITokens()) != 2 {
-			t.Errorf("%s: %+v", name, s.APITokens())
+		is, ok := s.Queries.APIToken("a1")
+		if _, old := s.Queries.APIToken("gone"); old || !ok || !is.Revoked || len(s.Queries.APITokens()) != 2 {
+			t.Errorf("%s: %+v", name, s.Queries.APITokens())
 		}
 	}
 	if err := again.w.Exec(t.Context(), "UPDATE api_tokens SET revoked_at = NULL"); err != nil {
@@ -88,7 +88,7 @@ func TestAPITokensAreBounded(t *testing.T) {
 	d.ok(create(1, all...))
 	d.rejected(create(2, apiToken("more", "")), conf.CodeInvalid, "1000 API tokens")
 	d.ok(create(101, apiToken("more", "")))
-	if _, ok := d.s.APIToken("a0000"); ok || len(d.s.APITokens()) != apply.MaxAPITokens {
+	if _, ok := d.s.Queries.APIToken("a0000"); ok || len(d.s.Queries.APITokens()) != apply.MaxAPITokens {
 		t.Error("the one that expired first is kept")
 	}
 }

@@ -80,7 +80,7 @@ func TestEdit(t *testing.T) {
 	if len(recs) != 1 {
 		t.Fatalf("%d records", len(recs))
 	}
-	stored, err := s.Record(t.Context(), "stt-worker")
+	stored, err := s.Queries.Record(t.Context(), "stt-worker")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestTombstone(t *testing.T) {
 	if r := recs[0]; r.Deleted || r.Version != 3 {
 		t.Errorf("after the tombstone: %+v", r)
 	}
-	if _, err := s.VersionValues(t.Context(), "a", 2); conf.CodeOf(err) != conf.CodeNotFound {
+	if _, err := s.Queries.VersionValues(t.Context(), "a", 2); conf.CodeOf(err) != conf.CodeNotFound {
 		t.Errorf("values of the tombstone: %v", err)
 	}
 }
@@ -367,7 +367,7 @@ func TestSchemas(t *testing.T) {
 	if h := history(t, s, conf.HistoryFilter{}); len(h) != 2 {
 		t.Errorf("history %+v", h)
 	}
-	infos, err := s.Schemas(t.Context())
+	infos, err := s.Queries.Schemas(t.Context())
 	if err != nil || len(infos) != 1 || infos[0].UpdatedBy != "carl" || infos[0].Service != "a" {
 		t.Errorf("schemas %+v, %v", infos, err)
 	}
@@ -394,19 +394,19 @@ func TestProfiles(t *testing.T) {
 	e := d.edit(command.ActionProfileSave)
 	e.Profiles = []command.Profile{{Name: "night", Description: "quiet", Services: map[string]json.RawMessage{"x": json.RawMessage(doc), "a": json.RawMessage(`{}`)}}, {Name: "day"}}
 	d.ok(e)
-	p, err := s.Profile(t.Context(), "night")
+	p, err := s.Queries.Profile(t.Context(), "night")
 	if err != nil {
 		t.Fatal(err)
 	}
 	same(t, "profile", conf.Profile{Name: "night", Description: "quiet", Services: e.Profiles[0].Services, UpdatedAt: e.At, UpdatedBy: "ann"}, p)
-	list, err := s.Profiles(t.Context())
+	list, err := s.Queries.Profiles(t.Context())
 	if err != nil || len(list) != 2 || list[0].Name != "day" {
 		t.Errorf("profiles %+v, %v", list, err)
 	}
 	e = d.edit(command.ActionProfileDelete)
 	e.ProfileDeletes = []string{"night", "never-there"}
 	d.ok(e)
-	if _, err := s.Profile(t.Context(), "night"); conf.CodeOf(err) != conf.CodeNotFound || conf.HintOf(err) == "" {
+	if _, err := s.Queries.Profile(t.Context(), "night"); conf.CodeOf(err) != conf.CodeNotFound || conf.HintOf(err) == "" {
 		t.Errorf("after the delete: %v", err)
 	}
 }
@@ -421,18 +421,18 @@ func TestVersionsAreKeptAndForgotten(t *testing.T) {
 	for chunk := range slices.Chunk(cmds, 100) {
 		d.apply(chunk...)
 	}
-	if _, err := s.VersionValues(t.Context(), "a", 5); conf.CodeOf(err) != conf.CodeNotFound || conf.HintOf(err) != "the versions 6 to 1005 are kept" {
+	if _, err := s.Queries.VersionValues(t.Context(), "a", 5); conf.CodeOf(err) != conf.CodeNotFound || conf.HintOf(err) != "the versions 6 to 1005 are kept" {
 		t.Errorf("a forgotten version: %v, hint %q", err, conf.HintOf(err))
 	}
-	v, err := s.VersionValues(t.Context(), "a", 6)
+	v, err := s.Queries.VersionValues(t.Context(), "a", 6)
 	if err != nil || string(v) != `{"k":5}` {
 		t.Errorf("version 6: %s, %v", v, err)
 	}
-	list, err := s.Versions(t.Context(), "a", 3)
+	list, err := s.Queries.Versions(t.Context(), "a", 3)
 	if err != nil || len(list) != 3 || list[0].Version != 1005 || list[2].Version != 1003 || list[0].Checksum == "" || list[0].Epoch != testEpoch {
 		t.Errorf("versions %+v, %v", list, err)
 	}
-	if _, err := s.VersionValues(t.Context(), "nobody", 1); conf.CodeOf(err) != conf.CodeNotFound {
+	if _, err := s.Queries.VersionValues(t.Context(), "nobody", 1); conf.CodeOf(err) != conf.CodeNotFound {
 		t.Errorf("a service that never was: %v", err)
 	}
 	if err := s.Verify(t.Context()); err != nil {
@@ -471,14 +471,14 @@ func TestRequestsAreForgotten(t *testing.T) {
 
 func TestRecordNotFound(t *testing.T) {
 	s := openNew(t)
-	if _, err := s.Record(t.Context(), "nobody"); !errors.Is(err, conf.ErrNotFound) || conf.HintOf(err) == "" {
+	if _, err := s.Queries.Record(t.Context(), "nobody"); !errors.Is(err, conf.ErrNotFound) || conf.HintOf(err) == "" {
 		t.Errorf("%v", err)
 	}
 	stop := errors.New("stop")
 	d := newDriver(t, s)
 	d.ok(d.edit(command.ActionPut, put("a", 0, `{}`), put("b", 0, `{}`)))
 	n := 0
-	if err := s.Records(t.Context(), func(*conf.Record) error { n++; return stop }); err != stop || n != 1 { //nolint:errorlint // must be it
+	if err := s.Queries.Records(t.Context(), func(*conf.Record) error { n++; return stop }); err != stop || n != 1 { //nolint:errorlint // must be it
 		t.Errorf("%d calls, %v", n, err)
 	}
 }
@@ -491,10 +491,10 @@ func TestApplyStopsAtDamage(t *testing.T) {
 	if err := s.w.Exec(t.Context(), "UPDATE service_configs SET updated_by = 'mallory'"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Record(t.Context(), "a"); conf.CodeOf(err) != conf.CodeCorrupt {
+	if _, err := s.Queries.Record(t.Context(), "a"); conf.CodeOf(err) != conf.CodeCorrupt {
 		t.Errorf("Record: %v", err)
 	}
-	if err := s.Records(t.Context(), func(*conf.Record) error { return nil }); conf.CodeOf(err) != conf.CodeCorrupt {
+	if err := s.Queries.Records(t.Context(), func(*conf.Record) error { return nil }); conf.CodeOf(err) != conf.CodeCorrupt {
 		t.Errorf("Records: %v", err)
 	}
 	clear(s.applier.Cache) // what it has is not read
@@ -522,7 +522,7 @@ func TestSignedEpochs(t *testing.T) {
 	if conf.CodeOf(res[0].Err) != conf.CodeConflict || d.s.Epoch() != "two" {
 		t.Errorf("an epoch comes back: %v, epoch %s", res[0].Err, d.s.Epoch())
 	}
-	got, err := d.s.Epochs(t.Context())
+	got, err := d.s.Queries.Epochs(t.Context())
 	if err != nil || !slices.Equal(got, []conf.EpochChange{*one, *two}) {
 		t.Errorf("%+v, %v", got, err)
 	}

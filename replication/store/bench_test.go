@@ -195,7 +195,7 @@ func BenchmarkOpen(b *testing.B) {
 	b.Run("records", func(b *testing.B) {
 		for b.Loop() {
 			n := 0
-			err := s.Records(b.Context(), func(*conf.Record) error { n++; return nil })
+			err := s.Queries.Records(b.Context(), func(*conf.Record) error { n++; return nil })
 			if err != nil || n != 10000 {
 				b.Fatal(n, err)
 			}

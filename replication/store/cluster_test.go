@@ -72,7 +72,7 @@ func (d *driver) unchanged(c command.Command) {
 
 func (d *driver) member(id string) conf.Member {
 	d.tb.Helper()
-	all, err := d.s.Members(d.tb.Context())
+	all, err := d.s.Queries.Members(d.tb.Context())
 	if err != nil {
 		d.tb.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func (d *driver) member(id string) conf.Member {
 
 func (d *driver) token(id string) conf.JoinTokenInfo {
 	d.tb.Helper()
-	jt, info, err := d.s.JoinToken(d.tb.Context(), id)
+	jt, info, err := d.s.Queries.JoinToken(d.tb.Context(), id)
 	if err != nil || jt.ID != info.ID || jt.SecretHash != hashOf(id) {
 		d.tb.Fatalf("token %s: %+v, %v", id, jt, err)
 	}
@@ -109,7 +109,7 @@ func TestJoin(t *testing.T) {
 	same(t, "token", conf.JoinTokenInfo{
 		ID: "k1", Role: conf.MemberServer, ExpiresAt: at(100), CreatedBy: "ann", CreatedAt: at(0), Uses: 1, Used: 1,
 	}, d.token("k1"))
-	if page, err := d.s.AccessLog(t.Context(), conf.AccessFilter{}); err != nil || page.Total != 1 {
+	if page, err := d.s.Queries.AccessLog(t.Context(), conf.AccessFilter{}); err != nil || page.Total != 1 {
 		t.Errorf("access log: %+v, %v", page, err)
 	}
 
@@ -123,11 +123,11 @@ func TestJoin(t *testing.T) {
 	}, d.member("node-3"))
 	d.unchanged(announce(13, moved))
 
-	list, err := d.s.JoinTokens(t.Context())
+	list, err := d.s.Queries.JoinTokens(t.Context())
 	if err != nil || len(list) != 2 || list[0].ID != "k2" || list[1].ID != "k1" {
 		t.Errorf("tokens %+v, %v", list, err)
 	}
-	if _, _, err := d.s.JoinToken(t.Context(), "k9"); conf.CodeOf(err) != conf.CodeNotFound || conf.HintOf(err) == "" {
+	if _, _, err := d.s.Queries.JoinToken(t.Context(), "k9"); conf.CodeOf(err) != conf.CodeNotFound || conf.HintOf(err) == "" {
 		t.Errorf("an unknown token: %v", err)
 	}
 	if err := d.s.Verify(t.Context()); err != nil {
@@ -308,7 +308,7 @@ func TestTokensAreBounded(t *testing.T) {
 	d.ok(use(1, "k0500", "node-2", "key-2"))
 	d.ok(use(1, "k0700", "node-3", "key-3"))
 	d.ok(tokens(serverToken("more", 1)))
-	if _, _, err := d.s.JoinToken(t.Context(), "k0500"); conf.CodeOf(err) != conf.CodeNotFound {
+	if _, _, err := d.s.Queries.JoinToken(t.Context(), "k0500"); conf.CodeOf(err) != conf.CodeNotFound {
 		t.Errorf("the oldest that is used up: %v", err)
 	}
 	d.token("k0700")
@@ -375,10 +375,10 @@ func TestDamagedTokenIsNotUsed(t *testing.T) {
 	if err := d.s.w.Exec(t.Context(), "UPDATE join_tokens SET used = 0"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.s.JoinTokens(t.Context()); conf.CodeOf(err) != conf.CodeCorrupt {
+	if _, err := d.s.Queries.JoinTokens(t.Context()); conf.CodeOf(err) != conf.CodeCorrupt {
 		t.Errorf("JoinTokens: %v", err)
 	}
-	if _, _, err := d.s.JoinToken(t.Context(), "k1"); conf.CodeOf(err) != conf.CodeCorrupt {
+	if _, _, err := d.s.Queries.JoinToken(t.Context(), "k1"); conf.CodeOf(err) != conf.CodeCorrupt {
 		t.Errorf("JoinToken: %v", err)
 	}
 	if _, _, err := d.s.Apply(t.Context(), d.entries(use(2, "k1", "node-3", "key-3"))); conf.CodeOf(err) != conf.CodeCorrupt {
@@ -399,7 +399,7 @@ func TestAdmittedFor(t *testing.T) {
 	}
 	want := func(what, node, service string) {
 		t.Helper()
-		if got, err := d.s.AdmittedFor(t.Context(), node); got != service || err != nil {
+		if got, err := d.s.Queries.AdmittedFor(t.Context(), node); got != service || err != nil {
 			t.Errorf("%s: %q, %v", what, got, err)
 		}
 	}

@@ -52,7 +52,7 @@ func TestQueriesBesideWrites(t *testing.T) {
 	}
 	work(0, func() error {
 		recs := map[string]*conf.Record{}
-		if err := s.Records(ctx, func(r *conf.Record) error { recs[r.Service] = r; return nil }); err != nil {
+		if err := s.Queries.Records(ctx, func(r *conf.Record) error { recs[r.Service] = r; return nil }); err != nil {
 			return err
 		}
 		if a, b := recs["pair-a"], recs["pair-b"]; !bytes.Equal(a.Config, b.Config) || a.Version != b.Version {
@@ -71,7 +71,7 @@ func TestQueriesBesideWrites(t *testing.T) {
 		return nil
 	})
 	work(2, func() error {
-		page, err := s.History(ctx, conf.HistoryFilter{Service: "pair-a"})
+		page, err := s.Queries.History(ctx, conf.HistoryFilter{Service: "pair-a"})
 		if err == nil && page.Total < len(page.Results) {
 			err = fmt.Errorf("total %d of %d", page.Total, len(page.Results))
 		}
@@ -240,7 +240,7 @@ func TestLogPages(t *testing.T) {
 		f.Limit = 9
 		for {
 			f.Offset = len(got)
-			page, err := s.History(ctx, f)
+			page, err := s.Queries.History(ctx, f)
 			if err != nil || page.Results == nil {
 				t.Fatal(name, page, err)
 			}
@@ -253,7 +253,7 @@ func TestLogPages(t *testing.T) {
 		}
 		same(t, name, want, got)
 	}
-	page, err := s.AccessLog(ctx, conf.AccessFilter{Limit: 1000})
+	page, err := s.Queries.AccessLog(ctx, conf.AccessFilter{Limit: 1000})
 	if err != nil || page.Total < 50 || page.Total != len(page.Results) {
 		t.Fatalf("%d rows of access log, %v", page.Total, err)
 	}
@@ -275,7 +275,7 @@ func TestLogPages(t *testing.T) {
 			}
 		}
 		f.Limit = 1000
-		got, err := s.AccessLog(ctx, f)
+		got, err := s.Queries.AccessLog(ctx, f)
 		if err != nil || got.Total != len(want) {
 			t.Errorf("%s: %v, total %d, want %d", name, err, got.Total, len(want))
 		}

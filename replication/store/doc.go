@@ -4,8 +4,8 @@
 //
 // Its parts: tables has the layout of the file and its rows, apply the commands of the
 // log, query the reads, search the items and their full-text index, stream the form of
-// a snapshot. Store has the lock, the connections and the state that is in memory. It
-// embeds Queries until all callers name that field.
+// a snapshot. Store has the lock, the connections and the state that is in memory,
+// and Queries the reads.
 //
 // Invariants:
 //

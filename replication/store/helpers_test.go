@@ -199,7 +199,7 @@ func schemaOf(service, text string) command.Schema {
 func records(tb testing.TB, s *Store) map[string]*conf.Record {
 	tb.Helper()
 	out := map[string]*conf.Record{}
-	err := s.Records(context.Background(), func(r *conf.Record) error {
+	err := s.Queries.Records(context.Background(), func(r *conf.Record) error {
 		out[r.Service] = r
 		return nil
 	})
@@ -225,7 +225,7 @@ func items(tb testing.TB, s *Store) []conf.Item {
 
 func history(tb testing.TB, s *Store, f conf.HistoryFilter) []conf.HistoryEntry {
 	tb.Helper()
-	page, err := s.History(context.Background(), f)
+	page, err := s.Queries.History(context.Background(), f)
 	if err != nil {
 		tb.Fatalf("history: %v", err)
 	}
@@ -240,23 +240,23 @@ func content(tb testing.TB, s *Store) map[string]any {
 	for i := range its {
 		its[i].ID = nil
 	}
-	acc, err := s.AccessLog(ctx, conf.AccessFilter{Limit: 1000})
+	acc, err := s.Queries.AccessLog(ctx, conf.AccessFilter{Limit: 1000})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	prof, err := s.Profiles(ctx)
+	prof, err := s.Queries.Profiles(ctx)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	sch, err := s.Schemas(ctx)
+	sch, err := s.Queries.Schemas(ctx)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	members, err := s.Members(ctx)
+	members, err := s.Queries.Members(ctx)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tokens, err := s.JoinTokens(ctx)
+	tokens, err := s.Queries.JoinTokens(ctx)
 	if err != nil {
 		tb.Fatal(err)
 	}

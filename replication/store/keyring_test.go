@@ -28,7 +28,7 @@ func TestKeyring(t *testing.T) {
 	}
 	states := func(sec int, want map[string]string) {
 		t.Helper()
-		ring, err := d.s.Keyring(t.Context())
+		ring, err := d.s.Queries.Keyring(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -220,7 +220,7 @@ func tryOpen(t *testing.T, what, path string, want map[string]*conf.Record) (rej
 	defer s.Close()
 	same(t, what, want, records(t, s))
 	for service, rec := range want {
-		got, err := s.Record(context.Background(), service)
+		got, err := s.Queries.Record(context.Background(), service)
 		if err != nil {
 			t.Errorf("%s: %s: %v", what, service, err)
 			continue
@@ -649,7 +649,7 @@ func TestClosedStore(t *testing.T) {
 	if _, _, err := s.Apply(t.Context(), d.entries(&command.Audit{})); err == nil {
 		t.Error("Apply on a closed store")
 	}
-	if _, err := s.Record(t.Context(), "service-1"); err == nil {
+	if _, err := s.Queries.Record(t.Context(), "service-1"); err == nil {
 		t.Error("Record on a closed store")
 	}
 	if _, err := s.Snapshot(t.Context()); err == nil {

@@ -38,7 +38,7 @@ func TestRecordCacheIsWhatIsStored(t *testing.T) {
 			t.Fatalf("entry %d: digests differ", i)
 		}
 		for _, r := range recs {
-			stored, err := d.s.Record(t.Context(), r.Service)
+			stored, err := d.s.Queries.Record(t.Context(), r.Service)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -13,7 +13,7 @@ import (
 func again(d *driver, at string, services ...string) *command.Reissue {
 	r := &command.Reissue{Epoch: d.s.Epoch(), At: at, KeyID: "8899aabbccddeeff"}
 	for _, name := range services {
-		rec, err := d.s.Record(d.tb.Context(), name)
+		rec, err := d.s.Queries.Record(d.tb.Context(), name)
 		if err != nil {
 			d.tb.Fatal(err)
 		}
@@ -77,7 +77,7 @@ func TestReissue(t *testing.T) {
 			for _, k := range []string{"items", "history", "access", "profiles", "schemas", "version", "items digest"} {
 				same(t, k, want[k], got[k])
 			}
-			vs, err := s.Versions(t.Context(), "a", 10)
+			vs, err := s.Queries.Versions(t.Context(), "a", 10)
 			if err != nil || len(vs) != 1 || vs[0].Signature != signature {
 				t.Errorf("the versions that are kept: %+v, %v", vs, err)
 			}

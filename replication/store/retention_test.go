@@ -24,7 +24,7 @@ func accessRows(n, from int) []conf.Access {
 
 func (d *driver) accessTotal() int {
 	d.tb.Helper()
-	page, err := d.s.AccessLog(d.tb.Context(), conf.AccessFilter{})
+	page, err := d.s.Queries.AccessLog(d.tb.Context(), conf.AccessFilter{})
 	if err != nil {
 		d.tb.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestPrune(t *testing.T) {
 		{&command.Prune{At: at(50), History: hist[0].ChangedAt, Limit: 1}, 6, 3},
 		{&command.Prune{At: at(50), Access: at(1000), History: "2999-01-01T00:00:00+00:00", Limit: 100}, 1, 1}, // the newest stays
 	} {
-		before, err := a.Prunable(t.Context(), c.p.Access, c.p.History)
+		before, err := a.Queries.Prunable(t.Context(), c.p.Access, c.p.History)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -183,7 +183,7 @@ func TestLargeLogs(t *testing.T) {
 			if days {
 				f.Since, f.Until = since, until
 			}
-			ask[fmt.Sprintf("access %s, 30 days %t", name, days)] = func() (int, error) { p, err := s.AccessLog(t.Context(), f); return len(p.Results), err }
+			ask[fmt.Sprintf("access %s, 30 days %t", name, days)] = func() (int, error) { p, err := s.Queries.AccessLog(t.Context(), f); return len(p.Results), err }
 		}
 	}
 	for name, f := range map[string]conf.HistoryFilter{
@@ -195,7 +195,7 @@ func TestLargeLogs(t *testing.T) {
 			if days {
 				f.Since, f.Until = since, until
 			}
-			ask[fmt.Sprintf("history %s, 30 days %t", name, days)] = func() (int, error) { p, err := s.History(t.Context(), f); return len(p.Results), err }
+			ask[fmt.Sprintf("history %s, 30 days %t", name, days)] = func() (int, error) { p, err := s.Queries.History(t.Context(), f); return len(p.Results), err }
 		}
 	}
 	const slow = 2 * time.Second // a machine of any speed does a million in well under this

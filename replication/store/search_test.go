@@ -396,7 +396,7 @@ func TestDamagedIndexIsRepaired(t *testing.T) {
 				"verify": func() error { return s.Verify(t.Context()) },
 			} {
 				for i := range 20 { // as many segments as Merge works on
-					r, err := s.Record(t.Context(), "svc-001")
+					r, err := s.Queries.Record(t.Context(), "svc-001")
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -438,7 +438,7 @@ func TestMergeKeepsSearchRight(t *testing.T) {
 	s, d, _ := searchable(t, 30)
 	for i := range 100 {
 		name := fmt.Sprintf("svc-%03d", i%30)
-		r, err := s.Record(t.Context(), name)
+		r, err := s.Queries.Record(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -48,7 +48,7 @@ func TestSecrets(t *testing.T) {
 	if want[0].Value != sealedText(2) {
 		t.Error("an item that was made from another value replaced this one")
 	}
-	ids, err := s.SecretKeyIDs(t.Context())
+	ids, err := s.Queries.SecretKeyIDs(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestSecretsAreCovered(t *testing.T) {
 	if err := s.w.Exec(t.Context(), "UPDATE encrypted_secrets SET encrypted_value = ?", sealedText(2)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Record(t.Context(), "a"); conf.CodeOf(err) != conf.CodeCorrupt {
+	if _, err := s.Queries.Record(t.Context(), "a"); conf.CodeOf(err) != conf.CodeCorrupt {
 		t.Errorf("a changed secret was read: %v", err)
 	}
 	if err := s.Verify(t.Context()); conf.CodeOf(err) != conf.CodeCorrupt {

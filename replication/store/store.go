@@ -21,7 +21,7 @@ type Entry = apply.Entry
 
 // Store is one open replica. See the package's invariants for who calls what.
 type Store struct {
-	*query.Queries
+	Queries *query.Queries // reads of the content
 
 	log       *slog.Logger
 	modelHash tables.ModelHash
@@ -149,10 +149,4 @@ func (s *Store) DigestAt(index uint64) (digest string, ok bool) {
 func (s *Store) Position() (index uint64, digest string) {
 	st := s.state.Load()
 	return st.Index, st.Digest.String()
-}
-
-// SortAPITokens lists tokens without their hashes, the newest first: a bridge until
-// its caller uses Queries.ListAPITokens.
-func SortAPITokens(all map[string]conf.APIToken) []conf.APITokenInfo {
-	return query.New(nil, func() *tables.State { return &tables.State{APITokens: all} }).ListAPITokens()
 }
