@@ -10,16 +10,16 @@ import (
 	"github.com/holdfast-config/holdfast/agent/keys"
 	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/replication/transport"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 // store is what a leader does for a rotation before anybody hears of it.
 func (r *running) storeNext(kind string) string {
 	r.t.Helper()
 	if kind == conf.KeyCA {
-		ca, err := transport.NextCA(r.cluster.Port.Identity().CA, time.Now())
+		ca, err := pki.NextCA(r.cluster.Port.Identity().CA, time.Now())
 		if err == nil {
-			err = transport.SaveNextCA(r.o.TLSDir(), ca)
+			err = pki.SaveNextCA(r.o.TLSDir(), ca)
 		}
 		if err != nil {
 			r.t.Fatal(err)
@@ -38,7 +38,7 @@ func (r *running) storeNext(kind string) string {
 
 func (r *running) has(kind, id string) bool {
 	if kind == conf.KeyCA {
-		ca, err := transport.LoadNextCA(r.o.TLSDir())
+		ca, err := pki.LoadNextCA(r.o.TLSDir())
 		return err == nil && ca.Hash() == id
 	}
 	return r.rooms.keys.Set().Holds(kind, id)
@@ -140,7 +140,7 @@ func TestHandoverFails(t *testing.T) {
 	if main, old := r[0].rooms.keys.Set().IDs(conf.KeyMaster); main != before.active(conf.KeyMaster) || old != "" {
 		t.Errorf("left at the leader: %s after %s", main, old)
 	}
-	if _, err := transport.LoadNextCA(r[0].o.TLSDir()); err == nil {
+	if _, err := pki.LoadNextCA(r[0].o.TLSDir()); err == nil {
 		t.Error("a CA is left at the leader")
 	}
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
@@ -28,7 +29,7 @@ func TestJoinTokensAreKept(t *testing.T) {
 			t.Fatal(err)
 		}
 		tok, err := transport.ParseToken(strings.TrimSpace(string(data)))
-		if err != nil || tok.String() == stale || tok.CAHash != transport.HashCA(r.cluster.Port.Identity().CAs[0]) {
+		if err != nil || tok.String() == stale || tok.CAHash != pki.HashCA(r.cluster.Port.Identity().CAs[0]) {
 			t.Errorf("%s: the file holds no token of this cluster: %v", role, err)
 		}
 		if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o600 {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
 	"github.com/holdfast-config/holdfast/testenv"
 	"github.com/holdfast-config/holdfast/testenv/mutate"
@@ -52,9 +53,9 @@ func TestMutatedClusterRequests(t *testing.T) {
 	m := mutate.New(3, clusterSeeds(t))
 	statuses := map[int]int{}
 	for i := range *mutations {
-		p := transport.Peer{NodeID: "side", Role: transport.RoleSidecar}
+		p := pki.Peer{NodeID: "side", Role: pki.RoleSidecar}
 		if i%2 == 0 {
-			p = transport.Peer{NodeID: "n2", Role: transport.RoleServer}
+			p = pki.Peer{NodeID: "n2", Role: pki.RoleServer}
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		req := m.Next(transport.WithPeer(ctx, p))

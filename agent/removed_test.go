@@ -7,17 +7,18 @@ import (
 	"testing"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
 // thief is a member's certificate in other hands.
 type thief struct {
 	t    *testing.T
-	id   *transport.Identity
+	id   *pki.Identity
 	port *transport.Transport
 }
 
-func steal(t *testing.T, id *transport.Identity, addr string) *thief {
+func steal(t *testing.T, id *pki.Identity, addr string) *thief {
 	t.Helper()
 	p, err := transport.Open(transport.Options{
 		Identity: id, Listen: "127.0.0.1:0", AddrOf: func(string) (string, bool) { return addr, true },

@@ -25,8 +25,8 @@ import (
 	"github.com/holdfast-config/holdfast/localapi"
 	"github.com/holdfast-config/holdfast/localapi/admin"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/schema"
-	"github.com/holdfast-config/holdfast/replication/transport"
 	"github.com/holdfast-config/holdfast/replication/view"
 )
 
@@ -179,7 +179,7 @@ func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 	ao.Forward = &peers.Forwarder{Cluster: a.cluster, AwaitLocal: a.backend.AwaitLocal}
 	ao.Consistent = func(ctx context.Context) error { return replica.Consistent(ctx, a.replicas) }
 	ao.Age = func() (string, time.Duration) { return r.view.Load().Source, a.replicas.Age() }
-	ao.Relay = a.cluster.Port.Identity().Role == transport.RoleSidecar
+	ao.Relay = a.cluster.Port.Identity().Role == pki.RoleSidecar
 	if h, err = admin.New(ao); err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/localapi"
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/replication/transport"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 func (r *running) keyring() conf.KeysStatus {
@@ -130,7 +130,7 @@ func TestRotation(t *testing.T) {
 			}
 		case conf.KeyCA:
 			for _, a := range all {
-				if id := a.cluster.Port.Identity(); transport.HashCA(id.Issuer()) != rot.KeyID {
+				if id := a.cluster.Port.Identity(); pki.HashCA(id.Issuer()) != rot.KeyID {
 					t.Fatalf("%s has no certificate from the new CA", a.Info().NodeID)
 				}
 			}

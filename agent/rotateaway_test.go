@@ -14,8 +14,8 @@ import (
 	"github.com/holdfast-config/holdfast/agent/keys"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/seal"
-	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
 // everything has every key rotated at r, and waits until it is.
@@ -200,7 +200,7 @@ func TestRotationGivenUp(t *testing.T) {
 	made := n1.rotateAll() // and it goes on from there
 	n2.await("the new keys", func() bool {
 		id := n2.cluster.Port.Identity()
-		return n2.rooms.keys.Set().MasterID == made[conf.KeyMaster] && transport.HashCA(id.Issuer()) == made[conf.KeyCA]
+		return n2.rooms.keys.Set().MasterID == made[conf.KeyMaster] && pki.HashCA(id.Issuer()) == made[conf.KeyCA]
 	})
 }
 
@@ -210,7 +210,7 @@ func announceNobodys(t *testing.T, r *running, kind string) string {
 	k := command.NewKey{Kind: kind, ID: "5a0c3f1e-6ff1-4a5e-9a0e-0d6f0a5f6a01"}
 	switch kind {
 	case conf.KeyCA:
-		ca, err := transport.NextCA(r.cluster.Port.Identity().CA, time.Now())
+		ca, err := pki.NextCA(r.cluster.Port.Identity().CA, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -255,7 +255,7 @@ func TestKeyringOfAnotherCluster(t *testing.T) {
 	if code != http.StatusOK {
 		t.Fatalf("%d %s", code, body)
 	}
-	a.await("the next one", func() bool { return transport.HashCA(a.cluster.Port.Identity().Issuer()) == rot.KeyID })
+	a.await("the next one", func() bool { return pki.HashCA(a.cluster.Port.Identity().Issuer()) == rot.KeyID })
 }
 
 // A rotation of the master key goes on after a restart where it was, and the secrets

@@ -8,14 +8,14 @@ import (
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/replication/command"
-	"github.com/holdfast-config/holdfast/replication/transport"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 const routeAccess = "/access"
 
 // RegisterRoutes registers the route by which members deliver their rows to the leader.
 func RegisterRoutes(c *peers.Cluster, s *replica.Supervisor) {
-	peers.HandlePost(c, routeAccess, func(ctx context.Context, p transport.Peer, a command.Audit) (any, error) {
+	peers.HandlePost(c, routeAccess, func(ctx context.Context, p pki.Peer, a command.Audit) (any, error) {
 		r, err := s.LeaderReplica()
 		if err != nil {
 			return nil, err
@@ -24,7 +24,7 @@ func RegisterRoutes(c *peers.Cluster, s *replica.Supervisor) {
 			return nil, err
 		}
 		ClampTimestamps(a.Rows, time.Now())
-		a.Source = QueueID(p.NodeID, p.Role == transport.RoleServer, a.Source)
+		a.Source = QueueID(p.NodeID, p.Role == pki.RoleServer, a.Source)
 		return struct{}{}, r.Propose(ctx, &a)
 	})
 }

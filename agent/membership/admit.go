@@ -9,13 +9,14 @@ import (
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
 // Joiner admits joining agents; nil where the CA's key is missing, which only servers
 // hold.
-func (m *Manager) Joiner(id *transport.Identity) transport.Joiner {
-	if id.Role != transport.RoleServer || id.CA == nil {
+func (m *Manager) Joiner(id *pki.Identity) transport.Joiner {
+	if id.Role != pki.RoleServer || id.CA == nil {
 		return nil
 	}
 	return joinHandler{m}
@@ -64,7 +65,7 @@ func (m *Manager) admit(ctx context.Context, r transport.JoinRequest) (transport
 	if reason := rejectReason(stored, info, r, conf.FormatTime(now), err == nil); reason != "" {
 		return reject(reason)
 	}
-	role, err := transport.ParseRole(info.Role)
+	role, err := pki.ParseRole(info.Role)
 	if err != nil {
 		return transport.JoinGrant{}, err
 	}
@@ -111,14 +112,14 @@ func rejectReason(stored command.JoinToken, info conf.JoinTokenInfo, r transport
 	return "" // used up: the log knows whether it is the same joiner again
 }
 
-func (m *Manager) grant(rep *replica.Replica, r transport.JoinRequest, role transport.Role, service string, now time.Time) (transport.JoinGrant, error) {
+func (m *Manager) grant(rep *replica.Replica, r transport.JoinRequest, role pki.Role, service string, now time.Time) (transport.JoinGrant, error) {
 	id := m.cluster.Port.Identity()
-	cert, err := id.CA.Issue(r.CSR, r.NodeID, role, transport.DefaultTTL, now)
+	cert, err := id.CA.Issue(r.CSR, r.NodeID, role, pki.DefaultTTL, now)
 	if err != nil {
 		return transport.JoinGrant{}, err
 	}
 	lines, err := m.keys().SidecarLines(service)
-	if role == transport.RoleServer {
+	if role == pki.RoleServer {
 		lines, err = m.keys().Export()
 	}
 	if err != nil {
@@ -129,7 +130,7 @@ func (m *Manager) grant(rep *replica.Replica, r transport.JoinRequest, role tran
 		return transport.JoinGrant{}, err
 	}
 	g := transport.JoinGrant{Certificate: cert.Raw, ClusterID: id.ClusterID, Epoch: rep.Store().Epoch(), Keys: material}
-	if role == transport.RoleServer {
+	if role == pki.RoleServer {
 		// Any server admits others, also when the first one is lost permanently.
 		if g.CAKey, err = id.CA.KeyPEM(); err != nil {
 			return transport.JoinGrant{}, err
@@ -139,7 +140,7 @@ func (m *Manager) grant(rep *replica.Replica, r transport.JoinRequest, role tran
 		g.CAs = append(g.CAs, ca.Raw)
 	}
 	for _, other := range m.cluster.Members() {
-		role, err := transport.ParseRole(other.Role)
+		role, err := pki.ParseRole(other.Role)
 		if err != nil || other.Addr == "" {
 			continue
 		}

@@ -14,13 +14,14 @@ import (
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
 // Identity returns who this agent is: as it was, by a join, or the first of a new
 // cluster. joining is called before it joins, and what it returns afterwards.
-func (m *Manager) Identity(ctx context.Context, joining func() (done func() error)) (*transport.Identity, error) {
-	id, err := transport.LoadIdentity(m.o.TLSDir())
+func (m *Manager) Identity(ctx context.Context, joining func() (done func() error)) (*pki.Identity, error) {
+	id, err := pki.LoadIdentity(m.o.TLSDir())
 	switch {
 	case err == nil:
 		m.members.AssumeCluster(id.ClusterID)
@@ -31,8 +32,8 @@ func (m *Manager) Identity(ctx context.Context, joining func() (done func() erro
 			node = id.NodeID
 			m.members.SetSelf(node)
 		}
-		if id.Role == transport.RoleServer && id.Expired(time.Now()) && id.CA != nil {
-			if id, err = id.Reissue(transport.DefaultTTL, time.Now()); err != nil {
+		if id.Role == pki.RoleServer && id.Expired(time.Now()) && id.CA != nil {
+			if id, err = id.Reissue(pki.DefaultTTL, time.Now()); err != nil {
 				return nil, err
 			}
 			if err := id.Save(m.o.TLSDir()); err != nil {
@@ -49,7 +50,7 @@ func (m *Manager) Identity(ctx context.Context, joining func() (done func() erro
 		return m.join(ctx, joining)
 	}
 	clusterID := uuid.NewString()
-	if id, err = transport.Bootstrap(clusterID, m.members.Self(), transport.DefaultTTL, time.Now()); err != nil {
+	if id, err = pki.Bootstrap(clusterID, m.members.Self(), pki.DefaultTTL, time.Now()); err != nil {
 		return nil, err
 	}
 	// The file first: an identity without it means a member that lost it.
@@ -60,7 +61,7 @@ func (m *Manager) Identity(ctx context.Context, joining func() (done func() erro
 }
 
 // join makes this agent a member of the cluster at CONFIG_JOIN.
-func (m *Manager) join(ctx context.Context, joining func() (done func() error)) (_ *transport.Identity, err error) {
+func (m *Manager) join(ctx context.Context, joining func() (done func() error)) (_ *pki.Identity, err error) {
 	if recovery.ExistingFiles(m.o) != (recovery.Files{}) {
 		return nil, conf.Errorf(conf.CodeConflict, "%s holds the data of another cluster", m.o.DataDir).
 			WithHint("join with an empty data directory; move %s away if its data is not needed", m.o.DataDir)
@@ -77,7 +78,7 @@ func (m *Manager) join(ctx context.Context, joining func() (done func() error)) 
 	if err != nil {
 		return nil, err
 	}
-	key, err := transport.NodeKey(m.o.TLSDir())
+	key, err := pki.NodeKey(m.o.TLSDir())
 	if err != nil {
 		return nil, err
 	}

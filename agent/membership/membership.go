@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
@@ -63,21 +64,21 @@ const (
 )
 
 func (m *Manager) registerRoutes() {
-	leaderOnly(m, routeHello, func(ctx context.Context, r *replica.Replica, p transport.Peer, row command.Member) (any, error) {
+	leaderOnly(m, routeHello, func(ctx context.Context, r *replica.Replica, p pki.Peer, row command.Member) (any, error) {
 		row.NodeID, row.Role = p.NodeID, string(p.Role) // of the certificate, not of the caller
 		return struct{}{}, m.registerMember(ctx, r, row)
 	})
-	leaderOnly(m, routeLeave, func(ctx context.Context, r *replica.Replica, p transport.Peer, _ struct{}) (any, error) {
+	leaderOnly(m, routeLeave, func(ctx context.Context, r *replica.Replica, p pki.Peer, _ struct{}) (any, error) {
 		return struct{}{}, m.remove(ctx, r, "leave:"+p.NodeID, p.NodeID)
 	})
-	leaderOnly(m, routeRejoin, func(ctx context.Context, r *replica.Replica, p transport.Peer, req rejoinRequest) (any, error) {
+	leaderOnly(m, routeRejoin, func(ctx context.Context, r *replica.Replica, p pki.Peer, req rejoinRequest) (any, error) {
 		return m.admitIncarnation(ctx, r, p, req)
 	})
-	leaderOnly(m, routeRetire, func(ctx context.Context, r *replica.Replica, p transport.Peer, req removePredecessorRequest) (any, error) {
+	leaderOnly(m, routeRetire, func(ctx context.Context, r *replica.Replica, p pki.Peer, req removePredecessorRequest) (any, error) {
 		return struct{}{}, m.removePredecessor(ctx, r, p.NodeID, req.NodeID)
 	})
-	leaderOnly(m, routeJoin, func(ctx context.Context, _ *replica.Replica, p transport.Peer, req transport.JoinRequest) (any, error) {
-		if p.Role != transport.RoleServer {
+	leaderOnly(m, routeJoin, func(ctx context.Context, _ *replica.Replica, p pki.Peer, req transport.JoinRequest) (any, error) {
+		if p.Role != pki.RoleServer {
 			return nil, conf.Errorf(conf.CodeDenied, "only servers pass joins on")
 		}
 		if err := req.Check(); err != nil {
@@ -88,8 +89,8 @@ func (m *Manager) registerRoutes() {
 }
 
 // leaderOnly registers a route that only the ready leader serves.
-func leaderOnly[In any](m *Manager, path string, f func(context.Context, *replica.Replica, transport.Peer, In) (any, error)) {
-	peers.HandlePost(m.cluster, path, func(ctx context.Context, p transport.Peer, in In) (any, error) {
+func leaderOnly[In any](m *Manager, path string, f func(context.Context, *replica.Replica, pki.Peer, In) (any, error)) {
+	peers.HandlePost(m.cluster, path, func(ctx context.Context, p pki.Peer, in In) (any, error) {
 		r, err := m.sup.LeaderReplica()
 		if err != nil {
 			return nil, err

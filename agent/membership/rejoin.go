@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
@@ -37,8 +38,8 @@ type removePredecessorRequest struct {
 // admitIncarnation admits a server whose log is lost under its next node id, and removes
 // the old one from Raft. The old row stays until the new member is there: until then its
 // certificate identifies a repetition. This agent leads.
-func (m *Manager) admitIncarnation(ctx context.Context, rep *replica.Replica, p transport.Peer, req rejoinRequest) (rejoinGrant, error) {
-	if p.Role != transport.RoleServer {
+func (m *Manager) admitIncarnation(ctx context.Context, rep *replica.Replica, p pki.Peer, req rejoinRequest) (rejoinGrant, error) {
+	if p.Role != pki.RoleServer {
 		return rejoinGrant{}, conf.Errorf(conf.CodeUnsupported, "a %s never votes and keeps its node id", p.Role)
 	}
 	id := m.cluster.Port.Identity()
@@ -68,7 +69,7 @@ func (m *Manager) admitIncarnation(ctx context.Context, rep *replica.Replica, p 
 	if err := rep.Node().AddNonvoter(ctx, fresh, req.Advertise); err != nil {
 		return rejoinGrant{}, err
 	}
-	cert, err := id.CA.Issue(req.CSR, fresh, p.Role, transport.DefaultTTL, time.Now())
+	cert, err := id.CA.Issue(req.CSR, fresh, p.Role, pki.DefaultTTL, time.Now())
 	if err != nil {
 		return rejoinGrant{}, err
 	}
@@ -85,7 +86,7 @@ func (m *Manager) admitIncarnation(ctx context.Context, rep *replica.Replica, p 
 
 // nextIncarnation is the first later node id of p that is free, or that p got before in a
 // reply that was lost.
-func nextIncarnation(members []conf.Member, p transport.Peer, addr string) string {
+func nextIncarnation(members []conf.Member, p pki.Peer, addr string) string {
 	base, n := conf.ParseIncarnation(p.NodeID)
 	for {
 		n++
@@ -150,13 +151,13 @@ func (m *Manager) Rejoin(ctx context.Context, cause error) error {
 	quarantine := func() error {
 		return recovery.Quarantine(m.o.DataDir, m.log, cause.Error(), append(recovery.DatabaseFiles(m.o.DBPath), m.o.RaftDir())...)
 	}
-	if id.Role != transport.RoleServer { // it never votes: an empty log contradicts no vote
+	if id.Role != pki.RoleServer { // it never votes: an empty log contradicts no vote
 		if err := c.SetLogOwner(""); err != nil {
 			return err
 		}
 		return quarantine()
 	}
-	csr, err := transport.NewCSR(id.Key)
+	csr, err := pki.NewCSR(id.Key)
 	if err != nil {
 		return err
 	}
@@ -164,7 +165,7 @@ func (m *Manager) Rejoin(ctx context.Context, cause error) error {
 	if err != nil {
 		return err
 	}
-	fresh, err := transport.NewIdentity(g.Certificate, id.Key, g.CAs)
+	fresh, err := pki.NewIdentity(g.Certificate, id.Key, g.CAs)
 	if err == nil {
 		fresh, err = fresh.WithCAKey(g.CAKey)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/store"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
@@ -43,7 +44,7 @@ func (m *Manager) RevokeToken(ctx context.Context, who conf.Principal, id string
 
 // newToken stores a join token and returns what to paste.
 func (m *Manager) newToken(ctx context.Context, rep *replica.Replica, by string, req conf.JoinTokenRequest) (conf.NewJoinToken, error) {
-	role, err := transport.ParseRole(req.Role)
+	role, err := pki.ParseRole(req.Role)
 	if err != nil {
 		return conf.NewJoinToken{}, err
 	}
@@ -56,7 +57,7 @@ func (m *Manager) newToken(ctx context.Context, rep *replica.Replica, by string,
 	if len(id.CAs) == 0 {
 		return conf.NewJoinToken{}, conf.Errorf(conf.CodeInternal, "this agent has no CA")
 	}
-	t := transport.NewToken(transport.HashCA(id.CAs[0]))
+	t := transport.NewToken(pki.HashCA(id.CAs[0]))
 	now := time.Now()
 	s := t.Stored(role, req.Service, req.TTL, req.Uses, by, now)
 	at := conf.FormatTime(now)
@@ -78,8 +79,8 @@ func (m *Manager) newToken(ctx context.Context, rep *replica.Replica, by string,
 // WriteTokenFiles writes a reusable token of each role to a file that only this user
 // can read, for compose and systemd. The agent that starts a cluster does it.
 func (m *Manager) WriteTokenFiles(ctx context.Context, rep *replica.Replica) {
-	for role, path := range map[transport.Role]string{
-		transport.RoleServer: m.o.ServerTokenPath, transport.RoleSidecar: m.o.SidecarTokenPath,
+	for role, path := range map[pki.Role]string{
+		pki.RoleServer: m.o.ServerTokenPath, pki.RoleSidecar: m.o.SidecarTokenPath,
 	} {
 		if path == "none" || m.IsOwnToken(path) && isStoredToken(ctx, rep, path) {
 			continue
@@ -99,7 +100,7 @@ func (m *Manager) WriteTokenFiles(ctx context.Context, rep *replica.Replica) {
 func (m *Manager) IsOwnToken(path string) bool {
 	t, err := transport.ReadTokenFile(path)
 	id := m.cluster.Port.Identity()
-	return err == nil && len(id.CAs) > 0 && t.CAHash == transport.HashCA(id.CAs[0])
+	return err == nil && len(id.CAs) > 0 && t.CAHash == pki.HashCA(id.CAs[0])
 }
 
 // isStoredToken reports whether the store has the token of a file, revoked or not: one

@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
@@ -24,7 +25,7 @@ type Replica interface {
 
 // Options set up a Cluster.
 type Options struct {
-	Identity    *transport.Identity
+	Identity    *pki.Identity
 	Listen      string // address of the cluster port
 	Advertise   string // where other members reach it, "" for the address of the listener
 	ServiceName string // the service beside this agent
@@ -74,7 +75,7 @@ func (c *Cluster) Attach(r Replica, report func() Report) {
 }
 
 // ChangeNodeID makes this agent a later incarnation of itself.
-func (c *Cluster) ChangeNodeID(id *transport.Identity) error {
+func (c *Cluster) ChangeNodeID(id *pki.Identity) error {
 	if err := c.Port.Rename(id); err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/replication/transport"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 // SavedState is cluster.json: what an agent has to know of its cluster before its
@@ -259,7 +259,7 @@ func (l *MemberList) Joined() bool {
 func (l *MemberList) Features() *Features { return l.features }
 
 // Allowed is transport.Options.Allowed: a removed member is rejected.
-func (l *MemberList) Allowed(p transport.Peer) error {
+func (l *MemberList) Allowed(p pki.Peer) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.removed[p.NodeID] {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/httperror"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
@@ -30,7 +31,7 @@ func (c *Cluster) HandleGet(path string, f func(*http.Request) (any, error)) {
 }
 
 // HandlePost registers a route that decodes its body into In. f has 10 seconds.
-func HandlePost[In any](c *Cluster, path string, f func(context.Context, transport.Peer, In) (any, error)) {
+func HandlePost[In any](c *Cluster, path string, f func(context.Context, pki.Peer, In) (any, error)) {
 	c.mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 		v, err := decodeAndCall(w, r, f)
 		writeReply(w, v, err)
@@ -43,7 +44,7 @@ func (c *Cluster) Routes() http.Handler { return c.mux }
 // HandleAPI serves the admin API for members below /api/.
 func (c *Cluster) HandleAPI(api http.Handler) { c.mux.Handle("/api/", api) }
 
-func decodeAndCall[In any](w http.ResponseWriter, r *http.Request, f func(context.Context, transport.Peer, In) (any, error)) (any, error) {
+func decodeAndCall[In any](w http.ResponseWriter, r *http.Request, f func(context.Context, pki.Peer, In) (any, error)) (any, error) {
 	p, ok := transport.PeerFrom(r.Context())
 	if !ok {
 		return nil, conf.Errorf(conf.CodeDenied, "no certificate")

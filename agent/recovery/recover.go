@@ -14,9 +14,9 @@ import (
 	"github.com/holdfast-config/holdfast/agent/schemas"
 	"github.com/holdfast-config/holdfast/replication"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/schema"
 	"github.com/holdfast-config/holdfast/replication/store"
-	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
 // Recovered says what Recover did.
@@ -52,11 +52,11 @@ func Recover(ctx context.Context, o options.Options, log *slog.Logger) (rec Reco
 	if err != nil {
 		return rec, err
 	}
-	id, err := transport.LoadIdentity(o.TLSDir())
+	id, err := pki.LoadIdentity(o.TLSDir())
 	if err != nil {
 		return rec, err
 	}
-	if id.Role != transport.RoleServer || id.CA == nil {
+	if id.Role != pki.RoleServer || id.CA == nil {
 		return rec, conf.Errorf(conf.CodeUnsupported, "this agent is a %s and cannot lead a cluster", id.Role).
 			WithHint("recover in the directory of a server")
 	}

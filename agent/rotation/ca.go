@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
@@ -49,7 +50,7 @@ func (c *caKeys) decode(text string) (parsedCA, error) {
 	if c.parsed == nil || len(c.parsed) >= maxParsedCAs {
 		c.parsed = map[string]parsedCA{}
 	}
-	ca := parsedCA{cert, transport.ClusterOf(cert)}
+	ca := parsedCA{cert, pki.ClusterOf(cert)}
 	c.parsed[text] = ca
 	return ca, nil
 }
@@ -61,8 +62,8 @@ func (c *caKeys) isForeign(k *conf.Key) bool {
 }
 
 // next is the CA that was distributed and is not active yet, when it has this hash.
-func (c *caKeys) next(hash string) *transport.CA {
-	ca, err := transport.LoadNextCA(c.dir)
+func (c *caKeys) next(hash string) *pki.CA {
+	ca, err := pki.LoadNextCA(c.dir)
 	if err != nil || ca.Hash() != hash {
 		return nil
 	}
@@ -70,7 +71,7 @@ func (c *caKeys) next(hash string) *transport.CA {
 }
 
 // use saves an identity and uses it.
-func (c *caKeys) use(id *transport.Identity) error {
+func (c *caKeys) use(id *pki.Identity) error {
 	if err := id.Save(c.dir); err != nil {
 		return err
 	}
@@ -109,20 +110,20 @@ func (c *caKeys) sync(ctx context.Context, ring conf.Keyring, at string, pending
 		}
 	}
 	id := c.port.Identity()
-	if transport.HashCA(id.Issuer()) != active.ID {
+	if pki.HashCA(id.Issuer()) != active.ID {
 		if err := c.switchTo(ctx, active.ID); err != nil {
 			return err
 		}
 	}
 	id = c.port.Identity()
-	if transport.HashCA(id.Issuer()) != active.ID {
+	if pki.HashCA(id.Issuer()) != active.ID {
 		return nil
 	}
 	if len(id.CAs) > 1 { // so that no call is cut when the old CA is forgotten
 		c.port.CloseIdle()
 	}
 	for _, ca := range id.CAs {
-		k := ring.Find(conf.KeyCA, transport.HashCA(ca))
+		k := ring.Find(conf.KeyCA, pki.HashCA(ca))
 		if k == nil || k.ID == active.ID {
 			continue
 		}
@@ -139,7 +140,7 @@ func (c *caKeys) sync(ctx context.Context, ring conf.Keyring, at string, pending
 		}
 	}
 	if next == nil && !pending {
-		return transport.DropNextCA(c.dir)
+		return pki.DropNextCA(c.dir)
 	}
 	return nil
 }
@@ -147,37 +148,37 @@ func (c *caKeys) sync(ctx context.Context, ring conf.Keyring, at string, pending
 // fetchKey gets the key of a CA to a server that may have to issue by it.
 func (c *caKeys) fetchKey(ctx context.Context, hash string) error {
 	id := c.port.Identity()
-	if id.Role != transport.RoleServer || (id.CA != nil && id.CA.Hash() == hash) || c.next(hash) != nil {
+	if id.Role != pki.RoleServer || (id.CA != nil && id.CA.Hash() == hash) || c.next(hash) != nil {
 		return nil
 	}
 	text, err := pullKey(ctx, c.cluster, conf.KeyCA, hash, "")
 	if err != nil {
 		return err
 	}
-	ca, err := transport.ParseCAPEM([]byte(text))
+	ca, err := pki.ParseCAPEM([]byte(text))
 	if err != nil || ca.Hash() != hash {
 		return conf.Errorf(conf.CodeCorrupt, "the CA that was received is not %s", hash)
 	}
-	if hash == transport.HashCA(id.Issuer()) {
+	if hash == pki.HashCA(id.Issuer()) {
 		if id, err = id.WithCA(ca); err != nil {
 			return err
 		}
 		return c.use(id)
 	}
-	return transport.SaveNextCA(c.dir, ca)
+	return pki.SaveNextCA(c.dir, ca)
 }
 
 // switchTo gets this agent a certificate from another CA that it trusts.
 func (c *caKeys) switchTo(ctx context.Context, hash string) error {
 	id := c.port.Identity()
-	var fresh *transport.Identity
+	var fresh *pki.Identity
 	var err error
-	if id.Role == transport.RoleServer {
+	if id.Role == pki.RoleServer {
 		ca := c.next(hash)
 		if ca == nil {
 			return conf.Errorf(conf.CodeNotFound, "the key of the CA %s is not here yet", hash)
 		}
-		fresh, err = id.Adopt(ca, transport.DefaultTTL, time.Now())
+		fresh, err = id.Adopt(ca, pki.DefaultTTL, time.Now())
 	} else {
 		leader, ok := c.cluster.Leader()
 		if !ok {
@@ -185,7 +186,7 @@ func (c *caKeys) switchTo(ctx context.Context, hash string) error {
 		}
 		rctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		if fresh, err = c.port.Renew(rctx, leader); err == nil && transport.HashCA(fresh.Issuer()) != hash {
+		if fresh, err = c.port.Renew(rctx, leader); err == nil && pki.HashCA(fresh.Issuer()) != hash {
 			return nil // the leader has not moved itself: in a moment
 		}
 	}
@@ -207,11 +208,11 @@ func (c *caKeys) renew(ctx context.Context) {
 		return
 	}
 	var (
-		next *transport.Identity
+		next *pki.Identity
 		err  error
 	)
 	if id.CA != nil {
-		next, err = id.Reissue(transport.DefaultTTL, time.Now())
+		next, err = id.Reissue(pki.DefaultTTL, time.Now())
 	} else if leader, ok := c.cluster.Leader(); ok {
 		next, err = c.port.Renew(ctx, leader)
 	} else {

@@ -10,7 +10,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/replication/transport"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 // KeyChange rotates a key, aborts a rotation, or expires an old key. This agent leads.
@@ -100,11 +100,11 @@ func (m *Manager) rotate(ctx context.Context, rep *replica.Replica, who conf.Pri
 		if id.CA == nil || id.CA.Hash() != active.ID {
 			return conf.Errorf(conf.CodeNoQuorum, "this leader does not hold the CA in use yet").WithHint("try again in a moment")
 		}
-		ca, err := transport.NextCA(id.CA, now)
+		ca, err := pki.NextCA(id.CA, now)
 		if err != nil {
 			return err
 		}
-		if err := transport.SaveNextCA(m.ca.dir, ca); err != nil {
+		if err := pki.SaveNextCA(m.ca.dir, ca); err != nil {
 			return err
 		}
 		next = m.newKey(kind, ca.Hash(), nil)

@@ -8,7 +8,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/httperror"
-	"github.com/holdfast-config/holdfast/replication/transport"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 // A new key is with a majority of the voters before the log names it: the next leader has
@@ -85,12 +85,12 @@ func (m *Manager) Distribute(ctx context.Context, kind, id string) error {
 }
 
 // fetchPendingKey fetches a key that the leader distributes, from it alone.
-func (m *Manager) fetchPendingKey(ctx context.Context, p transport.Peer, o takeRequest) error {
+func (m *Manager) fetchPendingKey(ctx context.Context, p pki.Peer, o takeRequest) error {
 	c := m.o.Cluster
 	if err := conf.CheckKeyKind(o.Kind); err != nil {
 		return err
 	}
-	if leader, ok := c.Leader(); !ok || leader != p.NodeID || m.sup.Current() == nil || p.Role != transport.RoleServer || c.Port.Identity().Role != transport.RoleServer {
+	if leader, ok := c.Leader(); !ok || leader != p.NodeID || m.sup.Current() == nil || p.Role != pki.RoleServer || c.Port.Identity().Role != pki.RoleServer {
 		return conf.Errorf(conf.CodeDenied, "%s does not lead, as node %s knows it", p.NodeID, c.Self())
 	}
 	m.mu.Lock()
@@ -156,7 +156,7 @@ func (m *Manager) discardStalePending(rep *replica.Replica, ring conf.Keyring, k
 func (m *Manager) DiscardPending(kind, id string) {
 	var err error
 	if kind == conf.KeyCA {
-		err = transport.DropNextCA(m.ca.dir)
+		err = pki.DropNextCA(m.ca.dir)
 	} else {
 		err = m.file.undo(kind, id)
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/seal"
-	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
 // sidecarTimeout is how long an announced key waits for a sidecar that answers: a fault of
@@ -194,7 +194,7 @@ func (m *Manager) newKey(kind, id string, by ed25519.PrivateKey) command.NewKey 
 		}
 	case conf.KeyCA:
 		for _, c := range m.ca.port.Identity().CAs {
-			if transport.HashCA(c) == id {
+			if pki.HashCA(c) == id {
 				k.Public = encodeCA(c)
 			}
 		}
@@ -343,7 +343,7 @@ func graceRemaining(grace time.Duration, k conf.Key, now time.Time) time.Duratio
 // renewTokens calls NewCA once for each new CA.
 func (l *leaderRotation) renewTokens(ctx context.Context) {
 	a := l.m.Keyring().Active(conf.KeyCA)
-	if a == nil || a.ID == l.tokensOf || transport.HashCA(l.m.ca.port.Identity().CAs[0]) != a.ID {
+	if a == nil || a.ID == l.tokensOf || pki.HashCA(l.m.ca.port.Identity().CAs[0]) != a.ID {
 		return
 	}
 	l.m.o.NewCA(ctx, l.rep)

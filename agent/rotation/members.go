@@ -7,7 +7,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/replication/transport"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 // memberKeys are the keys that the members have, as they report it. It takes no lock.
@@ -33,7 +33,7 @@ func (m *memberKeys) own() map[string]conf.KeysHeld {
 		out[kind] = h
 	}
 	id := m.cluster.Port.Identity()
-	if id.Role == transport.RoleSidecar {
+	if id.Role == pki.RoleSidecar {
 		h := out[conf.KeySigning]
 		h.IDs = conf.SortedKeys(m.keys.PublicKeys())
 		if a := m.keys.Keyring().Active(conf.KeySigning); a != nil && h.Has(a.ID) {
@@ -41,10 +41,10 @@ func (m *memberKeys) own() map[string]conf.KeysHeld {
 		}
 		out[conf.KeySigning] = h
 	}
-	ca := conf.KeysHeld{IDs: []string{}, Use: transport.HashCA(id.Issuer())}
+	ca := conf.KeysHeld{IDs: []string{}, Use: pki.HashCA(id.Issuer())}
 	for _, c := range id.CAs {
 		// A server has a CA when it could issue by it.
-		if hash := transport.HashCA(c); id.Role != transport.RoleServer || id.CA == nil || hash == id.CA.Hash() || hash == ca.Use || m.ca.next(hash) != nil {
+		if hash := pki.HashCA(c); id.Role != pki.RoleServer || id.CA == nil || hash == id.CA.Hash() || hash == ca.Use || m.ca.next(hash) != nil {
 			ca.IDs = append(ca.IDs, hash)
 		}
 	}

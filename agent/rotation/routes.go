@@ -8,6 +8,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
@@ -32,7 +33,7 @@ func (m *Manager) registerRoutes() {
 		}
 		return struct{}{}, err
 	})
-	peers.HandlePost(c, routeTake, func(ctx context.Context, p transport.Peer, req takeRequest) (any, error) {
+	peers.HandlePost(c, routeTake, func(ctx context.Context, p pki.Peer, req takeRequest) (any, error) {
 		ctx, cancel := context.WithTimeout(ctx, takeTimeout)
 		defer cancel()
 		return struct{}{}, m.fetchPendingKey(ctx, p, req)
@@ -45,7 +46,7 @@ func (m *Manager) registerRoutes() {
 // it got it when it joined. What it reports of its service itself does not count.
 func (m *Manager) serveServiceKey(r *http.Request) (keyReply, error) {
 	p, ok := transport.PeerFrom(r.Context())
-	if !ok || p.Role != transport.RoleSidecar {
+	if !ok || p.Role != pki.RoleSidecar {
 		return keyReply{}, conf.Errorf(conf.CodeDenied, "only sidecars receive the key of a service")
 	}
 	rep := m.sup.Current()
@@ -81,7 +82,7 @@ func (m *Manager) serveKey(r *http.Request) (keyReply, error) {
 		return keyReply{}, err
 	}
 	switch {
-	case ok && p.Role == transport.RoleSidecar && kind == conf.KeyMaster:
+	case ok && p.Role == pki.RoleSidecar && kind == conf.KeyMaster:
 		// What is derived for its service, under what it has already: a sidecar that
 		// claims another service cannot open the reply.
 		if row, ok := m.o.Cluster.Find(p.NodeID); ok && row.Service != "" {
@@ -89,7 +90,7 @@ func (m *Manager) serveKey(r *http.Request) (keyReply, error) {
 			return keyReply{sealed}, err
 		}
 		return keyReply{}, conf.Errorf(conf.CodeDenied, "%s is beside no service", p.NodeID)
-	case !ok || p.Role != transport.RoleServer:
+	case !ok || p.Role != pki.RoleServer:
 		return keyReply{}, conf.Errorf(conf.CodeDenied, "only servers receive keys")
 	case !isServer(m.o.Cluster.MemberList, p):
 		// Its row is older than its certificate. A server without a row asks again.
@@ -120,7 +121,7 @@ func (m *Manager) serveKey(r *http.Request) (keyReply, error) {
 }
 
 // isServer reports whether the member list has a peer as a server.
-func isServer(members *peers.MemberList, p transport.Peer) bool {
+func isServer(members *peers.MemberList, p pki.Peer) bool {
 	row, ok := members.Find(p.NodeID)
 	return ok && row.Role == string(p.Role)
 }

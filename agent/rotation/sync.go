@@ -9,8 +9,8 @@ import (
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/seal"
-	"github.com/holdfast-config/holdfast/replication/transport"
 )
 
 // RunKeySync is a job of every replica that brings the keys of this agent to where the
@@ -74,7 +74,7 @@ func (m *Manager) syncKeys(ctx context.Context, rep *replica.Replica) {
 
 // syncKey fetches what is announced or active, and drops what has expired.
 func (m *Manager) syncKey(ctx context.Context, rep *replica.Replica, ring conf.Keyring, kind, at string) error {
-	sidecar := m.ca.port.Identity().Role == transport.RoleSidecar
+	sidecar := m.ca.port.Identity().Role == pki.RoleSidecar
 	if main, _ := m.Set().IDs(kind); sidecar && kind == conf.KeyMaster && main == "" {
 		return nil // it was admitted for no service
 	}
