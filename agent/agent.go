@@ -48,7 +48,7 @@ type Agent struct {
 	listeners listeners
 	local     *localapi.Server
 	admin     *http.Server
-	share     *admin.Share // of the admin API among its callers
+	share     *admin.Limits // of the admin API among its callers
 }
 
 // listeners are the open ports of an agent.
@@ -100,7 +100,7 @@ func New(ctx context.Context, o options.Options, log *slog.Logger) (_ *Agent, er
 		return nil, err
 	}
 	// Before the keys: a join brings them.
-	holder := &keys.Ring{}
+	holder := &keys.Holder{}
 	if err := a.joinCluster(ctx, holder); err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func New(ctx context.Context, o options.Options, log *slog.Logger) (_ *Agent, er
 	if err != nil {
 		return nil, err
 	}
-	holder.Put(set)
+	holder.Store(set)
 	for _, w := range generated.Warnings {
 		log.Warn(w)
 	}
@@ -145,13 +145,13 @@ func (a *Agent) listen() (err error) {
 
 // joinCluster gives this agent its identity, by a join if need be, and opens the cluster
 // port. The keys of holder are set before the port starts.
-func (a *Agent) joinCluster(ctx context.Context, holder *keys.Ring) error {
+func (a *Agent) joinCluster(ctx context.Context, holder *keys.Holder) error {
 	list, err := peers.OpenMemberList(a.o.ClusterFile(), a.o.NodeID, a.log)
 	if err != nil {
 		return err
 	}
 	a.members = membership.New(membership.Options{
-		Options: &a.o, Members: list, Keys: holder.Get, Audit: func(row conf.Access) { a.audit.Record(row) }, Logger: a.log,
+		Options: &a.o, Members: list, Keys: holder.Load, Audit: func(row conf.Access) { a.audit.Record(row) }, Logger: a.log,
 	})
 	id, err := a.members.Identity(ctx, func() func() error {
 		return membership.ServePlaceholder(a.o.Join, a.listeners.local, a.listeners.socket, a.listeners.admin).Detach

@@ -27,7 +27,7 @@ func TestOldBuildIsNotWrittenPast(t *testing.T) {
 	if code, body := n1.set("9"); code != 200 { // what it knows goes on
 		t.Errorf("%d %s", code, body)
 	}
-	n2.cluster.Features().SetOwn(command.Known())
+	n2.cluster.Features().SetOwn(command.Features())
 	n1.await("the upgrade to be known", func() bool { return propose() == nil })
 	n2.cluster.Features().SetOwn(0)
 	n1.await("the old build to be known", func() bool { return conf.CodeOf(propose()) == conf.CodeUnsupported })

@@ -32,12 +32,12 @@ import (
 
 // rooms are the parts between the listeners and the replica.
 type rooms struct {
-	holder    *keys.Ring
+	holder    *keys.Holder
 	schemas   *schema.Cache
 	keys      *rotation.AgentKeys
 	rotation  *rotation.Manager
 	reissuing *rotation.Reissuing
-	vault     *keys.Vault
+	sealer    *keys.Sealer
 	secrets   *documents.Secrets
 	view      *documents.View
 	recovery  *recovery.Manager
@@ -48,12 +48,12 @@ type rooms struct {
 
 // build wires everything below the servers, fills the view from the last-known-good file,
 // and makes the servers. It returns what the view was filled from.
-func (a *Agent) build(holder *keys.Ring, token string) (source string, err error) {
-	r := &rooms{holder: holder, schemas: schema.NewCache(), keys: rotation.NewKeys(holder), vault: keys.NewVault(holder)}
+func (a *Agent) build(holder *keys.Holder, token string) (source string, err error) {
+	r := &rooms{holder: holder, schemas: schema.NewCache(), keys: rotation.NewKeys(holder), sealer: keys.NewSealer(holder)}
 	a.rooms = r
-	r.vault.Active = func() string { return r.keys.ActiveID(conf.KeyMaster) }
+	r.sealer.Active = func() string { return r.keys.ActiveID(conf.KeyMaster) }
 	r.secrets = documents.NewSecrets(documents.SecretsOptions{
-		Lookup: a.o.LookupEnv, Schemas: r.schemas, Vault: r.vault, Service: a.o.ServiceName, Logger: a.log,
+		Lookup: a.o.LookupEnv, Schemas: r.schemas, Sealer: r.sealer, Service: a.o.ServiceName, Logger: a.log,
 	})
 	r.view = documents.NewView(r.secrets)
 	a.status = replica.NewStatus()
@@ -64,7 +64,7 @@ func (a *Agent) build(holder *keys.Ring, token string) (source string, err error
 	if err := a.buildBrokers(); err != nil {
 		return "", err
 	}
-	return source, a.buildServers(r, holder.Get(), token)
+	return source, a.buildServers(r, holder.Load(), token)
 }
 
 // loadLKG fills the view from the last-known-good file, when it is valid, and makes the
@@ -75,9 +75,9 @@ func (a *Agent) loadLKG(r *rooms) *lkg.Content {
 	hmac, epoch, past := hmacs[0], "", []string(nil)
 	switch {
 	case err == nil:
-		hmac = hmacs[loaded.By] // until the replica tells which one is active
+		hmac = hmacs[loaded.KeyIndex] // until the replica tells which one is active
 		r.view.Reset(view.SourceLKG, loaded.Epoch, loaded.Index, loaded.Records)
-		epoch, past = loaded.Epoch, loaded.Past
+		epoch, past = loaded.Epoch, loaded.PastEpochs
 		a.log.Info("serving the last known good values", "services", len(loaded.Records), "epoch", loaded.Epoch, "generated_at", conf.FormatTime(loaded.GeneratedAt))
 	case conf.CodeOf(err) == conf.CodeNotFound:
 	default:
@@ -91,12 +91,12 @@ func (a *Agent) loadLKG(r *rooms) *lkg.Content {
 // buildReplicas makes the supervisor of the replicas and the rooms whose jobs it runs.
 func (a *Agent) buildReplicas(r *rooms, loaded *lkg.Content) {
 	r.recovery = recovery.New(recovery.Options{
-		Options: &a.o, Cluster: a.cluster, View: r.view, Schemas: r.schemas, Keys: r.keys, Vault: r.vault, LKG: a.lkg, Logger: a.log,
+		Options: &a.o, Cluster: a.cluster, View: r.view, Schemas: r.schemas, Keys: r.keys, Sealer: r.sealer, LKG: a.lkg, Logger: a.log,
 		SetStatus: func(event string) { a.status.Set(conf.DatabaseCorrupted, conf.ModeRebuilding, event, nil) },
 	})
 	archive := &backend.Archive{}
 	eo := edit.Options{
-		Proposer: archive, Records: documents.Records{View: r.view}, Archive: archive, Schemas: r.schemas, Vault: r.vault,
+		Proposer: archive, Records: documents.Records{View: r.view}, Archive: archive, Schemas: r.schemas, Sealer: r.sealer,
 		Signer: r.keys.Signer, Ready: func() error { return nil }, // the agent's own changes are what makes it ready
 	}
 	r.system = edit.New(eo)
@@ -106,7 +106,7 @@ func (a *Agent) buildReplicas(r *rooms, loaded *lkg.Content) {
 	r.reissuing = rotation.NewReissuing(a.o.MQTTReissue, r.editor, r.view, eo.Ready, a.log)
 	record := func(row conf.Access) { a.audit.Record(row) }
 	r.rotation = rotation.New(rotation.Options{
-		Options: &a.o, Keys: r.keys, Vault: r.vault, Cluster: a.cluster, View: r.view, Secrets: r.secrets, LKG: a.lkg, Editor: r.editor,
+		Options: &a.o, Keys: r.keys, Sealer: r.sealer, Cluster: a.cluster, View: r.view, Secrets: r.secrets, LKG: a.lkg, Editor: r.editor,
 		Audit: record, Pending: r.recovery.IsPending, NewCA: a.members.RenewTokenFiles, Logger: a.log,
 	})
 	r.backups = backupjob.New(backupjob.Options{
@@ -141,7 +141,7 @@ func (a *Agent) buildReplicas(r *rooms, loaded *lkg.Content) {
 // buildServers makes the two APIs.
 func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 	registry := prometheus.NewRegistry()
-	a.share = admin.NewShare()
+	a.share = admin.NewLimits()
 	registry.MustRegister(
 		a.backend.Metrics(a.share), a.audit, r.reissuing, r.backups.Metrics(), broker.Metrics(a.broker, a.publisher),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -160,7 +160,7 @@ func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 		Audit: a.audit, Health: a.backend, Reader: a.backend, Queries: a.backend, Versions: a.backend, Schemas: a.backend, Profiles: a.backend,
 		Editor: r.editor, SchemaEditor: a.backend, ProfileEditor: r.editor, Rebuilder: a.backend, Cluster: clusterAPI{a.cluster, a.members},
 		Keys: r.rotation, APITokens: backend.APITokens{Supervisor: a.replicas}, Secrets: a.backend, Backups: r.backups, Logger: a.log,
-		Share:       a.share,
+		Limits:      a.share,
 		RequestKeys: func() [][]byte { return r.keys.Set().RequestKeys(r.keys.ActiveID(conf.KeyMaster)) },
 	}
 	// What members send here is answered here: only the port for callers forwards. A

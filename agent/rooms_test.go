@@ -20,7 +20,7 @@ func (r *running) storeKey(m keys.Material, old string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.rooms.holder.Put(set)
+	r.rooms.holder.Store(set)
 }
 
 // heldKeys is what this agent reports of its keys.

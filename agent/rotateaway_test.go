@@ -300,7 +300,7 @@ func TestResealGoesOn(t *testing.T) {
 	at := conf.FormatTime(time.Now())
 	res, err := ss.Node().Propose(ctx, &command.Keyring{
 		At: at, Announce: []command.NewKey{{Kind: conf.KeyMaster, ID: m.ID}},
-		Activate: []command.KeyTurn{{Kind: conf.KeyMaster, ID: m.ID, OldUntil: conf.FormatTime(time.Now().Add(time.Hour))}},
+		Activate: []command.KeyActivation{{Kind: conf.KeyMaster, ID: m.ID, OldUntil: conf.FormatTime(time.Now().Add(time.Hour))}},
 	})
 	if err != nil || res.Err != nil {
 		t.Fatal(err, res.Err)

@@ -89,7 +89,7 @@ func (a *Agent) startServers(failed chan<- error) *sync.WaitGroup {
 	if a.listeners.socket != nil {
 		serve(func() error { return a.local.Serve(a.listeners.socket) })
 	}
-	serve(func() error { return a.admin.Serve(admin.Limit(a.listeners.admin, a.share)) })
+	serve(func() error { return a.admin.Serve(admin.LimitConns(a.listeners.admin, a.share)) })
 	return &servers
 }
 

@@ -193,7 +193,7 @@ func TestSidecarWithoutItsKey(t *testing.T) {
 	v.side.await("its secret", func() bool {
 		set := v.n1.rooms.keys.Set()
 		set.OldMaster, set.OldMasterID = before.Master, before.MasterID // until it looks at its .env file again
-		v.n1.rooms.holder.Put(set)
+		v.n1.rooms.holder.Store(set)
 		return strings.Contains(v.read(), "battery staple")
 	})
 	v.whole("battery staple")

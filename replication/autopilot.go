@@ -34,7 +34,7 @@ type AutopilotOptions struct {
 
 // autopilotDelegate implements autopilot.ApplicationIntegration for the leader.
 type autopilotDelegate struct {
-	node *Member
+	node *Node
 	o    AutopilotOptions
 
 	mu   sync.Mutex
@@ -44,7 +44,7 @@ type autopilotDelegate struct {
 // Autopilot manages the voters until ctx ends: it promotes healthy servers to an odd
 // number of at most Voters, replaces dead voters and removes dead members. It blocks. The
 // leader runs it while it leads.
-func (n *Member) Autopilot(ctx context.Context, o AutopilotOptions) {
+func (n *Node) Autopilot(ctx context.Context, o AutopilotOptions) {
 	if o.Stable == 0 {
 		o.Stable = 2 * time.Second
 	}

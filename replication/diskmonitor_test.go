@@ -57,7 +57,7 @@ func pair(t *testing.T, slow, hung time.Duration) (nodes []*node, disk *slowBolt
 }
 
 func otherLeads(nodes []*node) func() bool {
-	return func() bool { return nodes[1].Leading() || nodes[2].Leading() }
+	return func() bool { return nodes[1].IsLeader() || nodes[2].IsLeader() }
 }
 
 const (
@@ -87,7 +87,7 @@ func TestSlowDiskLeadsWithoutTheGuard(t *testing.T) {
 	}
 	disk.delay.Store(0)
 	<-time.After(slowLimit)
-	if !nodes[0].Leading() || nodes[0].Term() != term {
+	if !nodes[0].IsLeader() || nodes[0].Term() != term {
 		t.Error("without the guard nothing happened: TestSlowDiskDoesNotLead proves nothing")
 	}
 }
@@ -112,7 +112,7 @@ func TestHungDiskDoesNotLead(t *testing.T) {
 	if err := <-done; err == nil {
 		t.Fatal("acknowledged by a disk that hangs")
 	}
-	if nodes[0].Err() == nil || nodes[0].Leading() {
+	if nodes[0].Err() == nil || nodes[0].IsLeader() {
 		t.Fatal("the node with the hung disk continues")
 	}
 	disk.mu.Unlock()

@@ -51,7 +51,7 @@ func (f *failing) Set(k, v []byte) error {
 func sabotaged(t *testing.T, dir string, hold <-chan struct{}) (*node, *failing) {
 	t.Helper()
 	n := &node{dir: dir, st: openStore(t, dir)}
-	n.opts = Options{Dir: filepath.Join(dir, "raft"), NodeID: "n1", Machine: n.st, tuning: tuning{Heartbeat: 200 * time.Millisecond}}
+	n.opts = Options{Dir: filepath.Join(dir, "raft"), NodeID: "n1", FSM: n.st, tuning: tuning{Heartbeat: 200 * time.Millisecond}}
 	if err := n.opts.setDefaults(); err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func sabotaged(t *testing.T, dir string, hold <-chan struct{}) (*node, *failing)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n.Member, err = run(&n.opts, logs, snaps); err != nil {
+	if n.Node, err = run(&n.opts, logs, snaps); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.close(t) })
@@ -119,7 +119,7 @@ func TestFaultsOfTheLogAtRunTime(t *testing.T) {
 		_, err := n.Propose(t.Context(), edit("router", 4))
 		wantCode(t, err, conf.CodeOutcomeUnknown)
 		wantCode(t, faultOf(t, n), conf.CodeStorageFull)
-		if n.Leading() {
+		if n.IsLeader() {
 			t.Fatal("leads without a log")
 		}
 		_, err = n.Propose(t.Context(), edit("router", 4))

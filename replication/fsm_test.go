@@ -38,14 +38,14 @@ func TestLockedMachineIsRetried(t *testing.T) {
 	var m *machine
 	told := make(chan error, 10)
 	n := fresh(t, t.TempDir(), func(o *Options) {
-		m = &machine{FSM: o.Machine}
+		m = &machine{FSM: o.FSM}
 		m.apply = func(next func() ([]command.Result, []*conf.Record, error)) ([]command.Result, []*conf.Record, error) {
 			if locked.Load() {
 				return nil, nil, conf.Errorf(conf.CodeLocked, "another process has it")
 			}
 			return next()
 		}
-		o.Machine, o.OnBlocked = m, func(err error) { told <- err }
+		o.FSM, o.OnBlocked = m, func(err error) { told <- err }
 	})
 	n.write(t, "router", 1, 1)
 	locked.Store(true)
@@ -80,7 +80,7 @@ func TestStopWhileLocked(t *testing.T) {
 	var locked atomic.Bool
 	told := make(chan error, 1)
 	n := fresh(t, dir, func(o *Options) {
-		o.Machine = &machine{FSM: o.Machine, apply: func(next func() ([]command.Result, []*conf.Record, error)) ([]command.Result, []*conf.Record, error) {
+		o.FSM = &machine{FSM: o.FSM, apply: func(next func() ([]command.Result, []*conf.Record, error)) ([]command.Result, []*conf.Record, error) {
 			if locked.Load() {
 				return nil, nil, conf.Errorf(conf.CodeLocked, "another process has it")
 			}
@@ -123,13 +123,13 @@ func TestFaultsOfTheMachine(t *testing.T) {
 			var broken atomic.Bool
 			var m *machine
 			n := fresh(t, dir, func(o *Options) {
-				m = &machine{FSM: o.Machine, apply: func(next func() ([]command.Result, []*conf.Record, error)) ([]command.Result, []*conf.Record, error) {
+				m = &machine{FSM: o.FSM, apply: func(next func() ([]command.Result, []*conf.Record, error)) ([]command.Result, []*conf.Record, error) {
 					if broken.Load() {
 						return apply(next)
 					}
 					return next()
 				}}
-				o.Machine = m
+				o.FSM = m
 			})
 			n.write(t, "router", 1, 3)
 			broken.Store(true)
@@ -149,7 +149,7 @@ func TestFaultsOfTheMachine(t *testing.T) {
 			if _, err := n.fsm.Snapshot(); err == nil {
 				t.Fatal("a snapshot behind a fault")
 			}
-			if n.Leading() || n.Barrier(t.Context()) == nil || n.Snapshot(t.Context()) == nil {
+			if n.IsLeader() || n.Barrier(t.Context()) == nil || n.Snapshot(t.Context()) == nil {
 				t.Fatal("continues after a fault")
 			}
 			n.close(t)
@@ -173,7 +173,7 @@ func newFSM(tb testing.TB) (*applier, *store.Store) {
 	tb.Helper()
 	st := openStore(tb, tb.TempDir())
 	tb.Cleanup(func() { st.Close() })
-	o := Options{Dir: "unused", NodeID: "n1", Machine: st}
+	o := Options{Dir: "unused", NodeID: "n1", FSM: st}
 	if err := o.setDefaults(); err != nil {
 		tb.Fatal(err)
 	}

@@ -41,7 +41,7 @@ const (
 
 // node is a Node with its store.
 type node struct {
-	*Member
+	*Node
 	st   *store.Store
 	dir  string
 	opts Options
@@ -53,18 +53,18 @@ type node struct {
 
 // Err, Addr, Blocked and Snapshot are for tests only.
 
-func (m *Member) Err() error { return m.fault.Err() }
+func (m *Node) Err() error { return m.fault.Err() }
 
-func (m *Member) Addr() string { return string(m.trans.LocalAddr()) }
+func (m *Node) Addr() string { return string(m.trans.LocalAddr()) }
 
-func (m *Member) Blocked() error {
+func (m *Node) Blocked() error {
 	if p := m.fsm.blocked.Load(); p != nil {
 		return *p
 	}
 	return nil
 }
 
-func (m *Member) Snapshot(ctx context.Context) error {
+func (m *Node) Snapshot(ctx context.Context) error {
 	if err := m.ready(ctx); err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func tryStart(tb testing.TB, dir string, change func(*Options)) (*node, error) {
 	tb.Helper()
 	n := &node{dir: dir, st: openStore(tb, dir)}
 	n.opts = Options{
-		Dir: filepath.Join(dir, "raft"), NodeID: "n1", Machine: n.st,
+		Dir: filepath.Join(dir, "raft"), NodeID: "n1", FSM: n.st,
 		tuning: tuning{
 			Heartbeat: 100 * time.Millisecond, Lease: 50 * time.Millisecond, Commit: 5 * time.Millisecond,
 			LockTimeout: 100 * time.Millisecond, SnapshotInterval: time.Hour,
@@ -143,7 +143,7 @@ func tryStart(tb testing.TB, dir string, change func(*Options)) (*node, error) {
 		n.st.Close()
 		return nil, err
 	}
-	n.Member = m
+	n.Node = m
 	tb.Cleanup(func() { n.close(tb) })
 	return n, nil
 }
@@ -182,7 +182,7 @@ func eventually(tb testing.TB, what string, cond func() bool) {
 
 func (n *node) lead(tb testing.TB) *node {
 	tb.Helper()
-	eventually(tb, "leading", n.Leading)
+	eventually(tb, "leading", n.IsLeader)
 	return n
 }
 

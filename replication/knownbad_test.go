@@ -68,7 +68,7 @@ func TestSnapshotBeforeTheStore(t *testing.T) {
 		n := &node{dir: to, st: openStore(t, to)}
 		trans := transport(t)
 		n.opts = Options{
-			Dir: filepath.Join(to, "raft"), NodeID: "n1", Machine: n.st, Transport: trans, Advertise: string(trans.LocalAddr()),
+			Dir: filepath.Join(to, "raft"), NodeID: "n1", FSM: n.st, Transport: trans, Advertise: string(trans.LocalAddr()),
 			tuning: tuning{Heartbeat: 100 * time.Millisecond},
 		}
 		if err := n.opts.setDefaults(); err != nil {
@@ -90,7 +90,7 @@ func TestSnapshotBeforeTheStore(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n.Member, err = run(&n.opts, logs, snaps); err != nil {
+		if n.Node, err = run(&n.opts, logs, snaps); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { n.close(t) })

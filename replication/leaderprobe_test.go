@@ -51,7 +51,7 @@ func (n *node) die(t *testing.T) {
 	_ = n.Stop(ctx)
 	t.Cleanup(func() {
 		select {
-		case <-n.Member.stopped:
+		case <-n.Node.stopped:
 		case <-time.After(patience):
 			t.Error("a dead member did not end")
 		}
@@ -78,8 +78,8 @@ func TestDeadLeaderIsReplacedAtOnce(t *testing.T) {
 	dead.die(t)
 	eventually(t, "a try", func() bool { return left.Term() > term })
 	<-time.After(4 * 250 * time.Millisecond)
-	if left.Leading() || left.Term() > term+3 {
-		t.Fatalf("leads: %v, term %d after %d", left.Leading(), left.Term(), term)
+	if left.IsLeader() || left.Term() > term+3 {
+		t.Fatalf("leads: %v, term %d after %d", left.IsLeader(), left.Term(), term)
 	}
 }
 
@@ -94,7 +94,7 @@ func afterDeath(t *testing.T) []*node {
 	eventually(t, "a new leader, an hour early", func() bool {
 		a, _ := nodes[1].Leader()
 		b, _ := nodes[2].Leader()
-		leads := nodes[1].Leading() || nodes[2].Leading()
+		leads := nodes[1].IsLeader() || nodes[2].IsLeader()
 		settled = leads && a == b && a != "" && a != "n1"
 		if leads || nodes[1].raft.State() != raft.Candidate && nodes[2].raft.State() != raft.Candidate {
 			lost = time.Time{}
@@ -122,7 +122,7 @@ func TestSilentLeaderIsLeftToTheTimeouts(t *testing.T) {
 			t.Fatalf("asked %s", addr)
 		}
 	}
-	if nodes[1].Term() != term || nodes[2].Term() != term || nodes[1].Leading() || nodes[2].Leading() {
+	if nodes[1].Term() != term || nodes[2].Term() != term || nodes[1].IsLeader() || nodes[2].IsLeader() {
 		t.Fatal("an election of a leader that may be alive")
 	}
 }

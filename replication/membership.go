@@ -20,7 +20,7 @@ type Server struct {
 
 // Servers returns the members, and the log index of the last change to them, as far as
 // this node's log reaches.
-func (n *Member) Servers() (servers []Server, index uint64, err error) {
+func (n *Node) Servers() (servers []Server, index uint64, err error) {
 	f := n.raft.GetConfiguration()
 	if err := f.Error(); err != nil {
 		return nil, 0, noQuorum(err)
@@ -33,7 +33,7 @@ func (n *Member) Servers() (servers []Server, index uint64, err error) {
 
 // AddNonvoter adds a member that does not vote, or changes the address of a member. A
 // voter stays a voter.
-func (n *Member) AddNonvoter(ctx context.Context, id, addr string) error {
+func (n *Node) AddNonvoter(ctx context.Context, id, addr string) error {
 	servers, prev, err := n.Servers()
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func (n *Member) AddNonvoter(ctx context.Context, id, addr string) error {
 }
 
 // Promote makes a member a voter.
-func (n *Member) Promote(ctx context.Context, id string) error {
+func (n *Node) Promote(ctx context.Context, id string) error {
 	s, prev, err := n.find(id)
 	if err != nil || s.Voter {
 		return err
@@ -68,7 +68,7 @@ func (n *Member) Promote(ctx context.Context, id string) error {
 }
 
 // Demote makes a voter a non-voter. Raft rejects it for the last voter.
-func (n *Member) Demote(ctx context.Context, id string) error {
+func (n *Node) Demote(ctx context.Context, id string) error {
 	s, prev, err := n.find(id)
 	if err != nil || !s.Voter {
 		return err
@@ -77,7 +77,7 @@ func (n *Member) Demote(ctx context.Context, id string) error {
 }
 
 // Remove removes a member. It is not notified: it must ask.
-func (n *Member) Remove(ctx context.Context, id string) error {
+func (n *Node) Remove(ctx context.Context, id string) error {
 	_, prev, err := n.find(id)
 	if err != nil {
 		return err
@@ -87,8 +87,8 @@ func (n *Member) Remove(ctx context.Context, id string) error {
 
 // Transfer transfers the leadership to the voter with this id, or with "" to the one
 // whose log is the most complete.
-func (n *Member) Transfer(ctx context.Context, id string) error {
-	if !n.Leading() {
+func (n *Node) Transfer(ctx context.Context, id string) error {
+	if !n.IsLeader() {
 		return noQuorum(raft.ErrNotLeader)
 	}
 	transfer := n.raft.LeadershipTransfer
@@ -114,7 +114,7 @@ func (n *Member) Transfer(ctx context.Context, id string) error {
 	return nil
 }
 
-func (n *Member) find(id string) (Server, uint64, error) {
+func (n *Node) find(id string) (Server, uint64, error) {
 	servers, index, err := n.Servers()
 	if err != nil {
 		return Server{}, 0, err
@@ -128,7 +128,7 @@ func (n *Member) find(id string) (Server, uint64, error) {
 }
 
 // change makes one change of the membership, if it is still the one that the caller read.
-func (n *Member) change(ctx context.Context, f func(time.Duration) raft.IndexFuture) error {
+func (n *Node) change(ctx context.Context, f func(time.Duration) raft.IndexFuture) error {
 	if err := n.ready(ctx); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 const defaultTimeout = 10 * time.Second
 
 // Node is this node in the cluster. Its methods may be called from any goroutine.
-type Member struct {
+type Node struct {
 	log      *slog.Logger
 	id       raft.ServerID
 	raft     *raft.Raft
@@ -48,7 +48,7 @@ var errStopping = errors.New("the node is stopping")
 // Result.Err. conf.CodeNoQuorum: c was not accepted, because this node is not the
 // leader. conf.CodeUnsupported: a member could not apply it. conf.CodeOutcomeUnknown: c
 // may be applied now, later or never; repeat it with the same request id.
-func (n *Member) Propose(ctx context.Context, c command.Command) (command.Result, error) {
+func (n *Node) Propose(ctx context.Context, c command.Command) (command.Result, error) {
 	data, err := command.Encode(c)
 	if err != nil {
 		return command.Result{}, err
@@ -102,7 +102,7 @@ func noQuorum(cause error) error {
 }
 
 // proposalError returns raft's error for an entry that it was given, with a code.
-func (n *Member) proposalError(err error) error {
+func (n *Node) proposalError(err error) error {
 	switch {
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout):
 		return noQuorum(err)
@@ -114,7 +114,7 @@ func (n *Member) proposalError(err error) error {
 }
 
 // ready returns why nothing can be proposed at all, or nil.
-func (n *Member) ready(ctx context.Context) error {
+func (n *Node) ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return noQuorum(err)
 	}
@@ -137,7 +137,7 @@ func remaining(ctx context.Context) time.Duration {
 }
 
 // await runs a call that waits for a future of raft. Futures have no context.
-func (n *Member) await(ctx context.Context, call func() error) error {
+func (n *Node) await(ctx context.Context, call func() error) error {
 	ch := make(chan error, 1)
 	if !n.tasks.start(func() { ch <- call() }) {
 		return errStopping
@@ -156,7 +156,7 @@ func (n *Member) await(ctx context.Context, call func() error) error {
 
 // Barrier returns when all entries committed before it are applied here. Only the
 // leader can do it; a new one does so before its first edit.
-func (n *Member) Barrier(ctx context.Context) error {
+func (n *Node) Barrier(ctx context.Context) error {
 	if err := n.ready(ctx); err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func (n *Member) Barrier(ctx context.Context) error {
 // ReadIndex returns an index that no acknowledged write exceeds. A reader that has
 // applied it reads linearizably. It appends an entry: raft's VerifyLeader counts
 // non-voters (docs/design/pitfalls.md), so it cannot be used for this.
-func (n *Member) ReadIndex(ctx context.Context) (uint64, error) {
+func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
 	if err := n.Barrier(ctx); err != nil {
 		return 0, err
 	}
@@ -182,22 +182,22 @@ func (n *Member) ReadIndex(ctx context.Context) (uint64, error) {
 }
 
 // Indexes returns the last index of the log and the last one applied here.
-func (n *Member) Indexes() (last, applied uint64) { return n.raft.LastIndex(), n.raft.AppliedIndex() }
+func (n *Node) Indexes() (last, applied uint64) { return n.raft.LastIndex(), n.raft.AppliedIndex() }
 
 // IsLeader reports whether this node is the leader and accepts proposals.
-func (n *Member) Leading() bool {
+func (n *Node) IsLeader() bool {
 	return n.raft.State() == raft.Leader && n.ready(context.Background()) == nil
 }
 
 // Leader returns the leader, empty when none is known.
-func (n *Member) Leader() (id, addr string) {
+func (n *Node) Leader() (id, addr string) {
 	a, i := n.raft.LeaderWithID()
 	return string(i), string(a)
 }
 
 // LastContact returns when this node last received a message of a leader: now, when it
 // is the leader, and the zero time when it never did.
-func (n *Member) LastContact() time.Time {
+func (n *Node) LastContact() time.Time {
 	if n.raft.State() == raft.Leader && n.fault.Err() == nil {
 		return time.Now()
 	}
@@ -205,15 +205,15 @@ func (n *Member) LastContact() time.Time {
 }
 
 // Term returns the current term.
-func (n *Member) Term() uint64 { return n.raft.CurrentTerm() }
+func (n *Node) Term() uint64 { return n.raft.CurrentTerm() }
 
 // LeaderCh receives each change of IsLeader. Only the newest is kept for a slow reader.
 // It is closed by Stop. It has one reader.
-func (n *Member) LeaderCh() <-chan bool { return n.leadership }
+func (n *Node) LeaderCh() <-chan bool { return n.leadership }
 
 // Fault receives, once, the error after which this node applies nothing more, and is
 // then closed. The store can still be read. Stop the node, and open another one.
-func (n *Member) Fault() <-chan error { return n.fault.C() }
+func (n *Node) Fault() <-chan error { return n.fault.C() }
 
 // leadershipCh has the newest change of leadership.
 type leadershipCh chan bool
@@ -228,7 +228,7 @@ func (c leadershipCh) notify(leading bool) {
 }
 
 // monitor reports changes of leadership and checks the disk, until Stop.
-func (n *Member) monitor() {
+func (n *Node) monitor() {
 	defer close(n.monitored)
 	defer close(n.leadership)
 	n.electSelf()
@@ -258,7 +258,7 @@ func (n *Member) monitor() {
 
 // electSelf makes a single voter start an election at once: there is no leader whose
 // heartbeat it could wait for. If the request fails, the election timeout does it.
-func (n *Member) electSelf() {
+func (n *Node) electSelf() {
 	servers := n.raft.GetConfiguration().Configuration().Servers
 	if len(servers) == 1 && servers[0].ID == n.id && servers[0].Suffrage == raft.Voter {
 		n.startElection()
@@ -266,7 +266,7 @@ func (n *Member) electSelf() {
 }
 
 // startElection makes this node a candidate. It does not block.
-func (n *Member) startElection() {
+func (n *Node) startElection() {
 	n.tasks.start(func() {
 		if err := n.trans.StartElection(); err != nil {
 			n.log.Debug("early election failed", "err", err)
@@ -275,7 +275,7 @@ func (n *Member) startElection() {
 }
 
 // updateAddress writes this node's address to the configuration when it has changed.
-func (n *Member) updateAddress() {
+func (n *Node) updateAddress() {
 	addr := n.trans.LocalAddr()
 	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
 		if s.ID != n.id || s.Address == addr {
@@ -293,7 +293,7 @@ func (n *Member) updateAddress() {
 // Stop transfers the leadership to another voter if there is one, waits for what is
 // being applied, and closes the files. When ctx ends first, Stop returns its error and
 // continues in the background.
-func (n *Member) Stop(ctx context.Context) error {
+func (n *Node) Stop(ctx context.Context) error {
 	n.stopOnce.Do(func() {
 		n.tasks.stop()
 		n.transferLeadership(ctx)
@@ -320,7 +320,7 @@ func (n *Member) Stop(ctx context.Context) error {
 }
 
 // transferLeadership transfers the leadership if another voter can accept it.
-func (n *Member) transferLeadership(ctx context.Context) {
+func (n *Node) transferLeadership(ctx context.Context) {
 	if n.raft.State() != raft.Leader || !raftguard.HasOtherVoter(n.raft, n.id) {
 		return
 	}

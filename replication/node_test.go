@@ -88,7 +88,7 @@ func TestProposeErrors(t *testing.T) {
 		_, err := n.Propose(t.Context(), edit("router", 1))
 		wantCode(t, err, conf.CodeNoQuorum)
 		wantCode(t, n.Barrier(t.Context()), conf.CodeNoQuorum)
-		if n.Leading() || !n.LastContact().IsZero() {
+		if n.IsLeader() || !n.LastContact().IsZero() {
 			t.Fatal("a node that nobody added leads or heard from a leader")
 		}
 	})
@@ -154,7 +154,7 @@ func TestSecondOpenIsLocked(t *testing.T) {
 	dir := t.TempDir()
 	n := fresh(t, dir, nil)
 	_, err := Open(t.Context(), Options{
-		Dir: n.opts.Dir, NodeID: "n1", Transport: transport(t), Machine: n.st, tuning: tuning{LockTimeout: 50 * time.Millisecond},
+		Dir: n.opts.Dir, NodeID: "n1", Transport: transport(t), FSM: n.st, tuning: tuning{LockTimeout: 50 * time.Millisecond},
 	})
 	wantCode(t, err, conf.CodeLocked)
 	n.write(t, "router", 1, 1)
@@ -259,7 +259,7 @@ func TestThreeNodes(t *testing.T) {
 	var leader *node
 	eventually(t, "another one leads", func() bool {
 		for _, n := range nodes[1:] {
-			if n.Leading() {
+			if n.IsLeader() {
 				leader = n
 			}
 		}
@@ -275,8 +275,8 @@ func TestThreeNodes(t *testing.T) {
 // ends below what it has served.
 func TestMemberWithLessThanItPromised(t *testing.T) {
 	for name, change := range map[string]func(*Options){
-		"begun": func(o *Options) { o.Begun = true },
-		"seen":  func(o *Options) { o.Seen = 1 },
+		"begun": func(o *Options) { o.HadLog = true },
+		"seen":  func(o *Options) { o.MinIndex = 1 },
 	} {
 		_, err := tryStart(t, t.TempDir(), func(o *Options) { o.Join = true; change(o) })
 		if conf.CodeOf(err) != conf.CodeCorrupt {
@@ -288,7 +288,7 @@ func TestMemberWithLessThanItPromised(t *testing.T) {
 	n.write(t, "router", 1, 3)
 	last, _ := n.Indexes()
 	n.close(t)
-	_, err := tryStart(t, dir, func(o *Options) { o.Join, o.Begun, o.Seen = true, true, last+1 })
+	_, err := tryStart(t, dir, func(o *Options) { o.Join, o.HadLog, o.MinIndex = true, true, last+1 })
 	wantCode(t, err, conf.CodeCorrupt)
-	start(t, dir, func(o *Options) { o.Join, o.Begun, o.Seen = true, true, last }).close(t)
+	start(t, dir, func(o *Options) { o.Join, o.HadLog, o.MinIndex = true, true, last }).close(t)
 }

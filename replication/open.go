@@ -20,7 +20,7 @@ const logCacheSize = 512
 // that continues from its applied index; an empty FSM is rebuilt from snapshot and log.
 // conf.CodeCorrupt: the log cannot be used, set the directory aside and open again.
 // conf.CodeLocked: another process has it open.
-func Open(ctx context.Context, o Options) (_ *Member, err error) {
+func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	defer func() {
 		if c, ok := o.Transport.(raft.WithClose); ok && err != nil {
 			_ = c.Close()
@@ -60,8 +60,8 @@ func openFiles(ctx context.Context, o *Options) (*raftguard.ChecksumStore, *raft
 	snaps, err := raftguard.OpenSnapshots(filepath.Join(o.Dir, "snapshots"), o.Logger)
 	if err == nil {
 		err = raftguard.Reconcile(ctx, raftguard.ReconcileOptions{
-			NodeID: o.NodeID, Addr: o.Advertise, Join: o.Join, HadLog: o.Begun, MinIndex: o.Seen,
-			FSM: o.Machine, Log: o.Logger, OnRestored: o.OnRestored,
+			NodeID: o.NodeID, Addr: o.Advertise, Join: o.Join, HadLog: o.HadLog, MinIndex: o.MinIndex,
+			FSM: o.FSM, Log: o.Logger, OnRestored: o.OnRestored,
 		}, logs, snaps)
 	}
 	if err != nil {
@@ -72,7 +72,7 @@ func openFiles(ctx context.Context, o *Options) (*raftguard.ChecksumStore, *raft
 }
 
 // run starts raft behind the guards.
-func run(o *Options, logs *raftguard.ChecksumStore, snaps *raftguard.SnapshotStore) (*Member, error) {
+func run(o *Options, logs *raftguard.ChecksumStore, snaps *raftguard.SnapshotStore) (*Node, error) {
 	trans, err := raftguard.NewTransport(o.Transport, o.Logger)
 	if err != nil {
 		return nil, err
@@ -80,13 +80,13 @@ func run(o *Options, logs *raftguard.ChecksumStore, snaps *raftguard.SnapshotSto
 	id, fault := raft.ServerID(o.NodeID), raftguard.NewFault()
 	notifier := raftguard.NewCommitNotifier(id, trans)
 	ctx, cancel := context.WithCancel(context.Background())
-	n := &Member{
+	n := &Node{
 		log: o.Logger, id: id, trans: trans, logs: logs, fault: fault, notifier: notifier,
-		checkCommand: o.Gate, lease: o.Lease,
+		checkCommand: o.CheckCommand, lease: o.Lease,
 		tasks:      tasks{stopping: make(chan struct{})},
 		leadership: make(leadershipCh, 1), monitored: make(chan struct{}),
 		cancel: cancel, stopped: make(chan struct{}),
-		fsm: newApplier(ctx, o, o.Machine, fault),
+		fsm: newApplier(ctx, o, o.FSM, fault),
 	}
 	n.fsm.onCommitted = notifier.Committed
 	n.disk = &raftguard.DiskMonitor{

@@ -28,7 +28,7 @@ type FSM interface {
 type Options struct {
 	Dir       string // directory of log and snapshots, created if missing
 	NodeID    string // this node's name in the cluster, the same at every start
-	Machine   FSM
+	FSM       FSM
 	Transport raft.Transport // the Node owns it, also when Open fails
 	Advertise string         // address of this node, for Recover; Open asks the Transport
 	Logger    *slog.Logger
@@ -40,12 +40,12 @@ type Options struct {
 	// HadLog means that this node had a log before, and MinIndex is the highest index that
 	// it has served. With Join a log that is empty, or ends below MinIndex, is damaged:
 	// entries that the node has acknowledged are lost.
-	Begun bool
-	Seen  uint64
+	HadLog   bool
+	MinIndex uint64
 
 	// CheckCommand may reject a command before it is proposed, because a member could not apply
 	// it. It must not block.
-	Gate func(command.Command) error
+	CheckCommand func(command.Command) error
 
 	OnApplied  func(index uint64, recs []*conf.Record) // a batch is durable
 	OnDigest   func(*command.Digest)                   // a digest was applied
@@ -73,7 +73,7 @@ func (o *Options) setDefaults() error {
 		return conf.Errorf(conf.CodeUsage, "no directory for the log")
 	case o.NodeID == "":
 		return conf.Errorf(conf.CodeUsage, "no node id").WithHint("set CONFIG_NODE_ID to a name that no other node has")
-	case o.Machine == nil:
+	case o.FSM == nil:
 		return conf.Errorf(conf.CodeInternal, "no state machine")
 	}
 	// Raft's own timeouts. With a third of them a dead leader was replaced sooner, but
@@ -94,8 +94,8 @@ func (o *Options) setDefaults() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Gate == nil {
-		o.Gate = func(command.Command) error { return nil }
+	if o.CheckCommand == nil {
+		o.CheckCommand = func(command.Command) error { return nil }
 	}
 	if o.OnApplied == nil {
 		o.OnApplied = func(uint64, []*conf.Record) {}

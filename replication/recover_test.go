@@ -50,14 +50,14 @@ func TestRecoverTakesWhatWasNotAcknowledged(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-time.After(500 * time.Millisecond)
-	if n.Leading() {
+	if n.IsLeader() {
 		t.Fatal("it leads alone")
 	}
 	wantVersion(t, n, "router", 3)
 	n.close(t)
 
 	st, scratch := openStore(t, dir), openStore(t, t.TempDir())
-	if err := Recover(t.Context(), Options{Dir: filepath.Join(dir, "raft"), NodeID: "n1", Advertise: "127.0.0.1:1", Machine: st}, scratch); err != nil {
+	if err := Recover(t.Context(), Options{Dir: filepath.Join(dir, "raft"), NodeID: "n1", Advertise: "127.0.0.1:1", FSM: st}, scratch); err != nil {
 		t.Fatal(err)
 	}
 	if v := version(t, st, "router"); v != 3 {
@@ -82,6 +82,6 @@ func TestRecoverTakesWhatWasNotAcknowledged(t *testing.T) {
 func TestRecoverWithoutALog(t *testing.T) {
 	st := openStore(t, t.TempDir())
 	defer st.Close()
-	err := Recover(t.Context(), Options{Dir: filepath.Join(t.TempDir(), "raft"), NodeID: "n1", Machine: st}, st)
+	err := Recover(t.Context(), Options{Dir: filepath.Join(t.TempDir(), "raft"), NodeID: "n1", FSM: st}, st)
 	wantCode(t, err, conf.CodeCorrupt)
 }

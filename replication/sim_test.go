@@ -68,7 +68,7 @@ type simNode struct {
 }
 
 type simLife struct {
-	*Member
+	*Node
 	id   string
 	st   *store.Store
 	end  *simEnd
@@ -181,7 +181,7 @@ func newSim(t *testing.T, seed uint64, voters, others int) *sim {
 		s.wrong(format, args...)
 	}
 	first := s.add(false)
-	s.await("the first one leads", time.Minute, first.life.Leading)
+	s.await("the first one leads", time.Minute, first.life.IsLeader)
 	if r, err := first.life.Propose(t.Context(), &command.Genesis{Epoch: testEpoch, At: testTime, NodeID: first.id, Reason: "test"}); err != nil || r.Err != nil {
 		t.Fatal(err, r.Err)
 	}
@@ -233,8 +233,8 @@ func (s *sim) start(n *simNode, join bool) {
 	if s.lazy {
 		wrap = func(b raftguard.LogFile) raftguard.LogFile { return promised{b} }
 	}
-	l.Member, err = Open(context.Background(), Options{
-		Dir: filepath.Join(n.dir, "raft"), NodeID: n.id, Machine: &simMachine{Store: st, s: s, life: l}, Join: join, Transport: l.end,
+	l.Node, err = Open(context.Background(), Options{
+		Dir: filepath.Join(n.dir, "raft"), NodeID: n.id, FSM: &simMachine{Store: st, s: s, life: l}, Join: join, Transport: l.end,
 		tuning: tuning{
 			SnapshotThreshold: 30, TrailingLogs: 15, SnapshotInterval: 20 * time.Second, refused: s.net.refused(addr), wrapLog: wrap,
 		},
@@ -385,7 +385,7 @@ func (s *sim) live() (out []*simNode) {
 // leader returns a node that reports to be leader, nil when none does.
 func (s *sim) leader() *simNode {
 	for _, n := range s.live() {
-		if n.life.Leading() {
+		if n.life.IsLeader() {
 			return n
 		}
 	}
@@ -440,7 +440,7 @@ func (s *sim) client(nth int, seed uint64, pace time.Duration) {
 		s.mu.Lock()
 		l := live[rnd.IntN(len(live))].life
 		s.mu.Unlock()
-		if l == nil || !l.Leading() {
+		if l == nil || !l.IsLeader() {
 			continue
 		}
 		service := fmt.Sprintf("svc-%d", rnd.IntN(3))

@@ -106,7 +106,7 @@ func TestTokensRefused(t *testing.T) {
 		founder.Admin("GET", "/api/config/cluster/tokens", "").Into(t, &list)
 		for _, info := range list.Tokens {
 			if info.ID == tokenID(t, expired) {
-				return info.Refusal(conf.FormatTime(time.Now())) == "expired"
+				return info.RejectReason(conf.FormatTime(time.Now())) == "expired"
 			}
 		}
 		return false

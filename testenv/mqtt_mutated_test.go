@@ -223,8 +223,8 @@ func TestMutatedEnvelopes(t *testing.T) {
 				} else if u.Service != "" {
 					t.Errorf("VerifyUpdate refuses and returns %+v", u)
 				}
-				v := receiver.Offer(updates.Message{Service: "stt-worker", Payload: m, Version: 99})
-				if v.Err == nil || v.Record != nil || v.Heard != "" {
+				v := receiver.Receive(updates.Message{Service: "stt-worker", Payload: m, Version: 99})
+				if v.Err == nil || v.Record != nil || v.Confirmed != "" {
 					t.Errorf("the receiver accepts %s: %+v", m, v)
 				}
 			}
@@ -236,7 +236,7 @@ func TestMutatedEnvelopes(t *testing.T) {
 				if _, err := hfclient.VerifyUpdate(g, public); err != nil {
 					t.Error(err)
 				}
-				if v := receiver.Offer(updates.Message{Service: "stt-worker", Payload: g}); v.Record == nil {
+				if v := receiver.Receive(updates.Message{Service: "stt-worker", Payload: g}); v.Record == nil {
 					t.Errorf("a good message is refused: %+v", v)
 				}
 			}

@@ -56,7 +56,7 @@ func (a *Authenticator) Authenticate(token string) (conf.Principal, bool) {
 		}
 		if subtle.ConstantTimeCompare(hash[:], want) == 1 && known {
 			who := conf.Principal{Name: t.Name, Role: t.Role, TokenID: t.ID, ExpiresAt: t.ExpiresAt}
-			if t.Refusal(a.Now()) != "" {
+			if t.RejectReason(a.Now()) != "" {
 				return conf.Principal{Name: t.Name}, false
 			}
 			return who, true

@@ -50,8 +50,8 @@ func New(o Options) *Backend {
 	return &Backend{o: o, sup: o.Supervisor, records: documents.Records{View: o.View}, explain: make(chan struct{}, 2)}
 }
 
-// Services lists the services that have a document or a schema.
-func (b *Backend) Services(context.Context) ([]conf.ServiceInfo, error) {
+// ListServices lists the services that have a document or a schema.
+func (b *Backend) ListServices(context.Context) ([]conf.ServiceInfo, error) {
 	if b.o.View.Load().Source == "" {
 		return nil, b.sup.Down()
 	}
@@ -68,8 +68,8 @@ func (b *Backend) Services(context.Context) ([]conf.ServiceInfo, error) {
 	return out, nil
 }
 
-// Record is the newest record of a service.
-func (b *Backend) Record(_ context.Context, service string) (*conf.Record, error) {
+// CurrentRecord is the newest record of a service.
+func (b *Backend) CurrentRecord(_ context.Context, service string) (*conf.Record, error) {
 	if rec := b.records.Record(service); rec != nil {
 		return rec, nil
 	}

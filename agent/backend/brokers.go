@@ -17,7 +17,7 @@ type BrokerProvider struct{ *Backend }
 func (p BrokerProvider) Load(prev any) broker.State {
 	snap := p.o.View.Load()
 	old, _ := prev.(*documents.Snapshot)
-	st := broker.State{Epoch: snap.Epoch, Mark: snap, Changed: snap.Changed(), Records: p.updates(snap, old)}
+	st := broker.State{Epoch: snap.Epoch, Cursor: snap, Changed: snap.Changed(), Records: p.updates(snap, old)}
 	st.Changes = p.sup.EpochChanges()
 	return st
 }

@@ -9,13 +9,13 @@ import (
 // metrics read the state of the agent at each scrape: requests count nothing here.
 type metrics struct {
 	b     *Backend
-	share *admin.Share
+	share *admin.Limits
 
 	up, services, index, age, lkgValid, unopened, refused *prometheus.Desc
 }
 
 // Metrics are those of the state of this agent, and of the admin API's limits.
-func (b *Backend) Metrics(share *admin.Share) prometheus.Collector {
+func (b *Backend) Metrics(share *admin.Limits) prometheus.Collector {
 	d := func(name, help string) *prometheus.Desc { return prometheus.NewDesc("holdfast_"+name, help, nil, nil) }
 	return &metrics{
 		b: b, share: share,
@@ -49,7 +49,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.age, m.b.sup.Age().Seconds())
 	gauge(m.lkgValid, flag[h.LKGCacheValid])
 	gauge(m.unopened, float64(len(m.b.o.Secrets.Unopened(snap))))
-	rejected := m.share.Refused()
+	rejected := m.share.Rejected()
 	for reason, n := range map[string]uint64{"attempts": rejected.Attempts, "requests": rejected.Requests, "connections": rejected.Connections} {
 		ch <- prometheus.MustNewConstMetric(m.refused, prometheus.CounterValue, float64(n), reason)
 	}

@@ -65,7 +65,7 @@ func (m *Manager) RunBackup(ctx context.Context, rep *replica.Replica) {
 		Target: o.Backup, DB: o.DBPath, Retention: time.Duration(o.BackupHours) * time.Hour,
 		Epoch: epoch, EpochCreated: created, Node: m.o.Cluster.Self(), Term: rep.Node().Term(),
 		Applied: func() uint64 { i, _ := rep.Store().Applied(); return i },
-		Digest:  rep.Store().DigestAt, Check: m.check, Own: rep.Store().OwnCheckpoints,
+		Digest:  rep.Store().DigestAt, Check: m.check, Own: rep.Store().SetCheckpointOwner,
 		DrillEvery: o.BackupDrill, MaxLocal: maxLocalBytes(o.DataDir), Logger: m.log,
 	})
 	m.runner.Store(r)
@@ -73,7 +73,7 @@ func (m *Manager) RunBackup(ctx context.Context, rep *replica.Replica) {
 	<-ctx.Done()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 	defer cancel()
-	if !rep.Node().Leading() {
+	if !rep.Node().IsLeader() {
 		cancel() // another leader copies from now on
 	}
 	r.Stop(last)

@@ -81,7 +81,7 @@ func (m *Manager) verifiedBefore() *conf.Drill {
 // everywhere.
 func (m *Manager) ForeignErr() error {
 	if r := m.runner.Load(); r != nil {
-		return r.Status().Shared
+		return r.Status().ForeignErr
 	}
 	return nil
 }

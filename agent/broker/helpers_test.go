@@ -92,7 +92,7 @@ func (s *fakeSource) Load(any) State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.loads++
-	return State{Epoch: s.epoch, Changes: s.changes, Mark: s, Records: maps.Values(maps.Clone(s.records)), Changed: s.changed}
+	return State{Epoch: s.epoch, Changes: s.changes, Cursor: s, Records: maps.Values(maps.Clone(s.records)), Changed: s.changed}
 }
 
 func (s *fakeSource) Health() (conf.Health, <-chan struct{}) {

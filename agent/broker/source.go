@@ -34,7 +34,7 @@ type Source interface {
 type State struct {
 	Epoch   string
 	Changes []conf.EpochChange     // of the epoch, the oldest first; the same in each state of an epoch
-	Mark    any                    // for the next Load; not nil
+	Cursor  any                    // for the next Load; not nil
 	Records iter.Seq[*conf.Record] // tombstones too; in any order
 	Changed <-chan struct{}        // closed when a newer state can be loaded
 }
@@ -144,7 +144,7 @@ func (f *messageCache) sync() delta {
 			}
 		}
 	}
-	f.mark, f.epoch = st.Mark, st.Epoch
+	f.mark, f.epoch = st.Cursor, st.Epoch
 	if err != nil {
 		f.log.Error("cannot publish a service over MQTT", "err", err)
 	}

@@ -47,7 +47,7 @@ type SubscriberOptions struct {
 	Handle func(Message)
 	// Turned is called on Run's goroutine when the subscriptions are granted (nil), and when
 	// the connection fails or ends. It may be nil.
-	Turned     func(error)
+	OnState    func(error)
 	Logger     *slog.Logger
 	Timeout    time.Duration // to connect and subscribe, default 10s
 	MinBackoff time.Duration // default 200ms
@@ -121,8 +121,8 @@ func (s *Subscriber) Run(ctx context.Context) {
 		if settled {
 			attempts = 1
 		}
-		if s.o.Turned != nil {
-			s.o.Turned(err)
+		if s.o.OnState != nil {
+			s.o.OnState(err)
 		}
 		delay := backoff(attempts, s.o.MinBackoff, s.o.MaxBackoff)
 		s.report("not connected to the MQTT broker", err, delay)
@@ -163,8 +163,8 @@ func (s *Subscriber) subscribeOnce(ctx context.Context) (settled bool, err error
 					s.warned = time.Time{}
 					s.connected.Store(true)
 					s.log.Info("following the MQTT broker", "mqtt5", u.v5, "topics", s.o.Filters)
-					if s.o.Turned != nil {
-						s.o.Turned(nil)
+					if s.o.OnState != nil {
+						s.o.OnState(nil)
 					}
 				}
 			} else {

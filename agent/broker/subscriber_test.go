@@ -55,7 +55,7 @@ func (i *inbox) last(topic string) (m Message, ok bool) {
 func follows(t testing.TB, o SubscriberOptions) (*Subscriber, *inbox) {
 	t.Helper()
 	in := &inbox{}
-	o.Handle, o.Turned = in.handle, in.turn
+	o.Handle, o.OnState = in.handle, in.turn
 	setDefault(&o.MinBackoff, 10*time.Millisecond)
 	setDefault(&o.MaxBackoff, 100*time.Millisecond)
 	setDefault(&o.Timeout, 30*time.Second)

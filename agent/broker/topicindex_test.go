@@ -68,7 +68,7 @@ func (s *stepSource) Load(prev any) State {
 	if prev == nil {
 		return s.fakeSource.Load(nil)
 	}
-	return State{Epoch: testEpoch, Mark: s, Changed: s.changed, Records: func(yield func(*conf.Record) bool) { yield(s.next) }}
+	return State{Epoch: testEpoch, Cursor: s, Changed: s.changed, Records: func(yield func(*conf.Record) bool) { yield(s.next) }}
 }
 
 // BenchmarkUpdate is what one update costs a broker with n services and, of each

@@ -124,7 +124,7 @@ func (p *LKGProvider) Next(ctx context.Context, after uint64) (*lkg.Content, err
 			p.mu.Unlock()
 			if newer {
 				c := content(snap)
-				c.Past = past
+				c.PastEpochs = past
 				return c, nil
 			}
 		}

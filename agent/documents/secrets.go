@@ -54,7 +54,7 @@ func ownSecret(name string) bool {
 // They are opened once a version, and stay in memory.
 type Secrets struct {
 	environment
-	vault    *keys.Vault
+	sealer   *keys.Sealer
 	log      *slog.Logger
 	own      string // the service beside this agent
 	unopened unopenedSecrets
@@ -64,14 +64,14 @@ type Secrets struct {
 type SecretsOptions struct {
 	Lookup  func(string) (string, bool) // the environment of the agent
 	Schemas *schema.Cache
-	Vault   *keys.Vault
+	Sealer  *keys.Sealer
 	Service string // the service beside this agent, "" for none
 	Logger  *slog.Logger
 }
 
 // NewSecrets opens nothing yet.
 func NewSecrets(o SecretsOptions) *Secrets {
-	return &Secrets{environment: environment{o.Lookup, o.Schemas, o.Logger.Warn}, vault: o.Vault, log: o.Logger, own: o.Service}
+	return &Secrets{environment: environment{o.Lookup, o.Schemas, o.Logger.Warn}, sealer: o.Sealer, log: o.Logger, own: o.Service}
 }
 
 // Values gives the values of a record's secret fields by dotted key: what the
@@ -98,7 +98,7 @@ func (s *Secrets) Values(service string, rec *conf.Record) map[string]any {
 		v, err := s.Open(rec, sealed)
 		if err != nil {
 			// A sidecar holds the key of one service; under the same id as all others.
-			if service == s.own || !s.vault.Narrow() {
+			if service == s.own || !s.sealer.ServiceOnly() {
 				unopened = append(unopened, UnopenedSecret{service, sealed.Key, sealed.KeyID, conf.CodeOf(err) == conf.CodeUnsupported})
 			}
 			continue
@@ -127,7 +127,7 @@ func (s *Secrets) Values(service string, rec *conf.Record) map[string]any {
 
 // Open decrypts a stored secret of a record.
 func (s *Secrets) Open(rec *conf.Record, sealed conf.SealedSecret) (any, error) {
-	plain, err := s.vault.Open(rec.Epoch, rec.Service, sealed)
+	plain, err := s.sealer.Open(rec.Epoch, rec.Service, sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -139,4 +139,4 @@ func (s *Secrets) Open(rec *conf.Record, sealed conf.SealedSecret) (any, error) 
 }
 
 // OneServiceOnly reports whether this agent is a sidecar, which has the key of one service.
-func (s *Secrets) OneServiceOnly() bool { return s.vault.Narrow() }
+func (s *Secrets) OneServiceOnly() bool { return s.sealer.ServiceOnly() }

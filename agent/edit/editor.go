@@ -34,7 +34,7 @@ type Archive interface {
 }
 
 // Sealer seals and opens the values of secrets. It is safe for concurrent use.
-type Vault interface {
+type Sealer interface {
 	Seal(epoch, service, key string, plain []byte) (encrypted, keyID string, err error)
 	Open(epoch, service string, s conf.SealedSecret) ([]byte, error)
 }
@@ -46,7 +46,7 @@ type Options struct {
 	Archive  Archive
 	Schemas  *schema.Cache
 	Signer   func() *seal.Signer
-	Vault    Vault        // nil where no secret is sealed or opened
+	Sealer   Sealer       // nil where no secret is sealed or opened
 	Ready    func() error // returns nil while this agent accepts writes, else why it does not
 	Now      func() time.Time
 

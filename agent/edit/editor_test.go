@@ -184,7 +184,7 @@ func setup(t *testing.T, services ...string) *fixture {
 	f := &fixture{c: newCluster(), pub: pub}
 	f.Editor = New(Options{
 		Proposer: f.c, Records: f.c, Archive: f.c, Schemas: schema.NewCache(),
-		Vault: testSealer{}, Signer: func() *seal.Signer { return seal.NewSigner(priv) }, Ready: func() error { return f.ready },
+		Sealer: testSealer{}, Signer: func() *seal.Signer { return seal.NewSigner(priv) }, Ready: func() error { return f.ready },
 		Now: func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC) },
 	})
 	schemas := map[string][]byte{}

@@ -14,7 +14,7 @@ import (
 // A service whose values are invalid under its own schema gets the defaults, and is
 // named in dropped. Secrets are resealed for the epoch; those that cannot be opened
 // are named in unopened, as service/key.
-func (e *Editor) Refill(ctx context.Context, who conf.Principal, recs []*conf.Record, reason string) (dropped, unopened []string, err error) {
+func (e *Editor) ImportRecords(ctx context.Context, who conf.Principal, recs []*conf.Record, reason string) (dropped, unopened []string, err error) {
 	now := e.o.Now()
 	ed := e.edit(who, requestID(who, ""), "rebuild", reason, now)
 	for _, r := range recs {
@@ -39,7 +39,7 @@ func (e *Editor) Refill(ctx context.Context, who conf.Principal, recs []*conf.Re
 		}
 		u.UpdatedAt, u.UpdatedBy = r.UpdatedAt, r.UpdatedBy
 		ed.Updates = append(ed.Updates, u)
-		sealed, missing, err := Reseal(e.o.Vault, r, ed.Epoch)
+		sealed, missing, err := Reseal(e.o.Sealer, r, ed.Epoch)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -64,7 +64,7 @@ func (e *Editor) prepareEarlier(cur *conf.Record, raw json.RawMessage, values ma
 
 // Reseal reseals the secrets of a record for another epoch, for the edit that writes
 // the record there. Secrets that cannot be opened are named in unopened, as service/key.
-func Reseal(sealer Vault, r *conf.Record, epoch string) (out []command.Secret, unopened []string, err error) {
+func Reseal(sealer Sealer, r *conf.Record, epoch string) (out []command.Secret, unopened []string, err error) {
 	for _, s := range r.Secrets {
 		if sealer == nil {
 			return nil, nil, noSealerError()

@@ -129,11 +129,11 @@ func (e *Editor) seal(epoch, service string, secrets []newSecret) ([]command.Sec
 	for _, s := range secrets {
 		c := command.Secret{Service: service, Key: s.key, Deleted: s.remove}
 		if !s.remove {
-			if e.o.Vault == nil {
+			if e.o.Sealer == nil {
 				return nil, noSealerError()
 			}
 			var err error
-			if c.EncryptedValue, c.KeyID, err = e.o.Vault.Seal(epoch, service, s.key, s.plain); err != nil {
+			if c.EncryptedValue, c.KeyID, err = e.o.Sealer.Seal(epoch, service, s.key, s.plain); err != nil {
 				return nil, err
 			}
 		}
@@ -177,7 +177,7 @@ func hasSecret(cur *conf.Record, key string) bool {
 // secret that the schema does not have any more stays, sealed and unused: a mistake
 // in a schema must not destroy it.
 func (e *Editor) checkStoredSecrets(cur *conf.Record, s *schema.Schema) error {
-	if len(cur.Secrets) == 0 || e.o.Vault == nil {
+	if len(cur.Secrets) == 0 || e.o.Sealer == nil {
 		return nil
 	}
 	var bad []conf.FieldError
@@ -186,7 +186,7 @@ func (e *Editor) checkStoredSecrets(cur *conf.Record, s *schema.Schema) error {
 		if !ok || !f.IsSecret || fromEnv(f) {
 			continue
 		}
-		plain, err := e.o.Vault.Open(cur.Epoch, cur.Service, sealed)
+		plain, err := e.o.Sealer.Open(cur.Epoch, cur.Service, sealed)
 		if err != nil {
 			continue // no agent can read it
 		}
@@ -231,10 +231,10 @@ func (e *Editor) Reveal(ctx context.Context, who conf.Principal, service, key, r
 	if err != nil {
 		return nil, err
 	}
-	if e.o.Vault == nil {
+	if e.o.Sealer == nil {
 		return nil, noSealerError()
 	}
-	plain, err := e.o.Vault.Open(cur.Epoch, service, sealed)
+	plain, err := e.o.Sealer.Open(cur.Epoch, service, sealed)
 	row := conf.Access{
 		UserID: who.Name, Action: "reveal_secret", Service: service, Key: key, Success: err == nil, Reason: reason,
 		Timestamp: conf.FormatTime(e.o.Now()),

@@ -293,7 +293,7 @@ func TestRefillResealsSecrets(t *testing.T) {
 		{Key: "lost", Value: sealed, KeyID: "m1", CreatedAt: "2025-01-02T03:04:05+00:00", UpdatedAt: "2025-01-02T03:04:05+00:00"},
 	}
 	fresh := setup(t)
-	dropped, lost, err := fresh.Refill(t.Context(), alice, []*conf.Record{&old}, "test")
+	dropped, lost, err := fresh.ImportRecords(t.Context(), alice, []*conf.Record{&old}, "test")
 	if err != nil || len(dropped) != 0 || !slices.Equal(lost, []string{"demo/lost"}) {
 		t.Fatalf("dropped %v, lost %v, %v", dropped, lost, err)
 	}

@@ -65,7 +65,7 @@ func (s Set) SidecarLines(service string) ([]string, error) {
 // WrapServiceKey returns the key derived for a service from the master key next, wrapped
 // under the one derived from the master key have: only a sidecar that has that one can
 // unwrap it.
-func (s Set) HandOn(service, have, next string) (string, error) {
+func (s Set) WrapServiceKey(service, have, next string) (string, error) {
 	old, err := s.SecretKey(service, have)
 	if err != nil {
 		return "", err
@@ -78,7 +78,7 @@ func (s Set) HandOn(service, have, next string) (string, error) {
 }
 
 // UnwrapServiceKey unwraps what WrapServiceKey wrapped for this sidecar.
-func (s Set) Receive(service, next, sealed string) (Material, error) {
+func (s Set) UnwrapServiceKey(service, next, sealed string) (Material, error) {
 	m := Material{Kind: conf.KeyMaster, ID: next}
 	key, err := seal.OpenSecret(s.ServiceKey, wrapID(service, s.ServiceKeyID, next), sealed)
 	m.Value = encode(key)
@@ -91,7 +91,7 @@ func wrapID(service, have, next string) seal.SecretID {
 
 // ServiceKeyMaterial returns the key of a sidecar's own service, which a server derived
 // from the master key id.
-func Granted(id, value string) (Material, error) {
+func ServiceKeyMaterial(id, value string) (Material, error) {
 	key, err := base64.StdEncoding.Strict().DecodeString(value)
 	if err != nil || len(key) != keySize {
 		return Material{}, conf.Errorf(conf.CodeMalformed, "the received key of the service is not the base64 of %d bytes", keySize)

@@ -28,11 +28,11 @@ func TestWrapServiceKey(t *testing.T) {
 	if server, err = Rotate(none, path, m, was, Options{}); err != nil {
 		t.Fatal(err)
 	}
-	sealed, err := server.HandOn("mine", was, m.ID)
+	sealed, err := server.WrapServiceKey("mine", was, m.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := Set{ServiceKey: mine, ServiceKeyID: was}.Receive("mine", m.ID, sealed)
+	got, err := Set{ServiceKey: mine, ServiceKeyID: was}.UnwrapServiceKey("mine", m.ID, sealed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,11 +40,11 @@ func TestWrapServiceKey(t *testing.T) {
 		t.Fatal("another key was received")
 	}
 	for name, s := range map[string]Set{"another's key": {ServiceKey: other, ServiceKeyID: was}, "no key": {}} {
-		if _, err := s.Receive("mine", m.ID, sealed); err == nil {
+		if _, err := s.UnwrapServiceKey("mine", m.ID, sealed); err == nil {
 			t.Errorf("%s opens it", name)
 		}
 	}
-	if _, err := server.HandOn("mine", "5a0c3f1e-6ff1-4a5e-9a0e-0d6f0a5f6a01", m.ID); err == nil {
+	if _, err := server.WrapServiceKey("mine", "5a0c3f1e-6ff1-4a5e-9a0e-0d6f0a5f6a01", m.ID); err == nil {
 		t.Error("wrapped under a key that the server does not have")
 	}
 }

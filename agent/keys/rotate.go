@@ -14,20 +14,20 @@ import (
 )
 
 // Holder has the current Set of an agent. It is safe for concurrent use.
-type Ring struct{ set atomic.Pointer[Set] }
+type Holder struct{ set atomic.Pointer[Set] }
 
 // NewHolder returns a Holder of s.
-func NewRing(s Set) *Ring {
-	h := &Ring{}
-	h.Put(s)
+func NewHolder(s Set) *Holder {
+	h := &Holder{}
+	h.Store(s)
 	return h
 }
 
 // Load returns the current Set.
-func (h *Ring) Get() Set { return *h.set.Load() }
+func (h *Holder) Load() Set { return *h.set.Load() }
 
 // Store replaces the Set, after the file was replaced.
-func (h *Ring) Put(s Set) { h.set.Store(&s) }
+func (h *Holder) Store(s Set) { h.set.Store(&s) }
 
 // Material is one key in the form that agents exchange and files contain: the base64
 // of a symmetric key, or the PEM of a private key or, for a sidecar, of a public one.

@@ -8,19 +8,19 @@ import (
 // Sealer seals and opens the secrets of services with the keys of a Holder. A sidecar's
 // opens those of its own service and seals none. All methods are safe for concurrent
 // use.
-type Vault struct {
-	holder *Ring
+type Sealer struct {
+	holder *Holder
 
 	// Active returns the id of the master key that seals. Without it the main one does.
 	Active func() string
 }
 
 // NewSealer returns a Sealer that uses the keys of holder.
-func NewVault(holder *Ring) *Vault { return &Vault{holder: holder} }
+func NewSealer(holder *Holder) *Sealer { return &Sealer{holder: holder} }
 
 // Seal encrypts the value of a secret for an epoch, and returns the id of the master key.
-func (s *Vault) Seal(epoch, service, key string, plain []byte) (encrypted, keyID string, err error) {
-	set := s.holder.Get()
+func (s *Sealer) Seal(epoch, service, key string, plain []byte) (encrypted, keyID string, err error) {
+	set := s.holder.Load()
 	keyID = set.MasterID
 	if s.Active != nil {
 		if id := s.Active(); set.Holds(conf.KeyMaster, id) {
@@ -37,8 +37,8 @@ func (s *Vault) Seal(epoch, service, key string, plain []byte) (encrypted, keyID
 
 // Open decrypts a secret of a record of that epoch. It returns CodeUnsupported when
 // this agent lacks the key, and CodeCorrupt when the value does not decrypt.
-func (s *Vault) Open(epoch, service string, sealed conf.SealedSecret) ([]byte, error) {
-	derived, err := s.holder.Get().SecretKey(service, sealed.KeyID)
+func (s *Sealer) Open(epoch, service string, sealed conf.SealedSecret) ([]byte, error) {
+	derived, err := s.holder.Load().SecretKey(service, sealed.KeyID)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (s *Vault) Open(epoch, service string, sealed conf.SealedSecret) ([]byte, e
 }
 
 // ServiceOnly reports whether the keys are those of a sidecar, for one service.
-func (s *Vault) Narrow() bool { return len(s.holder.Get().Master) == 0 }
+func (s *Sealer) ServiceOnly() bool { return len(s.holder.Load().Master) == 0 }
 
 // RequestKeys returns keys for request ids that reveal nothing of the request. The
 // first is that of the active master key, which every server has; those of the others

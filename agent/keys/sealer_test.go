@@ -20,7 +20,7 @@ func sealerSet() keys.Set {
 // What a server seals with the old key or the new one, both open.
 func TestSealerHoldsBothKeys(t *testing.T) {
 	set := sealerSet()
-	v := keys.NewVault(keys.NewRing(set))
+	v := keys.NewSealer(keys.NewHolder(set))
 	for _, active := range []string{set.MasterID, set.OldMasterID, "unknown"} {
 		v.Active = func() string { return active }
 		text, id, err := v.Seal("e", "a", "k", []byte(`"x"`))
@@ -43,7 +43,7 @@ func TestSealerHoldsBothKeys(t *testing.T) {
 // A sidecar stores the keys that it receives, and opens its own service's secrets with them.
 func TestSidecarOpensItsOwn(t *testing.T) {
 	set := generated(t)
-	server := keys.NewVault(keys.NewRing(set))
+	server := keys.NewSealer(keys.NewHolder(set))
 	lines, err := set.SidecarLines("mine")
 	if err != nil || strings.Contains(strings.Join(lines, "\n"), "MASTER") {
 		t.Fatalf("%v, %v", lines, err)
@@ -62,9 +62,9 @@ func TestSidecarOpensItsOwn(t *testing.T) {
 	if strings.Contains(side.String(), string(side.ServiceKey)) {
 		t.Error("it prints its key")
 	}
-	own := keys.NewVault(keys.NewRing(side))
-	if server.Narrow() || !own.Narrow() {
-		t.Errorf("narrow: a server %v, a sidecar %v", server.Narrow(), own.Narrow())
+	own := keys.NewSealer(keys.NewHolder(side))
+	if server.ServiceOnly() || !own.ServiceOnly() {
+		t.Errorf("narrow: a server %v, a sidecar %v", server.ServiceOnly(), own.ServiceOnly())
 	}
 	for service, opens := range map[string]bool{"mine": true, "yours": false} {
 		text, id, err := server.Seal("e", service, "k", []byte(`"x"`))

@@ -233,8 +233,8 @@ func (d *decoder) meta() error {
 		case "past":
 			seen--
 			return d.array(func() error {
-				d.content.Past = append(d.content.Past, "")
-				return d.text(&d.content.Past[len(d.content.Past)-1])
+				d.content.PastEpochs = append(d.content.PastEpochs, "")
+				return d.text(&d.content.PastEpochs[len(d.content.PastEpochs)-1])
 			})
 		case "services":
 			return d.object(d.record)

@@ -26,12 +26,12 @@ type Content struct {
 	Epoch       string
 	GeneratedAt time.Time
 	Index       uint64         // log index of the newest change in it
-	Past        []string       // earlier epochs, the oldest first: never accepted again
+	PastEpochs  []string       // earlier epochs, the oldest first: never accepted again
 	Records     []*conf.Record // tombstones and services without a document too
 	// Secrets are, for each service, the fields from the environment, with their Key,
 	// Service, Type, Env, IsSecret and SecretSource only.
-	Secrets map[string][]conf.Field
-	By      int // set by Decode: index of the key that signed the file
+	Secrets  map[string][]conf.Field
+	KeyIndex int // set by Decode: index of the key that signed the file
 }
 
 // Encode writes the file of c to w. The documents, values and schemas of its records
@@ -53,9 +53,9 @@ func Encode(w io.Writer, key []byte, c *Content) error {
 	b = seal.AppendString(append(b, `,"generated_at":`...), conf.FormatTime(c.GeneratedAt))
 	b = append(b, `,"payload":{"`+metaKey+`":{"index":`...)
 	b = strconv.AppendUint(b, c.Index, 10)
-	if len(c.Past) > 0 {
+	if len(c.PastEpochs) > 0 {
 		b = append(b, `,"past":[`...)
-		for i, epoch := range c.Past[max(0, len(c.Past)-maxPastEpochs):] {
+		for i, epoch := range c.PastEpochs[max(0, len(c.PastEpochs)-maxPastEpochs):] {
 			if i > 0 {
 				b = append(b, ',')
 			}

@@ -504,7 +504,7 @@ func BenchmarkEncode(b *testing.B) {
 // TestPast keeps the newest of the epochs that were left.
 func TestPast(t *testing.T) {
 	want := sample()
-	want.Past = []string{oldEpoch, "the-one-before"}
+	want.PastEpochs = []string{oldEpoch, "the-one-before"}
 	got, err := decode(encode(t, want))
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("%+v, %v", got, err)
@@ -513,8 +513,8 @@ func TestPast(t *testing.T) {
 	for i := range 100 {
 		many = append(many, fmt.Sprint("epoch-", i))
 	}
-	want.Past = many
-	if got, err = decode(encode(t, want)); err != nil || !slices.Equal(got.Past, many[36:]) {
-		t.Fatalf("of 100: %v, %v", got.Past, err)
+	want.PastEpochs = many
+	if got, err = decode(encode(t, want)); err != nil || !slices.Equal(got.PastEpochs, many[36:]) {
+		t.Fatalf("of 100: %v, %v", got.PastEpochs, err)
 	}
 }

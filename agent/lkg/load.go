@@ -106,7 +106,7 @@ func Decode(data []byte, keys ...[]byte) (*Content, error) {
 	if err != nil {
 		return nil, corruptError("damaged before it was signed: %v", err)
 	}
-	c.By = by
+	c.KeyIndex = by
 	return c, nil
 }
 

@@ -35,8 +35,8 @@ func TestRekey(t *testing.T) {
 		t.Fatal(err)
 	}
 	// As after a restart: the file is of the old key.
-	if c.By != 1 {
-		t.Fatalf("signed by key %d", c.By)
+	if c.KeyIndex != 1 {
+		t.Fatalf("signed by key %d", c.KeyIndex)
 	}
 	w = NewWriter(path, old, src, slog.New(slog.DiscardHandler), WriterOptions{Loaded: c})
 	if !w.Status().Valid {

@@ -103,7 +103,7 @@ func rejectReason(stored command.JoinToken, info conf.JoinTokenInfo, r transport
 		}
 		return transport.TokenForged
 	}
-	switch info.Refusal(at) {
+	switch info.RejectReason(at) {
 	case "revoked":
 		return transport.TokenRevoked
 	case "expired":
@@ -144,7 +144,7 @@ func (m *Manager) grant(rep *replica.Replica, r transport.JoinRequest, role pki.
 		if err != nil || other.Addr == "" {
 			continue
 		}
-		g.Members = append(g.Members, transport.Member{NodeID: other.NodeID, Role: role, Addr: other.Addr})
+		g.Members = append(g.Members, transport.MemberAddr{NodeID: other.NodeID, Role: role, Addr: other.Addr})
 	}
 	return g, nil
 }

@@ -40,7 +40,7 @@ func (m *Manager) Identity(ctx context.Context, joining func() (done func() erro
 				return nil, err
 			}
 		}
-		return id, id.Expect(m.members.ClusterID(), node)
+		return id, id.Match(m.members.ClusterID(), node)
 	case conf.CodeOf(err) != conf.CodeNotFound:
 		return nil, err
 	case m.members.LogOwner() != "" && !m.members.IsSingleNode():

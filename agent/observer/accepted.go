@@ -91,7 +91,7 @@ func (a *acceptedState) serveDefaults(cache *schema.Cache, services []string) {
 
 // accept runs verify, stores what it accepts and wakes runPublish. It returns the
 // first rejection.
-func (a *acceptedState) accept(from string, verify func() []updates.Verdict) error {
+func (a *acceptedState) accept(from string, verify func() []updates.Result) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var first error
@@ -106,19 +106,19 @@ func (a *acceptedState) accept(from string, verify func() []updates.Verdict) err
 			}
 			continue
 		}
-		if v.Heard == "" {
+		if v.Confirmed == "" {
 			continue
 		}
-		delete(a.onlyFromFile, v.Heard)
+		delete(a.onlyFromFile, v.Confirmed)
 		if from == fromBroker {
-			a.link.confirm(v.Heard)
+			a.link.confirm(v.Confirmed)
 		}
 		if v.Record != nil {
-			v.Record.Schema = a.schemas[v.Heard]
-			a.current[v.Heard], a.unpublished[v.Heard], a.epoch = v.Record, v.Record, v.Record.Epoch
+			v.Record.Schema = a.schemas[v.Confirmed]
+			a.current[v.Confirmed], a.unpublished[v.Confirmed], a.epoch = v.Record, v.Record, v.Record.Epoch
 		}
 		if v.Gap && from == fromBroker {
-			a.fetch.requestService(v.Heard)
+			a.fetch.requestService(v.Confirmed)
 		}
 	}
 	if len(a.unpublished) > 0 || len(a.onlyFromFile) == 0 && a.view.Load().Source != view.SourceReplica {
@@ -154,7 +154,7 @@ func (a *acceptedState) publish(ctx context.Context) {
 		a.index++
 	}
 	c := &lkg.Content{
-		Epoch: a.epoch, GeneratedAt: time.Now(), Index: a.index, Past: a.receiver.Past(), Records: slices.Collect(maps.Values(a.current)),
+		Epoch: a.epoch, GeneratedAt: time.Now(), Index: a.index, PastEpochs: a.receiver.Past(), Records: slices.Collect(maps.Values(a.current)),
 	}
 	a.mu.Unlock()
 	if len(recs) > 0 {
@@ -172,7 +172,7 @@ func (a *acceptedState) publish(ctx context.Context) {
 }
 
 // warn logs a rejection, at most one per reason and minute.
-func (a *acceptedState) warn(v updates.Verdict, from string) {
+func (a *acceptedState) warn(v updates.Result, from string) {
 	if now := time.Now(); now.Sub(a.warned[v.Reason]) > time.Minute {
 		a.warned[v.Reason] = now
 		a.log.Warn("an update is refused", "reason", v.Reason, "from", from, "err", v.Err, "hint", conf.HintOf(v.Err))

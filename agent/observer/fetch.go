@@ -141,12 +141,12 @@ func (f *fetcher) fetchService(ctx context.Context, service string) {
 			continue
 		}
 		result = resultSame
-		err = f.accepted.accept(fromMember, func() []updates.Verdict {
-			v := f.receiver.OfferDocument(service, doc)
+		err = f.accepted.accept(fromMember, func() []updates.Result {
+			v := f.receiver.ReceiveDocument(service, doc)
 			if v.Record != nil {
 				result = resultNewer
 			}
-			return []updates.Verdict{v}
+			return []updates.Result{v}
 		})
 		if err == nil {
 			break
@@ -173,7 +173,7 @@ func (f *fetcher) fetchKeys(ctx context.Context) (ok bool) {
 			continue
 		}
 		ok = true
-		added, expired := f.receiver.Learn(st.Keys)
+		added, expired := f.receiver.MergeKeyring(st.Keys)
 		for _, k := range expired {
 			f.log.Info("a signing key of the cluster is at its end: it is trusted no more", "key", seal.KeyID(k))
 		}

@@ -69,7 +69,7 @@ func TestLearnedKeysFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer b.closeFiles()
-		b.receiver.Learn(learn)
+		b.receiver.MergeKeyring(learn)
 		b.learned.save(b.receiver)
 		for _, k := range b.receiver.Trusted() {
 			if i := slices.IndexFunc(pub[:], func(o ed25519.PublicKey) bool { return o.Equal(k) }); i != root {

@@ -129,14 +129,14 @@ func (b *Observer) load(set keys.Set, ro updates.Options) error {
 	}
 	cache := schema.NewCache()
 	b.view = documents.NewView(documents.NewSecrets(documents.SecretsOptions{
-		Lookup: b.o.LookupEnv, Schemas: cache, Vault: keys.NewVault(keys.NewRing(set)), Logger: b.log,
+		Lookup: b.o.LookupEnv, Schemas: cache, Sealer: keys.NewSealer(keys.NewHolder(set)), Logger: b.log,
 	}))
 	b.link = newBrokerLink()
 	b.accepted = newAcceptedState(b.view, raw, b.link, b.log)
 	loaded, err := lkg.Load(b.o.LKGPath, set.HMAC)
 	switch {
 	case err == nil:
-		ro.Epoch, ro.Past = loaded.Epoch, loaded.Past
+		ro.Epoch, ro.Past = loaded.Epoch, loaded.PastEpochs
 		ro.Records = b.accepted.restore(loaded, b.services)
 		b.log.Info("serving the last known good values", "services", len(ro.Records), "epoch", loaded.Epoch, "generated_at", conf.FormatTime(loaded.GeneratedAt))
 	case conf.CodeOf(err) == conf.CodeNotFound:
@@ -197,7 +197,7 @@ func (b *Observer) connect() error {
 		filters = []string{broker.EpochTopic, broker.ConfigPrefix + "+"}
 	}
 	b.link.subscriber, err = broker.NewSubscriber(broker.SubscriberOptions{
-		URL: url, TLS: config, Filters: filters, Handle: b.onMessage, Turned: b.onBrokerState, Logger: b.log,
+		URL: url, TLS: config, Filters: filters, Handle: b.onMessage, OnState: b.onBrokerState, Logger: b.log,
 	})
 	return err
 }
@@ -289,7 +289,7 @@ func (b *Observer) closeFiles() {
 // onMessage handles a message of the broker, on the subscriber's goroutine.
 func (b *Observer) onMessage(m broker.Message) {
 	if m.Topic == broker.EpochTopic {
-		_ = b.accepted.accept(fromBroker, func() []updates.Verdict { return b.receiver.OfferChanges(m.Payload) })
+		_ = b.accepted.accept(fromBroker, func() []updates.Result { return b.receiver.ReceiveEpochChanges(m.Payload) })
 		return
 	}
 	service, ok := strings.CutPrefix(m.Topic, broker.ConfigPrefix)
@@ -300,7 +300,7 @@ func (b *Observer) onMessage(m broker.Message) {
 		return
 	}
 	in := updates.Message{Service: service, Payload: m.Payload, Version: m.Version, Index: m.Index, Deleted: m.Deleted || !m.Described}
-	_ = b.accepted.accept(fromBroker, func() []updates.Verdict { return []updates.Verdict{b.receiver.Offer(in)} })
+	_ = b.accepted.accept(fromBroker, func() []updates.Result { return []updates.Result{b.receiver.Receive(in)} })
 }
 
 // onBrokerState handles a change of the connection to the broker, nil for connected.

@@ -215,7 +215,7 @@ func (o *Options) AdminURL() string {
 // LocalURL is where its local API answers.
 func (o *Options) LocalURL() string { return "http://" + o.LocalAddr }
 
-// raftDir, quarantineDir and the other fixed names below DataDir.
+// RaftDir and the next are the fixed names below DataDir.
 func (o *Options) RaftDir() string        { return filepath.Join(o.DataDir, "raft") }
 func (o *Options) AuditSpool() string     { return filepath.Join(o.DataDir, "audit.spool") }
 func (o *Options) RebuildInfo() string    { return filepath.Join(o.DataDir, "rebuild.info") }
@@ -250,7 +250,7 @@ func (o *Options) TLSDir() string { return filepath.Join(o.DataDir, "tls") }
 
 func (o *Options) ClusterFile() string { return filepath.Join(o.DataDir, "cluster.json") }
 
-// advertise is the address at which the others reach this agent.
+// Advertise is the address at which the others reach this agent.
 func (o *Options) Advertise() string {
 	if o.AdvertiseAddr != "" {
 		return o.AdvertiseAddr
@@ -279,7 +279,7 @@ func hostIP() string {
 	return "127.0.0.1"
 }
 
-// brokerTLS trusts the CAs of a file for a mqtts:// broker; nil is what the system trusts.
+// BrokerTLS trusts the CAs of a file for a mqtts:// broker; nil is what the system trusts.
 func (o *Options) BrokerTLS() (*tls.Config, error) {
 	path := o.MQTTCA
 	if path == "" {

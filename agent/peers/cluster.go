@@ -76,7 +76,7 @@ func (c *Cluster) Attach(r Replica, report func() Report) {
 
 // ChangeNodeID makes this agent a later incarnation of itself.
 func (c *Cluster) ChangeNodeID(id *pki.Identity) error {
-	if err := c.Port.Rename(id); err != nil {
+	if err := c.Port.ChangeNodeID(id); err != nil {
 		return err
 	}
 	c.SetSelf(id.NodeID)

@@ -28,7 +28,7 @@ type memberFeatures struct {
 
 func newFeatures() *Features {
 	f := &Features{members: map[string]memberFeatures{}}
-	f.own.Store(command.Known())
+	f.own.Store(command.Features())
 	return f
 }
 
@@ -41,7 +41,7 @@ func (f *Features) SetOwn(features uint64) { f.own.Store(features) }
 // Set records what a member reported. features is 0 when its build does not tell.
 func (f *Features) Set(node, version string, features uint64) {
 	if features == 0 {
-		features = command.KnownFirst
+		features = command.BaselineFeatures
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -72,7 +72,7 @@ func (f *Features) update() {
 
 // Check is replication.Options.Gate: it rejects a command that a member cannot apply.
 func (f *Features) Check(c command.Command) error {
-	need := command.Needs(c)
+	need := command.RequiredFeatures(c)
 	if need&f.missing.Load() == 0 {
 		return nil
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// listenSocket opens the unix socket of the local API; nil when it is off.
+// ListenSocket opens the unix socket of the local API; nil when it is off.
 func ListenSocket(path string, log *slog.Logger) (net.Listener, error) {
 	if path == "none" {
 		return nil, nil //nolint:nilnil // none is not an error
@@ -57,7 +57,7 @@ func removeStaleSocket(path string) error {
 	return os.Remove(path)
 }
 
-// reachable writes a bound address so that a client on this host can use it.
+// Reachable writes a bound address so that a client on this host can use it.
 func Reachable(addr net.Addr) string {
 	t, ok := addr.(*net.TCPAddr)
 	if !ok || !t.IP.IsUnspecified() {

@@ -117,7 +117,7 @@ func (m *Manager) moveToEpoch(ctx context.Context, rep Replica, epoch, reason st
 				Checksum: msg.Checksum, IssuedAt: msg.IssuedAt, Signature: msg.Signature, KeyID: signer.KeyID(), Deleted: rec.Deleted,
 				UpdatedAt: rec.UpdatedAt, UpdatedBy: rec.UpdatedBy,
 			})
-			sealed, unopened, err := edit.Reseal(m.o.Vault, rec, epoch)
+			sealed, unopened, err := edit.Reseal(m.o.Sealer, rec, epoch)
 			if err != nil {
 				return err
 			}

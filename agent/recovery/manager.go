@@ -39,7 +39,7 @@ type Keys interface {
 // Replica is a store and the log in front of it, while this agent leads it.
 type Replica interface {
 	Store() *store.Store
-	Node() *replication.Member
+	Node() *replication.Node
 }
 
 // Options set up a Manager.
@@ -49,7 +49,7 @@ type Options struct {
 	View      *documents.View
 	Schemas   *schema.Cache
 	Keys      Keys
-	Vault     *keys.Vault
+	Sealer    *keys.Sealer
 	LKG       *lkg.Writer
 	SetStatus func(event string) // health shows it while a rebuild runs
 	Logger    *slog.Logger
@@ -119,10 +119,10 @@ func (m *Manager) EndRebuild() error {
 func (m *Manager) ImportRecords(ctx context.Context, r Replica, p *Plan) error {
 	ed := edit.New(edit.Options{
 		Proposer: r.Node(), Records: fixedEpoch(r.Store().Epoch()), Archive: r.Store().Queries, Schemas: m.o.Schemas,
-		Vault: m.o.Vault, Signer: m.o.Keys.Signer, Ready: func() error { return nil },
+		Sealer: m.o.Sealer, Signer: m.o.Keys.Signer, Ready: func() error { return nil },
 	})
 	who := conf.Principal{Name: "rebuild", Role: conf.RoleWrite}
-	dropped, unopened, err := ed.Refill(ctx, who, p.recs, p.Reason)
+	dropped, unopened, err := ed.ImportRecords(ctx, who, p.recs, p.Reason)
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (m *Manager) RestoreNewestBackup(ctx context.Context, p *Plan, earlier []st
 	defer cancel()
 	tmp := o.DBPath + ".restored"
 	removeRestored(tmp)
-	ours := backup.Identity{Epochs: append(slices.Clone(earlier), m.o.View.Load().Epoch), Keys: conf.SortedKeys(m.o.Keys.PublicKeys())}
+	ours := backup.ClusterIdentity{Epochs: append(slices.Clone(earlier), m.o.View.Load().Epoch), Keys: conf.SortedKeys(m.o.Keys.PublicKeys())}
 	check := checker(m.o.Schemas, m.log)
 	got, err := backup.Restore(ctx, o.Backup, backup.Selection{Verified: true, Own: ours}, tmp, check, nil)
 	if conf.CodeOf(err) == conf.CodeNotFound {

@@ -143,6 +143,6 @@ func recoverLog(ctx context.Context, o *options.Options, st *store.Store, node s
 		addr = o.ClusterAddr
 	}
 	return replication.Recover(ctx, replication.Options{
-		Dir: o.RaftDir(), NodeID: node, Advertise: addr, Logger: log, Machine: st,
+		Dir: o.RaftDir(), NodeID: node, Advertise: addr, Logger: log, FSM: st,
 	}, scratch)
 }

@@ -68,7 +68,7 @@ func RestoreFile(ctx context.Context, o options.Options, p RestorePoint, out str
 
 // backupIdentity is whose backups are meant: those of the cluster with the public
 // keys of the settings, if there are any.
-func backupIdentity(o *options.Options) (id backup.Identity) {
+func backupIdentity(o *options.Options) (id backup.ClusterIdentity) {
 	for _, name := range []string{keys.EnvPublicKey, keys.EnvPublicOldKey} {
 		text, ok := o.LookupEnv(name)
 		if !ok || text == "" {

@@ -25,7 +25,7 @@ func (r *Replica) monitorLeadership(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		switch {
-		case !r.node.Leading():
+		case !r.node.IsLeader():
 			if r.readyTerm.Swap(0) != 0 {
 				r.sup.o.Cluster.NotifyLeadership()
 			}

@@ -97,7 +97,7 @@ func (r *Replica) open(ctx context.Context, files recovery.Files) error {
 			s.repairEvent = "database restored from the log"
 		}
 	}
-	if err := backup.Clean(o.DBPath); err != nil { // of a replica that ended in the middle of one
+	if err := backup.RemoveLocalState(o.DBPath); err != nil { // of a replica that ended in the middle of one
 		s.log.Warn("what an earlier backup left could not be removed", "err", err)
 	}
 	err := r.openStore(ctx)
@@ -158,9 +158,9 @@ func (r *Replica) openNode(ctx context.Context) error {
 	}
 	node, err := replication.Open(ctx, replication.Options{
 		Dir: s.o.Options.RaftDir(), NodeID: c.Self(), Logger: s.log, Join: !c.IsSingleNode(),
-		Begun: c.HasLog(), Seen: served,
-		Gate:    c.Features().Check,
-		Machine: r.store, OnApplied: r.onApplied, OnDigest: r.digest.onDigest, OnRestored: r.onRestored, OnBlocked: r.onBlocked,
+		HadLog: c.HasLog(), MinIndex: served,
+		CheckCommand: c.Features().Check,
+		FSM:          r.store, OnApplied: r.onApplied, OnDigest: r.digest.onDigest, OnRestored: r.onRestored, OnBlocked: r.onBlocked,
 		Transport: replication.NewTransport(c.Port.RaftLayer(), s.log),
 	})
 	if err != nil {

@@ -24,7 +24,7 @@ import (
 type Replica struct {
 	sup    *Supervisor
 	store  *store.Store
-	node   *replication.Member
+	node   *replication.Node
 	digest digestCheck
 	faults chan error // what the replica itself finds wrong, capacity 1
 	once   sync.Once  // close
@@ -42,7 +42,7 @@ type Replica struct {
 func (r *Replica) Store() *store.Store { return r.store }
 
 // Node is the Raft node of the replica.
-func (r *Replica) Node() *replication.Member { return r.node }
+func (r *Replica) Node() *replication.Node { return r.node }
 
 // Propose puts a command through the log. It returns the error of the proposal, or else
 // that of its result.
@@ -56,7 +56,7 @@ func (r *Replica) Propose(ctx context.Context, c command.Command) error {
 
 // IsReadyLeader reports whether this replica may accept changes now.
 func (r *Replica) IsReadyLeader() bool {
-	return r.readyTerm.Load() != 0 && r.readyTerm.Load() == r.node.Term() && r.node.Leading()
+	return r.readyTerm.Load() != 0 && r.readyTerm.Load() == r.node.Term() && r.node.IsLeader()
 }
 
 // IsCurrent reports whether this replica is the one that serves.
@@ -165,10 +165,10 @@ func (r *Replica) monitor(ctx context.Context) error {
 		case p := <-s.rebuilds:
 			return &rebuildRequest{plan: p}
 		case <-second.C:
-			if err := r.store.Present(); err != nil {
+			if err := r.store.CheckFiles(); err != nil {
 				return err
 			}
-			if err := r.store.Tend(ctx); err != nil && ctx.Err() == nil {
+			if err := r.store.Maintain(ctx); err != nil && ctx.Err() == nil {
 				s.log.Warn("checkpoint", "err", err)
 			}
 			s.writeEpochFile(r)

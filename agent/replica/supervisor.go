@@ -103,7 +103,7 @@ func New(o Options) *Supervisor {
 	s := &Supervisor{o: o, log: o.Logger, rebuilds: make(chan *recovery.Plan)}
 	s.disk = diskGuard{dir: o.Options.DataDir, minMB: o.Options.MinFreeMB, log: o.Logger}
 	if c := o.Loaded; c != nil {
-		s.pastEpochs = c.Past
+		s.pastEpochs = c.PastEpochs
 		s.lastContact.Store(c.GeneratedAt.UnixNano())
 		s.everLoaded.Store(true)
 	}

@@ -80,7 +80,7 @@ func (c *caKeys) use(id *pki.Identity) error {
 
 func (c *caKeys) trust(cert *x509.Certificate) error {
 	id := c.port.Identity()
-	trusting, err := id.Learn(cert)
+	trusting, err := id.TrustCA(cert)
 	if err != nil || trusting == id {
 		return err
 	}
@@ -128,7 +128,7 @@ func (c *caKeys) sync(ctx context.Context, ring conf.Keyring, at string, pending
 			continue
 		}
 		if s := k.State(at); s == conf.KeyExpired || s == conf.KeyWithdrawn {
-			fresh, err := id.Forget(k.ID)
+			fresh, err := id.DistrustCA(k.ID)
 			if err != nil {
 				return err
 			}
@@ -178,7 +178,7 @@ func (c *caKeys) switchTo(ctx context.Context, hash string) error {
 		if ca == nil {
 			return conf.Errorf(conf.CodeNotFound, "the key of the CA %s is not here yet", hash)
 		}
-		fresh, err = id.Adopt(ca, pki.DefaultTTL, time.Now())
+		fresh, err = id.SwitchCA(ca, pki.DefaultTTL, time.Now())
 	} else {
 		leader, ok := c.cluster.Leader()
 		if !ok {

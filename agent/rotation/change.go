@@ -172,7 +172,7 @@ func (m *Manager) withdrawKey(ctx context.Context, rep *replica.Replica, who con
 	}
 	at := conf.FormatTime(time.Now())
 	return m.proposeKeys(ctx, rep, &command.Keyring{
-		At: at, By: who.Name, End: []command.KeyEnd{{Kind: kind, ID: next.ID, NotAfter: at}},
+		At: at, By: who.Name, End: []command.KeyExpiry{{Kind: kind, ID: next.ID, NotAfter: at}},
 		Audit: []conf.Access{{UserID: who.Name, Action: "write", Success: true, Reason: fmt.Sprintf("%s key %s given up", kind, next.ID), Timestamp: at}},
 	})
 }
@@ -205,7 +205,7 @@ func (m *Manager) expireOldKey(ctx context.Context, rep *replica.Replica, who co
 		}
 	}
 	return m.proposeKeys(ctx, rep, &command.Keyring{
-		At: at, By: who.Name, End: []command.KeyEnd{{Kind: kind, ID: old.ID, NotAfter: at}},
+		At: at, By: who.Name, End: []command.KeyExpiry{{Kind: kind, ID: old.ID, NotAfter: at}},
 		Audit: []conf.Access{{UserID: who.Name, Action: "write", Success: true, Reason: fmt.Sprintf("old %s key %s retired", kind, old.ID), Timestamp: at}},
 	})
 }

@@ -13,7 +13,7 @@ import (
 // holds Manager.mu.
 type keyFile struct {
 	o      *options.Options
-	holder *keys.Ring
+	holder *keys.Holder
 	port   *transport.Transport
 }
 
@@ -47,7 +47,7 @@ func (f *keyFile) drop(kind, id string) error {
 // use takes what the file holds now.
 func (f *keyFile) use(set keys.Set, err error) error {
 	if err == nil {
-		f.holder.Put(set)
+		f.holder.Store(set)
 	}
 	return err
 }

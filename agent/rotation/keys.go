@@ -17,16 +17,16 @@ import (
 // AgentKeys are the keys of this agent as its rooms use them. Every method reads immutable
 // values and takes no lock.
 type AgentKeys struct {
-	holder  *keys.Ring
+	holder  *keys.Holder
 	keyring atomic.Pointer[conf.Keyring]     // as the replica has it; nil before one was up
 	errs    atomic.Pointer[map[string]error] // why this agent lacks a key, by kind
 }
 
 // NewKeys has the key set of holder and no keyring yet.
-func NewKeys(holder *keys.Ring) *AgentKeys { return &AgentKeys{holder: holder} }
+func NewKeys(holder *keys.Holder) *AgentKeys { return &AgentKeys{holder: holder} }
 
 // Set is the key set on the disk of this agent.
-func (k *AgentKeys) Set() keys.Set { return k.holder.Get() }
+func (k *AgentKeys) Set() keys.Set { return k.holder.Load() }
 
 // Keyring is the replicated keyring; empty before a replica was up.
 func (k *AgentKeys) Keyring() conf.Keyring {

@@ -86,7 +86,7 @@ func (l *leaderRotation) activate(ctx context.Context, now time.Time) error {
 	m := l.m
 	ring := m.Keyring()
 	at := conf.FormatTime(now)
-	var members []conf.KeyMember
+	var members []conf.MemberKeys
 	for _, kind := range conf.KeyKinds() {
 		next, active := ring.Next(kind), ring.Active(kind)
 		if next == nil || active == nil || next.Hold {
@@ -107,7 +107,7 @@ func (l *leaderRotation) activate(ctx context.Context, now time.Time) error {
 			}
 		}
 		cmd := &command.Keyring{
-			At: at, By: next.CreatedBy, Activate: []command.KeyTurn{{Kind: kind, ID: next.ID, OldUntil: until}},
+			At: at, By: next.CreatedBy, Activate: []command.KeyActivation{{Kind: kind, ID: next.ID, OldUntil: until}},
 			Audit: []conf.Access{{UserID: next.CreatedBy, Action: "write", Success: true, Reason: fmt.Sprintf("%s key %s is in use", kind, next.ID), Timestamp: at}},
 		}
 		if err := m.proposeKeys(ctx, l.rep, cmd); err != nil {
@@ -149,13 +149,13 @@ func (m *Manager) announceUnlistedKeys(ctx context.Context, rep *replica.Replica
 		if a := ring.Active(kind); kind == conf.KeyCA && a != nil && m.ca.isForeign(a) {
 			// The store is a copy of another cluster's, such as a backup.
 			if next := ring.Next(kind); next != nil && m.ca.isForeign(next) {
-				end := &command.Keyring{At: cmd.At, End: []command.KeyEnd{{Kind: kind, ID: next.ID, NotAfter: cmd.At}}}
+				end := &command.Keyring{At: cmd.At, End: []command.KeyExpiry{{Kind: kind, ID: next.ID, NotAfter: cmd.At}}}
 				if err := m.proposeKeys(ctx, rep, end); err != nil {
 					return err
 				}
 			}
 			cmd.Announce = append(cmd.Announce, m.newKey(kind, main, nil))
-			cmd.Activate = append(cmd.Activate, command.KeyTurn{Kind: kind, ID: main, OldUntil: cmd.At})
+			cmd.Activate = append(cmd.Activate, command.KeyActivation{Kind: kind, ID: main, OldUntil: cmd.At})
 			continue
 		}
 		if ring.Active(kind) == nil {
@@ -164,7 +164,7 @@ func (m *Manager) announceUnlistedKeys(ctx context.Context, rep *replica.Replica
 				first = old // by hand, on the first start that knows of a keyring
 			}
 			cmd.Announce = append(cmd.Announce, m.newKey(kind, first, nil))
-			cmd.Activate = append(cmd.Activate, command.KeyTurn{Kind: kind, ID: first})
+			cmd.Activate = append(cmd.Activate, command.KeyActivation{Kind: kind, ID: first})
 			continue
 		}
 		if kind == conf.KeyCA || ring.Find(kind, main) != nil || ring.Next(kind) != nil {
@@ -328,7 +328,7 @@ func (l *leaderRotation) expireCA(ctx context.Context, now time.Time) error {
 	if len(membersNotUsing(*active, m.members.all(ctx))) > 0 {
 		return nil
 	}
-	return m.proposeKeys(ctx, l.rep, &command.Keyring{At: at, End: []command.KeyEnd{{Kind: conf.KeyCA, ID: old.ID, NotAfter: at}}})
+	return m.proposeKeys(ctx, l.rep, &command.Keyring{At: at, End: []command.KeyExpiry{{Kind: conf.KeyCA, ID: old.ID, NotAfter: at}}})
 }
 
 // graceRemaining is how long the key before k is still accepted at least.

@@ -20,7 +20,7 @@ import (
 type Options struct {
 	Options *options.Options
 	Keys    *AgentKeys
-	Vault   *keys.Vault
+	Sealer  *keys.Sealer
 	Cluster *peers.Cluster
 	View    *documents.View
 	Secrets *documents.Secrets

@@ -65,14 +65,14 @@ func (m *memberKeys) own() map[string]conf.KeysHeld {
 }
 
 // all asks all members what they have.
-func (m *memberKeys) all(ctx context.Context) []conf.KeyMember {
+func (m *memberKeys) all(ctx context.Context) []conf.MemberKeys {
 	c := m.cluster
 	members := c.Members()
-	out := make([]conf.KeyMember, len(members))
+	out := make([]conf.MemberKeys, len(members))
 	var wg sync.WaitGroup
 	for i, row := range members {
 		wg.Go(func() {
-			out[i] = conf.KeyMember{NodeID: row.NodeID, Role: row.Role, Holds: map[string]conf.KeysHeld{}}
+			out[i] = conf.MemberKeys{NodeID: row.NodeID, Role: row.Role, Holds: map[string]conf.KeysHeld{}}
 			if row.NodeID == c.Self() {
 				out[i].Reachable, out[i].Holds = true, m.own()
 				return
@@ -92,7 +92,7 @@ func (m *memberKeys) all(ctx context.Context) []conf.KeyMember {
 // missing names the members that must have an announced key before it is used,
 // and do not: every voter, every server that answers, and for sidecarTimeout every
 // sidecar that answers. The key of the last-known-good file concerns its agent alone.
-func (m *memberKeys) missing(k conf.Key, members []conf.KeyMember, now time.Time) []string {
+func (m *memberKeys) missing(k conf.Key, members []conf.MemberKeys, now time.Time) []string {
 	out := []string{}
 	voter, self := m.cluster.Voters(), m.cluster.Self()
 	since, err := conf.ParseTime(k.AnnouncedAt)
@@ -116,7 +116,7 @@ func (m *memberKeys) missing(k conf.Key, members []conf.KeyMember, now time.Time
 }
 
 // membersNotUsing names the members that do not work with a key yet.
-func membersNotUsing(k conf.Key, members []conf.KeyMember) []string {
+func membersNotUsing(k conf.Key, members []conf.MemberKeys) []string {
 	out := []string{}
 	for _, m := range members {
 		switch {

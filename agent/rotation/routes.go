@@ -53,7 +53,7 @@ func (m *Manager) serveServiceKey(r *http.Request) (keyReply, error) {
 	if rep == nil {
 		return keyReply{}, m.sup.Down()
 	}
-	service, err := rep.Store().Queries.AdmittedFor(r.Context(), p.NodeID)
+	service, err := rep.Store().Queries.JoinedForService(r.Context(), p.NodeID)
 	if err != nil {
 		return keyReply{}, err
 	}
@@ -86,7 +86,7 @@ func (m *Manager) serveKey(r *http.Request) (keyReply, error) {
 		// What is derived for its service, under what it has already: a sidecar that
 		// claims another service cannot open the reply.
 		if row, ok := m.o.Cluster.Find(p.NodeID); ok && row.Service != "" {
-			sealed, err := m.Set().HandOn(row.Service, r.URL.Query().Get("have"), id)
+			sealed, err := m.Set().WrapServiceKey(row.Service, r.URL.Query().Get("have"), id)
 			return keyReply{sealed}, err
 		}
 		return keyReply{}, conf.Errorf(conf.CodeDenied, "%s is beside no service", p.NodeID)

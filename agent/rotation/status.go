@@ -25,7 +25,7 @@ func (m *Manager) Keys(ctx context.Context) (conf.KeysStatus, error) {
 		at := conf.FormatTime(now)
 		ring, signed := m.Keyring(), signedBy(m.o.View)
 		out := conf.KeysStatus{Keys: []conf.KeyInfo{}, Rotations: []conf.KeyRotation{}, Members: m.members.all(ctx)}
-		slices.SortFunc(out.Members, func(a, b conf.KeyMember) int { return strings.Compare(a.NodeID, b.NodeID) })
+		slices.SortFunc(out.Members, func(a, b conf.MemberKeys) int { return strings.Compare(a.NodeID, b.NodeID) })
 		for _, k := range ring {
 			i := conf.KeyInfo{
 				Kind: k.Kind, ID: k.ID, Public: k.Public, AnnouncedAt: k.AnnouncedAt, NotBefore: k.NotBefore, NotAfter: k.NotAfter,
@@ -54,7 +54,7 @@ func (m *Manager) Keys(ctx context.Context) (conf.KeysStatus, error) {
 type keyReport struct {
 	m               *Manager
 	ring            conf.Keyring
-	members         []conf.KeyMember
+	members         []conf.MemberKeys
 	secrets, signed map[string]int // secrets and services by key id
 	now             time.Time
 }
@@ -68,7 +68,7 @@ func (k keyReport) rotation(kind string) (conf.KeyRotation, bool) {
 	if next != nil {
 		r := conf.KeyRotation{Kind: kind, KeyID: next.ID, OldID: active.ID, Phase: conf.PhaseHandover, Waiting: k.m.members.missing(*next, k.members, k.now)}
 		lost := kind != conf.KeyCA || k.m.ca.next(next.ID) == nil // this agent may not trust yet what it made
-		if lost && !slices.ContainsFunc(k.members, func(km conf.KeyMember) bool { return km.Role == conf.MemberServer && km.Holds[kind].Has(next.ID) }) {
+		if lost && !slices.ContainsFunc(k.members, func(km conf.MemberKeys) bool { return km.Role == conf.MemberServer && km.Holds[kind].Has(next.ID) }) {
 			r.Waiting = append(r.Waiting, "a server that has the new key, for none that answers does: start the one that led when it was announced, or give the key up: holdfast keys rotate "+kind+" --abort")
 		}
 		if next.Hold {

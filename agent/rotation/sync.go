@@ -99,7 +99,7 @@ func (m *Manager) syncKey(ctx context.Context, rep *replica.Replica, ring conf.K
 			m.log.Info("received a key of the cluster", "kind", kind, "key", k.ID)
 		}
 		if kind == conf.KeyMaster { // documents that lack secrets without it
-			m.o.View.Refresh(m.o.Secrets.IsIncomplete)
+			m.o.View.Rerender(m.o.Secrets.IsIncomplete)
 		}
 	}
 	main, old := m.Set().IDs(kind)
@@ -150,7 +150,7 @@ func (m *Manager) fetchKey(ctx context.Context, k conf.Key, sidecar bool) (keys.
 			// given as when this sidecar joined.
 			value, again := askServers(ctx, m.o.Cluster, k.Kind, k.ID, routeGranted+"?id="+k.ID)
 			if again == nil {
-				return keys.Granted(k.ID, value)
+				return keys.ServiceKeyMaterial(k.ID, value)
 			}
 			return keys.Material{}, conf.Errorf(conf.CodeUnsupported, "this sidecar missed more than one rotation of the master key: no server holds the key %s any more, by which it could receive %s, nor gives it that anew: %w",
 				set.ServiceKeyID, k.ID, again).WithHint("%s", RejoinHint(m.o.Cluster.Self(), m.o.Options.ServiceName))
@@ -158,7 +158,7 @@ func (m *Manager) fetchKey(ctx context.Context, k conf.Key, sidecar bool) (keys.
 		if err != nil {
 			return keys.Material{}, err
 		}
-		return set.Receive(m.o.Options.ServiceName, k.ID, sealed)
+		return set.UnwrapServiceKey(m.o.Options.ServiceName, k.ID, sealed)
 	case sidecar:
 		pub := m.PublicKeys()[k.ID]
 		if pub == nil {

@@ -38,15 +38,15 @@ type Message struct {
 	Deleted        bool   // a document without members is that of a deleted service
 }
 
-// Verdict is the result for one message.
-type Verdict struct {
+// Result is the result for one message.
+type Result struct {
 	Record *conf.Record // the new current record of its service; nil if nothing changed
-	// Heard is the service whose current update this is, changed or not; "" for a
+	// Confirmed is the service whose current update this is, changed or not; "" for a
 	// rejected message.
-	Heard  string
-	Gap    bool   // versions between the previous record and this one were not received
-	Reason Reason // of a rejection, or ReasonVersion
-	Err    error  // why it was rejected, or nil
+	Confirmed string
+	Gap       bool   // versions between the previous record and this one were not received
+	Reason    Reason // of a rejection, or ReasonVersion
+	Err       error  // why it was rejected, or nil
 }
 
 // Receiver has the current record of each service. Make it with New.
@@ -96,14 +96,14 @@ func New(o Options) (*Receiver, error) {
 	return r, nil
 }
 
-// Offer decides on a message from MQTT.
-func (r *Receiver) Offer(m Message) Verdict {
+// Receive decides on a message from MQTT.
+func (r *Receiver) Receive(m Message) Result {
 	u, key, no := read(m.Payload, r.trusted())
 	return r.decide(m, u, key, no)
 }
 
-// OfferDocument decides on a response of a member over HTTP.
-func (r *Receiver) OfferDocument(service string, d conf.ReadResponse) Verdict {
+// ReceiveDocument decides on a response of a member over HTTP.
+func (r *Receiver) ReceiveDocument(service string, d conf.ReadResponse) Result {
 	u := conf.Update{
 		Version: seal.Format, Service: d.Service, Checksum: d.Metadata.Checksum, Epoch: d.Metadata.Epoch,
 		IssuedAt: d.Metadata.IssuedAt, Signature: d.Metadata.Signature,
@@ -124,18 +124,18 @@ func (r *Receiver) OfferDocument(service string, d conf.ReadResponse) Verdict {
 	return r.decide(m, u, key, no)
 }
 
-// OfferChanges decides on a message of system/config-epoch. It returns the updates that a
+// ReceiveEpochChanges decides on a message of system/config-epoch. It returns the updates that a
 // new epoch change makes acceptable.
-func (r *Receiver) OfferChanges(payload []byte) []Verdict {
+func (r *Receiver) ReceiveEpochChanges(payload []byte) []Result {
 	changes, err := seal.DecodeEpochs(payload)
 	if err != nil {
 		reason := ReasonMalformed
 		if conf.CodeOf(err) == conf.CodeTooLarge {
 			reason = ReasonTooLarge
 		}
-		return []Verdict{r.count(reason, conf.Errorf(conf.CodeOf(err), "changes of the epoch: %w", err))}
+		return []Result{r.count(reason, conf.Errorf(conf.CodeOf(err), "changes of the epoch: %w", err))}
 	}
-	var out []Verdict
+	var out []Result
 	r.mu.Lock()
 	for _, c := range changes {
 		if slices.ContainsFunc(r.changes[c.Previous], func(o conf.EpochChange) bool { return o.Epoch == c.Epoch }) {
@@ -143,7 +143,7 @@ func (r *Receiver) OfferChanges(payload []byte) []Verdict {
 		}
 		if reason, err := r.verifyChange(c); err != nil {
 			r.rejected[reason]++
-			out = append(out, Verdict{Reason: reason, Err: err})
+			out = append(out, Result{Reason: reason, Err: err})
 			continue
 		}
 		r.changes[c.Previous] = append(r.changes[c.Previous], c)
@@ -152,7 +152,7 @@ func (r *Receiver) OfferChanges(payload []byte) []Verdict {
 	r.pending = map[string]Message{}
 	r.mu.Unlock()
 	for _, m := range waiting {
-		if v := r.retry(m); v.Heard != "" {
+		if v := r.retry(m); v.Confirmed != "" {
 			out = append(out, v)
 		}
 	}
@@ -179,11 +179,11 @@ func (r *Receiver) verifyChange(c conf.EpochChange) (Reason, error) {
 
 // retry decides again on a message whose epoch was not verified. It counts the message
 // again only if it is rejected for another reason.
-func (r *Receiver) retry(m Message) Verdict {
+func (r *Receiver) retry(m Message) Result {
 	r.mu.Lock()
 	before := r.rejected[ReasonEpoch]
 	r.mu.Unlock()
-	v := r.Offer(m)
+	v := r.Receive(m)
 	if v.Reason == ReasonEpoch {
 		r.mu.Lock()
 		r.rejected[ReasonEpoch] = before
@@ -192,15 +192,15 @@ func (r *Receiver) retry(m Message) Verdict {
 	return v
 }
 
-func (r *Receiver) count(reason Reason, err error) Verdict {
+func (r *Receiver) count(reason Reason, err error) Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.rejected[reason]++
-	return Verdict{Reason: reason, Err: err}
+	return Result{Reason: reason, Err: err}
 }
 
 // decide decides on an update whose bytes are verified, unless no is set.
-func (r *Receiver) decide(m Message, u conf.Update, key string, no *rejection) Verdict {
+func (r *Receiver) decide(m Message, u conf.Update, key string, no *rejection) Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if no == nil {
@@ -208,14 +208,14 @@ func (r *Receiver) decide(m Message, u conf.Update, key string, no *rejection) V
 	}
 	if no != nil {
 		r.rejected[no.reason]++
-		return Verdict{Reason: no.reason, Err: no.err}
+		return Result{Reason: no.reason, Err: no.err}
 	}
 	have := r.current[u.Service]
 	r.enter(u.Epoch)
 	if have != nil && have.Epoch != u.Epoch {
 		have = nil
 	}
-	v := Verdict{Heard: u.Service}
+	v := Result{Confirmed: u.Service}
 	if have != nil && have.IssuedAt == u.IssuedAt {
 		return v
 	}
@@ -237,7 +237,7 @@ const maxVersion = 1 << 52
 
 // number sets the version of rec. That of the sender is not signed: it may skip versions,
 // but never decrease.
-func (r *Receiver) number(rec, have *conf.Record, v *Verdict) {
+func (r *Receiver) number(rec, have *conf.Record, v *Result) {
 	least := uint64(1)
 	if have != nil {
 		if least = have.Version; have.Checksum != rec.Checksum || have.Deleted != rec.Deleted {

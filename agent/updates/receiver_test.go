@@ -83,8 +83,8 @@ func message(payload string, version uint64) updates.Message {
 // accepts offers a message that has to be taken as the newest.
 func accepts(t testing.TB, r *updates.Receiver, payload string, version, want uint64) *conf.Record {
 	t.Helper()
-	v := r.Offer(message(payload, version))
-	if v.Record == nil || v.Heard != "router" || v.Record.Version != want {
+	v := r.Receive(message(payload, version))
+	if v.Record == nil || v.Confirmed != "router" || v.Record.Version != want {
 		t.Fatalf("%s with version %d: %+v, record %+v", payload, version, v, v.Record)
 	}
 	return v.Record
@@ -93,9 +93,9 @@ func accepts(t testing.TB, r *updates.Receiver, payload string, version, want ui
 func refused(t testing.TB, r *updates.Receiver, payload string, version uint64, want updates.Reason) error {
 	t.Helper()
 	_, before := r.Stats()
-	v := r.Offer(message(payload, version))
+	v := r.Receive(message(payload, version))
 	_, after := r.Stats()
-	if v.Reason != want || v.Err == nil || v.Record != nil || v.Heard != "" || after[want] != before[want]+1 {
+	if v.Reason != want || v.Err == nil || v.Record != nil || v.Confirmed != "" || after[want] != before[want]+1 {
 		t.Fatalf("%s: %+v, want %s; counted %d", payload, v, want, after[want]-before[want])
 	}
 	return v.Err
@@ -157,7 +157,7 @@ func TestForgeries(t *testing.T) {
 	} {
 		t.Run(f.what, func(t *testing.T) { refused(t, r, f.payload, 2, f.reason) })
 	}
-	if v := r.Offer(updates.Message{Service: "other", Payload: []byte(c.sign("other", two, epochA, 20))}); v.Reason != updates.ReasonService {
+	if v := r.Receive(updates.Message{Service: "other", Payload: []byte(c.sign("other", two, epochA, 20))}); v.Reason != updates.ReasonService {
 		t.Errorf("a service that nobody asked for: %+v", v)
 	}
 	accepts(t, r, good, 2, 2)
@@ -190,7 +190,7 @@ func TestMutations(t *testing.T) {
 		if string(bad) == string(good) {
 			continue
 		}
-		if v := r.Offer(message(string(bad), 2)); v.Err == nil {
+		if v := r.Receive(message(string(bad), 2)); v.Err == nil {
 			t.Fatalf("accepted: %q", bad)
 		}
 	}
@@ -204,13 +204,13 @@ func TestOrder(t *testing.T) {
 	c := newCluster(t)
 	r := receiver(t, updates.Options{Trust: []ed25519.PublicKey{c.public}})
 	accepts(t, r, c.sign("router", one, epochA, 10), 7, 7)
-	if v := r.Offer(message(c.sign("router", one, epochA, 10), 7)); v.Record != nil || v.Heard != "router" || v.Err != nil {
+	if v := r.Receive(message(c.sign("router", one, epochA, 10), 7)); v.Record != nil || v.Confirmed != "router" || v.Err != nil {
 		t.Errorf("the same again: %+v", v)
 	}
 	if rec := accepts(t, r, c.sign("router", one, epochA, 11), 7, 7); rec.UpdatedAt == rec.IssuedAt {
 		t.Errorf("signed anew, it says that it was changed at %s", rec.UpdatedAt)
 	}
-	if v := r.Offer(message(c.sign("router", two, epochA, 12), 9)); !v.Gap || v.Record.Version != 9 {
+	if v := r.Receive(message(c.sign("router", two, epochA, 12), 9)); !v.Gap || v.Record.Version != 9 {
 		t.Errorf("a version was jumped over: %+v", v)
 	}
 	// Without a version, as in MQTT 3.1.1, it is counted here.
@@ -218,7 +218,7 @@ func TestOrder(t *testing.T) {
 	accepts(t, r, c.sign("router", one, epochA, 14), 0, 10)
 	// A broker that lies about it.
 	accepts(t, r, c.sign("router", two, epochA, 15), 1<<40, 1<<40)
-	v := r.Offer(message(c.sign("router", one, epochA, 16), 12))
+	v := r.Receive(message(c.sign("router", one, epochA, 16), 12))
 	if v.Record == nil || v.Record.Version != 1<<40+1 || v.Reason != updates.ReasonVersion || !v.Gap || v.Err != nil {
 		t.Errorf("after a lie: %+v", v)
 	}
@@ -240,12 +240,12 @@ func TestEpochs(t *testing.T) {
 		if hint := conf.HintOf(err); !strings.Contains(hint, "--accept-epoch "+epochB) {
 			t.Errorf("the way out is %q", hint)
 		}
-		out := r.OfferChanges(changes(t, c.change(epochA, epochB, 19)))
+		out := r.ReceiveEpochChanges(changes(t, c.change(epochA, epochB, 19)))
 		if len(out) != 1 || out[0].Record == nil || out[0].Record.Epoch != epochB || out[0].Record.Version != 1 {
 			t.Fatalf("with the proof: %+v", out)
 		}
 		// The other way round, and never back.
-		if out := r.OfferChanges(changes(t, c.change(epochA, epochB, 19), c.change(epochB, epochC, 29))); len(out) != 0 {
+		if out := r.ReceiveEpochChanges(changes(t, c.change(epochA, epochB, 19), c.change(epochB, epochC, 29))); len(out) != 0 {
 			t.Fatalf("a proof alone: %+v", out)
 		}
 		accepts(t, r, in(epochC, 30), 1, 1)
@@ -256,13 +256,13 @@ func TestEpochs(t *testing.T) {
 			t.Errorf("past %v", past)
 		}
 		// A signed word that leads back does not lead there either.
-		r.OfferChanges(changes(t, c.change(epochC, epochA, 50)))
+		r.ReceiveEpochChanges(changes(t, c.change(epochC, epochA, 50)))
 		refused(t, r, in(epochA, 60), 9, updates.ReasonEpoch)
 	})
 	t.Run("two changes were missed", func(t *testing.T) {
 		r := receiver(t, updates.Options{Trust: trust})
 		accepts(t, r, in(epochA, 10), 4, 4)
-		r.OfferChanges(changes(t, c.change(epochA, epochB, 19), c.change(epochB, epochC, 29)))
+		r.ReceiveEpochChanges(changes(t, c.change(epochA, epochB, 19), c.change(epochB, epochC, 29)))
 		accepts(t, r, in(epochC, 30), 1, 1)
 	})
 	t.Run("forged proofs", func(t *testing.T) {
@@ -276,7 +276,7 @@ func TestEpochs(t *testing.T) {
 			"no message":      []byte("{}"),
 			"too large":       []byte(`{"version":1,"changes":[],"x":"` + strings.Repeat("x", seal.MaxEpochs) + `"}`),
 		} {
-			for _, v := range r.OfferChanges(bad) {
+			for _, v := range r.ReceiveEpochChanges(bad) {
 				if v.Record != nil {
 					t.Fatalf("%s: %+v", what, v)
 				}
@@ -295,7 +295,7 @@ func TestEpochs(t *testing.T) {
 	t.Run("named at the first start", func(t *testing.T) {
 		r := receiver(t, updates.Options{Trust: trust, Accept: epochB})
 		refused(t, r, in(epochA, 20), 1, updates.ReasonEpoch)
-		r.OfferChanges(changes(t, c.change(epochB, epochC, 29)))
+		r.ReceiveEpochChanges(changes(t, c.change(epochB, epochC, 29)))
 		accepts(t, r, in(epochC, 30), 1, 1)
 	})
 }
@@ -310,7 +310,7 @@ func TestRestart(t *testing.T) {
 	r = receiver(t, updates.Options{Trust: trust, Epoch: epochA, Records: []*conf.Record{rec}})
 	refused(t, r, c.sign("router", one, epochA, 19), 9, updates.ReasonOlder)
 	refused(t, r, c.sign("router", one, epochB, 29), 9, updates.ReasonEpoch)
-	if v := r.Offer(message(c.sign("router", two, epochA, 20), 3)); v.Heard != "router" || v.Record != nil {
+	if v := r.Receive(message(c.sign("router", two, epochA, 20), 3)); v.Confirmed != "router" || v.Record != nil {
 		t.Errorf("the one that it had: %+v", v)
 	}
 	accepts(t, r, c.sign("router", one, epochA, 21), 4, 4)
@@ -329,11 +329,11 @@ func TestMembersAnswer(t *testing.T) {
 	}
 	first := answer(c, two, 10, 5)
 	first.Config = json.RawMessage(" {\"u\": \"gr\\u00f6\\u00dfe 😀\", \"b\":0.50,\"a\":2}")
-	v := r.OfferDocument("router", first)
+	v := r.ReceiveDocument("router", first)
 	if v.Record == nil || string(v.Record.Config) != two || v.Record.Version != 5 || v.Record.KeyID != seal.KeyID(c.public) {
 		t.Fatalf("%+v", v)
 	}
-	if v := r.OfferDocument("router", answer(next, one, 11, 6)); v.Record == nil || v.Record.KeyID != seal.KeyID(next.public) {
+	if v := r.ReceiveDocument("router", answer(next, one, 11, 6)); v.Record == nil || v.Record.KeyID != seal.KeyID(next.public) {
 		t.Errorf("by the next key: %+v", v)
 	}
 	unsigned, wrong := answer(c, two, 12, 7), answer(c, two, 12, 7)
@@ -343,7 +343,7 @@ func TestMembersAnswer(t *testing.T) {
 		updates.ReasonUnsigned: unsigned, updates.ReasonChecksum: wrong, updates.ReasonOlder: answer(c, two, 10, 7),
 		updates.ReasonSignature: answer(newCluster(t), two, 12, 7),
 	} {
-		if v := r.OfferDocument("router", d); v.Reason != reason || v.Record != nil {
+		if v := r.ReceiveDocument("router", d); v.Reason != reason || v.Record != nil {
 			t.Errorf("%s: %+v", reason, v)
 		}
 	}
@@ -358,7 +358,7 @@ func TestHugeVersions(t *testing.T) {
 		r := receiver(t, updates.Options{Trust: []ed25519.PublicKey{c.public}})
 		accepts(t, r, c.sign("router", one, epochA, 1), 7, 7)
 		u := c.signer.Sign("router", []byte(two), epochA, c.begin.Add(2*time.Second))
-		v := r.OfferDocument("router", conf.ReadResponse{Service: "router", Config: json.RawMessage(two), Metadata: conf.Metadata{
+		v := r.ReceiveDocument("router", conf.ReadResponse{Service: "router", Config: json.RawMessage(two), Metadata: conf.Metadata{
 			Version: huge, Epoch: u.Epoch, Checksum: u.Checksum, IssuedAt: u.IssuedAt, Signature: u.Signature,
 		}})
 		if v.Record == nil || v.Record.Version != 8 || v.Reason != updates.ReasonVersion || !v.Gap {
@@ -375,7 +375,7 @@ func TestDeleted(t *testing.T) {
 	c := newCluster(t)
 	r := receiver(t, updates.Options{Trust: []ed25519.PublicKey{c.public}})
 	offer := func(config string, at time.Duration, deleted bool) *conf.Record {
-		v := r.Offer(updates.Message{Service: "router", Payload: []byte(c.sign("router", config, epochA, at)), Deleted: deleted})
+		v := r.Receive(updates.Message{Service: "router", Payload: []byte(c.sign("router", config, epochA, at)), Deleted: deleted})
 		if v.Record == nil {
 			t.Fatalf("%+v", v)
 		}
@@ -412,6 +412,6 @@ func BenchmarkOffer(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		r.Offer(message(payloads[i%len(payloads)], 0))
+		r.Receive(message(payloads[i%len(payloads)], 0))
 	}
 }

@@ -12,11 +12,11 @@ import (
 // ones.
 const maxLearned = 256
 
-// Learn merges the signing keys of a received keyring. A key is trusted if a chain of key
+// MergeKeyring merges the signing keys of a received keyring. A key is trusted if a chain of key
 // proofs leads to it from a key of Options.Trust, and it is announced, active or old.
 // Learn returns the keys that are now trusted, and those that no longer are. The rest of
 // the keyring is not signed: it can exclude a key, but not add one.
-func (r *Receiver) Learn(ring []conf.KeyInfo) (fresh, gone []ed25519.PublicKey) {
+func (r *Receiver) MergeKeyring(ring []conf.KeyInfo) (fresh, gone []ed25519.PublicKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !slices.ContainsFunc(ring, func(k conf.KeyInfo) bool { return k.Kind == conf.KeySigning }) {

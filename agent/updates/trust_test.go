@@ -59,10 +59,10 @@ func TestLearn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, gone := r.Learn(c.ring); len(got) != c.want || len(r.Trusted()) != 1+c.want || len(gone) != 0 {
+		if got, gone := r.MergeKeyring(c.ring); len(got) != c.want || len(r.Trusted()) != 1+c.want || len(gone) != 0 {
 			t.Errorf("%s: %d learned, %d trusted, %d gone, want %d", name, len(got), len(r.Trusted()), len(gone), c.want)
 		}
-		if again, gone := r.Learn(c.ring); len(again) != 0 || len(gone) != 0 {
+		if again, gone := r.MergeKeyring(c.ring); len(again) != 0 || len(gone) != 0 {
 			t.Errorf("%s: learned twice", name)
 		}
 	}
@@ -102,25 +102,25 @@ func TestLearnedKeysEnd(t *testing.T) {
 		}
 	}
 	r := made(0, nil)
-	r.Learn([]conf.KeyInfo{key(1, conf.KeyActive)})
+	r.MergeKeyring([]conf.KeyInfo{key(1, conf.KeyActive)})
 	trusts("at first", r, 0, 1)
-	if fresh, gone := r.Learn(nil); len(fresh)+len(gone) != 0 {
+	if fresh, gone := r.MergeKeyring(nil); len(fresh)+len(gone) != 0 {
 		t.Error("a member without a keyring says something")
 	}
-	fresh, gone := r.Learn([]conf.KeyInfo{key(1, conf.KeyExpired), key(2, conf.KeyActive)})
+	fresh, gone := r.MergeKeyring([]conf.KeyInfo{key(1, conf.KeyExpired), key(2, conf.KeyActive)})
 	if len(fresh) != 1 || len(gone) != 1 || !gone[0].Equal(pub[1]) {
 		t.Errorf("retired: %d fresh, %d gone", len(fresh), len(gone))
 	}
 	trusts("retired", r, 0, 2)
 	r = made(0, r.Learned())
 	trusts("after a restart", r, 0, 2)
-	r.Learn([]conf.KeyInfo{key(2, conf.KeyOld), key(3, conf.KeyActive)})
+	r.MergeKeyring([]conf.KeyInfo{key(2, conf.KeyOld), key(3, conf.KeyActive)})
 	trusts("a link that the cluster forgot", r, 0, 2, 3)
-	r.Learn([]conf.KeyInfo{key(3, conf.KeyActive)})
+	r.MergeKeyring([]conf.KeyInfo{key(3, conf.KeyActive)})
 	trusts("a key that it forgot", r, 0, 3)
 	if stripped := key(3, conf.KeyActive); len(r.Learned()) == 3 {
 		stripped.Proof = ""
-		r.Learn([]conf.KeyInfo{stripped})
+		r.MergeKeyring([]conf.KeyInfo{stripped})
 		trusts("a proof that was left out", r, 0, 3)
 	} else {
 		t.Errorf("%d are kept", len(r.Learned()))

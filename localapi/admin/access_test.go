@@ -199,7 +199,7 @@ type stuck struct {
 	done    chan struct{}
 }
 
-func (s stuck) Services(context.Context) ([]conf.ServiceInfo, error) {
+func (s stuck) ListServices(context.Context) ([]conf.ServiceInfo, error) {
 	s.entered <- struct{}{}
 	<-s.done
 	return nil, nil
@@ -210,7 +210,7 @@ func (s stuck) Services(context.Context) ([]conf.ServiceInfo, error) {
 func TestFloodOfOneCaller(t *testing.T) {
 	t.Parallel()
 	b := stuck{entered: make(chan struct{}, 1000), done: make(chan struct{})}
-	s := newHarness(t, func(o *admin.Options) { b.reader = o.Reader.(reader); o.Reader, o.Share = b, admin.PatientShare() })
+	s := newHarness(t, func(o *admin.Options) { b.reader = o.Reader.(reader); o.Reader, o.Limits = b, admin.PatientShare() })
 	codes := make(chan int, 1000)
 	const running, waiting, more = 128, 512, 7
 	for range running + waiting + more {

@@ -33,7 +33,7 @@ type admission struct {
 	audit    Auditor
 	limiter  *authLimiter
 	sessions *sessions
-	share    *Share
+	share    *Limits
 	now      func() time.Time
 	caller   func(*http.Request) string
 	self     func() string
@@ -43,7 +43,7 @@ type admission struct {
 func newAdmission(o *Options) *admission {
 	return &admission{
 		auth: o.Auth, audit: o.Audit, limiter: newAuthLimiter(o.FailRate, o.FailBurst, o.Now), sessions: newSessions(o.Now),
-		share: o.Share, now: o.Now, caller: o.Caller, self: o.Self, relay: o.Relay,
+		share: o.Limits, now: o.Now, caller: o.Caller, self: o.Self, relay: o.Relay,
 	}
 }
 

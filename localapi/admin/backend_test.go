@@ -111,11 +111,11 @@ func (b *backend) Health() conf.Health {
 // reader gives Record its second meaning.
 type reader struct{ *backend }
 
-func (r reader) Services(ctx context.Context) ([]conf.ServiceInfo, error) {
+func (r reader) ListServices(ctx context.Context) ([]conf.ServiceInfo, error) {
 	return nil, r.call(ctx, "Services")
 }
 
-func (r reader) Record(ctx context.Context, service string) (*conf.Record, error) {
+func (r reader) CurrentRecord(ctx context.Context, service string) (*conf.Record, error) {
 	if err := r.call(ctx, "Record"); err != nil {
 		return nil, err
 	}
@@ -203,7 +203,7 @@ func (b *backend) Status(ctx context.Context) (conf.ClusterStatus, error) {
 }
 
 func (b *backend) Keys(ctx context.Context) (conf.KeysStatus, error) {
-	return conf.KeysStatus{Keys: []conf.KeyInfo{}, Rotations: []conf.KeyRotation{}, Members: []conf.KeyMember{}}, b.call(ctx, "Keys")
+	return conf.KeysStatus{Keys: []conf.KeyInfo{}, Rotations: []conf.KeyRotation{}, Members: []conf.MemberKeys{}}, b.call(ctx, "Keys")
 }
 
 func (b *backend) KeyChange(ctx context.Context, who conf.Principal, change, kind, reason string) (conf.KeyRotation, error) {

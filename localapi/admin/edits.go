@@ -110,7 +110,7 @@ func (e *edits) expect(c *call, inBody *uint64) (*uint64, error) {
 // again by the editor, under its lock; a version of another epoch only here.
 func (e *edits) sameTag(c *call, bare string) error {
 	var current uint64
-	rec, err := e.reader.Record(c.r.Context(), c.service())
+	rec, err := e.reader.CurrentRecord(c.r.Context(), c.service())
 	switch {
 	case conf.CodeOf(err) == conf.CodeNotFound:
 	case err != nil:

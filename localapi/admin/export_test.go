@@ -7,8 +7,8 @@ import (
 )
 
 // PatientShare is NewShare for a test whose requests wait as long as necessary.
-func PatientShare() *Share {
+func PatientShare() *Limits {
 	limits := fairqueue.DefaultLimits
 	limits.Timeout = time.Hour
-	return &Share{queue: fairqueue.New(limits)}
+	return &Limits{queue: fairqueue.New(limits)}
 }

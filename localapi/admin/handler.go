@@ -109,7 +109,7 @@ func (h *Handler) serve(c *call) (reply, error) {
 	}
 	defer h.limit(c)()
 	if !c.route.free { // a health check must get through
-		release, err := h.o.Share.queue.Acquire(c.r.Context(), h.admission.flowKey(c))
+		release, err := h.o.Limits.queue.Acquire(c.r.Context(), h.admission.flowKey(c))
 		if err != nil {
 			return reply{}, err
 		}

@@ -199,7 +199,7 @@ func TestOpenAPISchemasAreThoseOfTheCode(t *testing.T) {
 		"ConfigItem": conf.Item{}, "ConfigSearchRequest": conf.SearchRequest{}, "ConfigSearchResponse": conf.SearchResponse{},
 		"HistoryEntry": conf.HistoryEntry{}, "ConfigFieldMetadata": conf.Field{}, "SchemaInfo": conf.SchemaInfo{},
 		"Profile": conf.Profile{}, "Access": conf.Access{}, "ConfigHealthPayload": conf.Health{}, "Principal": conf.Principal{},
-		"KeysStatus": conf.KeysStatus{}, "KeyInfo": conf.KeyInfo{}, "KeyRotation": conf.KeyRotation{}, "KeyMember": conf.KeyMember{}, "KeysHeld": conf.KeysHeld{},
+		"KeysStatus": conf.KeysStatus{}, "KeyInfo": conf.KeyInfo{}, "KeyRotation": conf.KeyRotation{}, "KeyMember": conf.MemberKeys{}, "KeysHeld": conf.KeysHeld{},
 		"EncryptionMetadata": conf.EncryptionMetadata{}, "ClusterStatus": conf.ClusterStatus{}, "NodeStatus": conf.NodeStatus{}, "JoinTokenInfo": conf.JoinTokenInfo{},
 		"APITokenInfo": conf.APITokenInfo{},
 	} {

@@ -65,7 +65,7 @@ type Options struct {
 	Self func() string
 
 	// Share is what the handlers of one agent have in common. Default: its own.
-	Share *Share
+	Limits *Limits
 
 	Logger *slog.Logger     // default: slog.DiscardHandler
 	Now    func() time.Time // default: time.Now
@@ -103,8 +103,8 @@ func (o *Options) fill() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Share == nil {
-		o.Share = NewShare()
+	if o.Limits == nil {
+		o.Limits = NewLimits()
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -135,30 +135,30 @@ const (
 	maxConnsPerAddress = 512  // of one address that is not this host
 )
 
-// Share is what the handlers of one agent have in common, whichever port a
+// Limits is what the handlers of one agent have in common, whichever port a
 // request arrives on: the queue of requests, and the counters of rejections.
-type Share struct {
+type Limits struct {
 	queue                 *fairqueue.Queue
 	attempts, connections atomic.Uint64
 }
 
-// NewShare makes one with the default limits.
-func NewShare() *Share { return &Share{queue: fairqueue.New(fairqueue.DefaultLimits)} }
+// NewLimits makes one with the default limits.
+func NewLimits() *Limits { return &Limits{queue: fairqueue.New(fairqueue.DefaultLimits)} }
 
-// Refusals is how many 429 responses there were: to attempts after too many that
+// Rejections is how many 429 responses there were: to attempts after too many that
 // failed, to requests of a caller with too many in progress, and to connections.
-type Refusals struct {
+type Rejections struct {
 	Attempts, Requests, Connections uint64
 }
 
-// Refused returns the counters.
-func (s *Share) Refused() Refusals {
-	return Refusals{s.attempts.Load(), s.queue.Rejected(), s.connections.Load()}
+// Rejected returns the counters.
+func (s *Limits) Rejected() Rejections {
+	return Rejections{s.attempts.Load(), s.queue.Rejected(), s.connections.Load()}
 }
 
-// Limit bounds the open connections of l, and those from one address. Rejected
+// LimitConns bounds the open connections of l, and those from one address. Rejected
 // ones get a 429 response and are counted in s.
-func Limit(l net.Listener, s *Share) net.Listener {
+func LimitConns(l net.Listener, s *Limits) net.Listener {
 	limits := connlimit.Limits{Max: maxConns, PerSource: maxConnsPerAddress, LoopbackExempt: true}
 	return connlimit.Listen(l, limits, func() { s.connections.Add(1) })
 }

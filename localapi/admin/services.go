@@ -14,10 +14,10 @@ import (
 // Reader reads the current configuration from memory.
 type Reader interface {
 	// Services lists all services that have a document or a schema, by name.
-	Services(ctx context.Context) ([]conf.ServiceInfo, error)
+	ListServices(ctx context.Context) ([]conf.ServiceInfo, error)
 	// Record returns the newest record of one service, or conf.CodeNotFound. It
 	// may return that of a deleted or not yet configured service, which is a 404.
-	Record(ctx context.Context, service string) (*conf.Record, error)
+	CurrentRecord(ctx context.Context, service string) (*conf.Record, error)
 }
 
 // Versions reads the earlier versions of a service.
@@ -77,7 +77,7 @@ func (s *serviceRoom) routes() []Route {
 }
 
 func (s *serviceRoom) list(c *call) (reply, error) {
-	list, err := s.reader.Services(c.r.Context())
+	list, err := s.reader.ListServices(c.r.Context())
 	return listed("services", list, err)
 }
 
@@ -98,7 +98,7 @@ func (s *serviceRoom) get(c *call) (reply, error) {
 	if c.query.Has("version") {
 		return s.getVersion(c, stored)
 	}
-	rec, err := s.reader.Record(c.r.Context(), c.service())
+	rec, err := s.reader.CurrentRecord(c.r.Context(), c.service())
 	if err != nil {
 		return reply{}, err
 	}

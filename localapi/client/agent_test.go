@@ -42,11 +42,11 @@ func (b *backend) Health() conf.Health {
 
 type reader struct{ *backend }
 
-func (r reader) Services(context.Context) ([]conf.ServiceInfo, error) {
+func (r reader) ListServices(context.Context) ([]conf.ServiceInfo, error) {
 	return []conf.ServiceInfo{{Service: "stt-worker", Version: 5}}, r.err
 }
 
-func (r reader) Record(_ context.Context, service string) (*conf.Record, error) {
+func (r reader) CurrentRecord(_ context.Context, service string) (*conf.Record, error) {
 	r.recordCalls.Add(1)
 	return &conf.Record{Service: service, Version: 5, Values: json.RawMessage(`{"a":1}`), Config: json.RawMessage(`{"a":1,"b":2}`)}, r.err
 }

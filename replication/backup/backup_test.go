@@ -412,10 +412,10 @@ func TestPrune(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if removed, err := backup.Prune(t.Context(), target, backup.Identity{Epochs: []string{epoch}}, time.Hour, time.Now()); err != nil || len(removed) > 0 {
+	if removed, err := backup.Prune(t.Context(), target, backup.ClusterIdentity{Epochs: []string{epoch}}, time.Hour, time.Now()); err != nil || len(removed) > 0 {
 		t.Errorf("removed %v within the retention, %v", removed, err)
 	}
-	removed, err := backup.Prune(t.Context(), target, backup.Identity{Epochs: []string{epoch}}, time.Hour, time.Now().Add(2*time.Hour))
+	removed, err := backup.Prune(t.Context(), target, backup.ClusterIdentity{Epochs: []string{epoch}}, time.Hour, time.Now().Add(2*time.Hour))
 	if err != nil || !slices.Equal(removed, []string{epoch + "/3-n", epoch + "/1-n"}) {
 		t.Fatalf("removed %v, %v", removed, err)
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 // Prune is pruneAt for tests, without a Runner.
-func Prune(ctx context.Context, t Target, id Identity, retention time.Duration, now time.Time, keep ...string) ([]string, error) {
+func Prune(ctx context.Context, t Target, id ClusterIdentity, retention time.Duration, now time.Time, keep ...string) ([]string, error) {
 	p, err := t.open(ctx)
 	if err != nil {
 		return nil, t.fault("remove old backups", err)

@@ -20,8 +20,8 @@ const (
 	maxManifest  = 64 << 10
 )
 
-// Mark is holdfast.json of a generation.
-type Mark struct {
+// Manifest is holdfast.json of a generation.
+type Manifest struct {
 	Format       int       `json:"format"` // 1
 	Epoch        string    `json:"config_epoch"`
 	EpochCreated string    `json:"epoch_created_at"`
@@ -45,7 +45,7 @@ type Verified struct {
 
 // Generation is one generation at the target.
 type Generation struct {
-	Mark
+	Manifest
 	ID      string    `json:"id"`      // <config_epoch>/<term>-<node>
 	Cluster string    `json:"cluster"` // its first known epoch
 	Bytes   int64     `json:"bytes"`
@@ -110,7 +110,7 @@ func listAt(ctx context.Context, p objectStore) ([]Generation, error) {
 		id := parts[0] + "/" + parts[1]
 		g := byID[id]
 		if g == nil {
-			g = &Generation{ID: id, Mark: Mark{Epoch: parts[0], Term: term, Restart: restart, Node: node}}
+			g = &Generation{ID: id, Manifest: Manifest{Epoch: parts[0], Term: term, Restart: restart, Node: node}}
 			byID[id] = g
 		}
 		g.objects = append(g.objects, o.name)
@@ -135,10 +135,10 @@ func listAt(ctx context.Context, p objectStore) ([]Generation, error) {
 		case err != nil:
 			return nil, err
 		default:
-			var m Mark
+			var m Manifest
 			// A torn manifest is ignored; the files may still be good.
 			if json.Unmarshal(data, &m) == nil && m.Epoch == g.Epoch && m.Term == g.Term && m.Node == g.Node && m.Restart == g.Restart {
-				g.Mark = m
+				g.Manifest = m
 			}
 		}
 		begun[g.Epoch] = max(begun[g.Epoch], g.EpochCreated)
@@ -171,7 +171,7 @@ func listAt(ctx context.Context, p objectStore) ([]Generation, error) {
 // pruneAt removes the generations of the cluster of id whose newest file is older than
 // retention, and those above keepMost, the oldest first. It keeps the newest, the newest
 // verified one, and those named in keep. It returns the ids of those removed.
-func pruneAt(ctx context.Context, p objectStore, gens []Generation, id Identity, retention time.Duration, now time.Time, keep ...string) (removed []string, err error) {
+func pruneAt(ctx context.Context, p objectStore, gens []Generation, id ClusterIdentity, retention time.Duration, now time.Time, keep ...string) (removed []string, err error) {
 	cluster, ok := Own(gens, id)
 	if !ok {
 		return nil, nil

@@ -9,14 +9,14 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Identity is what identifies the generations of a cluster: its epochs, and its public
+// ClusterIdentity is what identifies the generations of a cluster: its epochs, and its public
 // keys. The zero value matches none.
-type Identity struct {
+type ClusterIdentity struct {
 	Epochs []string
 	Keys   []string // ids of public keys
 }
 
-func (id Identity) has(g *Generation) bool {
+func (id ClusterIdentity) has(g *Generation) bool {
 	return slices.Contains(id.Epochs, g.Epoch) || slices.ContainsFunc(g.Keys, func(k string) bool { return slices.Contains(id.Keys, k) })
 }
 
@@ -58,7 +58,7 @@ func groupByCluster(gens []Generation) {
 }
 
 // Own returns the cluster of id among those that have generations.
-func Own(gens []Generation, id Identity) (cluster string, ok bool) {
+func Own(gens []Generation, id ClusterIdentity) (cluster string, ok bool) {
 	for i := range gens {
 		if id.has(&gens[i]) {
 			return gens[i].Cluster, true
@@ -78,7 +78,7 @@ func Clusters(gens []Generation) (out []string) {
 }
 
 // ownGenerations returns those of the cluster of id. It fails if they cannot be told apart.
-func ownGenerations(gens []Generation, id Identity, place string) ([]Generation, error) {
+func ownGenerations(gens []Generation, id ClusterIdentity, place string) ([]Generation, error) {
 	all := Clusters(gens)
 	cluster, ok := Own(gens, id)
 	signed := slices.ContainsFunc(gens, func(g Generation) bool { return len(g.Keys) > 0 })
@@ -100,7 +100,7 @@ func ownGenerations(gens []Generation, id Identity, place string) ([]Generation,
 // Earlier epochs of this one are its own.
 func (o *Options) foreignBackups(gens []Generation) error {
 	mine := append([]string{o.Epoch}, o.Previous...)
-	cluster, _ := Own(gens, Identity{Epochs: mine})
+	cluster, _ := Own(gens, ClusterIdentity{Epochs: mine})
 	begun, err := conf.ParseTime(o.EpochCreated)
 	for _, g := range gens {
 		switch {
@@ -130,8 +130,8 @@ func (g *activeGeneration) scanTarget(ctx context.Context) error {
 		}
 	}
 	g.r.mu.Lock()
-	news := shared != nil && (g.r.st.Shared == nil || g.r.st.Shared.Error() != shared.Error())
-	g.r.st.Shared, g.r.st.Earlier = shared, earlier
+	news := shared != nil && (g.r.st.ForeignErr == nil || g.r.st.ForeignErr.Error() != shared.Error())
+	g.r.st.ForeignErr, g.r.st.Earlier = shared, earlier
 	g.r.mu.Unlock()
 	if news {
 		g.r.log.Error("another cluster uses the same backup target", "err", shared)
@@ -144,8 +144,8 @@ func (g *activeGeneration) scanTarget(ctx context.Context) error {
 }
 
 // identity returns the identity of this cluster.
-func (o *Options) identity() Identity {
-	id := Identity{Epochs: append([]string{o.Epoch}, o.Previous...)}
+func (o *Options) identity() ClusterIdentity {
+	id := ClusterIdentity{Epochs: append([]string{o.Epoch}, o.Previous...)}
 	if o.Keys != nil {
 		id.Keys = o.Keys()
 	}

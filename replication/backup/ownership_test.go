@@ -42,7 +42,7 @@ func TestTwoClusters(t *testing.T) {
 	a.apply(5)
 	b.apply(9)
 	first := life(t, a, target, epoch, "2026-01-01T00:00:00Z", nil, "key-a")
-	if st := first.Status(); st.Shared != nil || st.Err != nil {
+	if st := first.Status(); st.ForeignErr != nil || st.Err != nil {
 		t.Fatalf("alone: %v", st.Err)
 	}
 	second := life(t, b, target, stranger, "2026-01-02T00:00:00Z", nil, "key-b")
@@ -60,7 +60,7 @@ func TestTwoClusters(t *testing.T) {
 	restore := func(sel backup.Selection) (backup.Restored, error) {
 		return backup.Restore(t.Context(), target, sel, filepath.Join(t.TempDir(), "r.db"), check, nil)
 	}
-	for name, id := range map[string]backup.Identity{"by its key": {Keys: []string{"key-a"}}, "by its epoch": {Epochs: []string{epoch}}} {
+	for name, id := range map[string]backup.ClusterIdentity{"by its key": {Keys: []string{"key-a"}}, "by its epoch": {Epochs: []string{epoch}}} {
 		if got, err := restore(backup.Selection{Own: id}); err != nil || got.Index != 5 || got.Generation.Cluster != epoch {
 			t.Errorf("the older cluster %s: %+v, %v", name, got, err)
 		}
@@ -69,26 +69,26 @@ func TestTwoClusters(t *testing.T) {
 		}
 	}
 	for name, sel := range map[string]backup.Selection{
-		"nobody's": {}, "of a third key": {Own: backup.Identity{Keys: []string{"key-c"}}}, "a short name": {Generation: "1-n"},
+		"nobody's": {}, "of a third key": {Own: backup.ClusterIdentity{Keys: []string{"key-c"}}}, "a short name": {Generation: "1-n"},
 	} {
 		if _, err := restore(sel); conf.CodeOf(err) != conf.CodeConflict || !strings.Contains(conf.HintOf(err), "--generation") {
 			t.Errorf("a restore, %s, is not refused with the way out: %v", name, err)
 		}
 	}
-	if got, err := restore(backup.Selection{Generation: stranger + "/1-n", Own: backup.Identity{Keys: []string{"key-a"}}}); err != nil || got.Index != 9 {
+	if got, err := restore(backup.Selection{Generation: stranger + "/1-n", Own: backup.ClusterIdentity{Keys: []string{"key-a"}}}); err != nil || got.Index != 9 {
 		t.Errorf("named in full: %+v, %v", got, err)
 	}
 
 	// Neither one's retention removes anything of the other, not even old restarts.
 	life(t, a, target, epoch, "2026-01-01T00:00:00Z", nil, "key-a").Stop(grace(t))
 	later := time.Now().Add(1000 * time.Hour)
-	if removed, err := backup.Prune(t.Context(), target, backup.Identity{Keys: []string{"key-b"}}, time.Hour, later); err != nil || len(removed) > 0 {
+	if removed, err := backup.Prune(t.Context(), target, backup.ClusterIdentity{Keys: []string{"key-b"}}, time.Hour, later); err != nil || len(removed) > 0 {
 		t.Errorf("the second removed %v, %v", removed, err)
 	}
-	if removed, err := backup.Prune(t.Context(), target, backup.Identity{}, time.Hour, later); err != nil || len(removed) > 0 {
+	if removed, err := backup.Prune(t.Context(), target, backup.ClusterIdentity{}, time.Hour, later); err != nil || len(removed) > 0 {
 		t.Errorf("somebody removed %v, %v", removed, err)
 	}
-	if removed, err := backup.Prune(t.Context(), target, backup.Identity{Keys: []string{"key-a"}}, time.Hour, later); err != nil || !slices.Equal(removed, []string{epoch + "/1-n"}) {
+	if removed, err := backup.Prune(t.Context(), target, backup.ClusterIdentity{Keys: []string{"key-a"}}, time.Hour, later); err != nil || !slices.Equal(removed, []string{epoch + "/1-n"}) {
 		t.Errorf("the first removed %v, %v", removed, err)
 	}
 }
@@ -104,13 +104,13 @@ func TestEarlierEpoch(t *testing.T) {
 	after := life(t, now, target, next, "2026-01-02T00:00:00Z", []string{epoch}, "key-rotated")
 	testenv.Await(t, "the place to be looked at", func() bool { return after.Status().Behind == 0 })
 	after.Stop(grace(t))
-	if st := after.Status(); st.Shared != nil {
-		t.Errorf("its own history: %v", st.Shared)
+	if st := after.Status(); st.ForeignErr != nil {
+		t.Errorf("its own history: %v", st.ForeignErr)
 	}
-	if got := restored(t, target, backup.Selection{Own: backup.Identity{Keys: []string{"key-a"}}}); got.Index != 6 || got.Generation.Cluster != epoch {
+	if got := restored(t, target, backup.Selection{Own: backup.ClusterIdentity{Keys: []string{"key-a"}}}); got.Index != 6 || got.Generation.Cluster != epoch {
 		t.Errorf("by the key of then: %+v", got)
 	}
-	if removed, err := backup.Prune(t.Context(), target, backup.Identity{Epochs: []string{next}}, time.Hour, time.Now().Add(2*time.Hour)); err != nil || !slices.Equal(removed, []string{epoch + "/1-n"}) {
+	if removed, err := backup.Prune(t.Context(), target, backup.ClusterIdentity{Epochs: []string{next}}, time.Hour, time.Now().Add(2*time.Hour)); err != nil || !slices.Equal(removed, []string{epoch + "/1-n"}) {
 		t.Errorf("removed %v of the history, %v", removed, err)
 	}
 	before.Stop(ended())
@@ -119,6 +119,6 @@ func TestEarlierEpoch(t *testing.T) {
 	again := life(t, old, target, epoch, "2026-01-01T00:00:00Z", nil, "key-a")
 	testenv.Await(t, "the old cluster to see that it was replaced", func() bool {
 		st := again.Status()
-		return st.Shared != nil && strings.Contains(st.Shared.Error(), next) && strings.Contains(st.Shared.Error(), "not an earlier one")
+		return st.ForeignErr != nil && strings.Contains(st.ForeignErr.Error(), next) && strings.Contains(st.ForeignErr.Error(), "not an earlier one")
 	})
 }

@@ -19,10 +19,10 @@ import (
 
 // Selection selects what to restore. The zero value is the newest.
 type Selection struct {
-	Generation string    // its id, or its directory within the newest epoch of the cluster
-	At         time.Time // the newest state that was uploaded before it
-	Verified   bool      // only verified generations
-	Own        Identity  // those of another cluster are restored by their full id only
+	Generation string          // its id, or its directory within the newest epoch of the cluster
+	At         time.Time       // the newest state that was uploaded before it
+	Verified   bool            // only verified generations
+	Own        ClusterIdentity // those of another cluster are restored by their full id only
 }
 
 // Restored is the result of a restore.

@@ -75,9 +75,9 @@ func (o *Options) metaPath() string {
 	return filepath.Join(dir, "."+file+"-litestream")
 }
 
-// Clean removes the local state of a backup of the database at path. No Runner may use
+// RemoveLocalState removes the local state of a backup of the database at path. No Runner may use
 // it.
-func Clean(db string) error {
+func RemoveLocalState(db string) error {
 	o := Options{DB: db}
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(db), drillPattern))
 	for _, dir := range append(left, o.metaPath()) {
@@ -117,7 +117,7 @@ type Status struct {
 	Drill      *Drill        // the last drill
 	Verified   *Verified     // the last successful drill
 	Earlier    *Verified     // the same, of an earlier generation of this epoch
-	Shared     error         // another cluster has backups at the target; else nil
+	ForeignErr error         // another cluster has backups at the target; else nil
 	Restarts   int           // generations that were given up
 }
 
@@ -169,7 +169,7 @@ func (r *Runner) Status() Status {
 		st.Err = conf.Errorf(conf.CodeStale, "nothing was copied for %s", st.Lag.Round(time.Second))
 	}
 	if st.Err == nil {
-		st.Err = st.Shared
+		st.Err = st.ForeignErr
 	}
 	return st
 }
@@ -257,7 +257,7 @@ func (r *Runner) runGeneration(ctx context.Context, restart int) (next int, err 
 			break
 		}
 	}
-	g := &activeGeneration{r: r, p: p, id: id, manifest: Mark{
+	g := &activeGeneration{r: r, p: p, id: id, manifest: Manifest{
 		Format: 1, Epoch: r.o.Epoch, EpochCreated: r.o.EpochCreated, Term: r.o.Term, Restart: restart, Node: r.o.Node,
 		StartedAt: time.Now().UTC(), Index: r.o.Applied(), Previous: r.o.Previous,
 	}}
@@ -287,7 +287,7 @@ type activeGeneration struct {
 	r        *Runner
 	p        objectStore
 	id       string
-	manifest Mark
+	manifest Manifest
 	db       *litestream.DB
 	store    *litestream.Store
 	limit    int64 // of the bytes that wait for upload

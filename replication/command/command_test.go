@@ -80,8 +80,8 @@ func samples() map[string]Command {
 		"keyring": &Keyring{
 			At: at, By: "token-01234567",
 			Announce: []NewKey{{Kind: conf.KeySigning, ID: "0011223344556677", Public: "c2ln+/==", Proof: "cHJvb2Y="}, {Kind: conf.KeyCA, ID: hashA, Hold: true}},
-			Activate: []KeyTurn{{Kind: conf.KeyMaster, ID: "5a0c3f1e-6ff1-4a5e-9a0e-0d6f0a5f6a01", OldUntil: at}, {Kind: conf.KeyHMAC, ID: "5a"}},
-			End:      []KeyEnd{{Kind: conf.KeyCA, ID: hashB, NotAfter: at}},
+			Activate: []KeyActivation{{Kind: conf.KeyMaster, ID: "5a0c3f1e-6ff1-4a5e-9a0e-0d6f0a5f6a01", OldUntil: at}, {Kind: conf.KeyHMAC, ID: "5a"}},
+			End:      []KeyExpiry{{Kind: conf.KeyCA, ID: hashB, NotAfter: at}},
 			Audit:    []conf.Access{{UserID: "token-01234567", Action: "write", Success: true, Timestamp: at}},
 		},
 		"keyring-min": &Keyring{At: at},
@@ -180,16 +180,16 @@ func TestKnown(t *testing.T) {
 	for k := range 50 {
 		_, err := Decode([]byte{Version, byte(k), '{', '}'})
 		knows := !errors.Is(err, ErrUnknownVersion)
-		if told := Known()&(1<<k) != 0; told != knows {
+		if told := Features()&(1<<k) != 0; told != knows {
 			t.Errorf("kind %d: decoded %v, told %v", k, knows, told)
 		}
 	}
 	for name, c := range samples() {
-		if Needs(c)&^Known() != 0 || Needs(c)&(1<<52-1) != 1<<c.Kind() {
-			t.Errorf("%s needs %b", name, Needs(c))
+		if RequiredFeatures(c)&^Features() != 0 || RequiredFeatures(c)&(1<<52-1) != 1<<c.Kind() {
+			t.Errorf("%s needs %b", name, RequiredFeatures(c))
 		}
 	}
-	if KnownFirst&^Known() != 0 {
+	if BaselineFeatures&^Features() != 0 {
 		t.Error("this build forgot what the first one knew")
 	}
 }

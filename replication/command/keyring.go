@@ -11,12 +11,12 @@ import (
 // or nothing, in this order. It contains no key material except public keys. Applying
 // it again changes nothing.
 type Keyring struct {
-	At       string        `json:"at"` // conf.FormatTime's form
-	By       string        `json:"by,omitempty"`
-	Announce []NewKey      `json:"announce,omitempty"`
-	Activate []KeyTurn     `json:"activate,omitempty"`
-	End      []KeyEnd      `json:"end,omitempty"`
-	Audit    []conf.Access `json:"audit,omitempty"`
+	At       string          `json:"at"` // conf.FormatTime's form
+	By       string          `json:"by,omitempty"`
+	Announce []NewKey        `json:"announce,omitempty"`
+	Activate []KeyActivation `json:"activate,omitempty"`
+	End      []KeyExpiry     `json:"end,omitempty"`
+	Audit    []conf.Access   `json:"audit,omitempty"`
 }
 
 // NewKey announces a key to the members.
@@ -28,16 +28,16 @@ type NewKey struct {
 	Hold   bool   `json:"hold,omitempty"`   // not activated until it is announced again without Hold
 }
 
-// KeyTurn activates an announced key. The key before it is accepted until OldUntil.
-type KeyTurn struct {
+// KeyActivation activates an announced key. The key before it is accepted until OldUntil.
+type KeyActivation struct {
 	Kind     string `json:"kind"`
 	ID       string `json:"key_id"`
 	OldUntil string `json:"old_until,omitempty"` // conf.FormatTime's form
 }
 
-// KeyEnd ends a key that is not active: an announced key is withdrawn, an old one is
+// KeyExpiry ends a key that is not active: an announced key is withdrawn, an old one is
 // accepted until NotAfter.
-type KeyEnd struct {
+type KeyExpiry struct {
 	Kind     string `json:"kind"`
 	ID       string `json:"key_id"`
 	NotAfter string `json:"not_after"` // conf.FormatTime's form
@@ -53,10 +53,10 @@ func checkKeyring(c *Keyring) error {
 		checkAll(c.Announce, func(k NewKey) error {
 			return cmp.Or(checkKeyName(k.Kind, k.ID), checkText("key "+k.ID, k.Public, k.Proof))
 		}),
-		checkAll(c.Activate, func(k KeyTurn) error {
+		checkAll(c.Activate, func(k KeyActivation) error {
 			return cmp.Or(checkKeyName(k.Kind, k.ID), checkOptionalTime("old_until", k.OldUntil))
 		}),
-		checkAll(c.End, func(k KeyEnd) error {
+		checkAll(c.End, func(k KeyExpiry) error {
 			return cmp.Or(checkKeyName(k.Kind, k.ID), checkTime("not_after", k.NotAfter))
 		}),
 		checkAccess(c.Audit),

@@ -48,8 +48,8 @@ type APIToken struct {
 	SecretHash string // hex SHA-256 of the whole token
 }
 
-// Refusal returns why t is invalid at that time, "" when it is valid.
-func (t APITokenInfo) Refusal(now time.Time) string {
+// RejectReason returns why t is invalid at that time, "" when it is valid.
+func (t APITokenInfo) RejectReason(now time.Time) string {
 	if t.Revoked {
 		return "revoked"
 	}

@@ -34,9 +34,9 @@ type JoinTokenInfo struct {
 	Revoked   bool   `json:"revoked"`
 }
 
-// Refusal returns why t is invalid at that time (FormatTime's form), "" when it is
+// RejectReason returns why t is invalid at that time (FormatTime's form), "" when it is
 // valid. The reason is for logs and operators: a joiner gets the same error for all.
-func (t JoinTokenInfo) Refusal(at string) string {
+func (t JoinTokenInfo) RejectReason(at string) string {
 	switch {
 	case t.Revoked:
 		return "revoked"

@@ -7,7 +7,7 @@ import "slices"
 type KeysStatus struct {
 	Keys       []KeyInfo          `json:"keys"`
 	Rotations  []KeyRotation      `json:"rotations"` // those in progress
-	Members    []KeyMember        `json:"members"`
+	Members    []MemberKeys       `json:"members"`
 	Encryption EncryptionMetadata `json:"encryption"`
 }
 
@@ -47,8 +47,8 @@ type KeyRotation struct {
 	Until   string   `json:"until"`   // until when the old key is accepted; "" when not known yet
 }
 
-// KeyMember are the keys of one member.
-type KeyMember struct {
+// MemberKeys are the keys of one member.
+type MemberKeys struct {
 	NodeID    string              `json:"node_id"`
 	Role      string              `json:"role"`
 	Reachable bool                `json:"reachable"`

@@ -143,9 +143,9 @@ func (id *Identity) Peer() Peer {
 	return Peer{NodeID: id.NodeID, Role: id.Role, Serial: id.Cert.SerialNumber.Text(16), NotAfter: id.Cert.NotAfter}
 }
 
-// Expect returns an error if the identity is not of the given cluster and node; an
+// Match returns an error if the identity is not of the given cluster and node; an
 // empty string matches all.
-func (id *Identity) Expect(clusterID, nodeID string) error {
+func (id *Identity) Match(clusterID, nodeID string) error {
 	if clusterID != "" && id.ClusterID != clusterID {
 		return conf.Errorf(conf.CodeCorrupt, "the certificate of this agent is of cluster %s, its data of %s", id.ClusterID, clusterID).
 			WithHint("%s", hintRejoin)

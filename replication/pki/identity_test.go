@@ -127,12 +127,12 @@ func TestDamagedIdentity(t *testing.T) {
 func TestExpect(t *testing.T) {
 	id := bootstrap(t, "blue", "n1")
 	for _, ok := range [][2]string{{"", ""}, {"blue", ""}, {"blue", "n1"}} {
-		if err := id.Expect(ok[0], ok[1]); err != nil {
+		if err := id.Match(ok[0], ok[1]); err != nil {
 			t.Error(err)
 		}
 	}
 	for _, bad := range [][2]string{{"green", "n1"}, {"blue", "n2"}} {
-		err := id.Expect(bad[0], bad[1])
+		err := id.Match(bad[0], bad[1])
 		wantCode(t, err, conf.CodeCorrupt)
 		wantHint(t, err)
 	}

@@ -123,8 +123,8 @@ func ParseCAPEM(data []byte) (*CA, error) {
 // Issuer returns the CA that signed the certificate.
 func (id *Identity) Issuer() *x509.Certificate { return id.issuer }
 
-// Learn returns id with one more trusted CA, which a trusted one must endorse.
-func (id *Identity) Learn(ca *x509.Certificate) (*Identity, error) {
+// TrustCA returns id with one more trusted CA, which a trusted one must endorse.
+func (id *Identity) TrustCA(ca *x509.Certificate) (*Identity, error) {
 	if id.Trusts(ca) {
 		return id, nil
 	}
@@ -134,9 +134,9 @@ func (id *Identity) Learn(ca *x509.Certificate) (*Identity, error) {
 	return id.WithCAs(append(id.CAs[:len(id.CAs):len(id.CAs)], ca))
 }
 
-// Adopt returns id with a certificate from ca, which it trusts and whose key it has. It
+// SwitchCA returns id with a certificate from ca, which it trusts and whose key it has. It
 // issues certificates by ca from then on.
-func (id *Identity) Adopt(ca *CA, ttl time.Duration, now time.Time) (*Identity, error) {
+func (id *Identity) SwitchCA(ca *CA, ttl time.Duration, now time.Time) (*Identity, error) {
 	if !id.Trusts(ca.cert) {
 		return nil, conf.Errorf(conf.CodeDenied, "the CA %s is not trusted", ca.Hash())
 	}
@@ -147,9 +147,9 @@ func (id *Identity) Adopt(ca *CA, ttl time.Duration, now time.Time) (*Identity, 
 	return issueTo(ca, key, id.NodeID, id.Role, ttl, now, caFirst(id.CAs, ca.cert))
 }
 
-// Forget returns id without the CA with that hash. It fails for the issuer of its own
+// DistrustCA returns id without the CA with that hash. It fails for the issuer of its own
 // certificate.
-func (id *Identity) Forget(hash string) (*Identity, error) {
+func (id *Identity) DistrustCA(hash string) (*Identity, error) {
 	var cas []*x509.Certificate
 	for _, c := range id.CAs {
 		if HashCA(c) != hash {

@@ -33,18 +33,18 @@ func TestNextCA(t *testing.T) {
 	id := must(pki.Bootstrap(cluster, "n1", time.Hour, now))(t)
 	mine := id.CA
 	ca2 := must(pki.NextCA(mine, now))(t)
-	if _, err := id.Learn(other.Certificate()); err == nil {
+	if _, err := id.TrustCA(other.Certificate()); err == nil {
 		t.Fatal("a foreign CA was learned")
 	}
-	both := must(id.Learn(ca2.Certificate()))(t)
-	fresh := must(both.Adopt(ca2, time.Hour, now))(t)
+	both := must(id.TrustCA(ca2.Certificate()))(t)
+	fresh := must(both.SwitchCA(ca2, time.Hour, now))(t)
 	if pki.HashCA(fresh.Issuer()) != ca2.Hash() || pki.HashCA(fresh.CAs[0]) != ca2.Hash() || len(fresh.CAs) != 2 {
 		t.Fatal("the certificate is not from the new CA")
 	}
-	if _, err := both.Forget(mine.Hash()); err == nil {
+	if _, err := both.DistrustCA(mine.Hash()); err == nil {
 		t.Fatal("an agent forgot the CA of its own certificate")
 	}
-	last := must(fresh.Forget(mine.Hash()))(t)
+	last := must(fresh.DistrustCA(mine.Hash()))(t)
 	dir := t.TempDir()
 	if err := last.Save(dir); err != nil {
 		t.Fatal(err)

@@ -105,7 +105,7 @@ func TestRefusalOfAnAPIToken(t *testing.T) {
 		{conf.APITokenInfo{ExpiresAt: "never"}, "expired"},
 		{conf.APITokenInfo{Revoked: true}, "revoked"},
 	} {
-		if got := tc.t.Refusal(now); got != tc.want {
+		if got := tc.t.RejectReason(now); got != tc.want {
 			t.Errorf("%+v: %q, want %q", tc.t, got, tc.want)
 		}
 	}

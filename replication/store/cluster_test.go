@@ -388,7 +388,7 @@ func TestDamagedTokenIsNotUsed(t *testing.T) {
 
 // For what a sidecar was admitted is the word of the token that let it in, and of
 // that admission only.
-func TestAdmittedFor(t *testing.T) {
+func TestJoinedForService(t *testing.T) {
 	d := newDriver(t, openNew(t))
 	of := func(id, service string) command.JoinToken {
 		return command.JoinToken{ID: id, SecretHash: hashOf(id), Role: conf.MemberSidecar, Service: service}
@@ -399,7 +399,7 @@ func TestAdmittedFor(t *testing.T) {
 	}
 	want := func(what, node, service string) {
 		t.Helper()
-		if got, err := d.s.Queries.AdmittedFor(t.Context(), node); got != service || err != nil {
+		if got, err := d.s.Queries.JoinedForService(t.Context(), node); got != service || err != nil {
 			t.Errorf("%s: %q, %v", what, got, err)
 		}
 	}

@@ -82,7 +82,7 @@ func TestQueriesBesideWrites(t *testing.T) {
 	work(5, func() error {
 		_, _ = s.Applied()
 		_ = s.Digest()
-		return s.Present()
+		return s.CheckFiles()
 	})
 	for v := uint64(1); v < 150 || idle(); v++ {
 		doc := fmt.Sprintf(`{"n":%d}`, v)
@@ -154,7 +154,7 @@ func TestSQLiteToolReadsBesideWrites(t *testing.T) {
 	}
 	close(stop)
 	<-done
-	if err := s.Present(); err != nil {
+	if err := s.CheckFiles(); err != nil {
 		t.Errorf("the tool took the WAL away: %v", err)
 	}
 }

@@ -17,10 +17,10 @@
 //   - A file of another format is CodeUnsupported and is not changed.
 //   - A fault while applying (corrupt, full, locked) leaves the batch out as a whole.
 //     After CodeCorrupt the store applies nothing any more.
-//   - The search items follow when Tend or Search brings them up to date: a search sees
+//   - The search items follow when Maintain or Search brings them up to date: a search sees
 //     all that was applied before it, also after a restart.
 //
-// Apply, Restore and Snapshot are called by the one goroutine that applies the log, Tend
+// Apply, Restore and Snapshot are called by the one goroutine that applies the log, Maintain
 // by one other. Everything else is safe for concurrent use and does not wait for Apply:
 // queries run on a pool of read-only connections.
 package store

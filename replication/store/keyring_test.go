@@ -13,10 +13,10 @@ func TestKeyring(t *testing.T) {
 		return &command.Keyring{At: at(sec), By: "ann", Announce: []command.NewKey{{Kind: conf.KeySigning, ID: id, Public: "p" + id, Proof: "x"}}}
 	}
 	turn := func(sec int, id string, until int) *command.Keyring {
-		return &command.Keyring{At: at(sec), Activate: []command.KeyTurn{{Kind: conf.KeySigning, ID: id, OldUntil: at(until)}}}
+		return &command.Keyring{At: at(sec), Activate: []command.KeyActivation{{Kind: conf.KeySigning, ID: id, OldUntil: at(until)}}}
 	}
 	end := func(sec int, id string) *command.Keyring {
-		return &command.Keyring{At: at(sec), End: []command.KeyEnd{{Kind: conf.KeySigning, ID: id, NotAfter: at(sec)}}}
+		return &command.Keyring{At: at(sec), End: []command.KeyExpiry{{Kind: conf.KeySigning, ID: id, NotAfter: at(sec)}}}
 	}
 	ok := func(c command.Command) {
 		t.Helper()

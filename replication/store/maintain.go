@@ -38,11 +38,11 @@ type maintained struct {
 	since time.Time // when it first saw what it has not moved yet
 }
 
-// Tend does the maintenance that is due: it merges the search index when something
+// Maintain does the maintenance that is due: it merges the search index when something
 // changed, and makes a checkpoint when much changed, or 10 seconds after a change.
 // Checkpoints sync the disk that the log is written to. Without a change it does
 // nothing. Call it each second, from one goroutine.
-func (s *Store) Tend(ctx context.Context) error {
+func (s *Store) Maintain(ctx context.Context) error {
 	st, m := s.state.Load(), &s.maintenance
 	if st.Index == m.done.index && st.Items == m.done.items {
 		return nil
@@ -63,7 +63,7 @@ func (s *Store) Tend(ctx context.Context) error {
 
 // checkpoint merges the search index, and moves what it can from the WAL into the
 // database; SQLite's own checkpoints are off. Apply waits for one step at most. While
-// another tool makes the checkpoints of the file (OwnCheckpoints), it only merges.
+// another tool makes the checkpoints of the file (SetCheckpointOwner), it only merges.
 func (s *Store) checkpoint(ctx context.Context) error {
 	if err := s.mergeSearchIndex(ctx); err != nil {
 		return err
@@ -82,7 +82,7 @@ func (s *Store) checkpoint(ctx context.Context) error {
 		return s.file.wrap("checkpoint", err)
 	}
 	if st, err := os.Stat(s.file.walPath()); err != nil || st.Size() <= truncateOver {
-		return nil //nolint:nilerr // Present reports a missing file
+		return nil //nolint:nilerr // CheckFiles reports a missing file
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,10 +92,10 @@ func (s *Store) checkpoint(ctx context.Context) error {
 	return nil
 }
 
-// OwnCheckpoints sets who makes the checkpoints from now on: the store, or with false
+// SetCheckpointOwner sets who makes the checkpoints from now on: the store, or with false
 // a tool that copies the WAL, which would lose what a checkpoint of the store moves out
 // of it. It waits for a checkpoint in progress.
-func (s *Store) OwnCheckpoints(own bool) {
+func (s *Store) SetCheckpointOwner(own bool) {
 	s.maintenance.checkpoints.Lock()
 	defer s.maintenance.checkpoints.Unlock()
 	s.maintenance.externalCheckpoints = !own

@@ -618,20 +618,20 @@ func TestPresent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, d := filled(t, 5)
-			if err := s.Present(); err != nil {
+			if err := s.CheckFiles(); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.checkpoint(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			d.ok(d.edit(command.ActionPut, put("x", 0, `{}`)))
-			if err := s.Present(); err != nil {
+			if err := s.CheckFiles(); err != nil {
 				t.Fatalf("after a checkpoint: %v", err)
 			}
 			if err := hurt(s.file.path); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Present(); conf.CodeOf(err) != conf.CodeCorrupt {
+			if err := s.CheckFiles(); conf.CodeOf(err) != conf.CodeCorrupt {
 				t.Errorf("%v", err)
 			}
 		})

@@ -114,7 +114,7 @@ func TestTend(t *testing.T) {
 	}
 	tend := func() {
 		t.Helper()
-		if err := s.Tend(t.Context()); err != nil {
+		if err := s.Maintain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -107,9 +107,9 @@ func (s *Store) Close() error {
 	return s.file.wrap("close the database", errors.Join(errs...))
 }
 
-// Present returns an error when the files under the path of the store are not those
+// CheckFiles returns an error when the files under the path of the store are not those
 // that are open.
-func (s *Store) Present() error { return s.file.check() }
+func (s *Store) CheckFiles() error { return s.file.check() }
 
 // Applied is the log position up to which everything is stored.
 func (s *Store) Applied() (index, term uint64) {

@@ -85,17 +85,17 @@ func printable(s string, max int) bool {
 
 // JoinGrant is the response to a joiner.
 type JoinGrant struct {
-	Certificate []byte   `json:"certificate"` // DER
-	CAs         [][]byte `json:"cas"`         // DER; the one that the token names among them
-	ClusterID   string   `json:"cluster_id"`
-	Epoch       string   `json:"epoch"`
-	Members     []Member `json:"members"`
-	Keys        []byte   `json:"keys,omitempty"`   // key material, opaque here
-	CAKey       []byte   `json:"ca_key,omitempty"` // PEM; for a server
+	Certificate []byte       `json:"certificate"` // DER
+	CAs         [][]byte     `json:"cas"`         // DER; the one that the token names among them
+	ClusterID   string       `json:"cluster_id"`
+	Epoch       string       `json:"epoch"`
+	Members     []MemberAddr `json:"members"`
+	Keys        []byte       `json:"keys,omitempty"`   // key material, opaque here
+	CAKey       []byte       `json:"ca_key,omitempty"` // PEM; for a server
 }
 
-// Member is the address of a member.
-type Member struct {
+// MemberAddr is the address of a member.
+type MemberAddr struct {
 	NodeID string   `json:"node_id"`
 	Role   pki.Role `json:"role"`
 	Addr   string   `json:"addr"`

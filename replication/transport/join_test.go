@@ -77,7 +77,7 @@ func (o *office) Join(_ context.Context, r transport.JoinRequest) (transport.Joi
 	o.tokens[r.TokenID] = stored.WithClaim(transport.Claim{KeyHash: r.KeyHash(), NodeID: r.NodeID})
 	g := transport.JoinGrant{
 		Certificate: cert.Raw, CAs: [][]byte{o.c.ca.Certificate().Raw}, ClusterID: o.c.id, Epoch: "e1",
-		Members: []transport.Member{{NodeID: "a", Role: pki.RoleServer, Addr: "10.0.0.1:2771"}}, Keys: []byte("sealed"),
+		Members: []transport.MemberAddr{{NodeID: "a", Role: pki.RoleServer, Addr: "10.0.0.1:2771"}}, Keys: []byte("sealed"),
 	}
 	if o.change != nil {
 		o.change(&g)

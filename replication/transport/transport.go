@@ -155,10 +155,10 @@ func (t *Transport) SetIdentity(id *pki.Identity) error {
 	return nil
 }
 
-// Rename gives this agent another node id in the same cluster, which it needs after
+// ChangeNodeID gives this agent another node id in the same cluster, which it needs after
 // it lost its Raft log. All connections are closed: their other ends know it by the
 // old node id.
-func (t *Transport) Rename(id *pki.Identity) error {
+func (t *Transport) ChangeNodeID(id *pki.Identity) error {
 	was := t.Identity()
 	if id.ClusterID != was.ClusterID || id.Role != was.Role {
 		return conf.Errorf(conf.CodeInvalid, "an identity of a %s of cluster %s cannot replace that of a %s of cluster %s",

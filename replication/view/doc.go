@@ -19,6 +19,6 @@
 //     readers see the deletion and old messages cannot undo it.
 //
 // Readers call from any goroutine. Advance is called by the goroutine that
-// applies the log, Reset at a start, a restore or a rebuild, Refresh from any goroutine; they
+// applies the log, Reset at a start, a restore or a rebuild, Rerender from any goroutine; they
 // exclude each other. The only function that they call is render.
 package view

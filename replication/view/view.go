@@ -23,7 +23,7 @@ type View[T any] struct {
 	seed   maphash.Seed
 	cur    atomic.Pointer[Snapshot[T]]
 
-	mu sync.Mutex // serializes Advance, Reset and Refresh; readers never take it
+	mu sync.Mutex // serializes Advance, Reset and Rerender; readers never take it
 }
 
 // New returns an empty View. render makes what the readers need (such as the bytes of
@@ -114,9 +114,9 @@ func (v *View[T]) Reset(source, epoch string, index uint64, recs []*conf.Record)
 	v.publish(old, b, index, epoch, source)
 }
 
-// Refresh renders the selected entries again, and wakes their waiters: something that
+// Rerender renders the selected entries again, and wakes their waiters: something that
 // render reads besides the record has changed.
-func (v *View[T]) Refresh(selected func(*conf.Record) bool) {
+func (v *View[T]) Rerender(selected func(*conf.Record) bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	old := v.cur.Load()

@@ -584,11 +584,11 @@ func TestRefresh(t *testing.T) {
 	was, _ := v.Get("a")
 	other, _ := v.Get("b")
 	snap := v.Load()
-	v.Refresh(func(*conf.Record) bool { return false })
+	v.Rerender(func(*conf.Record) bool { return false })
 	if v.Load() != snap {
 		t.Error("a snapshot without news")
 	}
-	v.Refresh(func(r *conf.Record) bool { return r == a })
+	v.Rerender(func(r *conf.Record) bool { return r == a })
 	if now, _ := v.Get("a"); now == was || now.Record != a || !isClosed(was.Changed()) || isClosed(now.Changed()) {
 		t.Error("a was not rendered anew")
 	}

@@ -70,7 +70,7 @@ func (t *clusterTx) removeOldToken() error {
 	var oldest *conf.JoinTokenInfo
 	err := tables.Each(t.ctx, t.w, t.dig, tables.JoinTokens, func(r *tables.Row) error {
 		_, info := tables.JoinTokenOf(r)
-		if info.Refusal(t.c.At) != "" && (oldest == nil || tables.CompareJoinTokens(info, *oldest) < 0) {
+		if info.RejectReason(t.c.At) != "" && (oldest == nil || tables.CompareJoinTokens(info, *oldest) < 0) {
 			oldest = &info
 		}
 		return nil
@@ -127,7 +127,7 @@ func (t *clusterTx) useToken(u command.TokenUse) error {
 	if use != nil && ownKey {
 		return nil
 	}
-	if why := info.Refusal(t.c.At); why != "" {
+	if why := info.RejectReason(t.c.At); why != "" {
 		return denied(why)
 	}
 	for _, m := range t.c.Members {

@@ -67,7 +67,7 @@ func (t *keyringTx) announceKey(n command.NewKey) error {
 	return t.putKey(conf.Key{Kind: n.Kind, ID: n.ID, Public: n.Public, Proof: n.Proof, AnnouncedAt: t.c.At, CreatedBy: t.c.By, Hold: n.Hold})
 }
 
-func (t *keyringTx) activateKey(a command.KeyTurn) error {
+func (t *keyringTx) activateKey(a command.KeyActivation) error {
 	is, active := t.keys.Find(a.Kind, a.ID), t.keys.Active(a.Kind)
 	switch {
 	case is == nil:

@@ -11,10 +11,10 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store/tables"
 )
 
-// AdmittedFor is the service of the join token that admitted a live sidecar, and ""
+// JoinedForService is the service of the join token that admitted a live sidecar, and ""
 // when there is none. The service that a member reports of itself is not enough for
 // the keys of that service.
-func (s *Queries) AdmittedFor(ctx context.Context, node string) (string, error) {
+func (s *Queries) JoinedForService(ctx context.Context, node string) (string, error) {
 	return get(ctx, s, "read who was admitted", func(q tables.Querier) (service string, err error) {
 		m, err := row(ctx, q, tables.Members, node)
 		if err != nil || m == nil || m.Vals[tables.MemberRemoved] != nil || m.Text(tables.MemberKeyHash) == "" || m.Text(tables.MemberService) == "" {

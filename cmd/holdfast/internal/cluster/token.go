@@ -149,10 +149,10 @@ func merged(joins []conf.JoinTokenInfo, api []conf.APITokenInfo, now time.Time) 
 		if t.Uses == 0 {
 			used = strconv.Itoa(t.Used) + " of any"
 		}
-		all = append(all, token{t.ID, t.Role, t.Service, t.Refusal(conf.FormatTime(now)), used, t.ExpiresAt, t.CreatedBy})
+		all = append(all, token{t.ID, t.Role, t.Service, t.RejectReason(conf.FormatTime(now)), used, t.ExpiresAt, t.CreatedBy})
 	}
 	for _, t := range api {
-		all = append(all, token{t.ID, string(t.Role), t.Name, t.Refusal(now), "", t.ExpiresAt, t.CreatedBy})
+		all = append(all, token{t.ID, string(t.Role), t.Name, t.RejectReason(now), "", t.ExpiresAt, t.CreatedBy})
 	}
 	return all
 }
