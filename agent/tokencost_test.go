@@ -42,7 +42,7 @@ func TestTokenCheckIsCheap(t *testing.T) {
 	handler := func(a admin.Authenticator) http.Handler {
 		h, err := admin.New(admin.Options{
 			Auth: a, Audit: discard{}, Health: r.backend, Reader: r.backend, Queries: r.backend, Versions: r.backend, Schemas: r.backend, Profiles: r.backend,
-			Editor: r.rooms.editor, SchemaEditor: r.backend, ProfileEditor: r.rooms.editor, Rebuilder: r.backend,
+			Editor: r.rooms.editor, SchemaEditor: r.rooms.editor, ProfileEditor: r.rooms.editor, Rebuilder: r.backend,
 		})
 		if err != nil {
 			t.Fatal(err)

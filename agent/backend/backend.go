@@ -152,16 +152,6 @@ func (b *Backend) Schema(ctx context.Context, service string) (conf.SchemaInfo, 
 	return info, nil
 }
 
-// PutSchema replaces the schema of one service.
-func (b *Backend) PutSchema(ctx context.Context, who conf.Principal, service string, raw []byte, reason, requestID string) (conf.SchemaInfo, conf.Outcome, error) {
-	outs, err := b.o.Editor.PutSchemas(ctx, who, map[string][]byte{service: raw}, reason, requestID)
-	if err != nil {
-		return conf.SchemaInfo{}, conf.Outcome{}, err
-	}
-	info, err := b.Schema(ctx, service)
-	return info, outs[0], err
-}
-
 // Rebuild makes a new store from what this agent can verify, for a caller with the rebuild
 // token.
 func (b *Backend) Rebuild(ctx context.Context, token string) error {

@@ -14,7 +14,7 @@ const maxLearned = 256
 
 // MergeKeyring merges the signing keys of a received keyring. A key is trusted if a chain of key
 // proofs leads to it from a key of Options.Trust, and it is announced, active or old.
-// Learn returns the keys that are now trusted, and those that no longer are. The rest of
+// It returns the keys that are now trusted, and those that no longer are. The rest of
 // the keyring is not signed: it can exclude a key, but not add one.
 func (r *Receiver) MergeKeyring(ring []conf.KeyInfo) (fresh, gone []ed25519.PublicKey) {
 	r.mu.Lock()

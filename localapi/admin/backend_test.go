@@ -171,9 +171,9 @@ func (b *backend) Do(ctx context.Context, who conf.Principal, d conf.Draft) (con
 	return b.outcome, b.call(ctx, "Do")
 }
 
-func (b *backend) PutSchema(ctx context.Context, who conf.Principal, service string, _ []byte, reason, id string) (conf.SchemaInfo, conf.Outcome, error) {
+func (b *backend) PutSchemas(ctx context.Context, who conf.Principal, _ map[string][]byte, reason, id string) ([]conf.Outcome, error) {
 	b.who, b.reason, b.id = who, reason, id
-	return conf.SchemaInfo{Service: service, Hash: checksum}, b.outcome, b.call(ctx, "PutSchema")
+	return []conf.Outcome{b.outcome}, b.call(ctx, "PutSchemas")
 }
 
 func (b *backend) SaveProfile(ctx context.Context, who conf.Principal, p conf.Profile, of []string, reason, id string) (conf.Profile, error) {

@@ -14,10 +14,10 @@ type SchemaReader interface {
 	Schema(ctx context.Context, service string) (conf.SchemaInfo, error)
 }
 
-// SchemaEditor replaces the schema of one service. The outcome is that of the
-// service's document under the new schema.
+// SchemaEditor replaces the schemas of services. The outcomes are those of the
+// documents of the services, by name, under the new schemas.
 type SchemaEditor interface {
-	PutSchema(ctx context.Context, who conf.Principal, service string, raw []byte, reason, requestID string) (conf.SchemaInfo, conf.Outcome, error)
+	PutSchemas(ctx context.Context, who conf.Principal, schemas map[string][]byte, reason, requestID string) ([]conf.Outcome, error)
 }
 
 // schemaRoom reads and stores the schemas of services.
@@ -66,12 +66,16 @@ func (s *schemaRoom) put(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	info, out, err := s.editor.PutSchema(c.r.Context(), c.who, c.service(), c.body, reason, id)
+	outs, err := s.editor.PutSchemas(c.r.Context(), c.who, map[string][]byte{c.service(): c.body}, reason, id)
+	if err != nil {
+		return reply{}, err
+	}
+	info, err := s.schemas.Schema(c.r.Context(), c.service())
 	if err != nil {
 		return reply{}, err
 	}
 	return reply{
-		header: outcomeHeader(out),
-		body:   putSchemaResponse{Success: true, Hash: info.Hash, NewVersion: out.Version},
+		header: outcomeHeader(outs[0]),
+		body:   putSchemaResponse{Success: true, Hash: info.Hash, NewVersion: outs[0].Version},
 	}, nil
 }

@@ -96,9 +96,12 @@ func (b *backend) Do(_ context.Context, _ conf.Principal, d conf.Draft) (conf.Ou
 	return conf.Outcome{Service: d.Service, Version: 6, Config: json.RawMessage(`{"a":2}`)}, b.err
 }
 
-func (b *backend) PutSchema(_ context.Context, _ conf.Principal, service string, raw []byte, reason, id string) (conf.SchemaInfo, conf.Outcome, error) {
-	b.raw, b.reason, b.id = raw, reason, id
-	return conf.SchemaInfo{Service: service, Hash: "hash"}, conf.Outcome{Version: 6}, b.err
+func (b *backend) PutSchemas(_ context.Context, _ conf.Principal, schemas map[string][]byte, reason, id string) ([]conf.Outcome, error) {
+	for _, raw := range schemas {
+		b.raw = raw
+	}
+	b.reason, b.id = reason, id
+	return []conf.Outcome{{Version: 6}}, b.err
 }
 
 func (b *backend) SaveProfile(_ context.Context, who conf.Principal, p conf.Profile, of []string, reason, id string) (conf.Profile, error) {

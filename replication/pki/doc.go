@@ -6,8 +6,8 @@
 // handshake. Servers hold the CA's key and issue certificates by it; sidecars do not.
 //
 // A CA is replaced in steps: NextCA makes one that the CA before it endorses, members
-// trust both (Learn), servers take certificates from the new one (Adopt), and the
-// old one is removed (Forget). A member that was offline meanwhile accepts the new
+// trust both (TrustCA), servers take certificates from the new one (SwitchCA), and the
+// old one is removed (DistrustCA). A member that was offline meanwhile accepts the new
 // CA by its endorsement (Endorsed).
 //
 // Invariants:
