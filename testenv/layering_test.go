@@ -69,30 +69,31 @@ var layers = map[string][]string{
 		"agent/documents", "agent/keys", "agent/lkg", "agent/options", "agent/process", "agent/schemas", "agent/updates",
 	},
 	"agent/peers": {
-		"replication", "replication/command", "replication/conf", "replication/httperror", "replication/transport", "localapi/admin",
-		"agent/lkg",
+		"replication", "replication/command", "replication/conf", "replication/httperror", "replication/pki", "replication/transport",
+		"localapi/admin", "agent/lkg",
 	},
 	"agent/recovery": {
-		"replication", "replication/backup", "replication/command", "replication/conf", "replication/durable", "replication/schema",
-		"replication/seal", "replication/store", "replication/transport", "replication/view", "localapi/client", "agent/documents", "agent/edit",
-		"agent/keys", "agent/lkg", "agent/options", "agent/peers", "agent/process", "agent/schemas",
+		"replication", "replication/backup", "replication/command", "replication/conf", "replication/durable", "replication/pki",
+		"replication/schema", "replication/seal", "replication/store", "replication/transport", "replication/view", "localapi/client",
+		"agent/documents", "agent/edit", "agent/keys", "agent/lkg", "agent/options", "agent/peers", "agent/process", "agent/schemas",
 	},
 	"agent/replica": {
 		"replication", "replication/backup", "replication/command", "replication/conf", "replication/schema", "replication/store",
 		"replication/view", "agent/documents", "agent/lkg", "agent/options", "agent/peers", "agent/process", "agent/recovery", "agent/schemas",
 	},
-	"agent/audit": {"replication/command", "replication/conf", "replication/transport", "agent/peers", "agent/replica"},
+	"agent/audit": {"replication/command", "replication/conf", "replication/pki", "agent/peers", "agent/replica"},
 	"agent/backupjob": {
 		"replication/backup", "replication/conf", "replication/schema", "agent/documents", "agent/options", "agent/peers", "agent/recovery",
 		"agent/replica",
 	},
 	"agent/membership": {
-		"replication", "replication/command", "replication/conf", "replication/httperror", "replication/store", "replication/transport",
-		"agent/keys", "agent/options", "agent/peers", "agent/process", "agent/recovery", "agent/replica",
+		"replication", "replication/command", "replication/conf", "replication/httperror", "replication/pki", "replication/store",
+		"replication/transport", "agent/keys", "agent/options", "agent/peers", "agent/process", "agent/recovery", "agent/replica",
 	},
 	"agent/rotation": {
-		"replication/command", "replication/conf", "replication/httperror", "replication/seal", "replication/store", "replication/transport",
-		"replication/view", "localapi", "agent/documents", "agent/keys", "agent/lkg", "agent/options", "agent/peers", "agent/replica",
+		"replication/command", "replication/conf", "replication/httperror", "replication/pki", "replication/seal", "replication/store",
+		"replication/transport", "replication/view", "localapi", "agent/documents", "agent/keys", "agent/lkg", "agent/options", "agent/peers",
+		"agent/replica",
 	},
 	"agent/backend": {
 		"replication/command", "replication/conf", "replication/schema", "replication/seal", "replication/store", "localapi/admin",
@@ -100,7 +101,7 @@ var layers = map[string][]string{
 		"agent/process", "agent/replica", "agent/rotation",
 	},
 	"agent": {
-		"replication/conf", "replication/schema", "replication/transport", "replication/view", "localapi", "localapi/admin", "agent/audit",
+		"replication/conf", "replication/pki", "replication/schema", "replication/view", "localapi", "localapi/admin", "agent/audit",
 		"agent/backend", "agent/backupjob", "agent/broker", "agent/documents", "agent/edit", "agent/keys", "agent/lkg", "agent/membership",
 		"agent/options", "agent/peers", "agent/process", "agent/recovery", "agent/replica", "agent/rotation",
 	},

@@ -12,7 +12,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-var update = flag.Bool("update", false, "write the generated parts of docs/operating.md anew")
+var update = flag.Bool("update", false, "write the generated parts of docs/settings.md and docs/cli.md")
 
 // The tables of the manual are those of the code.
 func TestDocsTables(t *testing.T) {
