@@ -1,11 +1,10 @@
-package agent
+package agent_test
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -14,8 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/holdfast-config/holdfast/agent"
 	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/agent/recovery"
@@ -26,168 +25,52 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testenv.NoLeaks(m)) }
 
-const (
-	testTokens = "reader-token:config.read,writer-token:config.write"
-	demo       = `{"type":"object","additionalProperties":false,"properties":{
- "level":{"type":"integer","minimum":0,"maximum":100,"default":1},
- "api_key":{"type":"string","x-secret":true,"x-secret-source":"env","x-env":"DEMO_KEY"}}}`
-)
-
-// running is an agent in this process, on ports of its own.
-type running struct {
-	*Agent
-	t    *testing.T
-	o    options.Options
-	stop context.CancelFunc
-	done chan error
-}
-
-func testOptions(t *testing.T, env map[string]string) options.Options {
-	t.Helper()
-	dir := t.TempDir()
-	schemas := filepath.Join(dir, "schemas")
-	if err := os.Mkdir(schemas, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(schemas, "demo.json"), []byte(demo), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	all := map[string]string{
-		"CONFIG_DATA_DIR": filepath.Join(dir, "data"), "CONFIG_SCHEMA_DIR": schemas, "CONFIG_LOCAL_ADDR": "127.0.0.1:0",
-		"CONFIG_MANAGER_PORT": "0", "CONFIG_CLUSTER_ADDR": "127.0.0.1:0", "CONFIG_LOCAL_SOCKET": "none",
-		"CONFIG_API_TOKENS": testTokens, "DEMO_KEY": "canary-secret-value", "REBUILD_TOKEN": "rebuild-me-please-0123456789",
-	}
-	for k, v := range env {
-		all[k] = v
-	}
-	o := options.Defaults()
-	if err := o.Resolve(nil, func(k string) (string, bool) { v, ok := all[k]; return v, ok }); err != nil {
-		t.Fatal(err)
-	}
-	return o
-}
+// running is an agent in this process, with what these tests ask of it.
+type running struct{ *testenv.InProcess }
 
 // start runs an agent and returns at once; ready waits for normal mode.
 func start(t *testing.T, o options.Options) *running {
 	t.Helper()
-	a, err := New(t.Context(), o, slog.New(slog.NewTextHandler(testLog{t}, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return run(t, o, a)
+	return &running{testenv.StartAgent(t, o)}
 }
 
-func (r *running) halt() {
-	r.stop()
-	if r.done == nil {
-		return
-	}
-	if err := <-r.done; err != nil {
-		r.t.Errorf("Run: %v", err)
-	}
-	r.done = nil
-	http.DefaultClient.CloseIdleConnections()
+// run runs an agent that was made.
+func run(t *testing.T, o options.Options, a *agent.Agent) *running {
+	t.Helper()
+	return &running{testenv.RunAgent(t, o, a)}
 }
 
 func (r *running) ready() *running {
-	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), testenv.Patience)
-	defer cancel()
-	if err := r.AwaitReady(ctx); err != nil {
-		r.t.Fatal(err)
-	}
+	r.T.Helper()
+	r.AwaitReady()
 	return r
 }
 
-// await polls until cond holds.
-func (r *running) await(what string, cond func() bool) {
-	r.t.Helper()
-	deadline := time.NewTimer(testenv.Patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			r.t.Fatalf("never: %s; health %+v", what, r.Health())
-		}
-	}
-}
-
-// call asks again while the answer is that nobody leads, which nothing was changed
-// by: on a machine that stalls there is an election at any time.
-func (r *running) call(method, url, body string, header ...string) (code int, h http.Header, text string) {
-	r.t.Helper()
-	deadline := time.Now().Add(testenv.Patience)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		code, h, text = r.once(method, url, body, header...)
-		if code != http.StatusServiceUnavailable || !strings.Contains(text, `"code":"no_quorum"`) || time.Now().After(deadline) {
-			return code, h, text
-		}
-		<-tick.C
-	}
-}
-
-// once is call for who wants to hear that nobody leads.
-func (r *running) once(method, url, body string, header ...string) (int, http.Header, string) {
-	r.t.Helper()
-	req, err := http.NewRequestWithContext(r.t.Context(), method, url, strings.NewReader(body))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return resp.StatusCode, resp.Header, string(data)
-}
-
 func (r *running) set(level string) (int, string) {
-	r.t.Helper()
-	code, _, body := r.call("PATCH", r.Info().AdminURL+"/api/config/services/demo", `{"level":`+level+`}`, "X-API-Token", "writer-token")
+	r.T.Helper()
+	code, _, body := r.Call("PATCH", r.Info().AdminURL+"/api/config/services/demo", `{"level":`+level+`}`, "X-API-Token", testenv.WriteToken)
 	return code, body
 }
 
 // setOnce is set for who wants to hear that nobody leads.
 func (r *running) setOnce(level string) (int, string) {
-	r.t.Helper()
-	code, _, body := r.once("PATCH", r.Info().AdminURL+"/api/config/services/demo", `{"level":`+level+`}`, "X-API-Token", "writer-token")
+	r.T.Helper()
+	code, _, body := r.Once("PATCH", r.Info().AdminURL+"/api/config/services/demo", `{"level":`+level+`}`, "X-API-Token", testenv.WriteToken)
 	return code, body
 }
 
 // level is what a service reads: the value, and where it came from.
 func (r *running) level() (string, string) {
-	r.t.Helper()
-	code, h, body := r.call("GET", r.Info().LocalURL+"/v1/config/demo/level", "")
+	r.T.Helper()
+	code, h, body := r.Call("GET", r.Info().LocalURL+"/v1/config/demo/level", "")
 	if code != http.StatusOK {
 		return "", body
 	}
 	return strings.TrimSpace(body), h.Get("X-Config-Source")
 }
 
-type testLog struct{ t *testing.T }
-
-func (l testLog) Write(p []byte) (int, error) {
-	if strings.Contains(string(p), "canary-secret-value") || strings.Contains(string(p), "writer-token") {
-		l.t.Errorf("a secret in the log: %s", p)
-	}
-	l.t.Log(strings.TrimSpace(string(p)))
-	return len(p), nil
-}
-
 func TestWriteReadRestart(t *testing.T) {
-	o := testOptions(t, nil)
+	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	epoch := r.Health().ConfigEpoch
 	if code, body := r.set("42"); code != 200 || !strings.Contains(body, `"new_version":2`) {
@@ -196,7 +79,7 @@ func TestWriteReadRestart(t *testing.T) {
 	if v, src := r.level(); v != "42" || src != "replica" {
 		t.Fatalf("%s from %s", v, src)
 	}
-	r.halt()
+	r.Stop()
 
 	r = start(t, o)
 	if v, src := r.level(); v != "42" || (src != "lkg" && src != "replica") {
@@ -218,18 +101,18 @@ func TestWriteReadRestart(t *testing.T) {
 // TestReadyStaysReady: an agent that was ready with its last-known-good file is
 // ready when the replica takes over, too, before that has looked for new schemas.
 func TestReadyStaysReady(t *testing.T) {
-	o := testOptions(t, nil)
-	start(t, o).ready().halt()
-	a, err := New(t.Context(), o, slog.New(slog.NewTextHandler(testLog{t}, nil)))
+	o := testenv.Options(t, nil)
+	start(t, o).ready().Stop()
+	a, err := agent.New(t.Context(), o, testenv.Logger(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, source := range []string{view.SourceLKG, view.SourceReplica} {
-		snap := a.rooms.view.Load()
+		snap := a.Rooms().View.Load()
 		if source != snap.Source {
-			a.rooms.view.Reset(source, snap.Epoch, snap.Index, nil)
+			a.Rooms().View.Reset(source, snap.Epoch, snap.Index, nil)
 		}
-		if err := a.replicas.Serving(); err != nil {
+		if err := a.Rooms().Replicas.Serving(); err != nil {
 			t.Errorf("with the values of %s: %v", source, err)
 		}
 	}
@@ -237,24 +120,24 @@ func TestReadyStaysReady(t *testing.T) {
 }
 
 func TestEnvSecretsStayInTheEnvironment(t *testing.T) {
-	o := testOptions(t, nil)
+	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
-	if _, _, body := r.call("GET", r.Info().LocalURL+"/v1/config/demo", ""); strings.Contains(body, "canary") || strings.Contains(body, "api_key") {
+	if _, _, body := r.Call("GET", r.Info().LocalURL+"/v1/config/demo", ""); strings.Contains(body, "canary") || strings.Contains(body, "api_key") {
 		t.Fatalf("a stranger got the secret: %s", body)
 	}
 	token, err := os.ReadFile(o.LocalTokenFile())
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, body := r.call("GET", r.Info().LocalURL+"/v1/config/demo", "", "X-Holdfast-Token", strings.TrimSpace(string(token)))
+	_, _, body := r.Call("GET", r.Info().LocalURL+"/v1/config/demo", "", "X-Holdfast-Token", strings.TrimSpace(string(token)))
 	if !strings.Contains(body, `"api_key":"canary-secret-value"`) {
 		t.Fatalf("with the token: %s", body)
 	}
-	code, _, body := r.call("PATCH", r.Info().AdminURL+"/api/config/services/demo", `{"api_key":"other"}`, "X-API-Token", "writer-token")
+	code, _, body := r.Call("PATCH", r.Info().AdminURL+"/api/config/services/demo", `{"api_key":"other"}`, "X-API-Token", testenv.WriteToken)
 	if code != http.StatusConflict || !strings.Contains(body, `"code":"immutable"`) {
 		t.Fatalf("%d %s", code, body)
 	}
-	r.halt()
+	r.Stop()
 	err = filepath.WalkDir(o.DataDir, func(p string, d os.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
@@ -271,7 +154,7 @@ func TestEnvSecretsStayInTheEnvironment(t *testing.T) {
 }
 
 func TestDatabaseDeletedWhileRunning(t *testing.T) {
-	o := testOptions(t, nil)
+	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("7"); code != 200 {
 		t.Fatal(body)
@@ -280,7 +163,7 @@ func TestDatabaseDeletedWhileRunning(t *testing.T) {
 	if err := os.Remove(o.DBPath); err != nil {
 		t.Fatal(err)
 	}
-	r.await("a database again", func() bool { _, err := os.Stat(o.DBPath); return err == nil && r.Health().OK })
+	r.Await("a database again", func() bool { _, err := os.Stat(o.DBPath); return err == nil && r.Health().OK })
 	if v, _ := r.level(); v != "7" || r.Health().ConfigEpoch != epoch {
 		t.Fatalf("level %s, epoch %s", v, r.Health().ConfigEpoch)
 	}
@@ -305,17 +188,17 @@ func damage(t *testing.T, o options.Options) {
 }
 
 func TestReadOnlyFallbackAndRebuildByHand(t *testing.T) {
-	o := testOptions(t, nil)
+	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("55"); code != 200 {
 		t.Fatal(body)
 	}
 	epoch := r.Health().ConfigEpoch
-	r.halt()
+	r.Stop()
 	damage(t, o)
 
 	r = start(t, o)
-	r.await("corrupted", func() bool { return r.Health().DatabaseStatus == conf.DatabaseCorrupted })
+	r.Await("corrupted", func() bool { return r.Health().DatabaseStatus == conf.DatabaseCorrupted })
 	h := r.Health()
 	if h.OK || h.OperationalMode != conf.ModeReadOnly || h.ConfigEpoch != epoch || h.Err == nil {
 		t.Fatalf("%+v", h)
@@ -329,10 +212,10 @@ func TestReadOnlyFallbackAndRebuildByHand(t *testing.T) {
 		t.Fatalf("%d %s", code, body)
 	}
 	url := r.Info().AdminURL + "/api/config/rebuild"
-	if code, _, body := r.call("POST", url, `{"token":"wrong"}`); code != http.StatusForbidden {
+	if code, _, body := r.Call("POST", url, `{"token":"wrong"}`); code != http.StatusForbidden {
 		t.Fatalf("%d %s", code, body)
 	}
-	if code, _, body := r.call("POST", url, `{"token":"rebuild-me-please-0123456789"}`); code != 200 {
+	if code, _, body := r.Call("POST", url, `{"token":"`+testenv.RebuildToken+`"}`); code != 200 {
 		t.Fatalf("%d %s", code, body)
 	}
 	if h := r.Health(); !h.OK || h.ConfigEpoch == epoch {
@@ -353,7 +236,7 @@ func TestReadOnlyFallbackAndRebuildByHand(t *testing.T) {
 	if code, body := r.set("56"); code != 200 {
 		t.Fatal(body)
 	}
-	r.halt()
+	r.Stop()
 	r = start(t, o).ready()
 	if v, _ := r.level(); v != "56" {
 		t.Fatal(v)
@@ -365,7 +248,7 @@ func TestReadOnlyFallbackAndRebuildByHand(t *testing.T) {
 
 // A rebuild of a healthy store keeps what was written up to its very moment.
 func TestRebuildUnderWritesLosesNothing(t *testing.T) {
-	o := testOptions(t, nil)
+	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	acked := make(chan []string, 1)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -383,8 +266,8 @@ func TestRebuildUnderWritesLosesNothing(t *testing.T) {
 		}
 	}()
 	first, _ := r.level()
-	r.await("traffic", func() bool { v, _ := r.level(); return v != first })
-	code, _, body := r.call("POST", r.Info().AdminURL+"/api/config/rebuild", `{"token":"rebuild-me-please-0123456789"}`)
+	r.Await("traffic", func() bool { v, _ := r.level(); return v != first })
+	code, _, body := r.Call("POST", r.Info().AdminURL+"/api/config/rebuild", `{"token":"`+testenv.RebuildToken+`"}`)
 	cancel()
 	want := <-acked
 	if code != 200 {
@@ -396,13 +279,13 @@ func TestRebuildUnderWritesLosesNothing(t *testing.T) {
 }
 
 func TestAutoRebuild(t *testing.T) {
-	o := testOptions(t, nil)
+	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("9"); code != 200 {
 		t.Fatal(body)
 	}
 	epoch := r.Health().ConfigEpoch
-	r.halt()
+	r.Stop()
 	damage(t, o)
 	o.AllowAutoRebuild = true
 	r = start(t, o).ready()
@@ -413,12 +296,12 @@ func TestAutoRebuild(t *testing.T) {
 
 // A rebuild that was killed between the new epoch and its filling is begun again.
 func TestInterruptedRebuild(t *testing.T) {
-	o := testOptions(t, nil)
+	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("31"); code != 200 {
 		t.Fatal(body)
 	}
-	r.halt()
+	r.Stop()
 	good, err := os.ReadFile(o.LKGPath)
 	if err != nil {
 		t.Fatal(err)
@@ -431,7 +314,7 @@ func TestInterruptedRebuild(t *testing.T) {
 	}
 	empty := o
 	empty.SchemaDir = ""
-	start(t, empty).ready().halt()
+	start(t, empty).ready().Stop()
 	if err := os.WriteFile(o.LKGPath, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -450,8 +333,8 @@ func TestInterruptedRebuild(t *testing.T) {
 // The database and the log of last week, put back: acknowledged writes would be
 // gone. The agent says so and serves what it proved, instead.
 func TestOlderDatabaseIsRefused(t *testing.T) {
-	o := testOptions(t, nil)
-	start(t, o).ready().halt()
+	o := testenv.Options(t, nil)
+	start(t, o).ready().Stop()
 	old := t.TempDir()
 	copyInto := func(dst, src string) {
 		t.Helper()
@@ -467,7 +350,7 @@ func TestOlderDatabaseIsRefused(t *testing.T) {
 	if code, body := r.set("77"); code != 200 {
 		t.Fatal(body)
 	}
-	r.halt()
+	r.Stop()
 	newest, err := os.ReadFile(o.LKGPath)
 	if err != nil {
 		t.Fatal(err)
@@ -477,7 +360,7 @@ func TestOlderDatabaseIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	r = start(t, o)
-	r.await("the older database refused", func() bool { return r.Health().DatabaseStatus == conf.DatabaseCorrupted })
+	r.Await("the older database refused", func() bool { return r.Health().DatabaseStatus == conf.DatabaseCorrupted })
 	if v, src := r.level(); v != "77" || src != "lkg" {
 		t.Fatalf("%s from %s", v, src)
 	}
@@ -488,12 +371,12 @@ func TestOlderDatabaseIsRefused(t *testing.T) {
 
 // Neither database nor last-known-good file: the schemas' defaults, and so marked.
 func TestDefaultsWhenNothingIsLeft(t *testing.T) {
-	o := testOptions(t, nil)
+	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("9"); code != 200 {
 		t.Fatal(body)
 	}
-	r.halt()
+	r.Stop()
 	damage(t, o)
 	data, err := os.ReadFile(o.LKGPath)
 	if err != nil {
@@ -503,36 +386,36 @@ func TestDefaultsWhenNothingIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	r = start(t, o)
-	r.await("defaults", func() bool { v, src := r.level(); return v == "1" && src == "default" })
+	r.Await("defaults", func() bool { v, src := r.level(); return v == "1" && src == "default" })
 	if h := r.Health(); h.OK || h.LKGCacheValid {
 		t.Fatalf("%+v", h)
 	}
-	if code, _, _ := r.call("GET", r.Info().LocalURL+"/readyz", ""); code != http.StatusServiceUnavailable {
+	if code, _, _ := r.Call("GET", r.Info().LocalURL+"/readyz", ""); code != http.StatusServiceUnavailable {
 		t.Fatalf("readyz %d", code)
 	}
 }
 
 func TestRefusedAtStart(t *testing.T) {
-	o := testOptions(t, nil)
+	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
-	if _, err := New(t.Context(), o, slog.New(slog.DiscardHandler)); conf.CodeOf(err) != conf.CodeUsage || !strings.Contains(err.Error(), "another agent") {
+	if _, err := agent.New(t.Context(), o, slog.New(slog.DiscardHandler)); conf.CodeOf(err) != conf.CodeUsage || !strings.Contains(err.Error(), "another agent") {
 		t.Fatalf("a second agent in the directory: %v", err)
 	}
-	taken := testOptions(t, nil)
+	taken := testenv.Options(t, nil)
 	taken.LocalAddr = strings.TrimPrefix(r.Info().LocalURL, "http://")
-	if _, err := New(t.Context(), taken, slog.New(slog.DiscardHandler)); conf.CodeOf(err) != conf.CodeUsage || conf.HintOf(err) == "" {
+	if _, err := agent.New(t.Context(), taken, slog.New(slog.DiscardHandler)); conf.CodeOf(err) != conf.CodeUsage || conf.HintOf(err) == "" {
 		t.Fatalf("a port in use: %v", err)
 	}
-	bad := testOptions(t, map[string]string{"CONFIG_MASTER_KEY_BASE64": "CHANGEME_base64_encoded_32_bytes"})
-	if _, err := New(t.Context(), bad, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "CONFIG_MASTER_KEY_BASE64") {
+	bad := testenv.Options(t, map[string]string{"CONFIG_MASTER_KEY_BASE64": "CHANGEME_base64_encoded_32_bytes"})
+	if _, err := agent.New(t.Context(), bad, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "CONFIG_MASTER_KEY_BASE64") {
 		t.Fatalf("CHANGEME: %v", err)
 	}
-	readonly := testOptions(t, nil)
+	readonly := testenv.Options(t, nil)
 	readonly.EnvFile = filepath.Join(t.TempDir(), "file", ".env")
 	if err := os.WriteFile(filepath.Dir(readonly.EnvFile), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := New(t.Context(), readonly, slog.New(slog.DiscardHandler))
+	_, err := agent.New(t.Context(), readonly, slog.New(slog.DiscardHandler))
 	lines, ok := errors.AsType[interface {
 		error
 		Lines() []string

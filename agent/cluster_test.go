@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"encoding/json"
@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/holdfast-config/holdfast/agent"
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/testenv"
@@ -20,37 +21,37 @@ func freeAddr(t *testing.T) string {
 }
 
 func (r *running) joinToken(role string) conf.NewJoinToken {
-	r.t.Helper()
-	code, _, body := r.call("POST", r.Info().AdminURL+"/api/config/cluster/tokens", `{"role":"`+role+`"}`,
-		"X-API-Token", "writer-token", "Content-Type", "application/json")
+	r.T.Helper()
+	code, _, body := r.Call("POST", r.Info().AdminURL+"/api/config/cluster/tokens", `{"role":"`+role+`"}`,
+		"X-API-Token", testenv.WriteToken, "Content-Type", "application/json")
 	var tok conf.NewJoinToken
 	if err := json.Unmarshal([]byte(body), &tok); err != nil || code != http.StatusOK || tok.Token == "" {
-		r.t.Fatalf("%d %s", code, body)
+		r.T.Fatalf("%d %s", code, body)
 	}
 	if want := "holdfast agent --join " + r.Info().Cluster + " --token " + tok.Token; tok.Command != want {
-		r.t.Fatalf("command %q", tok.Command)
+		r.T.Fatalf("command %q", tok.Command)
 	}
 	return tok
 }
 
 // lead has r lead, should another one of them have been elected meanwhile.
 func (r *running) lead(others ...*running) {
-	r.t.Helper()
-	r.await("it leads", func() bool {
+	r.T.Helper()
+	r.Await("it leads", func() bool {
 		for _, a := range others {
-			if ss := a.replicas.Current(); a != r && ss != nil && a.cluster.IsReadyLeader() {
-				_ = ss.Node().Transfer(r.t.Context(), r.Info().NodeID)
+			if ss := a.Rooms().Replicas.Current(); a != r && ss != nil && a.Rooms().Cluster.IsReadyLeader() {
+				_ = ss.Node().Transfer(r.T.Context(), r.Info().NodeID)
 			}
 		}
-		return r.cluster.IsReadyLeader()
+		return r.Rooms().Cluster.IsReadyLeader()
 	})
 }
 
 func (r *running) status() conf.ClusterStatus {
-	r.t.Helper()
-	s, err := r.cluster.Status(r.t.Context())
+	r.T.Helper()
+	s, err := r.Rooms().Cluster.Status(r.T.Context())
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	return s
 }
@@ -58,20 +59,20 @@ func (r *running) status() conf.ClusterStatus {
 // joining are the options of an agent that joins r.
 func joining(t *testing.T, r *running, id, token string) options.Options {
 	t.Helper()
-	o := testOptions(t, map[string]string{"CONFIG_NODE_ID": id, "CONFIG_CLUSTER_ADDR": freeAddr(t), "CONFIG_SCHEMA_DIR": ""})
+	o := testenv.Options(t, map[string]string{"CONFIG_NODE_ID": id, "CONFIG_CLUSTER_ADDR": freeAddr(t), "CONFIG_SCHEMA_DIR": ""})
 	o.Join, o.JoinToken = r.Info().Cluster, token
 	return o
 }
 
 func TestAgentsFormACluster(t *testing.T) {
-	first := testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})
+	first := testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})
 	n1 := start(t, first).ready()
 	used := n1.joinToken(conf.MemberServer)
 	o2 := joining(t, n1, "n2", used.Token)
 	n2 := start(t, o2).ready()
 	n3 := start(t, joining(t, n1, "n3", n1.joinToken(conf.MemberServer).Token)).ready()
 	side := start(t, joining(t, n1, "side", n1.joinToken(conf.MemberSidecar).Token)).ready()
-	n1.await("three voters", func() bool { return n1.status().Voters == 3 })
+	n1.Await("three voters", func() bool { return n1.status().Voters == 3 })
 
 	// Any agent takes a change, and all see it.
 	for i, r := range []*running{n2, n3, side} {
@@ -80,22 +81,22 @@ func TestAgentsFormACluster(t *testing.T) {
 			t.Fatalf("a write at agent %d: %d %s", i+2, code, body)
 		}
 		for _, reader := range []*running{n1, n2, n3, side} {
-			reader.await("level "+level, func() bool { v, _ := reader.level(); return v == level })
+			reader.Await("level "+level, func() bool { v, _ := reader.level(); return v == level })
 		}
 	}
 	// A sidecar has no key that signs, seals or opens the API.
-	if k := side.rooms.keys.Set(); k.Private != nil || k.Master != nil || len(k.Tokens) > 2 || k.RebuildToken != "" {
+	if k := side.Rooms().Keys.Set(); k.Private != nil || k.Master != nil || len(k.Tokens) > 2 || k.RebuildToken != "" {
 		t.Fatalf("the sidecar holds keys: %v", k)
 	}
-	if string(n2.rooms.keys.Set().Private) != string(n1.rooms.keys.Set().Private) {
+	if string(n2.Rooms().Keys.Set().Private) != string(n1.Rooms().Keys.Set().Private) {
 		t.Fatal("a server did not get the signing key")
 	}
 	// A server lets others in when the first one is gone: it has the CA.
-	if n2.cluster.Port.Identity().CA == nil || side.cluster.Port.Identity().CA != nil {
+	if n2.Rooms().Cluster.Port.Identity().CA == nil || side.Rooms().Cluster.Port.Identity().CA != nil {
 		t.Fatal("the CA key is where it does not belong, or is not where it does")
 	}
 	// A token that is used up lets nobody else in, in words that say no more.
-	_, err := New(t.Context(), joining(t, n1, "n9", used.Token), n1.log)
+	_, err := agent.New(t.Context(), joining(t, n1, "n9", used.Token), n1.Log)
 	if conf.CodeOf(err) != conf.CodeDenied || !strings.Contains(err.Error(), "the join token was refused") {
 		t.Fatalf("a used token: %v", err)
 	}
@@ -103,16 +104,16 @@ func TestAgentsFormACluster(t *testing.T) {
 	if code, body := n1.set("50"); code != http.StatusOK {
 		t.Fatal(body)
 	}
-	_, _, body := n2.call("GET", n2.Info().AdminURL+"/api/config/services/demo?consistent=1", "", "X-API-Token", "reader-token")
+	_, _, body := n2.Call("GET", n2.Info().AdminURL+"/api/config/services/demo?consistent=1", "", "X-API-Token", testenv.ReadToken)
 	if !strings.Contains(body, `"level":50`) {
 		t.Fatal(body)
 	}
 	// The leader goes; another one takes changes, and the state is one.
-	n1.halt()
-	n2.await("a change without the first leader", func() bool { code, _ := n2.set("60"); return code == http.StatusOK })
-	side.await("the change everywhere", func() bool { v, _ := side.level(); return v == "60" })
+	n1.Stop()
+	n2.Await("a change without the first leader", func() bool { code, _ := n2.set("60"); return code == http.StatusOK })
+	side.Await("the change everywhere", func() bool { v, _ := side.level(); return v == "60" })
 	n1 = start(t, first).ready()
-	n1.await("the same state everywhere", func() bool {
+	n1.Await("the same state everywhere", func() bool {
 		s := n1.status()
 		digests := map[string]bool{}
 		for _, n := range s.Nodes {
@@ -127,9 +128,12 @@ func TestAgentsFormACluster(t *testing.T) {
 		t.Fatal(v)
 	}
 	// Without the others there is no quorum: reads go on, changes are refused.
-	n2.halt()
-	n3.halt()
-	n1.await("no leader", func() bool { node, _ := n1.cluster.Leader(); return node == "" && !n1.cluster.IsReadyLeader() })
+	n2.Stop()
+	n3.Stop()
+	n1.Await("no leader", func() bool {
+		node, _ := n1.Rooms().Cluster.Leader()
+		return node == "" && !n1.Rooms().Cluster.IsReadyLeader()
+	})
 	code, text := n1.setOnce("70")
 	if code != http.StatusServiceUnavailable || !strings.Contains(text, `"code":"no_quorum"`) {
 		t.Fatalf("%d %s", code, text)
@@ -138,8 +142,8 @@ func TestAgentsFormACluster(t *testing.T) {
 		t.Fatal(v)
 	}
 	// All others dead: it restarts from its directory, and serves.
-	side.halt()
-	n1.halt()
+	side.Stop()
+	n1.Stop()
 	n2 = start(t, o2)
 	if v, _ := n2.level(); v != "60" {
 		t.Fatal(v)

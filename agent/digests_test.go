@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"net/http"
@@ -14,8 +14,8 @@ import (
 // an entry that nobody else has takes the place of the next one.
 func diverge(t *testing.T, r *running) {
 	t.Helper()
-	ss := r.replicas.Current()
-	r.await("an index that the log has not reached", func() bool {
+	ss := r.Rooms().Replicas.Current()
+	r.Await("an index that the log has not reached", func() bool {
 		index, term := ss.Store().Applied()
 		res, _, err := ss.Store().Apply(t.Context(), []store.Entry{{Index: index + 1, Term: term, Command: &command.Audit{
 			Rows: []conf.Access{{UserID: "nobody", Action: "write", Timestamp: conf.FormatTime(time.Now())}},
@@ -32,9 +32,9 @@ func TestMemberThatDiffersIsRebuilt(t *testing.T) {
 		t.Run(which, func(t *testing.T) {
 			r, _ := three(t, "CONFIG_DIGEST_EVERY", "200ms")
 			var bad *running
-			r[0].await("a "+which, func() bool {
+			r[0].Await("a "+which, func() bool {
 				for _, a := range r {
-					if a.cluster.IsReadyLeader() == (which == "leader") {
+					if a.Rooms().Cluster.IsReadyLeader() == (which == "leader") {
 						bad = a
 					}
 				}
@@ -42,14 +42,14 @@ func TestMemberThatDiffersIsRebuilt(t *testing.T) {
 			})
 			was := bad.Info().NodeID
 			diverge(t, bad)
-			bad.await("a new id", func() bool { return bad.Info().NodeID == was+"-r2" })
+			bad.Await("a new id", func() bool { return bad.Info().NodeID == was+"-r2" })
 			bad.ready()
 			for _, a := range r {
 				if a != bad && a.Info().NodeID != map[*running]string{r[0]: "n1", r[1]: "n2", r[2]: "n3"}[a] {
 					t.Fatalf("a good member gave its data up: %s", a.Info().NodeID)
 				}
 			}
-			bad.await("one state", func() bool { return sameDigests(bad.status(), 3) })
+			bad.Await("one state", func() bool { return sameDigests(bad.status(), 3) })
 			if code, body := bad.set("11"); code != http.StatusOK {
 				t.Fatal(body)
 			}

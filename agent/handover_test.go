@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"net/http"
@@ -11,46 +11,47 @@ import (
 	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/pki"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // store is what a leader does for a rotation before anybody hears of it.
 func (r *running) storeNext(kind string) string {
-	r.t.Helper()
+	r.T.Helper()
 	if kind == conf.KeyCA {
-		ca, err := pki.NextCA(r.cluster.Port.Identity().CA, time.Now())
+		ca, err := pki.NextCA(r.Rooms().Cluster.Port.Identity().CA, time.Now())
 		if err == nil {
-			err = pki.SaveNextCA(r.o.TLSDir(), ca)
+			err = pki.SaveNextCA(r.Options.TLSDir(), ca)
 		}
 		if err != nil {
-			r.t.Fatal(err)
+			r.T.Fatal(err)
 		}
 		return ca.Hash()
 	}
 	m, err := keys.NewMaterial(kind, "")
 	if err == nil {
-		r.storeKey(m, r.rooms.keys.Keyring().Active(kind).ID)
+		r.storeKey(m, r.Rooms().Keys.Keyring().Active(kind).ID)
 	}
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	return m.ID
 }
 
 func (r *running) has(kind, id string) bool {
 	if kind == conf.KeyCA {
-		ca, err := pki.LoadNextCA(r.o.TLSDir())
+		ca, err := pki.LoadNextCA(r.Options.TLSDir())
 		return err == nil && ca.Hash() == id
 	}
-	return r.rooms.keys.Set().Holds(kind, id)
+	return r.Rooms().Keys.Set().Holds(kind, id)
 }
 
 // The log names a key when the other servers have it already.
 func TestHandedOverBeforeAnnounced(t *testing.T) {
 	r, _ := three(t)
-	r[0].await("a keyring", func() bool { return testStatus{r[0].keyring()}.active(conf.KeyCA) != "" })
+	r[0].Await("a keyring", func() bool { return testStatus{r[0].keyring()}.active(conf.KeyCA) != "" })
 	for _, a := range r[1:] {
-		a.await("the keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyCA) != "" })
-		a.rooms.recovery.SetPending(&recovery.Pending{}) // it does not look for announced keys by itself
+		a.Await("the keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyCA) != "" })
+		a.Rooms().Recovery.SetPending(&recovery.Pending{}) // it does not look for announced keys by itself
 	}
 	for _, kind := range conf.KeyKinds() {
 		r[0].lead(r[1:]...)
@@ -66,7 +67,7 @@ func TestHandedOverBeforeAnnounced(t *testing.T) {
 		var without []string // a server that stalls is not waited for
 		for _, a := range r {
 			if !a.has(kind, rot.KeyID) {
-				without = append(without, a.cluster.Self())
+				without = append(without, a.Rooms().Cluster.Self())
 			}
 		}
 		if len(without) > 1 {
@@ -81,21 +82,21 @@ func TestLeaderDiesBeforeTheAnnouncement(t *testing.T) {
 	r, _ := three(t)
 	n1 := r[0]
 	for _, a := range r {
-		a.await("a keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyMaster) != "" })
+		a.Await("a keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyMaster) != "" })
 	}
 	n1.lead(r[1:]...)
-	n1.rooms.recovery.SetPending(&recovery.Pending{}) // it does not get to announce what it stored
+	n1.Rooms().Recovery.SetPending(&recovery.Pending{}) // it does not get to announce what it stored
 	id := n1.storeNext(conf.KeyMaster)
-	if err := n1.rooms.rotation.Distribute(t.Context(), conf.KeyMaster, id); err != nil {
+	if err := n1.Rooms().Rotation.Distribute(t.Context(), conf.KeyMaster, id); err != nil {
 		t.Fatal(err)
 	}
 	if (testStatus{r[1].keyring()}).state(conf.KeyMaster, id) != "" {
 		t.Fatal("it is announced: this test shows nothing")
 	}
-	n1.halt()
+	n1.Stop()
 	n2 := r[1]
-	n2.await("the key announced by the next leader", func() bool { return testStatus{n2.keyring()}.state(conf.KeyMaster, id) != "" })
-	n2.await("for whom it waits, and the way out", func() bool {
+	n2.Await("the key announced by the next leader", func() bool { return testStatus{n2.keyring()}.state(conf.KeyMaster, id) != "" })
+	n2.Await("for whom it waits, and the way out", func() bool {
 		for _, rot := range n2.keyring().Rotations {
 			if rot.KeyID == id && strings.Contains(strings.Join(rot.Waiting, "\n"), "holdfast cluster remove n1") {
 				return true
@@ -103,11 +104,11 @@ func TestLeaderDiesBeforeTheAnnouncement(t *testing.T) {
 		}
 		return false
 	})
-	n2.await("the removal of the dead one", func() bool {
-		code, _, _ := n2.call("POST", n2.Info().AdminURL+"/api/config/cluster/members/n1/remove", "", "X-API-Token", "writer-token")
+	n2.Await("the removal of the dead one", func() bool {
+		code, _, _ := n2.Call("POST", n2.Info().AdminURL+"/api/config/cluster/members/n1/remove", "", "X-API-Token", testenv.WriteToken)
 		return code == http.StatusOK
 	})
-	n2.await("the key in use", func() bool { return testStatus{n2.keyring()}.active(conf.KeyMaster) == id })
+	n2.Await("the key in use", func() bool { return testStatus{n2.keyring()}.active(conf.KeyMaster) == id })
 }
 
 // A key that fewer than a majority can take is not announced, and nothing is left of
@@ -115,18 +116,18 @@ func TestLeaderDiesBeforeTheAnnouncement(t *testing.T) {
 func TestHandoverFails(t *testing.T) {
 	r, _ := three(t)
 	for _, a := range r {
-		a.await("a keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyCA) != "" })
+		a.Await("a keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyCA) != "" })
 	}
 	r[0].lead(r[1:]...)
 	before := testStatus{r[0].keyring()}
 	var busy []*sync.Mutex
 	for _, a := range r[1:] {
-		mu := field[sync.Mutex](a.rooms.rotation, "mu")
+		mu := field[sync.Mutex](a.Rooms().Rotation, "mu")
 		mu.Lock()
 		busy = append(busy, mu)
 	}
 	for _, kind := range []string{conf.KeyMaster, conf.KeyCA} {
-		if _, code, body := r[0].answerTo(kind, "rotate", r[0].once); code != http.StatusServiceUnavailable || !strings.Contains(body, "nothing was announced") {
+		if _, code, body := r[0].answerTo(kind, "rotate", r[0].Once); code != http.StatusServiceUnavailable || !strings.Contains(body, "nothing was announced") {
 			t.Errorf("%s: %d %s", kind, code, body)
 		}
 	}
@@ -137,44 +138,44 @@ func TestHandoverFails(t *testing.T) {
 	if len(st.Rotations) > 0 || st.active(conf.KeyMaster) != before.active(conf.KeyMaster) {
 		t.Errorf("a rotation began: %+v", st.Rotations)
 	}
-	if main, old := r[0].rooms.keys.Set().IDs(conf.KeyMaster); main != before.active(conf.KeyMaster) || old != "" {
+	if main, old := r[0].Rooms().Keys.Set().IDs(conf.KeyMaster); main != before.active(conf.KeyMaster) || old != "" {
 		t.Errorf("left at the leader: %s after %s", main, old)
 	}
-	if _, err := pki.LoadNextCA(r[0].o.TLSDir()); err == nil {
+	if _, err := pki.LoadNextCA(r[0].Options.TLSDir()); err == nil {
 		t.Error("a CA is left at the leader")
 	}
 
 	r[0].lead(r[1:]...)
-	r[0].rooms.recovery.SetPending(&recovery.Pending{})
+	r[0].Rooms().Recovery.SetPending(&recovery.Pending{})
 	made := map[string]string{}
 	for _, kind := range conf.KeyKinds() {
 		made[kind] = r[0].storeNext(kind)
-		if err := r[0].rooms.rotation.Distribute(t.Context(), kind, made[kind]); err != nil {
+		if err := r[0].Rooms().Rotation.Distribute(t.Context(), kind, made[kind]); err != nil {
 			t.Fatal(kind, err)
 		}
-		r[0].rooms.rotation.DiscardPending(kind, made[kind])
+		r[0].Rooms().Rotation.DiscardPending(kind, made[kind])
 	}
-	r[0].rooms.recovery.SetPending(nil)
+	r[0].Rooms().Recovery.SetPending(nil)
 	for kind, id := range made {
 		for _, a := range r[1:] {
 			if !a.has(kind, id) {
-				t.Fatalf("%s does not have the %s key", a.cluster.Self(), kind)
+				t.Fatalf("%s does not have the %s key", a.Rooms().Cluster.Self(), kind)
 			}
 		}
 	}
 	for _, a := range r[1:] {
-		mu := field[sync.Mutex](a.rooms.rotation, "mu")
+		mu := field[sync.Mutex](a.Rooms().Rotation, "mu")
 		mu.Lock()
-		*field[time.Duration](a.rooms.rotation, "pendingTTL") = 0
+		*field[time.Duration](a.Rooms().Rotation, "pendingTTL") = 0
 		mu.Unlock()
 	}
 	for kind, id := range made {
 		for _, a := range r[1:] {
-			a.await("the "+kind+" key to be given back", func() bool { return !a.has(kind, id) })
+			a.Await("the "+kind+" key to be given back", func() bool { return !a.has(kind, id) })
 		}
 	}
 	// From another member than the leader nothing is taken.
-	err := r[1].cluster.Call(t.Context(), "n3", "/keys/take", map[string]string{"kind": conf.KeyMaster, "id": made[conf.KeyMaster]}, nil)
+	err := r[1].Rooms().Cluster.Call(t.Context(), "n3", "/keys/take", map[string]string{"kind": conf.KeyMaster, "id": made[conf.KeyMaster]}, nil)
 	if conf.CodeOf(err) != conf.CodeDenied {
 		t.Errorf("taken from one that does not lead: %v", err)
 	}

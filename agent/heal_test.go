@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"encoding/json"
@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // three starts three servers that all vote, and answers them with their options.
@@ -23,20 +24,20 @@ func three(t *testing.T, env ...string) (r [3]*running, o [3]options.Options) {
 	for i := 0; i < len(env); i += 2 {
 		all[env[i]] = env[i+1]
 	}
-	o[0] = testOptions(t, all)
+	o[0] = testenv.Options(t, all)
 	r[0] = start(t, o[0]).ready()
 	for i := 1; i < 3; i++ {
 		o[i] = joining(t, r[0], "n"+strconv.Itoa(i+1), r[0].joinToken(conf.MemberServer).Token)
 		o[i].DigestEvery = o[0].DigestEvery
 		r[i] = start(t, o[i]).ready()
 	}
-	r[0].await("three voters", func() bool { return r[0].status().Voters == 3 })
+	r[0].Await("three voters", func() bool { return r[0].status().Voters == 3 })
 	if code, body := r[0].set("7"); code != http.StatusOK {
 		t.Fatal(body)
 	}
 	for _, a := range r {
-		a.await("the value everywhere", func() bool { v, _ := a.level(); return v == "7" })
-		a.await("a log that is noted", a.cluster.HasLog)
+		a.Await("the value everywhere", func() bool { v, _ := a.level(); return v == "7" })
+		a.Await("a log that is noted", a.Rooms().Cluster.HasLog)
 	}
 	return r, o
 }
@@ -44,7 +45,7 @@ func three(t *testing.T, env ...string) (r [3]*running, o [3]options.Options) {
 // voters are the ids of those that vote, by the word of one agent.
 func (r *running) voters() map[string]bool {
 	out := map[string]bool{}
-	for _, s := range r.replicas.Servers() {
+	for _, s := range r.Rooms().Replicas.Servers() {
 		out[s.ID] = s.Voter
 	}
 	return out
@@ -74,7 +75,7 @@ func TestMemberRestoresItsDatabaseFromItsOwnLog(t *testing.T) {
 			}
 		},
 	} {
-		r[1].halt()
+		r[1].Stop()
 		harm()
 		r[1] = start(t, o[1]).ready()
 		if id := r[1].Info().NodeID; id != "n2" {
@@ -86,7 +87,7 @@ func TestMemberRestoresItsDatabaseFromItsOwnLog(t *testing.T) {
 		if v, src := r[1].level(); v != "7" || src != "replica" {
 			t.Fatalf("%s: %s from %s", name, v, src)
 		}
-		r[0].await("the same digest", func() bool { return sameDigests(r[0].status(), 3) })
+		r[0].Await("the same digest", func() bool { return sameDigests(r[0].status(), 3) })
 	}
 }
 
@@ -125,7 +126,7 @@ func TestMemberThatLostItsLogComesBackUnderANewID(t *testing.T) {
 		if i > 0 {
 			was = "n2-r" + strconv.Itoa(i+1)
 		}
-		r[1].halt()
+		r[1].Stop()
 		if err := c.harm(); err != nil {
 			t.Fatal(err)
 		}
@@ -151,13 +152,13 @@ func TestMemberThatLostItsLogComesBackUnderANewID(t *testing.T) {
 		if err != nil || info.Source != "cluster" || info.Reason == "" || strings.Join(info.Services, ",") != "demo" {
 			t.Fatalf("%s: rebuild.info %+v, %v", c.name, info, err)
 		}
-		r[0].await(c.name+": a vote for "+now, func() bool {
+		r[0].Await(c.name+": a vote for "+now, func() bool {
 			v := r[0].voters()
 			_, old := v[was]
 			return v[now] && !old && len(v) == 3
 		})
-		r[0].await("the old row is gone", func() bool {
-			for _, m := range r[0].cluster.Members() {
+		r[0].Await("the old row is gone", func() bool {
+			for _, m := range r[0].Rooms().Cluster.Members() {
 				if m.NodeID == was {
 					return false
 				}
@@ -180,7 +181,7 @@ func TestMemberThatLostItsLogComesBackUnderANewID(t *testing.T) {
 		t.Fatalf("%d quarantined", kept)
 	}
 	// The new name outlives a restart, with the setting as it was.
-	r[1].halt()
+	r[1].Stop()
 	if r[1] = start(t, o[1]).ready(); r[1].Info().NodeID != "n2-r5" {
 		t.Fatal(r[1].Info().NodeID)
 	}
@@ -191,7 +192,7 @@ func TestMemberThatLostItsLogComesBackUnderANewID(t *testing.T) {
 func TestDamagedMemberWaitsForALeader(t *testing.T) {
 	r, o := three(t)
 	for _, a := range r {
-		a.halt()
+		a.Stop()
 	}
 	if err := os.RemoveAll(o[1].RaftDir()); err != nil {
 		t.Fatal(err)
@@ -200,7 +201,7 @@ func TestDamagedMemberWaitsForALeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	n2 := start(t, o[1])
-	n2.await("it waits", func() bool { return n2.Health().OperationalMode == conf.ModeRebuilding })
+	n2.Await("it waits", func() bool { return n2.Health().OperationalMode == conf.ModeRebuilding })
 	if v, _ := n2.level(); v != "7" {
 		t.Fatalf("reads: %q", v)
 	}
@@ -220,13 +221,13 @@ func TestDamagedMemberWaitsForALeader(t *testing.T) {
 		}
 		return n
 	}
-	n1.await("the status to tell what the damaged member waits for", func() bool {
+	n1.Await("the status to tell what the damaged member waits for", func() bool {
 		n := row("n2")
 		return n.State == conf.NodeRebuilding && n.Mode == conf.ModeRebuilding && strings.Contains(n.Event, "waiting for the leader to take this agent back") && n.Since != ""
 	})
 	timer := time.NewTimer(3 * time.Second)
 	<-timer.C
-	if n1.cluster.IsReadyLeader() {
+	if n1.Rooms().Cluster.IsReadyLeader() {
 		t.Fatal("the damaged member voted")
 	}
 	start(t, o[2])
@@ -237,7 +238,7 @@ func TestDamagedMemberWaitsForALeader(t *testing.T) {
 	if v, src := n2.level(); v != "7" || src != "replica" {
 		t.Fatalf("%s from %s", v, src)
 	}
-	n1.await("the status to tell what it did", func() bool {
+	n1.Await("the status to tell what it did", func() bool {
 		n := row("n2-r2")
 		return n.Mode == conf.ModeNormal && n.Event == "rebuilt from the cluster as n2-r2" && n.Since != ""
 	})
@@ -245,16 +246,16 @@ func TestDamagedMemberWaitsForALeader(t *testing.T) {
 
 // A sidecar never votes: it keeps its name, and is fed again.
 func TestSidecarThatLostItsLogIsFedAgain(t *testing.T) {
-	n1 := start(t, testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
+	n1 := start(t, testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
 	o := joining(t, n1, "side", n1.joinToken(conf.MemberSidecar).Token)
 	side := start(t, o).ready()
 	if code, body := n1.set("8"); code != http.StatusOK {
 		t.Fatal(body)
 	}
-	side.await("the value", func() bool { v, _ := side.level(); return v == "8" })
-	side.await("a log that is noted", side.cluster.HasLog)
+	side.Await("the value", func() bool { v, _ := side.level(); return v == "8" })
+	side.Await("a log that is noted", side.Rooms().Cluster.HasLog)
 	for range 2 {
-		side.halt()
+		side.Stop()
 		if err := os.RemoveAll(o.RaftDir()); err != nil {
 			t.Fatal(err)
 		}
@@ -265,6 +266,6 @@ func TestSidecarThatLostItsLogIsFedAgain(t *testing.T) {
 		if v, src := side.level(); v != "8" || src != "replica" {
 			t.Fatalf("%s from %s", v, src)
 		}
-		side.await("a log that is noted", side.cluster.HasLog)
+		side.Await("a log that is noted", side.Rooms().Cluster.HasLog)
 	}
 }

@@ -1,7 +1,6 @@
-package agent
+package agent_test
 
 import (
-	"context"
 	"io"
 	"net"
 	"net/http"
@@ -10,37 +9,27 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/holdfast-config/holdfast/agent/options"
+	"github.com/holdfast-config/holdfast/agent"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/testenv"
 )
 
-// run runs an agent that was made.
-func run(t *testing.T, o options.Options, a *Agent) *running {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{Agent: a, t: t, o: o, stop: cancel, done: make(chan error, 1)}
-	go func() { r.done <- a.Run(ctx) }()
-	t.Cleanup(r.halt)
-	return r
-}
-
 // TestAnswersWhileJoining: an agent that nobody has let in yet says so on all its
 // ports, at once, and serves on the same ports as soon as it is in.
 func TestAnswersWhileJoining(t *testing.T) {
-	founder := start(t, testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
+	founder := start(t, testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
 	o := joining(t, founder, "n2", "")
 	o.JoinTokenFile = filepath.Join(t.TempDir(), "join-token") // not there yet
 	o.LocalAddr, o.LocalSocket = freeAddr(t), filepath.Join(t.TempDir(), "s")
 	adminAddr := freeAddr(t)
 	_, o.ManagerPort, _ = net.SplitHostPort(adminAddr)
 	type made struct {
-		a   *Agent
+		a   *agent.Agent
 		err error
 	}
 	came := make(chan made, 1)
 	go func() {
-		a, err := New(t.Context(), o, founder.log)
+		a, err := agent.New(t.Context(), o, founder.Log)
 		came <- made{a, err}
 	}()
 	client := &http.Client{Timeout: testenv.Patience, Transport: &http.Transport{}}
@@ -54,7 +43,7 @@ func TestAnswersWhileJoining(t *testing.T) {
 		body, _ := io.ReadAll(resp.Body)
 		return resp.StatusCode, resp.Header, string(body)
 	}
-	founder.await("the joiner to listen", func() bool { code, _, _ := ask("http://" + adminAddr + "/"); return code != 0 })
+	founder.Await("the joiner to listen", func() bool { code, _, _ := ask("http://" + adminAddr + "/"); return code != 0 })
 	for _, url := range []string{
 		"http://" + adminAddr + "/api/config/services/demo", "http://" + adminAddr + "/api/config/health", "http://" + o.LocalAddr + "/v1/config/demo",
 		"http://" + o.LocalAddr + "/v1/watch/demo", "http://" + o.LocalAddr + "/readyz",
@@ -62,7 +51,7 @@ func TestAnswersWhileJoining(t *testing.T) {
 		var code int
 		var header http.Header
 		var body string
-		founder.await("an answer from "+url, func() bool { code, header, body = ask(url); return code != 0 })
+		founder.Await("an answer from "+url, func() bool { code, header, body = ask(url); return code != 0 })
 		if code != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || !strings.Contains(body, `"code":"read_only"`) || !strings.Contains(body, `"hint":"`) {
 			t.Errorf("%s: %d %v %s", url, code, header, body)
 		}

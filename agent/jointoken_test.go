@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"os"
@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // The agent that starts a cluster keeps a token for each role where it is told to.
@@ -20,7 +21,7 @@ func TestJoinTokensAreKept(t *testing.T) {
 	if err := os.WriteFile(kept, []byte(stale), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	o := testOptions(t, map[string]string{"CONFIG_SERVER_TOKEN_PATH": kept})
+	o := testenv.Options(t, map[string]string{"CONFIG_SERVER_TOKEN_PATH": kept})
 	r := start(t, o).ready()
 	first := map[string]string{}
 	for role, path := range map[string]string{"server": kept, "sidecar": o.SidecarTokenPath} {
@@ -29,13 +30,13 @@ func TestJoinTokensAreKept(t *testing.T) {
 			t.Fatal(err)
 		}
 		tok, err := transport.ParseToken(strings.TrimSpace(string(data)))
-		if err != nil || tok.String() == stale || tok.CAHash != pki.HashCA(r.cluster.Port.Identity().CAs[0]) {
+		if err != nil || tok.String() == stale || tok.CAHash != pki.HashCA(r.Rooms().Cluster.Port.Identity().CAs[0]) {
 			t.Errorf("%s: the file holds no token of this cluster: %v", role, err)
 		}
 		if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o600 {
 			t.Errorf("%s: mode %v, %v", role, fi.Mode(), err)
 		}
-		list, err := r.members.Tokens(t.Context())
+		list, err := r.Rooms().Members.Tokens(t.Context())
 		if err != nil || !slices.ContainsFunc(list, func(i conf.JoinTokenInfo) bool { return i.ID == tok.ID && i.Role == role && i.Uses == 0 }) {
 			t.Errorf("%s: the token is not in the list: %+v, %v", role, list, err)
 		}
@@ -44,7 +45,7 @@ func TestJoinTokensAreKept(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(o.DataDir, "join-token")); err == nil {
 		t.Error("the token for servers is kept in the data directory, too")
 	}
-	r.halt()
+	r.Stop()
 
 	start(t, o).ready() // and stay the same
 	for path, was := range first {
@@ -53,7 +54,7 @@ func TestJoinTokensAreKept(t *testing.T) {
 		}
 	}
 
-	o = testOptions(t, map[string]string{"CONFIG_SERVER_TOKEN_PATH": "none", "CONFIG_SIDECAR_TOKEN_PATH": "none"})
+	o = testenv.Options(t, map[string]string{"CONFIG_SERVER_TOKEN_PATH": "none", "CONFIG_SIDECAR_TOKEN_PATH": "none"})
 	start(t, o).ready()
 	if found, _ := filepath.Glob(filepath.Join(o.DataDir, "join-token*")); found != nil {
 		t.Errorf("kept although it was turned off: %v", found)

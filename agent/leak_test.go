@@ -1,14 +1,16 @@
-package agent
+package agent_test
 
 import (
 	"strings"
 	"testing"
+
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // TestRefusalsTellNoSecrets: whatever is wrong with a secret, the refusal does not
 // repeat it.
 func TestRefusalsTellNoSecrets(t *testing.T) {
-	r := start(t, testOptions(t, nil)).ready()
+	r := start(t, testenv.Options(t, nil)).ready()
 	r.must("PUT", "schemas/strict", `{"type":"object","additionalProperties":false,"properties":{
  "pattern":{"type":"string","pattern":"^[0-9]+$","x-secret":true},
  "enum":{"type":"string","enum":["one","two"],"x-secret":true},

@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/localapi/admin"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // strangers makes requests, each from an address of its own: failed attempts of
@@ -58,10 +59,10 @@ func (s *strangers) do(method, url, body, token, header string) (int, http.Heade
 // kind of token, at a real agent: who may not, is refused, and changes nothing.
 func TestRouteMatrix(t *testing.T) {
 	t.Parallel()
-	r := start(t, testOptions(t, nil)).ready()
+	r := start(t, testenv.Options(t, nil)).ready()
 	expired, revoked := r.apiToken(conf.RoleWrite, "late", "1s"), r.apiToken(conf.RoleWrite, "gone", "1h")
 	read, write := r.apiToken(conf.RoleRead, "reads", "1h"), r.apiToken(conf.RoleWrite, "writes", "1h")
-	if code, _, body := r.call("DELETE", r.Info().AdminURL+"/api/config/tokens/"+revoked.ID, "", "X-API-Token", "writer-token"); code != 200 {
+	if code, _, body := r.Call("DELETE", r.Info().AdminURL+"/api/config/tokens/"+revoked.ID, "", "X-API-Token", testenv.WriteToken); code != 200 {
 		t.Fatal(body)
 	}
 	if code, body := r.set("7"); code != 200 {
@@ -76,7 +77,7 @@ func TestRouteMatrix(t *testing.T) {
 		}
 		return code
 	}
-	r.await("the end of a token", func() bool { return ask("GET", "/api/config/me", "", expired.Token) == 401 })
+	r.Await("the end of a token", func() bool { return ask("GET", "/api/config/me", "", expired.Token) == 401 })
 	bad := map[string]string{
 		"no token": "", "a wrong token": "wrong", "an expired token": expired.Token, "a revoked token": revoked.Token,
 		"a token with another secret": write.Token[:len(write.Token)-4] + "AAAA", "an id": write.ID,
@@ -122,7 +123,7 @@ func TestRouteMatrix(t *testing.T) {
 			t.Errorf("%s %s with the role to read: %d", route.Method, path, code)
 		}
 	}
-	if code, _, body := r.call("GET", r.Info().LocalURL+"/v1/config/demo/level", ""); code != 200 || strings.TrimSpace(body) != "7" {
+	if code, _, body := r.Call("GET", r.Info().LocalURL+"/v1/config/demo/level", ""); code != 200 || strings.TrimSpace(body) != "7" {
 		t.Errorf("after all refusals: %d %s", code, body)
 	}
 	for path, methods := range known {
@@ -156,8 +157,8 @@ func TestRouteMatrix(t *testing.T) {
 // localMatrix does the same at the local API, which reads without a token and
 // gives secrets to its own token only.
 func (r *running) localMatrix(s *strangers) {
-	t, url := r.t, r.Info().LocalURL
-	right, err := os.ReadFile(r.o.LocalTokenFile())
+	t, url := r.T, r.Info().LocalURL
+	right, err := os.ReadFile(r.Options.LocalTokenFile())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +169,7 @@ func (r *running) localMatrix(s *strangers) {
 	} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"} {
 			reads := method == "GET" || method == "HEAD"
-			for what, given := range map[string]string{"no": "", "a wrong": "wrong", "the right": token, "an admin": "writer-token"} {
+			for what, given := range map[string]string{"no": "", "a wrong": "wrong", "the right": token, "an admin": testenv.WriteToken} {
 				code, _, body := s.do(method, url+path, "", given, "X-Holdfast-Token")
 				name := fmt.Sprintf("%s %s with %s token: %d %.80s", method, path, what, code, body)
 				switch {

@@ -1,11 +1,10 @@
-package agent
+package agent_test
 
 import (
 	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-config/holdfast/agent"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/testenv"
 )
@@ -55,18 +55,18 @@ var connectWithWill = []byte("\x10\x14\x00\x04MQTT\x04\x06\x00\x3c\x00\x01c\x00\
 // TestBrokerSpeaksTLS serves a certificate from files, follows them when they
 // change, and counts what it refuses.
 func TestBrokerSpeaksTLS(t *testing.T) {
-	o := testOptions(t, nil)
+	o := testenv.Options(t, nil)
 	o.MQTTAddr = "127.0.0.1:0"
 	o.MQTTCert, o.MQTTKey = filepath.Join(o.DataDir, "mqtt.pem"), filepath.Join(o.DataDir, "mqtt.key")
 	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(t.Context(), o, slog.New(slog.NewTextHandler(testLog{t}, nil))); conf.CodeOf(err) != conf.CodeUsage || conf.HintOf(err) == "" {
+	if _, err := agent.New(t.Context(), o, testenv.Logger(t)); conf.CodeOf(err) != conf.CodeUsage || conf.HintOf(err) == "" {
 		t.Fatalf("without the files: %v", err)
 	}
 	first := writePair(t, o.MQTTCert, o.MQTTKey, 1)
 	r := start(t, o).ready()
-	addr := r.broker.Addr().String()
+	addr := r.Rooms().Broker.Addr().String()
 	refused := func(pool *x509.CertPool) bool {
 		c, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: pool})
 		if err != nil {
@@ -92,11 +92,11 @@ func TestBrokerSpeaksTLS(t *testing.T) {
 		t.Fatal("a certificate without its key was served")
 	}
 	third := writePair(t, o.MQTTCert, o.MQTTKey, 3)
-	r.await("the new certificate", func() bool { return refused(third) })
+	r.Await("the new certificate", func() bool { return refused(third) })
 	if refused(first) {
 		t.Fatal("the old certificate is served still")
 	}
-	_, _, metrics := r.call("GET", r.Info().LocalURL+"/metrics", "")
+	_, _, metrics := r.Call("GET", r.Info().LocalURL+"/metrics", "")
 	for _, want := range []string{`holdfast_mqtt_refused_total{reason="will"} `, `holdfast_mqtt_refused_total{reason="panic"} 0`, "holdfast_mqtt_accepted_total "} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("/metrics has no %s", want)

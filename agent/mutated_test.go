@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"context"
@@ -40,8 +40,8 @@ func clusterSeeds(t *testing.T) []mutate.Seed {
 		post("/hello", command.Member{NodeID: "side", Role: "sidecar", Service: "demo", Addr: "127.0.0.1:1"}),
 		post("/access", command.Audit{Rows: []conf.Access{{UserID: "a", Action: "read", Timestamp: "2026-01-02T03:04:05+00:00"}}, Source: "s", Seq: 1}),
 		post("/leave", struct{}{}), post("/rejoin", json.RawMessage(`{"csr":null,"advertise":"","service":"","version":"","reason":""}`)), post("/retire", json.RawMessage(`{"node_id":""}`)), post("/join", transport.JoinRequest{}),
-		{Method: "PATCH", Target: "/api/config/services/demo", Body: `{"level":3}`, Header: []string{"X-API-Token: writer-token"}},
-		{Method: "GET", Target: "/api/config/services/demo?consistent=1", Header: []string{"X-API-Token: reader-token"}},
+		{Method: "PATCH", Target: "/api/config/services/demo", Body: `{"level":3}`, Header: []string{"X-API-Token: " + testenv.WriteToken}},
+		{Method: "GET", Target: "/api/config/services/demo?consistent=1", Header: []string{"X-API-Token: " + testenv.ReadToken}},
 	}
 }
 
@@ -49,7 +49,7 @@ func clusterSeeds(t *testing.T) []mutate.Seed {
 // random, as a member with a good certificate could. The agent leads, and goes on
 // to. Run it with -mutations 1000000.
 func TestMutatedClusterRequests(t *testing.T) {
-	r := start(t, testOptions(t, nil)).ready()
+	r := start(t, testenv.Options(t, nil)).ready()
 	m := mutate.New(3, clusterSeeds(t))
 	statuses := map[int]int{}
 	for i := range *mutations {
@@ -65,7 +65,7 @@ func TestMutatedClusterRequests(t *testing.T) {
 			req.Body = http.NoBody
 		}
 		w := httptest.NewRecorder()
-		r.cluster.Routes().ServeHTTP(w, req)
+		r.Rooms().Cluster.Routes().ServeHTTP(w, req)
 		late := ctx.Err() != nil // the machine stalled, and the request was given up
 		cancel()
 		statuses[w.Code]++
@@ -74,14 +74,14 @@ func TestMutatedClusterRequests(t *testing.T) {
 		}
 	}
 	t.Logf("%d requests: %v", *mutations, statuses)
-	r.await("a change after all of them", func() bool { code, _ := r.set("42"); return code == 200 })
+	r.Await("a change after all of them", func() bool { code, _ := r.set("42"); return code == 200 })
 }
 
 // TestMutatedBytes sends what is no HTTP at all to every port.
 func TestMutatedBytes(t *testing.T) {
 	t.Parallel()
-	r := start(t, testOptions(t, nil)).ready()
-	good := "PATCH /api/config/services/demo HTTP/1.1\r\nHost: localhost\r\nX-API-Token: writer-token\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"level\":3}" +
+	r := start(t, testenv.Options(t, nil)).ready()
+	good := "PATCH /api/config/services/demo HTTP/1.1\r\nHost: localhost\r\nX-API-Token: " + testenv.WriteToken + "\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"level\":3}" +
 		"GET /v1/config/demo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
 	rng := rand.New(rand.NewPCG(4, 4))
 	count := min(*mutations/10, 20_000)
@@ -115,5 +115,5 @@ func TestMutatedBytes(t *testing.T) {
 			}
 		}
 	}
-	r.await("a change after all of them", func() bool { code, _ := r.set("42"); return code == 200 })
+	r.Await("a change after all of them", func() bool { code, _ := r.set("42"); return code == 200 })
 }

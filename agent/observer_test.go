@@ -1,89 +1,39 @@
-package agent
+package agent_test
 
 import (
-	"context"
 	"encoding/base64"
-	"io"
-	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/holdfast-config/holdfast/agent/observer"
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/testenv"
 )
 
-// observing is an observer in this process.
-type observing struct {
-	*observer.Observer
-	t    *testing.T
-	stop context.CancelFunc
-	done chan error
-}
+// observing is an observer in this process, with what these tests ask of it.
+type observing struct{ *testenv.ObserverInProcess }
 
-func observe1(t *testing.T, o options.Options) *observing {
+func observe(t *testing.T, o options.Options) *observing {
 	t.Helper()
-	b, err := observer.New(o, slog.New(slog.NewTextHandler(testLog{t}, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &observing{Observer: b, t: t, stop: cancel, done: make(chan error, 1)}
-	go func() { r.done <- b.Run(ctx) }()
-	t.Cleanup(r.halt)
-	return r
-}
-
-func (r *observing) halt() {
-	r.stop()
-	if r.done == nil {
-		return
-	}
-	if err := <-r.done; err != nil {
-		r.t.Errorf("Run: %v", err)
-	}
-	r.done = nil
-	http.DefaultClient.CloseIdleConnections()
+	return &observing{testenv.StartObserver(t, o)}
 }
 
 func (r *observing) get(path string) (int, http.Header, string) {
-	r.t.Helper()
-	resp, err := http.Get(r.LocalURL() + path)
-	if err != nil {
-		r.t.Fatal(err)
+	r.T.Helper()
+	a := testenv.Do("GET", r.LocalURL()+path, "")
+	if a.Err != nil {
+		r.T.Fatal(a.Err)
 	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return resp.StatusCode, resp.Header, string(data)
-}
-
-func (r *observing) await(what string, cond func() bool) {
-	r.t.Helper()
-	deadline := time.NewTimer(testenv.Patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			r.t.Fatalf("never: %s; health %+v", what, r.Health())
-		}
-	}
+	return a.Status, a.Header, string(a.Body)
 }
 
 func (r *observing) serves(level, source string) {
-	r.t.Helper()
-	r.await("level "+level+" from "+source, func() bool {
+	r.T.Helper()
+	r.Await("level "+level+" from "+source, func() bool {
 		_, h, body := r.get("/v1/config/demo/level")
 		return body == level && h.Get("X-Config-Source") == source
 	})
@@ -92,7 +42,7 @@ func (r *observing) serves(level, source string) {
 // TestObserverOverTLS follows an embedded broker with a certificate of its own CA and
 // a password, and comes back from a last-known-good file that somebody changed.
 func TestObserverOverTLS(t *testing.T) {
-	o := testOptions(t, map[string]string{"CONFIG_MQTT_USER": "observers", "CONFIG_MQTT_PASSWORD": "pass word"})
+	o := testenv.Options(t, map[string]string{"CONFIG_MQTT_USER": "observers", "CONFIG_MQTT_PASSWORD": "pass word"})
 	o.MQTTAddr = "127.0.0.1:0"
 	dir := t.TempDir()
 	o.MQTTCert, o.MQTTKey = filepath.Join(dir, "mqtt.pem"), filepath.Join(dir, "mqtt.key")
@@ -101,28 +51,28 @@ func TestObserverOverTLS(t *testing.T) {
 	if code, body := member.set("42"); code != 200 {
 		t.Fatal(code, body)
 	}
-	trust := base64.StdEncoding.EncodeToString(member.rooms.keys.Set().Public)
+	trust := base64.StdEncoding.EncodeToString(member.Rooms().Keys.Set().Public)
 	env := map[string]string{
 		"CONFIG_ROLE": "observer", "CONFIG_SERVICE_NAME": "demo", "CONFIG_TRUST": trust, "MQTT_CA_FILE": o.MQTTCert,
-		"CONFIG_OBSERVE_URL": "mqtts://observers:pass%20word@" + member.broker.Addr().String(),
+		"CONFIG_OBSERVE_URL": "mqtts://observers:pass%20word@" + member.Rooms().Broker.Addr().String(),
 	}
-	oo := testOptions(t, env)
-	r := observe1(t, oo)
+	oo := testenv.Options(t, env)
+	r := observe(t, oo)
 	r.serves("42", "replica")
-	r.await("the word that it is connected, which may come after the value", func() bool { h := r.Health(); return h.OK && h.Err == nil })
+	r.Await("the word that it is connected, which may come after the value", func() bool { h := r.Health(); return h.OK && h.Err == nil })
 	if h := r.Health(); h.OperationalMode != conf.ModeNormal || h.ConfigEpoch != member.Health().ConfigEpoch {
 		t.Errorf("health %+v", h)
 	}
 	if code, _, body := r.get("/readyz"); code != http.StatusOK {
 		t.Errorf("not ready: %s", body)
 	}
-	r.halt()
+	r.Stop()
 
 	// Alone, with its file.
-	member.halt()
-	r = observe1(t, oo)
+	member.Stop()
+	r = observe(t, oo)
 	r.serves("42", "lkg")
-	r.halt()
+	r.Stop()
 
 	// Alone, with a file that was changed: what the schemas say, and a loud word.
 	data, err := os.ReadFile(oo.LKGPath)
@@ -132,7 +82,7 @@ func TestObserverOverTLS(t *testing.T) {
 	if err := os.WriteFile(oo.LKGPath, []byte(strings.Replace(string(data), `"level":42`, `"level":43`, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r = observe1(t, oo)
+	r = observe(t, oo)
 	r.serves("1", "default")
 	if h := r.Health(); h.OK || h.LKGCacheValid || h.Err == nil || !strings.Contains(*h.Err, "HMAC") {
 		t.Errorf("health %+v", h)
@@ -140,27 +90,27 @@ func TestObserverOverTLS(t *testing.T) {
 	if code, _, body := r.get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "demo") {
 		t.Errorf("ready with nothing proven: %d %s", code, body)
 	}
-	r.halt()
+	r.Stop()
 
 	// The cluster is back: so is the truth, and a good file.
 	member = start(t, o).ready()
-	env["CONFIG_OBSERVE_URL"] = "mqtts://observers:pass%20word@" + member.broker.Addr().String()
-	again := testOptions(t, env)
+	env["CONFIG_OBSERVE_URL"] = "mqtts://observers:pass%20word@" + member.Rooms().Broker.Addr().String()
+	again := testenv.Options(t, env)
 	again.DataDir, again.LKGPath, again.EnvFile = oo.DataDir, oo.LKGPath, oo.EnvFile
-	r = observe1(t, again)
+	r = observe(t, again)
 	r.serves("42", "replica")
-	r.await("a good file", func() bool { return r.Health().OK })
+	r.Await("a good file", func() bool { return r.Health().OK })
 }
 
 // TestLeftEpochStaysLeft puts the files of before a rebuild back under an agent whose
 // last-known-good file knows that they are of the past.
 func TestLeftEpochStaysLeft(t *testing.T) {
-	o := testOptions(t, nil)
+	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("7"); code != 200 {
 		t.Fatal(code, body)
 	}
-	r.halt()
+	r.Stop()
 	kept := t.TempDir()
 	files := []string{o.DBPath, o.RaftDir()}
 	move := func(from, to string) {
@@ -174,18 +124,18 @@ func TestLeftEpochStaysLeft(t *testing.T) {
 	}
 	r = start(t, o).ready()
 	left := r.Health().ConfigEpoch
-	if err := r.backend.Rebuild(t.Context(), "rebuild-me-please-0123456789"); err != nil {
+	if err := r.Rooms().Backend.Rebuild(t.Context(), testenv.RebuildToken); err != nil {
 		t.Fatal(err)
 	}
 	if code, body := r.set("8"); code != 200 {
 		t.Fatal(code, body)
 	}
 	now := r.Health().ConfigEpoch
-	changes := r.replicas.EpochChanges()
+	changes := r.Rooms().Replicas.EpochChanges()
 	if len(changes) != 1 || changes[0].Previous != left || changes[0].Epoch != now {
 		t.Errorf("the changes of the epoch are %+v", changes)
 	}
-	r.halt()
+	r.Stop()
 	for _, f := range files {
 		for _, suffix := range []string{"", "-wal", "-shm"} {
 			if err := os.RemoveAll(f + suffix); err != nil {
@@ -195,7 +145,7 @@ func TestLeftEpochStaysLeft(t *testing.T) {
 		move(filepath.Join(kept, filepath.Base(f)), filepath.Dir(f))
 	}
 	r = start(t, o)
-	r.await("the old files to be refused", func() bool {
+	r.Await("the old files to be refused", func() bool {
 		h := r.Health()
 		return h.Err != nil && strings.Contains(*h.Err, "which this agent has left")
 	})

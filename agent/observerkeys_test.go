@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"encoding/base64"
@@ -12,19 +12,20 @@ import (
 	"testing"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // An observer that was given the key of before learns the one after it from a member,
 // and goes on; one that was given a foreign key learns nothing.
 func TestObserverLearnsTheKey(t *testing.T) {
-	o := testOptions(t, map[string]string{"CONFIG_KEY_ROTATION_GRACE_MINUTES": "60"})
+	o := testenv.Options(t, map[string]string{"CONFIG_KEY_ROTATION_GRACE_MINUTES": "60"})
 	o.MQTTAddr = "127.0.0.1:0"
 	member := start(t, o).ready()
 	if code, body := member.set("41"); code != http.StatusOK {
 		t.Fatal(code, body)
 	}
-	member.await("a keyring", func() bool { return testStatus{member.keyring()}.active(conf.KeySigning) != "" })
-	before := member.rooms.keys.Set().Public
+	member.Await("a keyring", func() bool { return testStatus{member.keyring()}.active(conf.KeySigning) != "" })
+	before := member.Rooms().Keys.Set().Public
 	admin, err := url.Parse(member.Info().AdminURL)
 	if err != nil {
 		t.Fatal(err)
@@ -41,9 +42,9 @@ func TestObserverLearnsTheKey(t *testing.T) {
 	})
 	t.Cleanup(proxy.Close)
 	observer := func(trust, at string) *observing {
-		return observe1(t, testOptions(t, map[string]string{
+		return observe(t, testenv.Options(t, map[string]string{
 			"CONFIG_ROLE": "observer", "CONFIG_SERVICE_NAME": "demo", "CONFIG_TRUST": trust,
-			"CONFIG_OBSERVE_URL": "mqtt://" + member.broker.Addr().String(), "CONFIG_MEMBER_URL": at, "CONFIG_API_TOKEN": "reader-token",
+			"CONFIG_OBSERVE_URL": "mqtt://" + member.Rooms().Broker.Addr().String(), "CONFIG_MEMBER_URL": at, "CONFIG_API_TOKEN": testenv.ReadToken,
 		}))
 	}
 	r := observer(base64.StdEncoding.EncodeToString(before), member.Info().AdminURL)
@@ -52,7 +53,7 @@ func TestObserverLearnsTheKey(t *testing.T) {
 	if code != http.StatusOK {
 		t.Fatal(code, body)
 	}
-	member.await("the new key in use", func() bool { return member.record("demo").KeyID == rot.KeyID })
+	member.Await("the new key in use", func() bool { return member.record("demo").KeyID == rot.KeyID })
 	if code, body := member.set("42"); code != http.StatusOK {
 		t.Fatal(code, body)
 	}
@@ -62,8 +63,8 @@ func TestObserverLearnsTheKey(t *testing.T) {
 	}
 
 	foreign := observer(base64.StdEncoding.EncodeToString(make([]byte, 32)), proxy.URL)
-	foreign.await("the refusal of all that comes", func() bool { return foreign.refusals() > 0 })
-	foreign.await("a member's answer about the keys", answered.Load)
+	foreign.Await("the refusal of all that comes", func() bool { return foreign.refusals() > 0 })
+	foreign.Await("a member's answer about the keys", answered.Load)
 	if _, _, body := foreign.get("/v1/keys"); strings.Count(body, `"key_id"`) != 1 {
 		t.Errorf("it does not trust its one key alone: %s", body)
 	}
@@ -79,7 +80,7 @@ func (r *observing) refusals() (n int) {
 			_, count, _ := strings.Cut(sample, "} ")
 			c, err := strconv.Atoi(strings.TrimSpace(count))
 			if err != nil {
-				r.t.Fatal(err)
+				r.T.Fatal(err)
 			}
 			n += c
 		}
@@ -90,18 +91,18 @@ func (r *observing) refusals() (n int) {
 // An observer that is started again when no member can be asked goes on with the keys
 // that it had learned, and drops those that are at their end.
 func TestObserverKeepsTheKeys(t *testing.T) {
-	o := testOptions(t, map[string]string{"CONFIG_KEY_ROTATION_GRACE_MINUTES": "60"})
+	o := testenv.Options(t, map[string]string{"CONFIG_KEY_ROTATION_GRACE_MINUTES": "60"})
 	o.MQTTAddr = "127.0.0.1:0"
 	member := start(t, o).ready()
-	member.await("a keyring", func() bool { return testStatus{member.keyring()}.active(conf.KeySigning) != "" })
-	root := base64.StdEncoding.EncodeToString(member.rooms.keys.Set().Public)
+	member.Await("a keyring", func() bool { return testStatus{member.keyring()}.active(conf.KeySigning) != "" })
+	root := base64.StdEncoding.EncodeToString(member.Rooms().Keys.Set().Public)
 	rotate := func() string {
 		t.Helper()
 		rot, code, body := member.changeKey(conf.KeySigning, "rotate")
 		if code != http.StatusOK {
 			t.Fatal(code, body)
 		}
-		member.await("the new key in use", func() bool { return member.record("demo").KeyID == rot.KeyID })
+		member.Await("the new key in use", func() bool { return member.record("demo").KeyID == rot.KeyID })
 		return rot.KeyID
 	}
 	set := func(level string) {
@@ -111,15 +112,15 @@ func TestObserverKeepsTheKeys(t *testing.T) {
 		}
 	}
 	const nobody = "http://127.0.0.1:1"
-	dir := testOptions(t, nil)
+	dir := testenv.Options(t, nil)
 	observer := func(at string) *observing {
 		t.Helper()
-		oo := testOptions(t, map[string]string{
-			"CONFIG_ROLE": "observer", "CONFIG_SERVICE_NAME": "demo", "CONFIG_TRUST": root, "CONFIG_API_TOKEN": "reader-token",
-			"CONFIG_OBSERVE_URL": "mqtt://" + member.broker.Addr().String(), "CONFIG_MEMBER_URL": at,
+		oo := testenv.Options(t, map[string]string{
+			"CONFIG_ROLE": "observer", "CONFIG_SERVICE_NAME": "demo", "CONFIG_TRUST": root, "CONFIG_API_TOKEN": testenv.ReadToken,
+			"CONFIG_OBSERVE_URL": "mqtt://" + member.Rooms().Broker.Addr().String(), "CONFIG_MEMBER_URL": at,
 		})
 		oo.DataDir, oo.LKGPath, oo.EnvFile = dir.DataDir, dir.LKGPath, dir.EnvFile
-		return observe1(t, oo)
+		return observe(t, oo)
 	}
 	set("41")
 	r := observer(member.Info().AdminURL)
@@ -127,7 +128,7 @@ func TestObserverKeepsTheKeys(t *testing.T) {
 	first := rotate()
 	set("42")
 	r.serves("42", "replica")
-	r.halt()
+	r.Stop()
 
 	set("43")
 	r = observer(nobody)
@@ -135,19 +136,19 @@ func TestObserverKeepsTheKeys(t *testing.T) {
 	if _, _, body := r.get("/v1/keys"); !strings.Contains(body, first) {
 		t.Errorf("/v1/keys does not have the key that it verifies with: %s", body)
 	}
-	r.halt()
+	r.Stop()
 
 	// A key that was retired meanwhile goes as soon as a member says so, and does not
 	// come back.
-	member.await("the end of the first key", func() bool { _, code, _ := member.changeKey(conf.KeySigning, "retire"); return code == http.StatusOK })
+	member.Await("the end of the first key", func() bool { _, code, _ := member.changeKey(conf.KeySigning, "retire"); return code == http.StatusOK })
 	second := rotate()
-	member.await("the end of the second key", func() bool { _, code, _ := member.changeKey(conf.KeySigning, "retire"); return code == http.StatusOK })
+	member.Await("the end of the second key", func() bool { _, code, _ := member.changeKey(conf.KeySigning, "retire"); return code == http.StatusOK })
 	set("44")
 	r = observer(member.Info().AdminURL)
 	trusts := func(id string) bool { _, _, body := r.get("/v1/keys"); return strings.Contains(body, id) }
-	r.await("the newest key, and not the retired one", func() bool { return trusts(second) && !trusts(first) })
+	r.Await("the newest key, and not the retired one", func() bool { return trusts(second) && !trusts(first) })
 	r.serves("44", "replica")
-	r.halt()
+	r.Stop()
 	r = observer(nobody)
 	if !trusts(second) || trusts(first) {
 		_, _, body := r.get("/v1/keys")

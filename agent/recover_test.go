@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"encoding/json"
@@ -13,22 +13,23 @@ import (
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 func TestClusterLivesOnInOneServer(t *testing.T) {
 	r, o := three(t)
 	oldEpoch := r[1].Health().ConfigEpoch
 	r[0].keepSecret()
-	r[1].await("the secret", func() bool { v, _ := r[1].secret(passwordPath); return v == `"canary-secret-value"` })
+	r[1].Await("the secret", func() bool { v, _ := r[1].secret(passwordPath); return v == `"canary-secret-value"` })
 	before := r[1].records().Record("demo")
-	_, err := recovery.Recover(t.Context(), o[1], r[1].log)
+	_, err := recovery.Recover(t.Context(), o[1], r[1].Log)
 	if conf.CodeOf(err) != conf.CodeUsage {
 		t.Fatalf("while the agent runs: %v", err)
 	}
 	for _, a := range r {
-		a.halt()
+		a.Stop()
 	}
-	rec, err := recovery.Recover(t.Context(), o[1], r[1].log)
+	rec, err := recovery.Recover(t.Context(), o[1], r[1].Log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,15 +51,15 @@ func TestClusterLivesOnInOneServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	n2 := start(t, o[1])
-	n2.await("a refusal", func() bool {
+	n2.Await("a refusal", func() bool {
 		h := n2.Health()
 		return h.Err != nil && strings.Contains(*h.Err, "cut short")
 	})
 	if v, _ := n2.level(); v != "7" {
 		t.Fatal(v)
 	}
-	n2.halt()
-	again, err := recovery.Recover(t.Context(), o[1], n2.log)
+	n2.Stop()
+	again, err := recovery.Recover(t.Context(), o[1], n2.Log)
 	if err != nil || again.NewEpoch != rec.NewEpoch || again.OldEpoch != oldEpoch {
 		t.Fatalf("%+v, %v", again, err)
 	}
@@ -82,7 +83,7 @@ func TestClusterLivesOnInOneServer(t *testing.T) {
 		t.Fatal(body)
 	}
 	// The whole past is there.
-	if _, err := n2.backend.VersionValues(t.Context(), "demo", before.Version); err != nil {
+	if _, err := n2.Rooms().Backend.VersionValues(t.Context(), "demo", before.Version); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(o[1].RecoverPending()); err == nil {
@@ -90,23 +91,23 @@ func TestClusterLivesOnInOneServer(t *testing.T) {
 	}
 	// An old member with the old data is not let back, and serves what it has.
 	n3 := start(t, o[2])
-	n3.await("it hears that it is out", func() bool {
+	n3.Await("it hears that it is out", func() bool {
 		h := n3.Health()
 		return h.Err != nil && strings.Contains(*h.Err, "no longer a member")
 	})
 	if v, _ := n3.level(); v != "7" {
 		t.Fatal(v)
 	}
-	if n2.cluster.IsSingleNode() == false || len(n2.replicas.Servers()) != 1 {
-		t.Fatalf("%+v", n2.replicas.Servers())
+	if n2.Rooms().Cluster.IsSingleNode() == false || len(n2.Rooms().Replicas.Servers()) != 1 {
+		t.Fatalf("%+v", n2.Rooms().Replicas.Servers())
 	}
-	n3.halt()
+	n3.Stop()
 	// It joins anew, under its old name.
 	n3 = start(t, joining(t, n2, "n3", n2.joinToken(conf.MemberServer).Token)).ready()
-	n3.await("the value", func() bool { v, _ := n3.level(); return v == "12" })
-	n2.await("one state", func() bool { return sameDigests(n2.status(), 2) })
+	n3.Await("the value", func() bool { v, _ := n3.level(); return v == "12" })
+	n2.Await("one state", func() bool { return sameDigests(n2.status(), 2) })
 	// The recovered server starts again like any other.
-	n2.halt()
+	n2.Stop()
 	n2 = start(t, o[1]).ready()
 	if n2.Health().ConfigEpoch != rec.NewEpoch {
 		t.Fatal(n2.Health().ConfigEpoch)
@@ -116,10 +117,10 @@ func TestClusterLivesOnInOneServer(t *testing.T) {
 func TestRecoverFromTheDatabaseAlone(t *testing.T) {
 	r, o := three(t)
 	for _, a := range r {
-		a.halt()
+		a.Stop()
 	}
 	flip(t, filepath.Join(o[2].RaftDir(), "raft.db"))
-	rec, err := recovery.Recover(t.Context(), o[2], r[2].log)
+	rec, err := recovery.Recover(t.Context(), o[2], r[2].Log)
 	if err != nil || rec.Source != "database" {
 		t.Fatalf("%+v, %v", rec, err)
 	}
@@ -133,31 +134,31 @@ func TestRecoverFromTheDatabaseAlone(t *testing.T) {
 }
 
 func TestRecoverRefuses(t *testing.T) {
-	o := testOptions(t, nil)
+	o := testenv.Options(t, nil)
 	if _, err := recovery.Recover(t.Context(), o, nil); conf.CodeOf(err) != conf.CodeUsage {
 		t.Fatalf("no directory: %v", err)
 	}
-	n1 := start(t, testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
+	n1 := start(t, testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
 	side := joining(t, n1, "side", n1.joinToken(conf.MemberSidecar).Token)
 	s := start(t, side).ready()
-	s.halt()
-	if _, err := recovery.Recover(t.Context(), side, s.log); conf.CodeOf(err) != conf.CodeUnsupported {
+	s.Stop()
+	if _, err := recovery.Recover(t.Context(), side, s.Log); conf.CodeOf(err) != conf.CodeUnsupported {
 		t.Fatalf("a sidecar: %v", err)
 	}
-	alone := start(t, testOptions(t, nil)).ready()
-	alone.halt()
-	if _, err := recovery.Recover(t.Context(), alone.o, alone.log); conf.CodeOf(err) != conf.CodeConflict {
+	alone := start(t, testenv.Options(t, nil)).ready()
+	alone.Stop()
+	if _, err := recovery.Recover(t.Context(), alone.Options, alone.Log); conf.CodeOf(err) != conf.CodeConflict {
 		t.Fatalf("a lone agent: %v", err)
 	}
 	// What cannot be read is not taken for nothing.
-	if err := lkg.WriteJSON(alone.o.RecoverPending(), map[string]string{"config_epoch": ""}, 0o600); err != nil {
+	if err := lkg.WriteJSON(alone.Options.RecoverPending(), map[string]string{"config_epoch": ""}, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	alone = start(t, alone.o)
-	alone.await("a refusal", func() bool {
+	alone = start(t, alone.Options)
+	alone.Await("a refusal", func() bool {
 		h := alone.Health()
 		return h.Err != nil && strings.Contains(*h.Err, "recover.pending")
 	})
 }
 
-func (r *running) records() documents.Records { return documents.Records{View: r.rooms.view} }
+func (r *running) records() documents.Records { return documents.Records{View: r.Rooms().View} }

@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"net/http"
@@ -10,10 +10,11 @@ import (
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 func (r *running) record(service string) *conf.Record {
-	e, ok := r.rooms.view.Get(service)
+	e, ok := r.Rooms().View.Get(service)
 	if !ok {
 		return &conf.Record{}
 	}
@@ -28,25 +29,25 @@ func TestReissue(t *testing.T) {
 		o.MQTTAddr, o.MQTTReissue = "127.0.0.1:0", 200*time.Millisecond
 		return o
 	}
-	o := mqtt(testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)}))
+	o := mqtt(testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)}))
 	n1 := start(t, o).ready()
 	n2 := start(t, mqtt(joining(t, n1, "n2", n1.joinToken(conf.MemberServer).Token))).ready()
 	if code, body := n1.set("7"); code != http.StatusOK {
 		t.Fatalf("%d %s", code, body)
 	}
 	for _, r := range []*running{n1, n2} {
-		r.await("level 7", func() bool { v, _ := r.level(); return v == "7" })
+		r.Await("level 7", func() bool { v, _ := r.level(); return v == "7" })
 	}
 	for _, r := range []*running{n1, n2} {
 		first := *r.record("demo")
 		url := r.Info().LocalURL + "/v1/config/demo"
-		_, h, _ := r.call("GET", url, "")
-		published := r.broker.Stats().Published
-		e, _ := r.rooms.view.Get("demo")
+		_, h, _ := r.Call("GET", url, "")
+		published := r.Rooms().Broker.Stats().Published
+		e, _ := r.Rooms().View.Get("demo")
 
 		// The long poll ends without an answer of its own while signatures are renewed.
-		r.await("a renewed signature while a reader waits", func() bool {
-			code, after, _ := r.call("GET", url+"?wait=1s", "", "If-None-Match", h.Get("ETag"))
+		r.Await("a renewed signature while a reader waits", func() bool {
+			code, after, _ := r.Call("GET", url+"?wait=1s", "", "If-None-Match", h.Get("ETag"))
 			if code != http.StatusNotModified || after.Get("ETag") != h.Get("ETag") || after.Get("X-Config-Version") != h.Get("X-Config-Version") {
 				t.Errorf("a reader who waits got %d, ETag %s, then %s", code, h.Get("ETag"), after.Get("ETag"))
 			}
@@ -54,9 +55,9 @@ func TestReissue(t *testing.T) {
 		})
 		now := r.record("demo")
 		if now.Signature == first.Signature {
-			t.Fatalf("%s: signed at %s and at %s by the same signature", r.o.NodeID, first.IssuedAt, now.IssuedAt)
+			t.Fatalf("%s: signed at %s and at %s by the same signature", r.Options.NodeID, first.IssuedAt, now.IssuedAt)
 		}
-		if err := seal.VerifyRecord(r.rooms.keys.Set().Public, now); err != nil {
+		if err := seal.VerifyRecord(r.Rooms().Keys.Set().Public, now); err != nil {
 			t.Error(err)
 		}
 
@@ -70,15 +71,15 @@ func TestReissue(t *testing.T) {
 			t.Error("who waits for a change of the service was woken")
 		default:
 		}
-		r.await("the broker to publish it", func() bool { return r.broker.Stats().Published > published })
-		r.await("the renewed signature in the last-known-good file", func() bool {
-			c, err := lkg.Load(r.o.LKGPath, r.rooms.keys.Set().HMAC)
+		r.Await("the broker to publish it", func() bool { return r.Rooms().Broker.Stats().Published > published })
+		r.Await("the renewed signature in the last-known-good file", func() bool {
+			c, err := lkg.Load(r.Options.LKGPath, r.Rooms().Keys.Set().HMAC)
 			if err != nil {
 				return false
 			}
 			for _, rec := range c.Records {
 				if rec.Service == "demo" && rec.IssuedAt > first.IssuedAt {
-					return seal.VerifyRecord(r.rooms.keys.Set().Public, rec) == nil
+					return seal.VerifyRecord(r.Rooms().Keys.Set().Public, rec) == nil
 				}
 			}
 			return false
@@ -86,16 +87,16 @@ func TestReissue(t *testing.T) {
 	}
 	counted := false
 	for _, r := range []*running{n1, n2} { // either may have led
-		_, _, metrics := r.call("GET", r.Info().LocalURL+"/metrics", "")
+		_, _, metrics := r.Call("GET", r.Info().LocalURL+"/metrics", "")
 		if !strings.Contains(metrics, "holdfast_reissued_total ") || !strings.Contains(metrics, "holdfast_reissue_failures_total ") {
-			t.Errorf("%s does not tell what it signs anew", r.o.NodeID)
+			t.Errorf("%s does not tell what it signs anew", r.Options.NodeID)
 		}
 		counted = counted || !strings.Contains(metrics, "holdfast_reissued_total 0\n")
 	}
 	if !counted {
 		t.Error("the leader does not count what it signs anew")
 	}
-	_, _, history := n1.call("GET", n1.Info().AdminURL+"/api/config/services/demo/versions", "", "X-API-Token", "reader-token")
+	_, _, history := n1.Call("GET", n1.Info().AdminURL+"/api/config/services/demo/versions", "", "X-API-Token", testenv.ReadToken)
 	if strings.Count(history, `"checksum"`) != 2 {
 		t.Errorf("versions: %s", history)
 	}

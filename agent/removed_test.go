@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"context"
@@ -6,9 +6,11 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/holdfast-config/holdfast/agent"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // thief is a member's certificate in other hands.
@@ -51,55 +53,55 @@ func (th *thief) pull(key string) bool {
 // The certificate of a member that was removed opens nothing: not on a connection
 // that was open, not before a replica is up, not without one, not after a rebuild.
 func TestARemovedMemberStaysOut(t *testing.T) {
-	o := testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})
+	o := testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})
 	n1 := start(t, o).ready()
 	n2 := start(t, joining(t, n1, "n2", n1.joinToken(conf.MemberServer).Token)).ready()
-	th := steal(t, n2.cluster.Port.Identity(), n1.Info().Cluster)
-	key := n1.rooms.keys.Set().MasterID
-	n1.await("a key for a member", func() bool { return th.pull(key) })
-	n1.await("n2 to be taken out", func() bool {
+	th := steal(t, n2.Rooms().Cluster.Port.Identity(), n1.Info().Cluster)
+	key := n1.Rooms().Keys.Set().MasterID
+	n1.Await("a key for a member", func() bool { return th.pull(key) })
+	n1.Await("n2 to be taken out", func() bool {
 		code, _ := n1.admin("POST", "cluster/members/n2/remove", "")
 		return code == http.StatusOK
 	})
 	if th.pull(key) {
 		t.Error("it gets a key on a connection that was open")
 	}
-	n2.halt()
-	n1.halt()
+	n2.Stop()
+	n1.Stop()
 
-	if a, err := New(t.Context(), o, n1.log); err != nil {
+	if a, err := agent.New(t.Context(), o, n1.Log); err != nil {
 		t.Fatal(err)
 	} else {
-		if a.cluster.Allowed(th.id.Peer()) == nil {
+		if a.Rooms().Cluster.Allowed(th.id.Peer()) == nil {
 			t.Error("it is let in while the replica is being opened")
 		}
 		n1 = run(t, o, a)
 	}
-	n1.ready().halt()
+	n1.ready().Stop()
 	damage(t, o)
 	n1 = start(t, o)
-	n1.await("the damage", func() bool { return n1.Health().DatabaseStatus == conf.DatabaseCorrupted })
+	n1.Await("the damage", func() bool { return n1.Health().DatabaseStatus == conf.DatabaseCorrupted })
 	if th.pull(key) {
 		t.Error("it gets a key from an agent without a replica")
 	}
-	if code, _, body := n1.call("POST", n1.Info().AdminURL+"/api/config/rebuild", `{"token":"rebuild-me-please-0123456789"}`); code != http.StatusOK {
+	if code, _, body := n1.Call("POST", n1.Info().AdminURL+"/api/config/rebuild", `{"token":"`+testenv.RebuildToken+`"}`); code != http.StatusOK {
 		t.Fatal(body)
 	}
 	n1.ready()
-	n1.cluster.Set([]conf.Member{{NodeID: "n1", Role: conf.MemberServer, Addr: n1.Info().Cluster}}) // what the new store knows
+	n1.Rooms().Cluster.Set([]conf.Member{{NodeID: "n1", Role: conf.MemberServer, Addr: n1.Info().Cluster}}) // what the new store knows
 	if th.pull(key) {
 		t.Error("it gets a key from a store that was rebuilt")
 	}
 	// The files for tools hold tokens that the new store knows.
 	for _, path := range []string{o.ServerTokenPath, o.SidecarTokenPath} {
-		n1.await("a token in "+path, func() bool {
+		n1.Await("a token in "+path, func() bool {
 			tok, err := transport.ReadTokenFile(path)
 			if err != nil {
 				return false
 			}
-			list, err := n1.members.Tokens(t.Context())
+			list, err := n1.Rooms().Members.Tokens(t.Context())
 			return err == nil && slices.ContainsFunc(list, func(j conf.JoinTokenInfo) bool { return j.ID == tok.ID && !j.Revoked })
 		})
 	}
-	n1.halt()
+	n1.Stop()
 }

@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"encoding/json"
@@ -10,13 +10,14 @@ import (
 
 	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // TestTokensOfABackup: what lets people and agents in does not come back with a
 // backup, whether a new cluster begins from it or an agent repairs itself by it.
 func TestTokensOfABackup(t *testing.T) {
 	place := map[string]string{"CONFIG_NODE_ID": "n1", "LITESTREAM_S3_ENDPOINT": "file://" + t.TempDir()}
-	o := testOptions(t, place)
+	o := testenv.Options(t, place)
 	r := start(t, o).ready()
 	var tok conf.NewAPIToken
 	if err := json.Unmarshal([]byte(r.must("POST", "tokens", `{"role":"config.write","name":"ann"}`)), &tok); err != nil {
@@ -25,15 +26,15 @@ func TestTokensOfABackup(t *testing.T) {
 	join := r.joinToken(conf.MemberServer)
 	r.set("42")
 	me := func(r *running) int {
-		code, _, _ := r.call("GET", r.Info().AdminURL+"/api/config/me", "", "X-API-Token", tok.Token)
+		code, _, _ := r.Call("GET", r.Info().AdminURL+"/api/config/me", "", "X-API-Token", tok.Token)
 		return code
 	}
 	if code := me(r); code != http.StatusOK {
 		t.Fatalf("a new token: %d", code)
 	}
-	r.await("the backup", func() bool { b := r.rooms.backups.Known(); return b.Verified != nil && b.Behind == 0 })
+	r.Await("the backup", func() bool { b := r.Rooms().Backups.Known(); return b.Verified != nil && b.Behind == 0 })
 	bootstrap := func(r *running) string {
-		data, err := os.ReadFile(r.o.ServerTokenPath)
+		data, err := os.ReadFile(r.Options.ServerTokenPath)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +48,7 @@ func TestTokensOfABackup(t *testing.T) {
 		if code := me(r); code != http.StatusUnauthorized {
 			t.Errorf("an API token of the backup: %d", code)
 		}
-		list, err := r.members.Tokens(t.Context())
+		list, err := r.Rooms().Members.Tokens(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,29 +70,29 @@ func TestTokensOfABackup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.halt()
+	r.Stop()
 
 	// The same agent repairs itself.
 	damage(t, o)
 	r = start(t, o)
-	r.await("the damage", func() bool { return r.Health().DatabaseStatus == conf.DatabaseCorrupted })
-	if code, _, body := r.call("POST", r.Info().AdminURL+"/api/config/rebuild", `{"token":"rebuild-me-please-0123456789"}`); code != http.StatusOK {
+	r.Await("the damage", func() bool { return r.Health().DatabaseStatus == conf.DatabaseCorrupted })
+	if code, _, body := r.Call("POST", r.Info().AdminURL+"/api/config/rebuild", `{"token":"`+testenv.RebuildToken+`"}`); code != http.StatusOK {
 		t.Fatal(body)
 	}
 	r.ready()
 	check(r, was)
-	r.halt()
+	r.Stop()
 
 	// A new cluster begins from it.
 	place["CONFIG_ENV_FILE"] = filepath.Join(t.TempDir(), "env")
 	if err := os.WriteFile(place["CONFIG_ENV_FILE"], env, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	fresh := testOptions(t, place)
-	if _, err := recovery.RestoreCluster(t.Context(), fresh, recovery.RestorePoint{}, r.log); err != nil {
+	fresh := testenv.Options(t, place)
+	if _, err := recovery.RestoreCluster(t.Context(), fresh, recovery.RestorePoint{}, r.Log); err != nil {
 		t.Fatal(err)
 	}
 	r = start(t, fresh).ready()
 	check(r, was)
-	r.halt()
+	r.Stop()
 }

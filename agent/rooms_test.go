@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"reflect"
@@ -15,23 +15,23 @@ func field[T any](of any, name string) *T {
 
 // storeKey makes a key the main one on this agent's disk, and old the one before it.
 func (r *running) storeKey(m keys.Material, old string) {
-	r.t.Helper()
-	set, err := keys.Rotate(r.o.Env, r.o.EnvFile, m, old, keys.Options{Role: string(r.cluster.Port.Identity().Role), Joined: true})
+	r.T.Helper()
+	set, err := keys.Rotate(r.Options.Env, r.Options.EnvFile, m, old, keys.Options{Role: string(r.Rooms().Cluster.Port.Identity().Role), Joined: true})
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
-	r.rooms.holder.Store(set)
+	r.Rooms().Holder.Store(set)
 }
 
 // heldKeys is what this agent reports of its keys.
 func (r *running) heldKeys() map[string]conf.KeysHeld {
-	r.t.Helper()
-	st, err := r.rooms.rotation.Keys(r.t.Context())
+	r.T.Helper()
+	st, err := r.Rooms().Rotation.Keys(r.T.Context())
 	if err != nil {
 		return nil
 	}
 	for _, m := range st.Members {
-		if m.NodeID == r.cluster.Self() {
+		if m.NodeID == r.Rooms().Cluster.Self() {
 			return m.Holds
 		}
 	}

@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"encoding/json"
@@ -12,31 +12,32 @@ import (
 	"github.com/holdfast-config/holdfast/localapi"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/pki"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 func (r *running) keyring() conf.KeysStatus {
-	r.t.Helper()
-	code, _, body := r.call("GET", r.Info().AdminURL+"/api/config/keys", "", "X-API-Token", "reader-token")
+	r.T.Helper()
+	code, _, body := r.Call("GET", r.Info().AdminURL+"/api/config/keys", "", "X-API-Token", testenv.ReadToken)
 	var st conf.KeysStatus
 	if err := json.Unmarshal([]byte(body), &st); code != http.StatusOK || err != nil {
-		r.t.Fatalf("%d %s: %v", code, body, err)
+		r.T.Fatalf("%d %s: %v", code, body, err)
 	}
 	return st
 }
 
 // change asks for a change of a key, and tells the answer.
 func (r *running) changeKey(kind, change string) (conf.KeyRotation, int, string) {
-	r.t.Helper()
-	return r.answerTo(kind, change, r.call)
+	r.T.Helper()
+	return r.answerTo(kind, change, r.Call)
 }
 
 func (r *running) answerTo(kind, change string, ask func(method, url, body string, header ...string) (int, http.Header, string)) (conf.KeyRotation, int, string) {
-	r.t.Helper()
-	code, _, body := ask("POST", r.Info().AdminURL+"/api/config/keys/"+kind+"/"+change+"?reason=test", "", "X-API-Token", "writer-token")
+	r.T.Helper()
+	code, _, body := ask("POST", r.Info().AdminURL+"/api/config/keys/"+kind+"/"+change+"?reason=test", "", "X-API-Token", testenv.WriteToken)
 	var rot conf.KeyRotation
 	if code == http.StatusOK {
 		if err := json.Unmarshal([]byte(body), &rot); err != nil {
-			r.t.Fatal(err)
+			r.T.Fatal(err)
 		}
 	}
 	return rot, code, body
@@ -63,13 +64,13 @@ func (s testStatus) active(kind string) string {
 type testStatus struct{ conf.KeysStatus }
 
 func (r *running) publicKeyIDs() (ids []string) {
-	r.t.Helper()
-	_, _, body := r.call("GET", r.Info().LocalURL+"/v1/keys", "")
+	r.T.Helper()
+	_, _, body := r.Call("GET", r.Info().LocalURL+"/v1/keys", "")
 	var list struct {
 		Keys []localapi.Key `json:"keys"`
 	}
 	if err := json.Unmarshal([]byte(body), &list); err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	for _, k := range list.Keys {
 		ids = append(ids, k.ID)
@@ -83,11 +84,11 @@ func TestRotation(t *testing.T) {
 	r, o := three(t, "CONFIG_KEY_ROTATION_GRACE_MINUTES", "0.02")
 	side := start(t, joining(t, r[0], "side", r[0].joinToken(conf.MemberSidecar).Token)).ready()
 	all := []*running{r[0], r[1], r[2], side}
-	r[0].await("the keys in the keyring", func() bool { return testStatus{r[0].keyring()}.active(conf.KeyCA) != "" })
-	side.await("the key of the cluster's name for its own file, and no other", func() bool {
-		set := side.rooms.keys.Set()
-		_, err := lkg.Load(side.o.LKGPath, set.HMAC)
-		return set.OldHMAC == nil && set.HMACID == r[0].rooms.keys.Set().HMACID && err == nil
+	r[0].Await("the keys in the keyring", func() bool { return testStatus{r[0].keyring()}.active(conf.KeyCA) != "" })
+	side.Await("the key of the cluster's name for its own file, and no other", func() bool {
+		set := side.Rooms().Keys.Set()
+		_, err := lkg.Load(side.Options.LKGPath, set.HMAC)
+		return set.OldHMAC == nil && set.HMACID == r[0].Rooms().Keys.Set().HMACID && err == nil
 	})
 
 	for i, kind := range conf.KeyKinds() {
@@ -97,7 +98,7 @@ func TestRotation(t *testing.T) {
 		if code != http.StatusOK || rot.KeyID == before {
 			t.Fatalf("rotate %s: %d %s", kind, code, body)
 		}
-		r[0].await("the new "+kind+" key in use everywhere", func() bool {
+		r[0].Await("the new "+kind+" key in use everywhere", func() bool {
 			st := testStatus{r[0].keyring()}
 			if st.active(kind) != rot.KeyID || st.state(kind, before) == conf.KeyActive {
 				return false
@@ -112,25 +113,25 @@ func TestRotation(t *testing.T) {
 		switch kind {
 		case conf.KeySigning:
 			for _, a := range all {
-				a.await("signatures by the new key", func() bool { return a.record("demo").KeyID == rot.KeyID })
+				a.Await("signatures by the new key", func() bool { return a.record("demo").KeyID == rot.KeyID })
 				if ids := a.publicKeyIDs(); ids[0] != rot.KeyID {
 					t.Fatalf("/v1/keys of %s: %v", a.Info().NodeID, ids)
 				}
 			}
 		case conf.KeyHMAC:
 			for _, a := range all {
-				set := a.rooms.keys.Set()
+				set := a.Rooms().Keys.Set()
 				if main, _ := set.IDs(kind); main != rot.KeyID {
 					t.Fatalf("%s: %s", a.Info().NodeID, main)
 				}
-				a.await("a file under the new key", func() bool { _, err := lkg.Load(a.o.LKGPath, set.HMAC); return err == nil })
+				a.Await("a file under the new key", func() bool { _, err := lkg.Load(a.Options.LKGPath, set.HMAC); return err == nil })
 			}
-			if string(side.rooms.keys.Set().HMAC) == string(r[0].rooms.keys.Set().HMAC) {
+			if string(side.Rooms().Keys.Set().HMAC) == string(r[0].Rooms().Keys.Set().HMAC) {
 				t.Fatal("the sidecar has the servers' key")
 			}
 		case conf.KeyCA:
 			for _, a := range all {
-				if id := a.cluster.Port.Identity(); pki.HashCA(id.Issuer()) != rot.KeyID {
+				if id := a.Rooms().Cluster.Port.Identity(); pki.HashCA(id.Issuer()) != rot.KeyID {
 					t.Fatalf("%s has no certificate from the new CA", a.Info().NodeID)
 				}
 			}
@@ -141,22 +142,22 @@ func TestRotation(t *testing.T) {
 			}
 			for _, a := range all {
 				if kind == conf.KeyCA {
-					if len(a.cluster.Port.Identity().CAs) != 1 {
+					if len(a.Rooms().Cluster.Port.Identity().CAs) != 1 {
 						return false
 					}
-				} else if main, old := a.rooms.keys.Set().IDs(kind); old != "" || main != rot.KeyID && !(a == side && kind == conf.KeyMaster) {
+				} else if main, old := a.Rooms().Keys.Set().IDs(kind); old != "" || main != rot.KeyID && !(a == side && kind == conf.KeyMaster) {
 					return false
 				}
 			}
 			return true
 		}
-		r[0].await("the end of the old "+kind+" key", ended)
+		r[0].Await("the end of the old "+kind+" key", ended)
 		if code, body := asked.set("2" + string(rune('0'+i))); code != http.StatusOK {
 			t.Fatalf("a write after the rotation of %s: %d %s", kind, code, body)
 		}
 	}
-	r[0].await("tokens of the new CA in the files", func() bool {
-		return !r[0].cluster.IsReadyLeader() || r[0].members.IsOwnToken(r[0].o.ServerTokenPath) && r[0].members.IsOwnToken(r[0].o.SidecarTokenPath)
+	r[0].Await("tokens of the new CA in the files", func() bool {
+		return !r[0].Rooms().Cluster.IsReadyLeader() || r[0].Rooms().Members.IsOwnToken(r[0].Options.ServerTokenPath) && r[0].Rooms().Members.IsOwnToken(r[0].Options.SidecarTokenPath)
 	})
 	text, err := os.ReadFile(o[1].EnvFile)
 	if err != nil || strings.Contains(string(text), "OLD") {
@@ -164,7 +165,7 @@ func TestRotation(t *testing.T) {
 	}
 	// A sidecar that joins now gets what is in use.
 	late := start(t, joining(t, r[0], "late", r[0].joinToken(conf.MemberSidecar).Token)).ready()
-	late.await("the value", func() bool { v, _ := late.level(); return v == "23" })
+	late.Await("the value", func() bool { v, _ := late.level(); return v == "23" })
 	if got, want := late.publicKeyIDs(), r[0].publicKeyIDs(); !slices.Equal(got, want) {
 		t.Fatalf("keys %v, want %v", got, want)
 	}

@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"context"
@@ -16,20 +16,21 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/seal"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // everything has every key rotated at r, and waits until it is.
 func (r *running) rotateAll() map[string]string {
-	r.t.Helper()
+	r.T.Helper()
 	made := map[string]string{}
 	for _, kind := range conf.KeyKinds() {
-		r.await("a keyring", func() bool { return testStatus{r.keyring()}.active(kind) != "" })
+		r.Await("a keyring", func() bool { return testStatus{r.keyring()}.active(kind) != "" })
 		rot, code, body := r.changeKey(kind, "rotate")
 		if code != http.StatusOK {
-			r.t.Fatalf("rotate %s: %d %s", kind, code, body)
+			r.T.Fatalf("rotate %s: %d %s", kind, code, body)
 		}
 		made[kind] = rot.KeyID
-		r.await("the new "+kind+" key in use", func() bool { return testStatus{r.keyring()}.active(kind) == rot.KeyID })
+		r.Await("the new "+kind+" key in use", func() bool { return testStatus{r.keyring()}.active(kind) == rot.KeyID })
 	}
 	return made
 }
@@ -37,17 +38,17 @@ func (r *running) rotateAll() map[string]string {
 // Members that were down while every key was rotated come back, and get them all:
 // a server that does not vote, and a sidecar. Nobody's old CA is forgotten before.
 func TestMembersThatWereAway(t *testing.T) {
-	n1 := start(t, testOptions(t, map[string]string{
+	n1 := start(t, testenv.Options(t, map[string]string{
 		"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t), "CONFIG_VOTERS": "1", "CONFIG_KEY_ROTATION_GRACE_MINUTES": "0.02",
 	})).ready()
 	o2, os2 := joining(t, n1, "n2", n1.joinToken(conf.MemberServer).Token), joining(t, n1, "side", n1.joinToken(conf.MemberSidecar).Token)
 	n2, side := start(t, o2).ready(), start(t, os2).ready()
 	for _, a := range []*running{n2, side} {
-		a.await("a log that is noted", a.cluster.HasLog)
-		a.await("the value", func() bool { v, _ := a.level(); return v != "" })
+		a.Await("a log that is noted", a.Rooms().Cluster.HasLog)
+		a.Await("the value", func() bool { v, _ := a.level(); return v != "" })
 	}
-	n2.halt()
-	side.halt()
+	n2.Stop()
+	side.Stop()
 	oldCA := testStatus{n1.keyring()}.active(conf.KeyCA)
 	made := n1.rotateAll()
 	if code, body := n1.set("61"); code != http.StatusOK {
@@ -62,8 +63,8 @@ func TestMembersThatWereAway(t *testing.T) {
 	}
 	n2, side = start(t, o2).ready(), start(t, os2).ready()
 	for _, a := range []*running{n2, side} {
-		a.await("the change", func() bool { v, source := a.level(); return v == "61" && source == "replica" })
-		a.await("all keys", func() bool {
+		a.Await("the change", func() bool { v, source := a.level(); return v == "61" && source == "replica" })
+		a.Await("all keys", func() bool {
 			held := a.heldKeys()
 			for kind, id := range made {
 				if a == side && kind == conf.KeyMaster {
@@ -76,21 +77,21 @@ func TestMembersThatWereAway(t *testing.T) {
 			return true
 		})
 	}
-	n1.await("the end of all rotations", func() bool { return len(n1.keyring().Rotations) == 0 })
-	n2.await("one CA", func() bool { return len(n2.cluster.Port.Identity().CAs) == 1 })
+	n1.Await("the end of all rotations", func() bool { return len(n1.keyring().Rotations) == 0 })
+	n2.Await("one CA", func() bool { return len(n2.Rooms().Cluster.Port.Identity().CAs) == 1 })
 }
 
 // The seed's way: the operator puts the new key and the old one into the .env file
 // and restarts. A key that was stored and not announced when the agent died is the
 // same case.
 func TestRotationByHand(t *testing.T) {
-	o := testOptions(t, map[string]string{"CONFIG_KEY_ROTATION_GRACE_MINUTES": "60"})
+	o := testenv.Options(t, map[string]string{"CONFIG_KEY_ROTATION_GRACE_MINUTES": "60"})
 	a := start(t, o).ready()
 	kinds := []string{conf.KeyMaster, conf.KeyHMAC, conf.KeySigning}
 	for _, kind := range kinds {
-		a.await("a keyring", func() bool { return testStatus{a.keyring()}.active(kind) != "" })
+		a.Await("a keyring", func() bool { return testStatus{a.keyring()}.active(kind) != "" })
 	}
-	a.halt()
+	a.Stop()
 	made := map[string]string{}
 	for _, kind := range kinds {
 		m, err := keys.NewMaterial(kind, "")
@@ -118,19 +119,19 @@ func TestRotationByHand(t *testing.T) {
 		t.Fatal("no value after the restart")
 	}
 	for _, kind := range kinds {
-		a.await("the "+kind+" key that was put in place in use", func() bool { return testStatus{a.keyring()}.active(kind) == made[kind] })
+		a.Await("the "+kind+" key that was put in place in use", func() bool { return testStatus{a.keyring()}.active(kind) == made[kind] })
 	}
-	a.await("signatures by it", func() bool { return a.record("demo").KeyID == made[conf.KeySigning] })
+	a.Await("signatures by it", func() bool { return a.record("demo").KeyID == made[conf.KeySigning] })
 	// The user may remove the old keys then, as the seed says.
 	_, code, body := a.changeKey(conf.KeySigning, "rotate")
 	if code != http.StatusConflict || !strings.Contains(body, "keys retire signing") {
 		t.Fatalf("another rotation within the grace: %d %s", code, body)
 	}
 	for _, kind := range kinds {
-		a.await("the old "+kind+" key to be retired", func() bool { _, code, _ := a.changeKey(kind, "retire"); return code == http.StatusOK })
+		a.Await("the old "+kind+" key to be retired", func() bool { _, code, _ := a.changeKey(kind, "retire"); return code == http.StatusOK })
 	}
-	a.await("no old key in the file", func() bool { text, _ := os.ReadFile(o.EnvFile); return !strings.Contains(string(text), "_OLD_") })
-	a.halt()
+	a.Await("no old key in the file", func() bool { text, _ := os.ReadFile(o.EnvFile); return !strings.Contains(string(text), "_OLD_") })
+	a.Stop()
 	if a = start(t, o).ready(); a.Health().LKGCacheValid != true {
 		t.Fatal("the last-known-good file does not load with the new key")
 	}
@@ -139,8 +140,8 @@ func TestRotationByHand(t *testing.T) {
 // What cannot be stored is refused before anything is changed, with the way out.
 func TestRotationRefused(t *testing.T) {
 	set := map[string]string{"CONFIG_MASTER_KEY_BASE64": "bWFzdGVyIGtleSBvZiB0aGlydHktdHdvIGJ5dGVzISE=", "CONFIG_MASTER_KEY_ID": "5a0c3f1e-6ff1-4a5e-9a0e-0d6f0a5f6a01"}
-	a := start(t, testOptions(t, set)).ready()
-	a.await("a keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyMaster) != "" })
+	a := start(t, testenv.Options(t, set)).ready()
+	a.Await("a keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyMaster) != "" })
 	_, code, body := a.changeKey(conf.KeyMaster, "rotate")
 	if code != http.StatusConflict || !strings.Contains(body, "environment") || !strings.Contains(body, "_OLD_") {
 		t.Fatalf("a key of the environment: %d %s", code, body)
@@ -161,15 +162,15 @@ func TestRotationRefused(t *testing.T) {
 
 // A rotation that is given up leaves the key in use where it was.
 func TestRotationGivenUp(t *testing.T) {
-	n1 := start(t, testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
+	n1 := start(t, testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
 	o2 := joining(t, n1, "n2", n1.joinToken(conf.MemberServer).Token)
 	n2 := start(t, o2).ready()
-	n1.await("a keyring", func() bool { return testStatus{n1.keyring()}.active(conf.KeyCA) != "" })
+	n1.Await("a keyring", func() bool { return testStatus{n1.keyring()}.active(conf.KeyCA) != "" })
 	before := testStatus{n1.keyring()}
 	for _, kind := range conf.KeyKinds() {
 		// The announcement alone, as of a leader that died then: nobody has the key.
 		cmd := announceNobodys(t, n1, kind)
-		n1.await("what it waits for", func() bool {
+		n1.Await("what it waits for", func() bool {
 			for _, r := range n1.keyring().Rotations {
 				if r.Kind == kind && r.KeyID == cmd && (len(r.Waiting) > 0 || kind == conf.KeyHMAC) {
 					return true
@@ -177,7 +178,7 @@ func TestRotationGivenUp(t *testing.T) {
 			}
 			return false
 		})
-		n1.await("the word that nobody has it, and the way out", func() bool {
+		n1.Await("the word that nobody has it, and the way out", func() bool {
 			for _, r := range n1.keyring().Rotations {
 				if r.Kind == kind && strings.Contains(strings.Join(r.Waiting, "\n"), "holdfast keys rotate "+kind+" --abort") &&
 					strings.Contains(strings.Join(r.Waiting, "\n"), "none that answers") {
@@ -186,7 +187,7 @@ func TestRotationGivenUp(t *testing.T) {
 			}
 			return false
 		})
-		if err := n1.rooms.rotation.Advance(t.Context(), n1.replicas.Current()); err != nil || (testStatus{n1.keyring()}).active(kind) != before.active(kind) {
+		if err := n1.Rooms().Rotation.Advance(t.Context(), n1.Rooms().Replicas.Current()); err != nil || (testStatus{n1.keyring()}).active(kind) != before.active(kind) {
 			t.Fatalf("a %s key that nobody has is in use (%v)", kind, err)
 		}
 		if _, code, body := n1.changeKey(kind, "abort"); code != http.StatusOK {
@@ -198,19 +199,19 @@ func TestRotationGivenUp(t *testing.T) {
 		}
 	}
 	made := n1.rotateAll() // and it goes on from there
-	n2.await("the new keys", func() bool {
-		id := n2.cluster.Port.Identity()
-		return n2.rooms.keys.Set().MasterID == made[conf.KeyMaster] && pki.HashCA(id.Issuer()) == made[conf.KeyCA]
+	n2.Await("the new keys", func() bool {
+		id := n2.Rooms().Cluster.Port.Identity()
+		return n2.Rooms().Keys.Set().MasterID == made[conf.KeyMaster] && pki.HashCA(id.Issuer()) == made[conf.KeyCA]
 	})
 }
 
 func announceNobodys(t *testing.T, r *running, kind string) string {
 	t.Helper()
-	ss := r.replicas.Current()
+	ss := r.Rooms().Replicas.Current()
 	k := command.NewKey{Kind: kind, ID: "5a0c3f1e-6ff1-4a5e-9a0e-0d6f0a5f6a01"}
 	switch kind {
 	case conf.KeyCA:
-		ca, err := pki.NextCA(r.cluster.Port.Identity().CA, time.Now())
+		ca, err := pki.NextCA(r.Rooms().Cluster.Port.Identity().CA, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -235,33 +236,33 @@ func announceNobodys(t *testing.T, r *running, kind string) string {
 // A store that came from another cluster, as out of a backup, names a CA that is not
 // this one's.
 func TestKeyringOfAnotherCluster(t *testing.T) {
-	o := testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1"})
+	o := testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1"})
 	a := start(t, o).ready()
-	a.await("a keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyCA) != "" })
+	a.Await("a keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyCA) != "" })
 	was := testStatus{a.keyring()}.active(conf.KeyCA)
-	a.halt()
+	a.Stop()
 	for _, p := range []string{o.TLSDir(), o.ClusterFile()} {
 		if err := os.RemoveAll(p); err != nil {
 			t.Fatal(err)
 		}
 	}
 	a = start(t, o).ready()
-	own := a.cluster.Port.Identity().CA.Hash()
+	own := a.Rooms().Cluster.Port.Identity().CA.Hash()
 	if own == was {
 		t.Fatal("the same CA")
 	}
-	a.await("its own CA in the keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyCA) == own })
+	a.Await("its own CA in the keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyCA) == own })
 	rot, code, body := a.changeKey(conf.KeyCA, "rotate")
 	if code != http.StatusOK {
 		t.Fatalf("%d %s", code, body)
 	}
-	a.await("the next one", func() bool { return pki.HashCA(a.cluster.Port.Identity().Issuer()) == rot.KeyID })
+	a.Await("the next one", func() bool { return pki.HashCA(a.Rooms().Cluster.Port.Identity().Issuer()) == rot.KeyID })
 }
 
 // A rotation of the master key goes on after a restart where it was, and the secrets
 // are read all the while.
 func TestResealGoesOn(t *testing.T) {
-	o := testOptions(t, nil)
+	o := testenv.Options(t, nil)
 	a := start(t, o).ready()
 	const n = 3*50 - 10 // three batches
 	props, doc := []string{}, []string{}
@@ -273,7 +274,7 @@ func TestResealGoesOn(t *testing.T) {
 		{"schemas/sealed", `{"type":"object","properties":{` + strings.Join(props, ",") + `}}`},
 		{"services/sealed", `{"service":"sealed","version":1,"config":{` + strings.Join(doc, ",") + `}}`},
 	} {
-		if code, _, body := a.call("PUT", a.Info().AdminURL+"/api/config/"+put[0], put[1], "X-API-Token", "writer-token", "Content-Type", "application/json"); code != http.StatusOK {
+		if code, _, body := a.Call("PUT", a.Info().AdminURL+"/api/config/"+put[0], put[1], "X-API-Token", testenv.WriteToken, "Content-Type", "application/json"); code != http.StatusOK {
 			t.Fatalf("%d %s", code, body)
 		}
 	}
@@ -282,15 +283,15 @@ func TestResealGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	readable := func() bool {
-		_, _, body := a.call("GET", a.Info().LocalURL+"/v1/config/sealed", "", "X-Holdfast-Token", strings.TrimSpace(string(token)))
+		_, _, body := a.Call("GET", a.Info().LocalURL+"/v1/config/sealed", "", "X-Holdfast-Token", strings.TrimSpace(string(token)))
 		return strings.Contains(body, `"s0":"value-0"`) && strings.Contains(body, fmt.Sprintf(`"s%d":"value-%d"`, n-1, n-1))
 	}
-	a.await("the secrets", readable)
-	a.await("a keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyMaster) != "" })
+	a.Await("the secrets", readable)
+	a.Await("a keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyMaster) != "" })
 	before := testStatus{a.keyring()}.active(conf.KeyMaster)
 
 	// The agent ends right after the new key came into use.
-	ss := a.replicas.Current()
+	ss := a.Rooms().Replicas.Current()
 	ctx, cancel := context.WithCancel(t.Context())
 	m, err := keys.NewMaterial(conf.KeyMaster, "")
 	if err != nil {
@@ -306,12 +307,12 @@ func TestResealGoesOn(t *testing.T) {
 		t.Fatal(err, res.Err)
 	}
 	cancel() // what the duty of the leader began ends with the agent
-	a.halt()
+	a.Stop()
 	a = start(t, o).ready()
 	if !readable() {
 		t.Fatal("the secrets are not read after the restart")
 	}
-	a.await("all secrets under the new key", func() bool {
+	a.Await("all secrets under the new key", func() bool {
 		for _, k := range a.keyring().Keys {
 			if k.Kind == conf.KeyMaster && k.ID == m.ID {
 				return k.Secrets == n

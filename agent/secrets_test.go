@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"encoding/base64"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 const vaultSchema = `{"type":"object","additionalProperties":false,"properties":{
@@ -19,34 +20,34 @@ const vaultSchema = `{"type":"object","additionalProperties":false,"properties":
  "db":{"type":"object","properties":{"password":{"type":"string","x-secret":true}}}}}`
 
 func (r *running) admin(method, path, body string) (int, string) {
-	r.t.Helper()
-	code, _, out := r.call(method, r.Info().AdminURL+"/api/config/"+path, body, "X-API-Token", "writer-token")
+	r.T.Helper()
+	code, _, out := r.Call(method, r.Info().AdminURL+"/api/config/"+path, body, "X-API-Token", testenv.WriteToken)
 	return code, out
 }
 
 func (r *running) must(method, path, body string) string {
-	r.t.Helper()
+	r.T.Helper()
 	code, out := r.admin(method, path, body)
 	if code != http.StatusOK {
-		r.t.Fatalf("%s %s: %d %s", method, path, code, out)
+		r.T.Fatalf("%s %s: %d %s", method, path, code, out)
 	}
 	return out
 }
 
 // secret is what a service that proves itself reads, and where it came from.
 func (r *running) secret(path string) (string, string) {
-	r.t.Helper()
-	token, err := os.ReadFile(r.o.LocalTokenFile())
+	r.T.Helper()
+	token, err := os.ReadFile(r.Options.LocalTokenFile())
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
-	_, h, body := r.call("GET", r.Info().LocalURL+path, "", "X-Holdfast-Token", strings.TrimSpace(string(token)))
+	_, h, body := r.Call("GET", r.Info().LocalURL+path, "", "X-Holdfast-Token", strings.TrimSpace(string(token)))
 	return body, h.Get("X-Config-Source")
 }
 
 // keepSecret stores a schema with secrets, and one of them.
 func (r *running) keepSecret() {
-	r.t.Helper()
+	r.T.Helper()
 	r.must("PUT", "schemas/vault", vaultSchema)
 	r.must("PUT", "services/vault/secrets/db.password", `{"value":"canary-secret-value"}`)
 }
@@ -55,30 +56,30 @@ const passwordPath = "/v1/config/vault/db.password"
 
 // A stored secret outlives a restart, the replica, and the epoch.
 func TestSecretsOutliveTheStore(t *testing.T) {
-	o := testOptions(t, nil)
+	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	r.keepSecret()
 	r.must("PUT", "services/vault/secrets/pin", `{"value":4711}`)
 	if v, _ := r.secret(passwordPath); v != `"canary-secret-value"` {
 		t.Fatal(v)
 	}
-	if _, _, body := r.call("GET", r.Info().LocalURL+passwordPath, ""); !strings.Contains(body, `"unauthenticated"`) || strings.Contains(body, "canary") {
+	if _, _, body := r.Call("GET", r.Info().LocalURL+passwordPath, ""); !strings.Contains(body, `"unauthenticated"`) || strings.Contains(body, "canary") {
 		t.Fatalf("a stranger: %s", body)
 	}
 	epoch := r.Health().ConfigEpoch
 	before := r.records().Record("vault")
-	r.halt()
+	r.Stop()
 	damage(t, o)
 
 	r = start(t, o) // from the last-known-good file
-	r.await("the damage", func() bool { return r.Health().DatabaseStatus == conf.DatabaseCorrupted })
+	r.Await("the damage", func() bool { return r.Health().DatabaseStatus == conf.DatabaseCorrupted })
 	if v, src := r.secret(passwordPath); v != `"canary-secret-value"` || src != "lkg" {
 		t.Fatalf("%s from %s", v, src)
 	}
 	if code, body := r.admin("POST", "services/vault/secrets/pin/reveal", `{"reason":"r"}`); code != http.StatusServiceUnavailable || strings.Contains(body, "4711") {
 		t.Fatalf("revealed without a replica: %d %s", code, body)
 	}
-	if code, _, body := r.call("POST", r.Info().AdminURL+"/api/config/rebuild", `{"token":"rebuild-me-please-0123456789"}`); code != http.StatusOK {
+	if code, _, body := r.Call("POST", r.Info().AdminURL+"/api/config/rebuild", `{"token":"`+testenv.RebuildToken+`"}`); code != http.StatusOK {
 		t.Fatal(body)
 	}
 	r.ready()
@@ -95,7 +96,7 @@ func TestSecretsOutliveTheStore(t *testing.T) {
 	if body := r.must("POST", "services/vault/secrets/pin/reveal", `{"reason":"r"}`); !strings.Contains(body, `"value":4711`) {
 		t.Fatal(body)
 	}
-	r.halt()
+	r.Stop()
 	r = start(t, o).ready()
 	if v, _ := r.secret("/v1/config/vault/pin"); v != "4711" {
 		t.Fatal(v)
@@ -104,7 +105,7 @@ func TestSecretsOutliveTheStore(t *testing.T) {
 
 // The environment comes before what is stored, and that before the default.
 func TestPrecedenceAndItsExplanation(t *testing.T) {
-	o := testOptions(t, nil)
+	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	stored := strings.Replace(vaultSchema, `"x-secret-source":"env","x-env":"DEMO_KEY"`, `"x-secret-source":"database"`, 1)
 	r.must("PUT", "schemas/vault", stored)
@@ -156,7 +157,7 @@ func TestPrecedenceAndItsExplanation(t *testing.T) {
 	}
 	// The same for anybody else, without the values of secrets.
 	admin := r.must("GET", "services/vault?explain=1", "")
-	_, _, stranger := r.call("GET", r.Info().LocalURL+"/v1/config/vault?explain=1", "")
+	_, _, stranger := r.Call("GET", r.Info().LocalURL+"/v1/config/vault?explain=1", "")
 	for _, body := range []string{admin, stranger} {
 		if strings.Contains(body, "canary") || strings.Contains(body, "a stored one") || strings.Count(body, `"********"`) != 2 {
 			t.Errorf("%s", body)
@@ -167,7 +168,7 @@ func TestPrecedenceAndItsExplanation(t *testing.T) {
 		t.Error(list)
 	}
 	// Without the variable the stored one holds.
-	r.halt()
+	r.Stop()
 	r = start(t, withoutKey(o)).ready()
 	if v, _ := r.secret("/v1/config/vault/api_key"); v != `"a stored one"` {
 		t.Errorf("without the variable: %s", v)
@@ -200,10 +201,10 @@ func TestRevealNeedsAQuorum(t *testing.T) {
 	r, _ := three(t)
 	r[0].keepSecret()
 	for _, a := range r[1:] {
-		a.await("the secret", func() bool { v, _ := a.secret(passwordPath); return v == `"canary-secret-value"` })
-		a.halt()
+		a.Await("the secret", func() bool { v, _ := a.secret(passwordPath); return v == `"canary-secret-value"` })
+		a.Stop()
 	}
-	code, _, body := r[0].once("POST", r[0].Info().AdminURL+"/api/config/services/vault/secrets/db.password/reveal", `{"reason":"r"}`, "X-API-Token", "writer-token")
+	code, _, body := r[0].Once("POST", r[0].Info().AdminURL+"/api/config/services/vault/secrets/db.password/reveal", `{"reason":"r"}`, "X-API-Token", testenv.WriteToken)
 	if code == http.StatusOK || strings.Contains(body, "canary") {
 		t.Errorf("revealed: %d %s", code, body)
 	}
@@ -215,7 +216,7 @@ func TestRevealNeedsAQuorum(t *testing.T) {
 // TestASchemaGetsNoKeysOut: a schema can name any variable as the source of a secret;
 // those of the agent itself are given to nobody.
 func TestASchemaGetsNoKeysOut(t *testing.T) {
-	r := start(t, testOptions(t, map[string]string{"LITESTREAM_SECRET_ACCESS_KEY": "canary-secret-key"})).ready()
+	r := start(t, testenv.Options(t, map[string]string{"LITESTREAM_SECRET_ACCESS_KEY": "canary-secret-key"})).ready()
 	r.must("PUT", "schemas/greedy", `{"type":"object","properties":{
  "master":{"type":"string","x-secret":true,"x-secret-source":"env","x-env":"CONFIG_MASTER_KEY_BASE64"},
  "config_signature_private_key":{"type":"string","x-secret":true,"x-secret-source":"env"},
@@ -228,8 +229,8 @@ func TestASchemaGetsNoKeysOut(t *testing.T) {
 		if !strings.Contains(body, "canary-secret-value") {
 			t.Errorf("%s has not what is the service's: %s", path, body)
 		}
-		if master := base64.StdEncoding.EncodeToString(r.rooms.keys.Set().Master); strings.Contains(body, master) || strings.Contains(body, "PRIVATE KEY") ||
-			strings.Contains(body, "writer-token") || strings.Contains(body, "rebuild-me") || strings.Contains(body, "canary-secret-key") {
+		if master := base64.StdEncoding.EncodeToString(r.Rooms().Keys.Set().Master); strings.Contains(body, master) || strings.Contains(body, "PRIVATE KEY") ||
+			strings.Contains(body, testenv.WriteToken) || strings.Contains(body, testenv.RebuildToken) || strings.Contains(body, "canary-secret-key") {
 			t.Errorf("%s gives keys of the agent out: %s", path, body)
 		}
 	}

@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"fmt"
@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // vaulted is a server with a service that has a secret, and a sidecar of that service
@@ -24,17 +25,17 @@ type vaulted struct {
 
 func newVaulted(t *testing.T) *vaulted {
 	t.Helper()
-	n1 := start(t, testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t), "CONFIG_KEY_ROTATION_GRACE_MINUTES": "60"})).ready()
+	n1 := start(t, testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t), "CONFIG_KEY_ROTATION_GRACE_MINUTES": "60"})).ready()
 	v := &vaulted{t: t, n1: n1}
 	v.put("schemas/vault", `{"type":"object","properties":{"port":{"type":"integer"},"password":{"type":"string","x-secret":true,"x-secret-source":"database"}}}`)
 	v.put("services/vault", `{"service":"vault","version":1,"config":{"port":1,"password":"correct horse"}}`)
-	n1.await("a keyring", func() bool { return testStatus{n1.keyring()}.active(conf.KeyMaster) != "" })
+	n1.Await("a keyring", func() bool { return testStatus{n1.keyring()}.active(conf.KeyMaster) != "" })
 	return v
 }
 
 func (v *vaulted) put(path, body string) {
 	v.t.Helper()
-	if code, _, answer := v.n1.call("PUT", v.n1.Info().AdminURL+"/api/config/"+path, body, "X-API-Token", "writer-token", "Content-Type", "application/json"); code != http.StatusOK {
+	if code, _, answer := v.n1.Call("PUT", v.n1.Info().AdminURL+"/api/config/"+path, body, "X-API-Token", testenv.WriteToken, "Content-Type", "application/json"); code != http.StatusOK {
 		v.t.Fatalf("%s: %d %s", path, code, answer)
 	}
 }
@@ -42,7 +43,7 @@ func (v *vaulted) put(path, body string) {
 // join starts the sidecar, by a token that says this of its service.
 func (v *vaulted) join(request string) {
 	v.t.Helper()
-	code, _, body := v.n1.call("POST", v.n1.Info().AdminURL+"/api/config/cluster/tokens", request, "X-API-Token", "writer-token", "Content-Type", "application/json")
+	code, _, body := v.n1.Call("POST", v.n1.Info().AdminURL+"/api/config/cluster/tokens", request, "X-API-Token", testenv.WriteToken, "Content-Type", "application/json")
 	if code != http.StatusOK {
 		v.t.Fatal(code, body)
 	}
@@ -61,7 +62,7 @@ func (v *vaulted) read() string {
 	if err != nil {
 		v.t.Fatal(err)
 	}
-	_, _, body := v.side.call("GET", v.side.Info().LocalURL+"/v1/config/vault", "", "X-Holdfast-Token", strings.TrimSpace(string(proof)))
+	_, _, body := v.side.Call("GET", v.side.Info().LocalURL+"/v1/config/vault", "", "X-Holdfast-Token", strings.TrimSpace(string(proof)))
 	return body
 }
 
@@ -73,11 +74,11 @@ func (v *vaulted) rotateTwice() {
 		if code != http.StatusOK {
 			v.t.Fatal(code, body)
 		}
-		v.n1.await("the end of the old key", func() bool {
+		v.n1.Await("the end of the old key", func() bool {
 			_, code, _ := v.n1.changeKey(conf.KeyMaster, "retire")
 			return code == http.StatusOK && testStatus{v.n1.keyring()}.active(conf.KeyMaster) == rot.KeyID
 		})
-		v.n1.await("one key at the server", func() bool { _, old := v.n1.rooms.keys.Set().IDs(conf.KeyMaster); return old == "" })
+		v.n1.Await("one key at the server", func() bool { _, old := v.n1.Rooms().Keys.Set().IDs(conf.KeyMaster); return old == "" })
 	}
 	v.put("services/vault", `{"service":"vault","version":2,"config":{"port":2,"password":"battery staple"}}`)
 }
@@ -94,19 +95,19 @@ func (v *vaulted) says(why ...string) {
 		}
 		return true
 	}
-	v.side.await("the word of it in the health, with the way out", func() bool {
+	v.side.Await("the word of it in the health, with the way out", func() bool {
 		h := v.side.Health()
 		return !h.OK && h.OperationalMode == conf.ModeNormal && h.Err != nil && has(*h.Err)
 	})
 	for _, url := range []string{v.side.Info().AdminURL + "/api/config/health", v.side.Info().LocalURL + "/healthz"} {
-		if code, _, body := v.side.call("GET", url, ""); code != http.StatusOK || !has(body) {
+		if code, _, body := v.side.Call("GET", url, ""); code != http.StatusOK || !has(body) {
 			v.t.Errorf("%s: %d %s", url, code, body)
 		}
 	}
-	if _, _, body := v.side.call("GET", v.side.Info().LocalURL+"/metrics", ""); !strings.Contains(body, "\nholdfast_secrets_unopened 1\n") {
+	if _, _, body := v.side.Call("GET", v.side.Info().LocalURL+"/metrics", ""); !strings.Contains(body, "\nholdfast_secrets_unopened 1\n") {
 		v.t.Error("not in the metrics")
 	}
-	st, err := v.n1.cluster.Status(v.t.Context())
+	st, err := v.n1.Rooms().Cluster.Status(v.t.Context())
 	if err != nil {
 		v.t.Fatal(err)
 	}
@@ -115,7 +116,7 @@ func (v *vaulted) says(why ...string) {
 			v.t.Errorf("the status of the cluster says %q", n.Err)
 		}
 	}
-	if code, _, body := v.side.call("GET", v.side.Info().LocalURL+"/readyz", ""); code != http.StatusOK {
+	if code, _, body := v.side.Call("GET", v.side.Info().LocalURL+"/readyz", ""); code != http.StatusOK {
 		v.t.Errorf("it serves what it can, and is not ready: %s", body)
 	}
 	if got := v.read(); strings.Contains(got, "battery") || strings.Contains(got, "correct") || !strings.Contains(got, `"port":`) {
@@ -126,9 +127,9 @@ func (v *vaulted) says(why ...string) {
 // whole waits until nothing is missing.
 func (v *vaulted) whole(secret string) {
 	v.t.Helper()
-	v.side.await("its secret", func() bool { return strings.Contains(v.read(), secret) })
-	v.side.await("a good health", func() bool { return v.side.Health().OK })
-	if _, _, body := v.side.call("GET", v.side.Info().LocalURL+"/metrics", ""); !strings.Contains(body, "\nholdfast_secrets_unopened 0\n") {
+	v.side.Await("its secret", func() bool { return strings.Contains(v.read(), secret) })
+	v.side.Await("a good health", func() bool { return v.side.Health().OK })
+	if _, _, body := v.side.Call("GET", v.side.Info().LocalURL+"/metrics", ""); !strings.Contains(body, "\nholdfast_secrets_unopened 0\n") {
 		v.t.Error("the metrics say that something is missing")
 	}
 }
@@ -139,19 +140,19 @@ func TestSidecarMissedTwoRotations(t *testing.T) {
 	v := newVaulted(t)
 	v.join(`{"role":"sidecar","service":"vault"}`)
 	v.whole("correct horse")
-	v.side.halt()
+	v.side.Stop()
 	v.rotateTwice()
 	v.start()
 	v.whole("battery staple")
 	active := testStatus{v.n1.keyring()}.active(conf.KeyMaster)
-	if main, old := v.side.rooms.keys.Set().IDs(conf.KeyMaster); main != active {
+	if main, old := v.side.Rooms().Keys.Set().IDs(conf.KeyMaster); main != active {
 		t.Errorf("it holds %s and %s, and %s is in use", main, old, active)
 	}
-	v.n1.await("a row of it in the access log", func() bool {
-		_, _, body := v.n1.call("GET", v.n1.Info().AdminURL+"/api/config/access", "", "X-API-Token", "writer-token")
+	v.n1.Await("a row of it in the access log", func() bool {
+		_, _, body := v.n1.Call("GET", v.n1.Info().AdminURL+"/api/config/access", "", "X-API-Token", testenv.WriteToken)
 		return strings.Contains(body, "received the key of vault under the master key "+active+" anew")
 	})
-	v.side.halt() // it holds it from now on
+	v.side.Stop() // it holds it from now on
 	v.start()
 	v.whole("battery staple")
 }
@@ -162,8 +163,8 @@ func TestSidecarWithoutItsKey(t *testing.T) {
 	v := newVaulted(t)
 	v.join(`{"role":"sidecar","service":"vault","uses":1}`)
 	v.whole("correct horse")
-	v.side.halt()
-	before := v.n1.rooms.keys.Set()
+	v.side.Stop()
+	before := v.n1.Rooms().Keys.Set()
 	v.rotateTwice()
 	many := &command.Cluster{At: conf.FormatTime(time.Now()), By: "test"}
 	for i := range 1000 { // they push out the token that let it in
@@ -171,13 +172,13 @@ func TestSidecarWithoutItsKey(t *testing.T) {
 			ID: fmt.Sprintf("many%04d", i), SecretHash: strings.Repeat("ab", 32), Role: conf.MemberSidecar, ExpiresAt: conf.FormatTime(time.Now().Add(-time.Hour)), CreatedBy: "test", Uses: 1,
 		})
 	}
-	if res, err := v.n1.replicas.Current().Node().Propose(t.Context(), many); err != nil || res.Err != nil {
+	if res, err := v.n1.Rooms().Replicas.Current().Node().Propose(t.Context(), many); err != nil || res.Err != nil {
 		t.Fatal(err, res.Err)
 	}
 	v.start()
-	v.side.await("the newest plain value", func() bool { return strings.Contains(v.read(), `"port":2`) })
+	v.side.Await("the newest plain value", func() bool { return strings.Contains(v.read(), `"port":2`) })
 	v.says("missed more than one rotation", testStatus{v.n1.keyring()}.active(conf.KeyMaster))
-	v.n1.await("the word of it in the status of the keys, with the way out", func() bool {
+	v.n1.Await("the word of it in the status of the keys, with the way out", func() bool {
 		for _, m := range v.n1.keyring().Members {
 			e := m.Holds[conf.KeyMaster].Err
 			if m.NodeID == "side" && strings.Contains(e, "missed more than one rotation") && strings.Contains(e, "holdfast cluster remove side") &&
@@ -190,10 +191,10 @@ func TestSidecarWithoutItsKey(t *testing.T) {
 
 	// A server that still has the key of before comes: the secret is there at once, though
 	// its record does not change.
-	v.side.await("its secret", func() bool {
-		set := v.n1.rooms.keys.Set()
+	v.side.Await("its secret", func() bool {
+		set := v.n1.Rooms().Keys.Set()
 		set.OldMaster, set.OldMasterID = before.Master, before.MasterID // until it looks at its .env file again
-		v.n1.rooms.holder.Store(set)
+		v.n1.Rooms().Holder.Store(set)
 		return strings.Contains(v.read(), "battery staple")
 	})
 	v.whole("battery staple")
@@ -205,15 +206,15 @@ func TestSidecarOfNoService(t *testing.T) {
 	v := newVaulted(t)
 	v.join(`{"role":"sidecar"}`)
 	v.says("admitted for no service")
-	v.n1.await("its own word in its row", func() bool {
-		for _, m := range v.n1.cluster.Members() {
+	v.n1.Await("its own word in its row", func() bool {
+		for _, m := range v.n1.Rooms().Cluster.Members() {
 			if m.NodeID == "side" && m.Service == "vault" {
 				return true
 			}
 		}
 		return false
 	})
-	err := v.side.cluster.Call(t.Context(), "n1", "/keys/granted?id="+testStatus{v.n1.keyring()}.active(conf.KeyMaster), nil, nil)
+	err := v.side.Rooms().Cluster.Call(t.Context(), "n1", "/keys/granted?id="+testStatus{v.n1.keyring()}.active(conf.KeyMaster), nil, nil)
 	if err == nil || !strings.Contains(err.Error(), "admitted for no service") {
 		t.Errorf("it asked for the key of the service that it claims: %v", err)
 	}

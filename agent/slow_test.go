@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"bufio"
@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // The ports give a header 5 s and a body 20 s. What they would not cut they would
@@ -19,9 +21,9 @@ const withinHead, withinBody = 30 * time.Second, time.Minute
 // of them is cut in time, and the ports answer others meanwhile.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
-	r := start(t, testOptions(t, nil)).ready()
+	r := start(t, testenv.Options(t, nil)).ready()
 	admin, local := strings.TrimPrefix(r.Info().AdminURL, "http://"), strings.TrimPrefix(r.Info().LocalURL, "http://")
-	const token = "X-API-Token: writer-token\r\n"
+	const token = "X-API-Token: " + testenv.WriteToken + "\r\n"
 	type slow struct {
 		name, addr, first, drip string
 		within                  time.Duration
@@ -57,7 +59,7 @@ func TestSlowClients(t *testing.T) {
 				t.Error(how)
 			}
 		case <-tick.C:
-			if code, _, _ := r.call("GET", r.Info().AdminURL+"/api/config/me", "", "X-API-Token", "reader-token"); code != http.StatusOK {
+			if code, _, _ := r.Call("GET", r.Info().AdminURL+"/api/config/me", "", "X-API-Token", testenv.ReadToken); code != http.StatusOK {
 				t.Errorf("meanwhile the admin port answers %d", code)
 			}
 			if v, _ := r.level(); v == "" {

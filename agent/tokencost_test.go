@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"crypto/sha256"
@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-config/holdfast/localapi/admin"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 // anybody lets everybody in.
@@ -27,7 +28,7 @@ func (anybody) Authenticate(string) (conf.Principal, bool) {
 // caller nobody looks at, among a thousand tokens: the check may cost a twentieth
 // of it. The shortest of several rounds counts, in turns.
 func TestTokenCheckIsCheap(t *testing.T) {
-	r := start(t, testOptions(t, nil)).ready()
+	r := start(t, testenv.Options(t, nil)).ready()
 	tok := r.apiToken(conf.RoleRead, "one", "1h")
 	many := &command.APITokens{At: conf.FormatTime(time.Now())}
 	for i := range 990 {
@@ -36,13 +37,13 @@ func TestTokenCheckIsCheap(t *testing.T) {
 			ID: fmt.Sprintf("api-%012x", i), Name: "n", Role: string(conf.RoleRead), SecretHash: hex.EncodeToString(sum[:]),
 		})
 	}
-	if err := r.replicas.Current().Propose(t.Context(), many); err != nil {
+	if err := r.Rooms().Replicas.Current().Propose(t.Context(), many); err != nil {
 		t.Fatal(err)
 	}
 	handler := func(a admin.Authenticator) http.Handler {
 		h, err := admin.New(admin.Options{
-			Auth: a, Audit: discard{}, Health: r.backend, Reader: r.backend, Queries: r.backend, Versions: r.backend, Schemas: r.backend, Profiles: r.backend,
-			Editor: r.rooms.editor, SchemaEditor: r.rooms.editor, ProfileEditor: r.rooms.editor, Rebuilder: r.backend,
+			Auth: a, Audit: discard{}, Health: r.Rooms().Backend, Reader: r.Rooms().Backend, Queries: r.Rooms().Backend, Versions: r.Rooms().Backend, Schemas: r.Rooms().Backend, Profiles: r.Rooms().Backend,
+			Editor: r.Rooms().Editor, SchemaEditor: r.Rooms().Editor, ProfileEditor: r.Rooms().Editor, Rebuilder: r.Rooms().Backend,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -50,7 +51,7 @@ func TestTokenCheckIsCheap(t *testing.T) {
 		return h
 	}
 	checked := handler(&backend.Authenticator{
-		Bootstrap: keys.NewAuthenticator(nil), Supervisor: r.replicas, TokensUnrevoked: r.rooms.recovery.TokensUnrevoked, Now: time.Now,
+		Bootstrap: keys.NewAuthenticator(nil), Supervisor: r.Rooms().Replicas, TokensUnrevoked: r.Rooms().Recovery.TokensUnrevoked, Now: time.Now,
 	})
 	open := handler(anybody{})
 	const rounds, each = 30, 100
@@ -71,7 +72,7 @@ func TestTokenCheckIsCheap(t *testing.T) {
 	whole := func() time.Duration {
 		began := time.Now()
 		for range each / 4 {
-			if code, _, body := r.call("GET", server.URL+"/api/config/services/demo", "", "X-API-Token", tok.Token); code != http.StatusOK {
+			if code, _, body := r.Call("GET", server.URL+"/api/config/services/demo", "", "X-API-Token", tok.Token); code != http.StatusOK {
 				t.Fatal(code, body)
 			}
 		}
@@ -93,7 +94,6 @@ func TestTokenCheckIsCheap(t *testing.T) {
 		share = float64(with-without) / float64(get)
 		t.Logf("a GET takes %v, of it the check %v: %.1f %%", get, with-without, 100*share)
 	}
-	http.DefaultClient.CloseIdleConnections()
 	if share > 0.05 {
 		t.Errorf("the check of a token costs %.1f %% of a GET, the limit is 5 %%", 100*share)
 	}

@@ -1,4 +1,4 @@
-package agent
+package agent_test
 
 import (
 	"encoding/json"
@@ -7,28 +7,29 @@ import (
 	"testing"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/testenv"
 )
 
 func (r *running) apiToken(role conf.Role, name, ttl string) conf.NewAPIToken {
-	r.t.Helper()
-	code, _, body := r.call("POST", r.Info().AdminURL+"/api/config/tokens", `{"role":"`+string(role)+`","name":"`+name+`","ttl":"`+ttl+`"}`,
-		"X-API-Token", "writer-token", "Content-Type", "application/json")
+	r.T.Helper()
+	code, _, body := r.Call("POST", r.Info().AdminURL+"/api/config/tokens", `{"role":"`+string(role)+`","name":"`+name+`","ttl":"`+ttl+`"}`,
+		"X-API-Token", testenv.WriteToken, "Content-Type", "application/json")
 	var tok conf.NewAPIToken
 	if err := json.Unmarshal([]byte(body), &tok); err != nil || code != http.StatusOK || !strings.HasPrefix(tok.Token, "hfa_"+strings.TrimPrefix(tok.ID, conf.APITokenIDPrefix)+"_") {
-		r.t.Fatalf("%d %s", code, body)
+		r.T.Fatalf("%d %s", code, body)
 	}
 	return tok
 }
 
 func (r *running) me(token string) (int, string) {
-	r.t.Helper()
-	code, _, body := r.call("GET", r.Info().AdminURL+"/api/config/me", "", "X-API-Token", token)
+	r.T.Helper()
+	code, _, body := r.Call("GET", r.Info().AdminURL+"/api/config/me", "", "X-API-Token", token)
 	return code, body
 }
 
 // A token that was made at one agent is known at all, and a revoked one refused.
 func TestAPITokensOfACluster(t *testing.T) {
-	n1 := start(t, testOptions(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
+	n1 := start(t, testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
 	o2 := joining(t, n1, "n2", n1.joinToken(conf.MemberServer).Token)
 	n2 := start(t, o2).ready()
 	side := start(t, joining(t, n1, "side", n1.joinToken(conf.MemberSidecar).Token)).ready()
@@ -42,13 +43,13 @@ func TestAPITokensOfACluster(t *testing.T) {
 		t.Fatalf("%d %s", code, body)
 	}
 	for _, r := range []*running{n1, side} {
-		r.await("the token everywhere", func() bool { code, _ := r.me(tok.Token); return code == 200 })
+		r.Await("the token everywhere", func() bool { code, _ := r.me(tok.Token); return code == 200 })
 	}
-	code, _, body = side.call("PATCH", side.Info().AdminURL+"/api/config/services/demo", `{"level":42}`, "X-API-Token", tok.Token)
+	code, _, body = side.Call("PATCH", side.Info().AdminURL+"/api/config/services/demo", `{"level":42}`, "X-API-Token", tok.Token)
 	if code != 200 {
 		t.Fatalf("%d %s", code, body)
 	}
-	if _, _, body := n1.call("GET", n1.Info().AdminURL+"/api/config/history?user=ann", "", "X-API-Token", "reader-token"); !strings.Contains(body, `"changed_by":"ann"`) {
+	if _, _, body := n1.Call("GET", n1.Info().AdminURL+"/api/config/history?user=ann", "", "X-API-Token", testenv.ReadToken); !strings.Contains(body, `"changed_by":"ann"`) {
 		t.Error(body)
 	}
 	for name, wrong := range map[string]string{
@@ -60,29 +61,29 @@ func TestAPITokensOfACluster(t *testing.T) {
 	}
 	// What is kept, and what is told, does not hold it.
 	for _, r := range []*running{n1, n2, side} {
-		if st := r.replicas.LastStore(); strings.Contains(mustJSON(t, st.Queries.APITokens()), tok.Token) {
+		if st := r.Rooms().Replicas.LastStore(); strings.Contains(mustJSON(t, st.Queries.APITokens()), tok.Token) {
 			t.Error("the token itself is stored")
 		}
 	}
-	_, _, body = n1.call("GET", n1.Info().AdminURL+"/api/config/tokens", "", "X-API-Token", "reader-token")
+	_, _, body = n1.Call("GET", n1.Info().AdminURL+"/api/config/tokens", "", "X-API-Token", testenv.ReadToken)
 	if !strings.Contains(body, tok.ID) || strings.Contains(body, "hfa_") {
 		t.Error(body)
 	}
 	// Without quorum it goes on, and after a restart too: the replica knows it.
-	n1.halt()
+	n1.Stop()
 	if code, _ := n2.me(tok.Token); code != 200 {
 		t.Errorf("without quorum: %d", code)
 	}
-	n1 = start(t, n1.o).ready()
+	n1 = start(t, n1.Options).ready()
 	if code, body := n1.me(tok.Token); code != 200 {
 		t.Errorf("after a restart: %d %s", code, body)
 	}
 
 	short := n1.apiToken(conf.RoleRead, "brief", "1s")
-	n1.await("the end of a token", func() bool { code, _ := n1.me(short.Token); return code == 401 })
+	n1.Await("the end of a token", func() bool { code, _ := n1.me(short.Token); return code == 401 })
 	// Revoked at one agent, refused there at once and at the others when they have applied it.
-	n1.await("the revocation of the token", func() bool {
-		code, _, _ := n1.call("DELETE", n1.Info().AdminURL+"/api/config/tokens/"+tok.ID, "", "X-API-Token", "writer-token")
+	n1.Await("the revocation of the token", func() bool {
+		code, _, _ := n1.Call("DELETE", n1.Info().AdminURL+"/api/config/tokens/"+tok.ID, "", "X-API-Token", testenv.WriteToken)
 		return code == 200
 	})
 	for _, r := range []*running{n1, n2, side} {
@@ -90,12 +91,12 @@ func TestAPITokensOfACluster(t *testing.T) {
 		if r == n1 && code == 200 {
 			t.Error("the agent that answered the revocation still knows the token")
 		}
-		r.await("the end of the token", func() bool { code, body = r.me(tok.Token); return code == 401 })
+		r.Await("the end of the token", func() bool { code, body = r.me(tok.Token); return code == 401 })
 		if !strings.Contains(body, "expired or was revoked") {
 			t.Error(body)
 		}
 	}
-	if code, _, body := n1.call("DELETE", n1.Info().AdminURL+"/api/config/tokens/api-ffffffffffff", "", "X-API-Token", "writer-token"); code != 404 {
+	if code, _, body := n1.Call("DELETE", n1.Info().AdminURL+"/api/config/tokens/api-ffffffffffff", "", "X-API-Token", testenv.WriteToken); code != 404 {
 		t.Errorf("unknown id: %d %s", code, body)
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/httperror"
-	"github.com/holdfast-config/holdfast/testenv"
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
 // raw sends bytes and returns the answer that comes back.
@@ -27,7 +27,7 @@ func raw(t *testing.T, addr, request string) (int, string) {
 		t.Fatal(err)
 	}
 	defer c.Close() //nolint:errcheck // done with it
-	if err := c.SetDeadline(time.Now().Add(testenv.Patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(base.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(c, request); err != nil {

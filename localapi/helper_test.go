@@ -20,10 +20,10 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/httperror"
-	"github.com/holdfast-config/holdfast/testenv"
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
-func TestMain(m *testing.M) { os.Exit(testenv.NoLeaks(m)) }
+func TestMain(m *testing.M) { os.Exit(base.NoLeaks(m)) }
 
 const testEpoch = "5b0f8f0e-6f0a-4a52-9d7c-0c3f7f1f9a11"
 
@@ -197,7 +197,7 @@ func listen(t testing.TB, s *Server) string {
 // await polls a condition that no channel tells of.
 func await(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(testenv.Patience)
+	deadline := time.NewTimer(base.Patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

@@ -18,7 +18,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/store"
-	"github.com/holdfast-config/holdfast/testenv"
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
 func TestMain(m *testing.M) {
@@ -30,13 +30,13 @@ func TestMain(m *testing.M) {
 		runShortBatch()
 		return
 	}
-	os.Exit(testenv.NoLeaks(m))
+	os.Exit(base.NoLeaks(m))
 }
 
 const (
 	testEpoch = "2026-01-02T03-04-05-test"
 	testTime  = "2026-01-02T03:04:05+00:00"
-	patience  = testenv.Patience
+	patience  = base.Patience
 )
 
 // node is a Node with its store.

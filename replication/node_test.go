@@ -13,7 +13,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/testenv"
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
 func TestWriteStopReopen(t *testing.T) {
@@ -225,7 +225,7 @@ func (n *node) addVoter(tb testing.TB, id string, addr string) {
 func TestThreeNodes(t *testing.T) {
 	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
 	var nodes [3]*node
-	ports := testenv.FreePorts(t, len(nodes)) // a member restarts with its address
+	ports := base.FreePorts(t, len(nodes)) // a member restarts with its address
 	options := func(i int) func(*Options) {
 		return func(o *Options) {
 			o.NodeID, o.Join, o.TrailingLogs = fmt.Sprintf("n%d", i+1), i > 0, 1

@@ -1,15 +1,11 @@
 package testenv
 
 import (
-	"fmt"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"sync"
 	"syscall"
 	"testing"
 )
@@ -22,41 +18,29 @@ const (
 	apiTokens    = ReadToken + ":config.read," + WriteToken + ":config.write"
 )
 
-// Agent is one `holdfast agent` with its own directory and ports. It may be
+// Agent is one `holdfast agent`, a process with its own directory and ports. It may be
 // stopped, killed and started again any number of times.
 type Agent struct {
-	t    testing.TB
+	API
 	bin  string
 	Dir  string // CONFIG_DATA_DIR
 	env  map[string]string
 	args []string
 	log  *Transcript
 	proc *Process
-
-	LocalAddr, AdminAddr string // host:port
 }
 
 // NewAgent makes an agent and does not start it. env is added to its settings.
 func NewAgent(t testing.TB, env ...string) *Agent {
 	t.Helper()
 	a := &Agent{
-		t: t, bin: Binary(t, "./cmd/holdfast"), Dir: filepath.Join(t.TempDir(), "data"),
+		API: API{t: t}, bin: Binary(t, "./cmd/holdfast"), Dir: filepath.Join(t.TempDir(), "data"),
 		log: NewTranscript(), args: []string{"agent"},
 	}
 	ports := FreePorts(t, 3)
-	a.LocalAddr = "127.0.0.1:" + strconv.Itoa(ports[0])
-	a.AdminAddr = "127.0.0.1:" + strconv.Itoa(ports[1])
-	a.env = map[string]string{
-		"CONFIG_DATA_DIR":     a.Dir,
-		"CONFIG_LOCAL_ADDR":   a.LocalAddr,
-		"CONFIG_MANAGER_HOST": "127.0.0.1",
-		"CONFIG_MANAGER_PORT": strconv.Itoa(ports[1]),
-		"CONFIG_CLUSTER_ADDR": "127.0.0.1:" + strconv.Itoa(ports[2]),
-		"CONFIG_MQTT_ADDR":    "none",
-		"CONFIG_SCHEMA_DIR":   filepath.Join(Root(), "testenv", "schemas"),
-		"CONFIG_API_TOKENS":   apiTokens,
-		"REBUILD_TOKEN":       RebuildToken,
-	}
+	a.LocalAddr, a.AdminAddr, a.running = loopback(ports[0]), loopback(ports[1]), a.Running
+	a.env = settings(a.Dir, filepath.Join(Root(), "testenv", "schemas"), [3]int(ports))
+	a.env["CONFIG_MQTT_ADDR"] = "none"
 	for _, e := range env {
 		name, value, _ := cut(e)
 		a.env[name] = value
@@ -69,8 +53,25 @@ func NewAgent(t testing.TB, env ...string) *Agent {
 	return a
 }
 
-// StartAgent makes an agent, starts it and waits until it takes writes.
-func StartAgent(t testing.TB, env ...string) *Agent {
+// settings are those of every agent of a test: its directory, and its ports for the
+// local API, the admin API and the cluster, where 0 takes any free one.
+func settings(dir, schemas string, ports [3]int) map[string]string {
+	return map[string]string{
+		"CONFIG_DATA_DIR":     dir,
+		"CONFIG_LOCAL_ADDR":   loopback(ports[0]),
+		"CONFIG_MANAGER_HOST": "127.0.0.1",
+		"CONFIG_MANAGER_PORT": strconv.Itoa(ports[1]),
+		"CONFIG_CLUSTER_ADDR": loopback(ports[2]),
+		"CONFIG_SCHEMA_DIR":   schemas,
+		"CONFIG_API_TOKENS":   apiTokens,
+		"REBUILD_TOKEN":       RebuildToken,
+	}
+}
+
+func loopback(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
+
+// StartProcess makes an agent, starts it and waits until it takes writes.
+func StartProcess(t testing.TB, env ...string) *Agent {
 	t.Helper()
 	a := NewAgent(t, env...)
 	a.Start()
@@ -175,85 +176,4 @@ func (a *Agent) WreckReplica() {
 	}); err != nil {
 		a.t.Fatal(err)
 	}
-}
-
-// FreePorts finds n loopback ports that nothing listens on. They lie below the
-// kernel's range for outgoing connections, and in a block that no other test
-// process has, so that nobody takes a port while its agent is being restarted.
-func FreePorts(t testing.TB, n int) []int { return FreePortRows(t, n) }
-
-// FreePortRows is FreePorts for an agent that counts up: the ports at each of
-// steps above a port are free and nobody else's, too.
-func FreePortRows(t testing.TB, n int, steps ...int) []int {
-	t.Helper()
-	ours.Lock()
-	defer ours.Unlock()
-	var ports []int
-next:
-	for len(ports) < n {
-		if len(ours.ports) == 0 {
-			ours.ports = claimPorts(t)
-		}
-		port := ours.ports[0]
-		ours.ports = ours.ports[1:]
-		for _, step := range steps {
-			if !slices.Contains(ours.ports, port+step) {
-				continue next
-			}
-		}
-		for _, step := range append(steps, 0) {
-			if !PortFree(port + step) {
-				continue next
-			}
-		}
-		ours.ports = slices.DeleteFunc(ours.ports, func(p int) bool { return slices.Contains(steps, p-port) })
-		ports = append(ports, port)
-	}
-	return ports
-}
-
-// ours are the ports of this process's blocks that it has not given out yet.
-var ours struct {
-	sync.Mutex
-	ports []int
-	locks []*os.File // never closed: the end of the process gives them back
-}
-
-const firstPort, blockPorts, portBlocks = 12_000, 100, 200
-
-// claimPorts takes a block of ports for this process: a lock on a file that holds
-// until the process ends.
-func claimPorts(t testing.TB) []int {
-	t.Helper()
-	dir := filepath.Join(os.TempDir(), "holdfast-test-ports")
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	for _, block := range rand.Perm(portBlocks) {
-		f, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(block)), os.O_CREATE|os.O_RDWR, 0o666)
-		if err != nil {
-			continue // another user's
-		}
-		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
-			_ = f.Close()
-			continue
-		}
-		ours.locks = append(ours.locks, f)
-		ports := rand.Perm(blockPorts)
-		for i := range ports {
-			ports[i] += firstPort + block*blockPorts
-		}
-		return ports
-	}
-	t.Fatal("all blocks of test ports are taken")
-	return nil
-}
-
-// PortFree says whether nothing listens on the loopback port.
-func PortFree(port int) bool {
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return false
-	}
-	return l.Close() == nil
 }

@@ -180,7 +180,7 @@ func (a *attacker) serve(c net.Conn) {
 // page of the agent's own origin works by its cookie.
 func TestBrowser(t *testing.T) {
 	ctx := chromium(t, "MAP *.test 127.0.0.66")
-	a := StartAgent(t)
+	a := StartProcess(t)
 	version := a.Patch("stt-worker", `{"vad_threshold":0.6}`)
 	evil := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")

@@ -141,7 +141,7 @@ func TestKillLoop(t *testing.T) {
 	if testing.Short() {
 		restarts = 25
 	}
-	a := StartAgent(t)
+	a := StartProcess(t)
 	ledgers := []*ledger{
 		{service: "stt-worker", key: "sample_rate", format: "%d"},
 		{service: "tts-worker", key: "piper_voice", format: `"voice-%d"`},

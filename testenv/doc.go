@@ -1,7 +1,9 @@
 // Package testenv is how Holdfast is tested as its users meet it: real agent
 // processes made from the real binary, real clients, real damage.
 //
-// It holds the harness (Agent, Await, Binary), the acceptance tests, the sample
+// It holds the harness (StartProcess and Agent for an agent that is a process, StartAgent
+// and InProcess for one in the test's own process, which the tests of package agent look
+// into, both with API for requests; Await, Binary), the acceptance tests, the sample
 // schemas under schemas, the sample services in several languages under
 // services, and the benchmarks under bench.
 //

@@ -14,7 +14,7 @@ import (
 // What it serves stays signed as it is, however long the test takes.
 func prepared(t *testing.T, env ...string) (*Agent, State) {
 	t.Helper()
-	a := StartAgent(t, append([]string{"CONFIG_MQTT_REISSUE=0"}, env...)...)
+	a := StartProcess(t, append([]string{"CONFIG_MQTT_REISSUE=0"}, env...)...)
 	a.Patch("stt-worker", `{"whisper_model":"small.en","vad_threshold":0.6}`)
 	a.Patch("tts-worker", `{"volume_percent":80}`)
 	a.Patch("stt-worker", `{"vad_threshold":0.7}`)

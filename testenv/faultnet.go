@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
 // Network is the wires between the agents of a test. Each agent advertises an
@@ -303,7 +305,7 @@ func (n *Network) dialer(c net.Conn) (node string, ok bool) {
 // and dials again. The lists are not read in one piece, so a miss is looked at again.
 func (n *Network) tell() {
 	var open []*caller
-	again := time.NewTicker(pollEvery)
+	again := time.NewTicker(base.PollEvery)
 	defer again.Stop()
 	for {
 		var due <-chan time.Time // nothing while nobody waits

@@ -123,12 +123,13 @@ var layers = map[string][]string{
 		"cmd/holdfast/internal/change", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/cluster", "cmd/holdfast/internal/model",
 		"cmd/holdfast/internal/ops", "cmd/holdfast/internal/read", "cmd/holdfast/internal/run",
 	},
+	"testenv/base":                     {},
 	"testenv/chaos":                    {},
 	"testenv/mutate":                   {},
 	"testenv/services/go":              {},
 	"testenv/services/mqtt/subscriber": {},
-	"testenv":                          {"replication/conf"},
 	"testenv/bench":                    {"replication/conf", "replication/seal", "localapi/client"},
+	"testenv":                          {"replication/conf", "agent", "agent/observer", "agent/options", "testenv/base"},
 }
 
 // owners says which packages may import a library from outside. The standard
@@ -159,7 +160,7 @@ var owners = map[string][]string{
 	"github.com/spf13/pflag":            {"cmd/holdfast/internal/run"},
 	"go.yaml.in/yaml":                   {"cmd/holdfast/internal/yamljson"},
 	"github.com/anishathalye/porcupine": {"testenv"},
-	"go.uber.org/goleak":                {"testenv"}, // for the tests of all
+	"go.uber.org/goleak":                {"testenv/base"}, // for the tests of all
 	"github.com/google/uuid":            nil,
 	"golang.org/x":                      nil,
 }

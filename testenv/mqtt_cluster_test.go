@@ -220,7 +220,7 @@ func TestMQTTReissue(t *testing.T) {
 	t.Parallel()
 	broker := "127.0.0.1:" + strconv.Itoa(FreePorts(t, 1)[0])
 	subscribers(t)
-	a := StartAgent(t, "CONFIG_MQTT_ADDR="+broker, "CONFIG_MQTT_REISSUE=700ms")
+	a := StartProcess(t, "CONFIG_MQTT_ADDR="+broker, "CONFIG_MQTT_REISSUE=700ms")
 	keys, err := hfclient.ParseKeys(a.Local("/v1/keys").OK(t).Body)
 	if err != nil {
 		t.Fatal(err)

@@ -139,7 +139,7 @@ func attacks() []hostile {
 func TestMQTTHostileClients(t *testing.T) {
 	t.Parallel()
 	broker := "127.0.0.1:" + strconv.Itoa(FreePorts(t, 1)[0])
-	a := StartAgent(t, "CONFIG_MQTT_ADDR="+broker)
+	a := StartProcess(t, "CONFIG_MQTT_ADDR="+broker)
 	l := listen(t, broker, "stt-worker")
 	a.Patch("stt-worker", `{"whisper_model":"before"}`)
 	l.sees("before")
@@ -202,7 +202,7 @@ func TestMQTTStoppedSubscribers(t *testing.T) {
 		}
 	}
 	broker := "127.0.0.1:" + strconv.Itoa(FreePorts(t, 1)[0])
-	a := StartAgent(t, "CONFIG_MQTT_ADDR="+broker)
+	a := StartProcess(t, "CONFIG_MQTT_ADDR="+broker)
 	host, port, _ := net.SplitHostPort(broker)
 	l := listen(t, broker, "stt-worker")
 	n := 0

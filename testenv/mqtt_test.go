@@ -119,8 +119,8 @@ func (f *following) says(line string) {
 func TestMQTTSubscribers(t *testing.T) {
 	t.Parallel()
 	broker := "127.0.0.1:" + strconv.Itoa(FreePorts(t, 1)[0])
-	subscribers(t)                                                          // before an agent is started for nothing
-	a := StartAgent(t, "CONFIG_MQTT_ADDR="+broker, "CONFIG_MQTT_REISSUE=0") // each line is of a change
+	subscribers(t)                                                            // before an agent is started for nothing
+	a := StartProcess(t, "CONFIG_MQTT_ADDR="+broker, "CONFIG_MQTT_REISSUE=0") // each line is of a change
 	var keys struct {
 		Keys []struct {
 			PEM string `json:"public_key_pem"`

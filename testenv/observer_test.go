@@ -266,7 +266,7 @@ func TestObserver(t *testing.T) {
 func TestObserverAtTheEmbeddedBroker(t *testing.T) {
 	t.Parallel()
 	broker := "127.0.0.1:" + strconv.Itoa(FreePorts(t, 1)[0])
-	a := StartAgent(t, "CONFIG_MQTT_ADDR="+broker, "CONFIG_MQTT_REISSUE=1s")
+	a := StartProcess(t, "CONFIG_MQTT_ADDR="+broker, "CONFIG_MQTT_REISSUE=1s")
 	schemas := t.TempDir()
 	schema := `{"type":"object","properties":{"whisper_model":{"type":"string","default":"none"},"api_key":{"type":"string","x-secret":true,"x-secret-source":"env","x-env":"STT_API_KEY"}}}`
 	if err := os.WriteFile(filepath.Join(schemas, "stt-worker.json"), []byte(schema), 0o600); err != nil {
@@ -358,9 +358,9 @@ func TestObserverAtTheEmbeddedBroker(t *testing.T) {
 func TestObserverRefuses(t *testing.T) {
 	t.Parallel()
 	m := startMosquitto(t)
-	a := StartAgent(t, "MQTT_URL=mqtt://"+m.addr, "CONFIG_MQTT_REISSUE=0")
+	a := StartProcess(t, "MQTT_URL=mqtt://"+m.addr, "CONFIG_MQTT_REISSUE=0")
 	other := retainedOn(t, m, "router", "")
-	stranger := StartAgent(t, "MQTT_URL=mqtt://"+m.addr, "CONFIG_NODE_ID=stranger", "CONFIG_MQTT_REISSUE=0")
+	stranger := StartProcess(t, "MQTT_URL=mqtt://"+m.addr, "CONFIG_NODE_ID=stranger", "CONFIG_MQTT_REISSUE=0")
 	stranger.Stop() // its messages are of another cluster, and retained
 	o := newObserver(t, a, m.addr)
 	a.Patch("stt-worker", `{"sample_rate":1}`)

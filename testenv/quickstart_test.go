@@ -106,7 +106,7 @@ func TestQuickstart(t *testing.T) {
 // would send through a browser or a proxy, and keeps answering the service itself.
 func TestForeignCallers(t *testing.T) {
 	t.Parallel()
-	a := StartAgent(t)
+	a := StartProcess(t)
 	for _, header := range []string{
 		"Host: evil.example", "Host: evil.example:2770", "Host: 169.254.169.254", "Host: localhost.evil.example",
 		"X-Forwarded-For: 10.0.0.1", "X-Forwarded-For: 127.0.0.1", "Forwarded: for=10.0.0.1",
@@ -145,7 +145,7 @@ func TestForeignCallers(t *testing.T) {
 // nothing changes, and the agent stays up.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
-	a := StartAgent(t)
+	a := StartProcess(t)
 	before := a.State()
 	put := func(config string) string {
 		return `{"service":"stt-worker","config":` + config + `,"version":1}`

@@ -111,22 +111,55 @@ func (r Reply) String() string {
 	return fmt.Sprintf("%d %s", r.Status, bytes.TrimSpace(r.Body[:min(len(r.Body), 600)]))
 }
 
+// API is the two APIs of an agent, wherever it runs. Its methods that make requests may
+// be called from any goroutine.
+type API struct {
+	t                    testing.TB
+	LocalAddr, AdminAddr string // host:port
+	running              func() bool
+}
+
 // Local makes a GET on the local API.
-func (a *Agent) Local(path string, headers ...string) Reply {
+func (a *API) Local(path string, headers ...string) Reply {
 	return Do("GET", "http://"+a.LocalAddr+path, "", headers...)
 }
 
 // Admin makes a request on the admin API, with the write token unless headers
 // name another.
-func (a *Agent) Admin(method, path, body string, headers ...string) Reply {
+func (a *API) Admin(method, path, body string, headers ...string) Reply {
 	return Do(method, "http://"+a.AdminAddr+path, body, append([]string{"X-API-Token: " + WriteToken}, headers...)...)
+}
+
+// Once makes one request. headers are names and values in turns.
+func (a *API) Once(method, url, body string, headers ...string) (int, http.Header, string) {
+	a.t.Helper()
+	var lines []string
+	for i := 0; i+1 < len(headers); i += 2 {
+		lines = append(lines, headers[i]+": "+headers[i+1])
+	}
+	r := Do(method, url, body, lines...)
+	if r.Err != nil {
+		a.t.Fatal(r.Err)
+	}
+	return r.Status, r.Header, string(r.Body)
+}
+
+// Call is Once that asks again while the answer is that nobody leads, which nothing was
+// changed by: on a machine that stalls there is an election at any time.
+func (a *API) Call(method, url, body string, headers ...string) (code int, h http.Header, text string) {
+	a.t.Helper()
+	poll(Patience, func() bool {
+		code, h, text = a.Once(method, url, body, headers...)
+		return code != http.StatusServiceUnavailable || !strings.Contains(text, `"code":"`+string(conf.CodeNoQuorum)+`"`)
+	})
+	return code, h, text
 }
 
 // Try makes a request of the admin API as a careful client does: while the answer is
 // that it cannot be done now, as in an election, which a busy machine may bring about
 // at any time, or when it is lost, the request is repeated, with the Idempotency-Key
 // that it had. It returns the last answer.
-func (a *Agent) Try(method, path, body string, headers ...string) (r Reply) {
+func (a *API) Try(method, path, body string, headers ...string) (r Reply) {
 	if method != http.MethodGet {
 		headers = append([]string{fmt.Sprintf("Idempotency-Key: try-%d", rand.Uint64())}, headers...)
 	}
@@ -136,13 +169,13 @@ func (a *Agent) Try(method, path, body string, headers ...string) (r Reply) {
 		case conf.CodeNoQuorum, conf.CodeReadOnly, conf.CodeStale, conf.CodeOutcomeUnknown, conf.CodeRateLimited:
 			return false
 		}
-		return r.Err == nil || !a.Running()
+		return r.Err == nil || !a.running()
 	})
 	return r
 }
 
 // Patch changes values of a service and returns its new version.
-func (a *Agent) Patch(service, patch string) uint64 {
+func (a *API) Patch(service, patch string) uint64 {
 	a.t.Helper()
 	var out struct {
 		Success    bool   `json:"success"`
@@ -163,7 +196,7 @@ type Document struct {
 }
 
 // Document reads a service's document from the local API.
-func (a *Agent) Document(service string) Document {
+func (a *API) Document(service string) Document {
 	a.t.Helper()
 	d, err := a.TryDocument(service)
 	if err != nil {
@@ -173,7 +206,7 @@ func (a *Agent) Document(service string) Document {
 }
 
 // TryDocument is Document for an agent that may be down.
-func (a *Agent) TryDocument(service string) (Document, error) {
+func (a *API) TryDocument(service string) (Document, error) {
 	r := a.Local("/v1/config/" + service)
 	if r.Err != nil || r.Status != http.StatusOK {
 		return Document{}, fmt.Errorf("reading %s: %s", service, r)
@@ -188,7 +221,7 @@ func (a *Agent) TryDocument(service string) (Document, error) {
 }
 
 // Services are the names of all services that the agent knows.
-func (a *Agent) Services() []string {
+func (a *API) Services() []string {
 	a.t.Helper()
 	var out struct {
 		Services []conf.ServiceInfo `json:"services"`
@@ -202,7 +235,7 @@ func (a *Agent) Services() []string {
 }
 
 // Health is the agent's health; ok is false while it does not answer.
-func (a *Agent) Health() (h conf.Health, ok bool) {
+func (a *API) Health() (h conf.Health, ok bool) {
 	r := Do("GET", "http://"+a.AdminAddr+"/api/config/health", "")
 	if r.Err != nil || json.Unmarshal(r.Body, &h) != nil {
 		return h, false
@@ -239,7 +272,7 @@ func (a *Agent) AwaitNormal() {
 }
 
 // AwaitServing waits until the local API answers for service, from whatever source.
-func (a *Agent) AwaitServing(service string) Document {
+func (a *API) AwaitServing(service string) Document {
 	a.t.Helper()
 	var d Document
 	Await(a.t, "the local API to serve "+service, func() (ok bool) {

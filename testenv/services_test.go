@@ -20,7 +20,7 @@ func TestServices(t *testing.T) {
 		"shell":  {"sh", filepath.Join(dir, "shell", "service.sh")},
 	}
 
-	a := StartAgent(t)
+	a := StartProcess(t)
 	first := a.Document("stt-worker")
 	running := map[string]*Process{}
 	for name, command := range samples {

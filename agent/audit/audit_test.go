@@ -16,10 +16,10 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/testenv"
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
-func TestMain(m *testing.M) { os.Exit(testenv.NoLeaks(m)) }
+func TestMain(m *testing.M) { os.Exit(base.NoLeaks(m)) }
 
 func rowsFor(users ...string) []conf.Access {
 	var rows []conf.Access
@@ -406,7 +406,7 @@ func TestLogDeliversOnce(t *testing.T) {
 		}
 	}
 	f.good = 100 // each process that follows gets on with the first lines one by one
-	for deadline := time.Now().Add(testenv.Patience); len(f.got) < want && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(base.Patience); len(f.got) < want && time.Now().Before(deadline); {
 		a := New(path, f.send, quiet)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

@@ -17,7 +17,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/testenv"
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
 // need finds a program; without it the test is skipped for a person, and fails in CI.
@@ -49,7 +49,7 @@ type mosquitto struct {
 func newMosquitto(t testing.TB, more ...string) *mosquitto {
 	t.Helper()
 	bin := need(t, "mosquitto", "mosquitto")
-	m := &mosquitto{t: t, bin: bin, port: testenv.FreePorts(t, 1)[0], conf: filepath.Join(t.TempDir(), "mosquitto.conf")}
+	m := &mosquitto{t: t, bin: bin, port: base.FreePorts(t, 1)[0], conf: filepath.Join(t.TempDir(), "mosquitto.conf")}
 	text := append([]string{
 		"listener " + strconv.Itoa(m.port) + " 127.0.0.1", "persistence false", "max_queued_messages 0", "max_inflight_messages 0",
 		"set_tcp_nodelay true",

@@ -14,7 +14,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/agent/process"
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/testenv"
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
 // A joiner that is started before the agent that starts the cluster waits for the
@@ -54,7 +54,7 @@ func TestJoinTokenFileIsAwaited(t *testing.T) {
 		if r.token != "HF1token" || r.err != nil {
 			t.Errorf("got %q, %v", r.token, r.err)
 		}
-	case <-time.After(testenv.Patience):
+	case <-time.After(base.Patience):
 		t.Fatal("the file was not noticed")
 	}
 }

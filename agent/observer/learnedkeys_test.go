@@ -15,10 +15,10 @@ import (
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
-	"github.com/holdfast-config/holdfast/testenv"
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
-func TestMain(m *testing.M) { os.Exit(testenv.NoLeaks(m)) }
+func TestMain(m *testing.M) { os.Exit(base.NoLeaks(m)) }
 
 // testOptions are those of an observer on ports and in a directory of its own.
 func testOptions(t *testing.T, env map[string]string) options.Options {

@@ -17,7 +17,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/localapi/admin"
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/testenv"
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
 const svc = "/api/config/services/stt-worker"
@@ -409,7 +409,7 @@ func TestSlowBody(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = conn.Close() }()
-		_ = conn.SetDeadline(time.Now().Add(testenv.Patience))
+		_ = conn.SetDeadline(time.Now().Add(base.Patience))
 		_, err = fmt.Fprintf(conn, "PUT %s HTTP/1.1\r\nHost: x\r\nX-API-Token: %s\r\nContent-Length: 500\r\n\r\n{", svc, c.token)
 		if err != nil {
 			t.Fatal(err)

@@ -19,10 +19,10 @@ import (
 
 	"github.com/holdfast-config/holdfast/localapi/client"
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/testenv"
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
-func TestMain(m *testing.M) { os.Exit(testenv.NoLeaks(m)) }
+func TestMain(m *testing.M) { os.Exit(base.NoLeaks(m)) }
 
 func TestReads(t *testing.T) {
 	t.Parallel()
@@ -244,7 +244,7 @@ func TestWrongToken(t *testing.T) {
 
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
-	addr := fmt.Sprintf("127.0.0.1:%d", testenv.FreePorts(t, 1)[0]) // the kernel gives it to no other test
+	addr := fmt.Sprintf("127.0.0.1:%d", base.FreePorts(t, 1)[0]) // the kernel gives it to no other test
 	c := newClient(t, client.Options{AdminURL: addr, LocalURL: addr, Token: "secret-token", LocalToken: "local-secret"})
 	_, err := c.Services(t.Context())
 	if conf.CodeOf(err) != conf.CodeInternal || !strings.Contains(err.Error(), "cannot reach the agent at http://"+addr) ||
@@ -430,7 +430,7 @@ func TestLocal(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", socket)
 	check(t, err)
-	unix := &http.Server{Handler: h, ReadHeaderTimeout: testenv.Patience}
+	unix := &http.Server{Handler: h, ReadHeaderTimeout: base.Patience}
 	done := make(chan error, 1)
 	go func() { done <- unix.Serve(l) }()
 	srv.Start()

@@ -11,7 +11,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/localapi/client"
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/testenv"
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
 // local is the local API of an agent as far as a watch sees it.
@@ -120,7 +120,7 @@ func (w *watching) want(events ...string) {
 			if got != want {
 				w.t.Fatalf("got %q, want %q", got, want)
 			}
-		case <-time.After(testenv.Patience):
+		case <-time.After(base.Patience):
 			w.t.Fatalf("no event, want %q", want)
 		}
 	}
@@ -130,7 +130,7 @@ func await(t *testing.T, c <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-c:
-	case <-time.After(testenv.Patience):
+	case <-time.After(base.Patience):
 		t.Fatal("nobody waits")
 	}
 }
@@ -213,7 +213,7 @@ func (l *local) awaitRequests(t *testing.T, n int) {
 	want := l.requests() + n
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	over := time.After(testenv.Patience)
+	over := time.After(base.Patience)
 	for l.requests() < want {
 		select {
 		case <-tick.C:
@@ -239,7 +239,7 @@ func TestWatchEndsOnWhatNoRepetitionCures(t *testing.T) {
 	w.want("unauthenticated")
 	select {
 	case <-w.done:
-	case <-time.After(testenv.Patience):
+	case <-time.After(base.Patience):
 		t.Fatal("the watch goes on")
 	}
 }

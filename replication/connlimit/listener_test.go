@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/holdfast-config/holdfast/testenv"
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
 // pretend is a connection that comes from another address.
@@ -60,7 +60,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 		in <- pretend{theirs, from}
 		told := make(chan *http.Response, 1)
 		go func() {
-			_ = ours.SetReadDeadline(time.Now().Add(testenv.Patience))
+			_ = ours.SetReadDeadline(time.Now().Add(base.Patience))
 			resp, err := http.ReadResponse(bufio.NewReader(ours), nil)
 			if err == nil {
 				_, _ = io.Copy(io.Discard, resp.Body)

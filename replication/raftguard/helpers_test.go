@@ -10,12 +10,12 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/testenv"
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
-func TestMain(m *testing.M) { os.Exit(testenv.NoLeaks(m)) }
+func TestMain(m *testing.M) { os.Exit(base.NoLeaks(m)) }
 
-const patience = testenv.Patience
+const patience = base.Patience
 
 var discard = slog.New(slog.DiscardHandler)
 

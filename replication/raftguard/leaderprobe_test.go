@@ -5,11 +5,11 @@ import (
 	"net"
 	"testing"
 
-	"github.com/holdfast-config/holdfast/testenv"
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
 func TestConnectionRefused(t *testing.T) {
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", testenv.FreePorts(t, 1)[0])) // nobody else takes it afterwards
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base.FreePorts(t, 1)[0])) // nobody else takes it afterwards
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,17 +17,17 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
-	"github.com/holdfast-config/holdfast/testenv"
+	"github.com/holdfast-config/holdfast/testenv/base"
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {
 	// net/http waits half a second before it closes on a client that sends too much.
-	os.Exit(testenv.NoLeaks(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")))
+	os.Exit(base.NoLeaks(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")))
 }
 
 const (
-	patience = testenv.Patience
+	patience = base.Patience
 	ttl      = 24 * time.Hour
 )
 

@@ -13,10 +13,10 @@ import (
 	"testing"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/testenv"
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
-func TestMain(m *testing.M) { os.Exit(testenv.NoLeaks(m)) }
+func TestMain(m *testing.M) { os.Exit(base.NoLeaks(m)) }
 
 type doc struct{ body []byte }
 

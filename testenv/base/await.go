@@ -1,4 +1,4 @@
-package testenv
+package base
 
 import (
 	"testing"
@@ -9,8 +9,8 @@ import (
 // needs, so that reaching it means that something is broken, not slow.
 const Patience = 2 * time.Minute
 
-// pollEvery is how often a condition is looked at.
-const pollEvery = 5 * time.Millisecond
+// PollEvery is how often a condition is looked at.
+const PollEvery = 5 * time.Millisecond
 
 // Await looks at cond until it holds, and fails the test with the name of what
 // it waited for when Patience ends first.
@@ -22,16 +22,16 @@ func Await(t testing.TB, what string, cond func() bool) {
 // AwaitWithin is Await with another deadline.
 func AwaitWithin(t testing.TB, patience time.Duration, what string, cond func() bool) {
 	t.Helper()
-	if !poll(patience, cond) {
+	if !Poll(patience, cond) {
 		t.Fatalf("waited %v in vain for: %s", patience, what)
 	}
 }
 
-// poll says whether cond came to hold within patience.
-func poll(patience time.Duration, cond func() bool) bool {
+// Poll says whether cond came to hold within patience.
+func Poll(patience time.Duration, cond func() bool) bool {
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
-	tick := time.NewTicker(pollEvery)
+	tick := time.NewTicker(PollEvery)
 	defer tick.Stop()
 	for {
 		if cond() {

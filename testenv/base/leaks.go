@@ -1,4 +1,4 @@
-package testenv
+package base
 
 import (
 	"fmt"
@@ -20,7 +20,7 @@ func NoLeaks(m *testing.M, ignore ...goleak.Option) int {
 	code := m.Run()
 	if code == 0 {
 		var left error
-		if !poll(Patience/4, func() bool { left = goleak.Find(ignore...); return left == nil }) {
+		if !Poll(Patience/4, func() bool { left = goleak.Find(ignore...); return left == nil }) {
 			fmt.Fprintf(os.Stderr, "goleak: errors on successful test run: %v\n", left)
 			code = 1
 		}
