@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"log/slog"
 	"net/http"
 	"os"
@@ -23,7 +24,14 @@ import (
 	"github.com/holdfast-config/holdfast/testenv"
 )
 
-func TestMain(m *testing.M) { os.Exit(testenv.NoLeaks(m)) }
+// The tests wait for elections most of the time, so more of them run at once than there
+// are processors. -parallel on the command line is stronger.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
+	os.Exit(testenv.NoLeaks(m))
+}
 
 // running is an agent in this process, with what these tests ask of it.
 type running struct{ *testenv.InProcess }
@@ -70,6 +78,7 @@ func (r *running) level() (string, string) {
 }
 
 func TestWriteReadRestart(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	epoch := r.Health().ConfigEpoch
@@ -101,6 +110,7 @@ func TestWriteReadRestart(t *testing.T) {
 // TestReadyStaysReady: an agent that was ready with its last-known-good file is
 // ready when the replica takes over, too, before that has looked for new schemas.
 func TestReadyStaysReady(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, nil)
 	start(t, o).ready().Stop()
 	a, err := agent.New(t.Context(), o, testenv.Logger(t))
@@ -120,6 +130,7 @@ func TestReadyStaysReady(t *testing.T) {
 }
 
 func TestEnvSecretsStayInTheEnvironment(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	if _, _, body := r.Call("GET", r.Info().LocalURL+"/v1/config/demo", ""); strings.Contains(body, "canary") || strings.Contains(body, "api_key") {
@@ -154,6 +165,7 @@ func TestEnvSecretsStayInTheEnvironment(t *testing.T) {
 }
 
 func TestDatabaseDeletedWhileRunning(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("7"); code != 200 {
@@ -188,6 +200,7 @@ func damage(t *testing.T, o options.Options) {
 }
 
 func TestReadOnlyFallbackAndRebuildByHand(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("55"); code != 200 {
@@ -248,6 +261,7 @@ func TestReadOnlyFallbackAndRebuildByHand(t *testing.T) {
 
 // A rebuild of a healthy store keeps what was written up to its very moment.
 func TestRebuildUnderWritesLosesNothing(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	acked := make(chan []string, 1)
@@ -279,6 +293,7 @@ func TestRebuildUnderWritesLosesNothing(t *testing.T) {
 }
 
 func TestAutoRebuild(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("9"); code != 200 {
@@ -296,6 +311,7 @@ func TestAutoRebuild(t *testing.T) {
 
 // A rebuild that was killed between the new epoch and its filling is begun again.
 func TestInterruptedRebuild(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("31"); code != 200 {
@@ -333,6 +349,7 @@ func TestInterruptedRebuild(t *testing.T) {
 // The database and the log of last week, put back: acknowledged writes would be
 // gone. The agent says so and serves what it proved, instead.
 func TestOlderDatabaseIsRefused(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, nil)
 	start(t, o).ready().Stop()
 	old := t.TempDir()
@@ -371,6 +388,7 @@ func TestOlderDatabaseIsRefused(t *testing.T) {
 
 // Neither database nor last-known-good file: the schemas' defaults, and so marked.
 func TestDefaultsWhenNothingIsLeft(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("9"); code != 200 {
@@ -396,6 +414,7 @@ func TestDefaultsWhenNothingIsLeft(t *testing.T) {
 }
 
 func TestRefusedAtStart(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	if _, err := agent.New(t.Context(), o, slog.New(slog.DiscardHandler)); conf.CodeOf(err) != conf.CodeUsage || !strings.Contains(err.Error(), "another agent") {

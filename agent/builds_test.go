@@ -13,6 +13,7 @@ import (
 // TestOldBuildIsNotWrittenPast: while a member runs a build that cannot apply a
 // kind of change, the leader refuses to make one, and says what to do.
 func TestOldBuildIsNotWrittenPast(t *testing.T) {
+	t.Parallel()
 	n1 := start(t, testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
 	n2 := start(t, joining(t, n1, "n2", n1.joinToken(conf.MemberSidecar).Token)).ready()
 	newer := &command.Keyring{At: conf.FormatTime(time.Now())}

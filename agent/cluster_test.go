@@ -65,6 +65,7 @@ func joining(t *testing.T, r *running, id, token string) options.Options {
 }
 
 func TestAgentsFormACluster(t *testing.T) {
+	t.Parallel()
 	first := testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})
 	n1 := start(t, first).ready()
 	used := n1.joinToken(conf.MemberServer)

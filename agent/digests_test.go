@@ -28,6 +28,7 @@ func diverge(t *testing.T, r *running) {
 }
 
 func TestMemberThatDiffersIsRebuilt(t *testing.T) {
+	t.Parallel()
 	for _, which := range []string{"follower", "leader"} {
 		t.Run(which, func(t *testing.T) {
 			r, _ := three(t, "CONFIG_DIGEST_EVERY", "200ms")

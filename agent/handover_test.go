@@ -47,6 +47,7 @@ func (r *running) has(kind, id string) bool {
 
 // The log names a key when the other servers have it already.
 func TestHandedOverBeforeAnnounced(t *testing.T) {
+	t.Parallel()
 	r, _ := three(t)
 	r[0].Await("a keyring", func() bool { return testStatus{r[0].keyring()}.active(conf.KeyCA) != "" })
 	for _, a := range r[1:] {
@@ -79,6 +80,7 @@ func TestHandedOverBeforeAnnounced(t *testing.T) {
 // A leader that dies for good between the two leaves the key to the others: whoever
 // leads next announces it, and once the dead one is taken out it is put to use.
 func TestLeaderDiesBeforeTheAnnouncement(t *testing.T) {
+	t.Parallel()
 	r, _ := three(t)
 	n1 := r[0]
 	for _, a := range r {
@@ -92,6 +94,10 @@ func TestLeaderDiesBeforeTheAnnouncement(t *testing.T) {
 	}
 	if (testStatus{r[1].keyring()}).state(conf.KeyMaster, id) != "" {
 		t.Fatal("it is announced: this test shows nothing")
+	}
+	// It dies, and does not answer once more that it has the key while it stops.
+	if err := n1.Rooms().Cluster.Port.Stop(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	n1.Stop()
 	n2 := r[1]
@@ -114,6 +120,7 @@ func TestLeaderDiesBeforeTheAnnouncement(t *testing.T) {
 // A key that fewer than a majority can take is not announced, and nothing is left of
 // it; nor of one that was handed out and then not announced.
 func TestHandoverFails(t *testing.T) {
+	t.Parallel()
 	r, _ := three(t)
 	for _, a := range r {
 		a.Await("a keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyCA) != "" })

@@ -66,6 +66,7 @@ func flip(t *testing.T, path string) {
 }
 
 func TestMemberRestoresItsDatabaseFromItsOwnLog(t *testing.T) {
+	t.Parallel()
 	r, o := three(t)
 	for name, harm := range map[string]func(){
 		"corrupt": func() { flip(t, o[1].DBPath) },
@@ -105,6 +106,7 @@ func sameDigests(s conf.ClusterStatus, nodes int) bool {
 // A member that lost its log never votes again under its name: it comes back as
 // another one.
 func TestMemberThatLostItsLogComesBackUnderANewID(t *testing.T) {
+	t.Parallel()
 	r, o := three(t)
 	raftDB := filepath.Join(o[1].RaftDir(), "raft.db")
 	cases := []struct {
@@ -190,6 +192,7 @@ func TestMemberThatLostItsLogComesBackUnderANewID(t *testing.T) {
 // Without a leader nobody takes it back: it serves, and neither votes nor starts
 // a cluster of its own.
 func TestDamagedMemberWaitsForALeader(t *testing.T) {
+	t.Parallel()
 	r, o := three(t)
 	for _, a := range r {
 		a.Stop()
@@ -246,6 +249,7 @@ func TestDamagedMemberWaitsForALeader(t *testing.T) {
 
 // A sidecar never votes: it keeps its name, and is fed again.
 func TestSidecarThatLostItsLogIsFedAgain(t *testing.T) {
+	t.Parallel()
 	n1 := start(t, testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
 	o := joining(t, n1, "side", n1.joinToken(conf.MemberSidecar).Token)
 	side := start(t, o).ready()

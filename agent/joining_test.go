@@ -17,6 +17,7 @@ import (
 // TestAnswersWhileJoining: an agent that nobody has let in yet says so on all its
 // ports, at once, and serves on the same ports as soon as it is in.
 func TestAnswersWhileJoining(t *testing.T) {
+	t.Parallel()
 	founder := start(t, testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
 	o := joining(t, founder, "n2", "")
 	o.JoinTokenFile = filepath.Join(t.TempDir(), "join-token") // not there yet

@@ -16,6 +16,7 @@ import (
 // The agent that starts a cluster keeps a token for each role where it is told to.
 // What an earlier cluster left there lets nobody in, and is replaced.
 func TestJoinTokensAreKept(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	kept, stale := filepath.Join(dir, "server"), "HF1"+strings.Repeat("0", 64)+"::0123456789abcdef:"+strings.Repeat("A", 43)
 	if err := os.WriteFile(kept, []byte(stale), 0o644); err != nil {

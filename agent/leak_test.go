@@ -10,6 +10,7 @@ import (
 // TestRefusalsTellNoSecrets: whatever is wrong with a secret, the refusal does not
 // repeat it.
 func TestRefusalsTellNoSecrets(t *testing.T) {
+	t.Parallel()
 	r := start(t, testenv.Options(t, nil)).ready()
 	r.must("PUT", "schemas/strict", `{"type":"object","additionalProperties":false,"properties":{
  "pattern":{"type":"string","pattern":"^[0-9]+$","x-secret":true},

@@ -55,6 +55,7 @@ var connectWithWill = []byte("\x10\x14\x00\x04MQTT\x04\x06\x00\x3c\x00\x01c\x00\
 // TestBrokerSpeaksTLS serves a certificate from files, follows them when they
 // change, and counts what it refuses.
 func TestBrokerSpeaksTLS(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, nil)
 	o.MQTTAddr = "127.0.0.1:0"
 	o.MQTTCert, o.MQTTKey = filepath.Join(o.DataDir, "mqtt.pem"), filepath.Join(o.DataDir, "mqtt.key")

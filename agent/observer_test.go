@@ -42,6 +42,7 @@ func (r *observing) serves(level, source string) {
 // TestObserverOverTLS follows an embedded broker with a certificate of its own CA and
 // a password, and comes back from a last-known-good file that somebody changed.
 func TestObserverOverTLS(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, map[string]string{"CONFIG_MQTT_USER": "observers", "CONFIG_MQTT_PASSWORD": "pass word"})
 	o.MQTTAddr = "127.0.0.1:0"
 	dir := t.TempDir()
@@ -105,6 +106,7 @@ func TestObserverOverTLS(t *testing.T) {
 // TestLeftEpochStaysLeft puts the files of before a rebuild back under an agent whose
 // last-known-good file knows that they are of the past.
 func TestLeftEpochStaysLeft(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("7"); code != 200 {

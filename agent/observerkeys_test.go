@@ -18,6 +18,7 @@ import (
 // An observer that was given the key of before learns the one after it from a member,
 // and goes on; one that was given a foreign key learns nothing.
 func TestObserverLearnsTheKey(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, map[string]string{"CONFIG_KEY_ROTATION_GRACE_MINUTES": "60"})
 	o.MQTTAddr = "127.0.0.1:0"
 	member := start(t, o).ready()
@@ -91,6 +92,7 @@ func (r *observing) refusals() (n int) {
 // An observer that is started again when no member can be asked goes on with the keys
 // that it had learned, and drops those that are at their end.
 func TestObserverKeepsTheKeys(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, map[string]string{"CONFIG_KEY_ROTATION_GRACE_MINUTES": "60"})
 	o.MQTTAddr = "127.0.0.1:0"
 	member := start(t, o).ready()

@@ -17,6 +17,7 @@ import (
 )
 
 func TestClusterLivesOnInOneServer(t *testing.T) {
+	t.Parallel()
 	r, o := three(t)
 	oldEpoch := r[1].Health().ConfigEpoch
 	r[0].keepSecret()
@@ -115,6 +116,7 @@ func TestClusterLivesOnInOneServer(t *testing.T) {
 }
 
 func TestRecoverFromTheDatabaseAlone(t *testing.T) {
+	t.Parallel()
 	r, o := three(t)
 	for _, a := range r {
 		a.Stop()
@@ -134,6 +136,7 @@ func TestRecoverFromTheDatabaseAlone(t *testing.T) {
 }
 
 func TestRecoverRefuses(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, nil)
 	if _, err := recovery.Recover(t.Context(), o, nil); conf.CodeOf(err) != conf.CodeUsage {
 		t.Fatalf("no directory: %v", err)

@@ -25,6 +25,7 @@ func (r *running) record(service string) *conf.Record {
 // follower: the brokers and the last-known-good file have it, readers who wait for
 // a change hear nothing.
 func TestReissue(t *testing.T) {
+	t.Parallel()
 	mqtt := func(o options.Options) options.Options {
 		o.MQTTAddr, o.MQTTReissue = "127.0.0.1:0", 200*time.Millisecond
 		return o

@@ -13,6 +13,7 @@ import (
 // TestGuessesBehindASidecar: who guesses tokens through a sidecar is slowed there, and
 // locks out nobody else who asks the same sidecar.
 func TestGuessesBehindASidecar(t *testing.T) {
+	t.Parallel()
 	n1 := start(t, testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
 	side := start(t, joining(t, n1, "side", n1.joinToken(conf.MemberSidecar).Token)).ready()
 	from := func(ip string) func(token string) int {

@@ -53,6 +53,7 @@ func (th *thief) pull(key string) bool {
 // The certificate of a member that was removed opens nothing: not on a connection
 // that was open, not before a replica is up, not without one, not after a rebuild.
 func TestARemovedMemberStaysOut(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})
 	n1 := start(t, o).ready()
 	n2 := start(t, joining(t, n1, "n2", n1.joinToken(conf.MemberServer).Token)).ready()

@@ -16,6 +16,7 @@ import (
 // TestTokensOfABackup: what lets people and agents in does not come back with a
 // backup, whether a new cluster begins from it or an agent repairs itself by it.
 func TestTokensOfABackup(t *testing.T) {
+	t.Parallel()
 	place := map[string]string{"CONFIG_NODE_ID": "n1", "LITESTREAM_S3_ENDPOINT": "file://" + t.TempDir()}
 	o := testenv.Options(t, place)
 	r := start(t, o).ready()

@@ -81,6 +81,7 @@ func (r *running) publicKeyIDs() (ids []string) {
 // Every key is rotated in a cluster of three servers and a sidecar, from any agent;
 // a member that was down takes part when it comes back.
 func TestRotation(t *testing.T) {
+	t.Parallel()
 	r, o := three(t, "CONFIG_KEY_ROTATION_GRACE_MINUTES", "0.02")
 	side := start(t, joining(t, r[0], "side", r[0].joinToken(conf.MemberSidecar).Token)).ready()
 	all := []*running{r[0], r[1], r[2], side}

@@ -38,6 +38,7 @@ func (r *running) rotateAll() map[string]string {
 // Members that were down while every key was rotated come back, and get them all:
 // a server that does not vote, and a sidecar. Nobody's old CA is forgotten before.
 func TestMembersThatWereAway(t *testing.T) {
+	t.Parallel()
 	n1 := start(t, testenv.Options(t, map[string]string{
 		"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t), "CONFIG_VOTERS": "1", "CONFIG_KEY_ROTATION_GRACE_MINUTES": "0.02",
 	})).ready()
@@ -85,6 +86,7 @@ func TestMembersThatWereAway(t *testing.T) {
 // and restarts. A key that was stored and not announced when the agent died is the
 // same case.
 func TestRotationByHand(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, map[string]string{"CONFIG_KEY_ROTATION_GRACE_MINUTES": "60"})
 	a := start(t, o).ready()
 	kinds := []string{conf.KeyMaster, conf.KeyHMAC, conf.KeySigning}
@@ -139,6 +141,7 @@ func TestRotationByHand(t *testing.T) {
 
 // What cannot be stored is refused before anything is changed, with the way out.
 func TestRotationRefused(t *testing.T) {
+	t.Parallel()
 	set := map[string]string{"CONFIG_MASTER_KEY_BASE64": "bWFzdGVyIGtleSBvZiB0aGlydHktdHdvIGJ5dGVzISE=", "CONFIG_MASTER_KEY_ID": "5a0c3f1e-6ff1-4a5e-9a0e-0d6f0a5f6a01"}
 	a := start(t, testenv.Options(t, set)).ready()
 	a.Await("a keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyMaster) != "" })
@@ -162,6 +165,7 @@ func TestRotationRefused(t *testing.T) {
 
 // A rotation that is given up leaves the key in use where it was.
 func TestRotationGivenUp(t *testing.T) {
+	t.Parallel()
 	n1 := start(t, testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
 	o2 := joining(t, n1, "n2", n1.joinToken(conf.MemberServer).Token)
 	n2 := start(t, o2).ready()
@@ -236,6 +240,7 @@ func announceNobodys(t *testing.T, r *running, kind string) string {
 // A store that came from another cluster, as out of a backup, names a CA that is not
 // this one's.
 func TestKeyringOfAnotherCluster(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1"})
 	a := start(t, o).ready()
 	a.Await("a keyring", func() bool { return testStatus{a.keyring()}.active(conf.KeyCA) != "" })
@@ -262,6 +267,7 @@ func TestKeyringOfAnotherCluster(t *testing.T) {
 // A rotation of the master key goes on after a restart where it was, and the secrets
 // are read all the while.
 func TestResealGoesOn(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, nil)
 	a := start(t, o).ready()
 	const n = 3*50 - 10 // three batches

@@ -56,6 +56,7 @@ const passwordPath = "/v1/config/vault/db.password"
 
 // A stored secret outlives a restart, the replica, and the epoch.
 func TestSecretsOutliveTheStore(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	r.keepSecret()
@@ -105,6 +106,7 @@ func TestSecretsOutliveTheStore(t *testing.T) {
 
 // The environment comes before what is stored, and that before the default.
 func TestPrecedenceAndItsExplanation(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	stored := strings.Replace(vaultSchema, `"x-secret-source":"env","x-env":"DEMO_KEY"`, `"x-secret-source":"database"`, 1)
@@ -198,6 +200,7 @@ func withoutKey(o options.Options) options.Options {
 // Without a quorum nobody can write down who asked: nothing is revealed, and the
 // service reads on.
 func TestRevealNeedsAQuorum(t *testing.T) {
+	t.Parallel()
 	r, _ := three(t)
 	r[0].keepSecret()
 	for _, a := range r[1:] {
@@ -216,6 +219,7 @@ func TestRevealNeedsAQuorum(t *testing.T) {
 // TestASchemaGetsNoKeysOut: a schema can name any variable as the source of a secret;
 // those of the agent itself are given to nobody.
 func TestASchemaGetsNoKeysOut(t *testing.T) {
+	t.Parallel()
 	r := start(t, testenv.Options(t, map[string]string{"LITESTREAM_SECRET_ACCESS_KEY": "canary-secret-key"})).ready()
 	r.must("PUT", "schemas/greedy", `{"type":"object","properties":{
  "master":{"type":"string","x-secret":true,"x-secret-source":"env","x-env":"CONFIG_MASTER_KEY_BASE64"},

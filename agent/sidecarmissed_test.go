@@ -137,6 +137,7 @@ func (v *vaulted) whole(secret string) {
 // A sidecar that was away for two rotations of the master key has nothing left under
 // which the key in use could be handed on: it gets that as when it joined.
 func TestSidecarMissedTwoRotations(t *testing.T) {
+	t.Parallel()
 	v := newVaulted(t)
 	v.join(`{"role":"sidecar","service":"vault"}`)
 	v.whole("correct horse")
@@ -160,6 +161,7 @@ func TestSidecarMissedTwoRotations(t *testing.T) {
 // When no server knows for what it was admitted, it says what is missing, why, and the
 // way out, and goes on with what it can read. What it gets later makes that whole.
 func TestSidecarWithoutItsKey(t *testing.T) {
+	t.Parallel()
 	v := newVaulted(t)
 	v.join(`{"role":"sidecar","service":"vault","uses":1}`)
 	v.whole("correct horse")
@@ -203,6 +205,7 @@ func TestSidecarWithoutItsKey(t *testing.T) {
 // A sidecar that was let in for no service has no key, whatever it says of itself: it
 // tells that its documents lack something, and is given nothing.
 func TestSidecarOfNoService(t *testing.T) {
+	t.Parallel()
 	v := newVaulted(t)
 	v.join(`{"role":"sidecar"}`)
 	v.says("admitted for no service")

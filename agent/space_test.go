@@ -11,6 +11,7 @@ import (
 const noDiskHasThis = 1 << 40 // MiB
 
 func TestChangesAreRefusedBeforeTheDiskIsFull(t *testing.T) {
+	t.Parallel()
 	o := testenv.Options(t, nil)
 	r := start(t, o).ready()
 	if code, body := r.set("5"); code != http.StatusOK {
@@ -39,6 +40,7 @@ func TestChangesAreRefusedBeforeTheDiskIsFull(t *testing.T) {
 }
 
 func TestLeaderWithoutSpaceHandsOver(t *testing.T) {
+	t.Parallel()
 	r, o := three(t)
 	r[0].Stop()
 	o[0].MinFreeMB = noDiskHasThis

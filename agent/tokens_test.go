@@ -29,6 +29,7 @@ func (r *running) me(token string) (int, string) {
 
 // A token that was made at one agent is known at all, and a revoked one refused.
 func TestAPITokensOfACluster(t *testing.T) {
+	t.Parallel()
 	n1 := start(t, testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
 	o2 := joining(t, n1, "n2", n1.joinToken(conf.MemberServer).Token)
 	n2 := start(t, o2).ready()
