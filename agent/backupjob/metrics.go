@@ -7,8 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics report the backup, on the agent that makes it. Litestream's own numbers are in
-// another registry, which nobody scrapes.
+// metrics report the backup, on the agent that makes it. Litestream's own metrics are in
+// another registry, which is not exported.
 type metrics struct {
 	runner func() *backup.Runner
 

@@ -40,8 +40,8 @@ func (e environment) Value(service string, f conf.Field) (v any, ok bool) {
 	return v, true
 }
 
-// ownSecret says whether a variable holds what is the agent's own. A schema is written
-// by whoever may change configuration, and must not get it out to a service.
+// ownSecret reports whether a variable holds a secret of the agent itself. A caller that
+// may write a schema must not be able to serve it to a service.
 func ownSecret(name string) bool {
 	switch name {
 	case "CONFIG_API_TOKEN", "CONFIG_JOIN_TOKEN", "CONFIG_MQTT_PASSWORD", "LITESTREAM_SECRET_ACCESS_KEY":

@@ -6,10 +6,12 @@ import (
 	"github.com/holdfast-config/holdfast/replication/view"
 )
 
-// The view of an agent holds rendered documents of the local API.
 type (
-	View     = view.View[*localapi.Document]
-	Entry    = view.Entry[*localapi.Document]
+	// View is the view of an agent, with rendered documents of the local API.
+	View = view.View[*localapi.Document]
+	// Entry is one service in a View.
+	Entry = view.Entry[*localapi.Document]
+	// Snapshot is a View at one moment. It does not change.
 	Snapshot = view.Snapshot[*localapi.Document]
 )
 

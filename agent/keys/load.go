@@ -42,6 +42,7 @@ type Unwritable struct {
 	err   *conf.Error
 }
 
+// Error names the file and the cause, without the keys.
 func (e *Unwritable) Error() string { return e.err.Error() }
 
 // Unwrap returns the *conf.Error with code and hint.

@@ -36,6 +36,7 @@ type Material struct {
 	Kind, ID, Value string
 }
 
+// String is the kind and the id, without the value.
 func (m Material) String() string { return m.Kind + " key " + m.ID }
 
 // slots are the variables of one kind of key: the key, its id ("" when it is derived

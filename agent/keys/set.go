@@ -113,7 +113,7 @@ func (s Set) String() string {
 	return fmt.Sprintf("keys(master %s, hmac %s, signing %s, %d API tokens)", orNone(s.MasterID), orNone(s.HMACID), orNone(publicID(s.Public)), len(s.Tokens))
 }
 
-// Format writes String for every verb, %#v and %x too.
+// Format writes String for each verb, also for %#v and %x.
 func (s Set) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(s.String())) }
 
 // LogValue is what slog writes.

@@ -137,7 +137,7 @@ func (f *fetcher) fetchService(ctx context.Context, service string) {
 		doc, err := f.members[i].Service(asking, service)
 		cancel()
 		if err != nil {
-			f.log.Debug("a member was asked in vain", "service", service, "err", err)
+			f.log.Debug("fetching an update from a member failed", "service", service, "err", err)
 			continue
 		}
 		result = resultSame
@@ -169,7 +169,7 @@ func (f *fetcher) fetchKeys(ctx context.Context) (ok bool) {
 		st, err := f.members[i].KeyRing(asking)
 		cancel()
 		if err != nil {
-			f.log.Debug("a member was asked for the keys in vain", "err", err)
+			f.log.Debug("fetching the keyring from a member failed", "err", err)
 			continue
 		}
 		ok = true

@@ -148,7 +148,7 @@ func (b *Observer) load(set keys.Set, ro updates.Options) error {
 	}
 	b.learned = &learnedKeys{path: b.o.LearnedKeysFile(), macs: set.HMACKeys(set.HMACID), log: b.log}
 	if ro.Learned, err = b.learned.load(); err != nil {
-		b.log.Warn("the keys that were learned from members are not believed: they are learned anew", "path", b.learned.path, "err", err)
+		b.log.Warn("saved keys rejected, fetching them again", "path", b.learned.path, "err", err)
 	}
 	if b.receiver, err = updates.New(ro); err != nil {
 		return err

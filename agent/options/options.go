@@ -45,7 +45,7 @@ type Options struct {
 	MQTTCert     string // PEM files: the embedded broker speaks TLS; both or none
 	MQTTKey      string
 	MQTTURL      string        // outside broker that the leader keeps up to date
-	MQTTReissue  time.Duration // the leader signs everything anew when a signature is so old; 0 = never
+	MQTTReissue  time.Duration // the leader reissues each signature that is this old; 0 = never
 	MQTTCA       string        // file with the CA certificates that vouch for a mqtts:// broker; "" = those of the system
 
 	Role        string // RoleMember or RoleObserver
@@ -75,8 +75,8 @@ type Options struct {
 	AllowAutoRebuild bool
 	VerifyEvery      time.Duration // how often the database is checked while it runs; 0 = only at start
 	MinFreeMB        int           // a leader with less space takes no changes; 0 = does not look
-	AuditRetention   time.Duration // how long the access log is kept; 0 = for ever
-	HistoryRetention time.Duration // how long the history is kept; 0 = for ever
+	AuditRetention   time.Duration // how long the access log is kept; 0 = permanently
+	HistoryRetention time.Duration // how long the history is kept; 0 = permanently
 	DigestEvery      time.Duration // how often the members compare their states; 0 = never
 
 	// Env reads the environment of the process; nil means os.LookupEnv.
@@ -203,7 +203,7 @@ func (o *Options) Complete() error {
 	return o.Backup.Validate()
 }
 
-// AdminURL is where the admin REST API of an agent with these settings answers.
+// AdminURL is the base URL of the admin API of an agent with these settings.
 func (o *Options) AdminURL() string {
 	host := o.ManagerHost
 	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
@@ -212,15 +212,35 @@ func (o *Options) AdminURL() string {
 	return "http://" + net.JoinHostPort(host, o.ManagerPort)
 }
 
-// LocalURL is where its local API answers.
+// LocalURL is the base URL of its local API.
 func (o *Options) LocalURL() string { return "http://" + o.LocalAddr }
 
-// RaftDir and the next are the fixed names below DataDir.
-func (o *Options) RaftDir() string        { return filepath.Join(o.DataDir, "raft") }
-func (o *Options) AuditSpool() string     { return filepath.Join(o.DataDir, "audit.spool") }
-func (o *Options) RebuildInfo() string    { return filepath.Join(o.DataDir, "rebuild.info") }
-func (o *Options) RebuildPending() string { return filepath.Join(o.DataDir, "rebuild.pending") }
+// RaftDir is the directory of the Raft log and its snapshots.
+func (o *Options) RaftDir() string { return filepath.Join(o.DataDir, "raft") }
+
+// TLSDir is the directory of this agent's certificate and key, and of the cluster's CA.
+func (o *Options) TLSDir() string { return filepath.Join(o.DataDir, "tls") }
+
+// ClusterFile is the file with the identity of this agent and the last known members.
+func (o *Options) ClusterFile() string { return filepath.Join(o.DataDir, "cluster.json") }
+
+// AuditSpool is the file of access log rows that are not delivered yet.
+func (o *Options) AuditSpool() string { return filepath.Join(o.DataDir, "audit.spool") }
+
+// LocalTokenFile is the file with the token that reads secrets at the local API.
 func (o *Options) LocalTokenFile() string { return filepath.Join(o.DataDir, "local-token") }
+
+// LearnedKeysFile is the file of an observer with the signing keys that members proved.
+func (o *Options) LearnedKeysFile() string { return filepath.Join(o.DataDir, "learned-keys.json") }
+
+// RebuildInfo is the report of the last rebuild, recovery, restore or rejoin.
+func (o *Options) RebuildInfo() string { return filepath.Join(o.DataDir, "rebuild.info") }
+
+// RebuildPending marks a rebuild that is not finished.
+func (o *Options) RebuildPending() string { return filepath.Join(o.DataDir, "rebuild.pending") }
+
+// RecoverPending marks a recovery or a restore that is not finished.
+func (o *Options) RecoverPending() string { return filepath.Join(o.DataDir, "recover.pending") }
 
 func loopback(host string) bool {
 	if host == "localhost" {
@@ -230,6 +250,7 @@ func loopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
+// Level is the log level: DEBUG, INFO, WARN or ERROR.
 func (o *Options) Level() (string, error) {
 	switch l := strings.ToUpper(o.LogLevel); l {
 	case "DEBUG", "INFO", "ERROR":
@@ -246,18 +267,15 @@ func (o *Options) String() string {
 	return fmt.Sprintf("data %s, local %s, admin %s", o.DataDir, o.LocalAddr, o.AdminURL())
 }
 
-func (o *Options) TLSDir() string { return filepath.Join(o.DataDir, "tls") }
-
-func (o *Options) ClusterFile() string { return filepath.Join(o.DataDir, "cluster.json") }
-
-// Advertise is the address at which the others reach this agent.
+// Advertise is the address at which other members reach this agent, as host:port; ""
+// when only the listener knows the port.
 func (o *Options) Advertise() string {
 	if o.AdvertiseAddr != "" {
 		return o.AdvertiseAddr
 	}
 	host, port, _ := net.SplitHostPort(o.ClusterAddr)
 	if port == "0" {
-		return "" // the listener knows
+		return ""
 	}
 	if ip := net.ParseIP(host); host != "" && (ip == nil || !ip.IsUnspecified()) {
 		return o.ClusterAddr
@@ -295,7 +313,3 @@ func (o *Options) BrokerTLS() (*tls.Config, error) {
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}, nil
 }
-
-func (o *Options) LearnedKeysFile() string { return filepath.Join(o.DataDir, "learned-keys.json") }
-
-func (o *Options) RecoverPending() string { return filepath.Join(o.DataDir, "recover.pending") }

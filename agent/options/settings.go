@@ -57,7 +57,7 @@ func Settings(o *Options) []Setting {
 		text("MQTT", "mqtt-tls-cert", "CONFIG_MQTT_TLS_CERT", "PEM file with the certificate of the embedded broker, which then speaks TLS only; read again when it changes", &o.MQTTCert),
 		text("MQTT", "mqtt-tls-key", "CONFIG_MQTT_TLS_KEY", "PEM file with its key", &o.MQTTKey),
 		text("MQTT", "mqtt-url", "MQTT_URL", "outside broker that the leader keeps up to date: mqtt://user:password@host:1883 or mqtts://", &o.MQTTURL),
-		duration("MQTT", "mqtt-reissue", "CONFIG_MQTT_REISSUE", "the leader signs everything anew when a signature is so old, so that a message's age tells its freshness; 0 = never", &o.MQTTReissue),
+		duration("MQTT", "mqtt-reissue", "CONFIG_MQTT_REISSUE", "the leader reissues each signature that is this old, so that the age of a message shows how fresh it is; 0 = never", &o.MQTTReissue),
 		text("MQTT", "mqtt-ca", "MQTT_CA_FILE", "file with the CA certificates that vouch for a mqtts:// broker (default: those of the system)", &o.MQTTCA),
 		text("Observer", "mqtt", "CONFIG_OBSERVE_URL", "broker to follow, the embedded one of an agent or an outside one (default: MQTT_URL)", &o.Observe),
 		text("Observer", "trust", "CONFIG_TRUST", "public key of the cluster: PEM, base64, or a file with keys; several comma separated, while keys are rotated (default: CONFIG_SIGNATURE_PUBLIC_KEY)", &o.Trust),
@@ -83,7 +83,7 @@ func Settings(o *Options) []Setting {
 				return err
 			},
 		},
-		duration("Cluster", "dead-after", "CONFIG_DEAD_AFTER", "a member that nobody reached for so long is removed; 0 = never", &o.DeadAfter),
+		duration("Cluster", "dead-after", "CONFIG_DEAD_AFTER", "remove a member that has been unreachable for this long; 0 = never", &o.DeadAfter),
 		text("Files", "env-file", "CONFIG_ENV_FILE", "the .env file with keys and settings (default: DATA-DIR/.env)", &o.EnvFile),
 		text("Files", "db-path", "CONFIG_DB_PATH", "SQLite database (default: DATA-DIR/config.db)", &o.DBPath),
 		text("Files", "lkg-cache-path", "CONFIG_LKG_CACHE_PATH", "last-known-good file (default: DATA-DIR/config.lkg.json)", &o.LKGPath),
@@ -149,8 +149,8 @@ func Settings(o *Options) []Setting {
 				return err
 			},
 		},
-		duration("Retention", "audit-retention", "CONFIG_AUDIT_RETENTION", "how long rows of the access log are kept; the leader's setting counts; 0 = for ever", &o.AuditRetention),
-		duration("Retention", "history-retention", "CONFIG_HISTORY_RETENTION", "how long rows of the history are kept; the leader's setting counts; 0 = for ever", &o.HistoryRetention),
+		duration("Retention", "audit-retention", "CONFIG_AUDIT_RETENTION", "how long rows of the access log are kept; the leader's setting applies; 0 = permanently", &o.AuditRetention),
+		duration("Retention", "history-retention", "CONFIG_HISTORY_RETENTION", "how long rows of the history are kept; the leader's setting applies; 0 = permanently", &o.HistoryRetention),
 		text("Logging", "log-level", "CONFIG_MANAGER_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", &o.LogLevel),
 		text("Logging", "log-format", "CONFIG_LOG_FORMAT", "text or json", &o.LogFormat),
 	}

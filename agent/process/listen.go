@@ -23,18 +23,19 @@ func ListenSocket(path string, log *slog.Logger) (net.Listener, error) {
 		if len(path) < 100 {
 			return nil, err
 		}
-		// sun_path holds 108 bytes: a deep directory must not keep the agent down.
+		// sun_path holds 108 bytes: a deep directory must not stop the agent.
 		log.Warn("the unix socket is off: its path is too long; set CONFIG_LOCAL_SOCKET", "path", path)
 		return nil, nil //nolint:nilnil // see above
 	}
 	return l, os.Chmod(path, 0o666) //nolint:gosec // plain values need no proof; secrets ask for the peer's uid
 }
 
+// Listen opens a listener. Its error names setting, the variable to change.
 func Listen(network, addr, setting string) (net.Listener, error) {
 	l, err := net.Listen(network, addr)
 	if err != nil {
 		if op, ok := errors.AsType[*net.OpError](err); ok {
-			err = op.Err // without the address, which is told already
+			err = op.Err // without the address, which the message names
 		}
 		return nil, conf.Errorf(conf.CodeUsage, "cannot listen on %s: %w", addr, err).WithHint("stop what uses it, or set %s", setting)
 	}

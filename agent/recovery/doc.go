@@ -1,12 +1,12 @@
-// Package recovery makes a lost store again. Five ways exist, and each loses
-// something else:
+// Package recovery replaces a lost store. There are five ways; they differ in what is
+// lost and kept:
 //
 //	way      what was lost                        source                          epoch  history  record of it
 //	repair   database or log, not both            the other one, by the replica   same   kept     health event
 //	rejoin   log of a member (membership)         the leader's snapshot and log   same   kept     rebuild.info, source cluster
 //	rebuild  database and log of a single node    memory, LKG file, newest        new    lost     rebuild.pending, then
 //	                                              backup, schema defaults                         rebuild.info
-//	recover  the quorum, for ever                 one server's log or database    new    kept     recover.pending, then
+//	recover  the quorum, permanently              one server's log or database    new    kept     recover.pending, then
 //	                                                                                              rebuild.info, source log or database
 //	restore  everything, or a look at the past    a backup, into an empty         new    kept     recover.pending, then
 //	                                              directory                                       rebuild.info, source backup

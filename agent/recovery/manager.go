@@ -145,7 +145,7 @@ func (m *Manager) ImportRecords(ctx context.Context, r Replica, p *Plan) error {
 }
 
 func (m *Manager) logUnopened(secrets []string) {
-	if len(secrets) > 0 { // they stay as they are: nobody can enter again what is not known
+	if len(secrets) > 0 { // they stay sealed: their values are not known
 		m.log.Warn("secrets did not open and have to be set again", "secrets", secrets)
 	}
 }

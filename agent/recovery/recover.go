@@ -25,7 +25,7 @@ type Recovered struct {
 	OldEpoch string   `json:"old_epoch"`
 	NewEpoch string   `json:"config_epoch"` // begins with the next start of the agent
 	Index    uint64   `json:"index"`        // of the last change that this agent has
-	Lost     []string `json:"lost"`         // the members that have to join anew
+	Lost     []string `json:"lost"`         // the members that must join again
 	Source   string   `json:"source"`       // log or database
 }
 
@@ -86,7 +86,7 @@ func Recover(ctx context.Context, o options.Options, log *slog.Logger) (rec Reco
 			return rec, conf.Errorf(conf.CodeCorrupt, "neither the log nor the database of this agent can be used: %w", err).
 				WithHint("recover in the directory of another server that is left, or rebuild from the last-known-good file: move tls, cluster.json and raft away and start with ALLOW_AUTO_REBUILD=1")
 		}
-		log.Warn("the log is damaged: the database is what the cluster goes on from", "err", err)
+		log.Warn("the log is damaged, recovering from the database", "err", err)
 		p.Source = sourceDatabase
 		if err = Quarantine(o.DataDir, log, "recover: "+err.Error(), o.RaftDir()); err == nil {
 			err = p.write(&o)
@@ -115,7 +115,7 @@ func openForRecovery(ctx context.Context, o *options.Options, cache *schema.Cach
 		_ = st.Close()
 	}
 	if conf.CodeOf(err) == conf.CodeCorrupt {
-		log.Warn("the database is damaged: the log is what the cluster goes on from", "err", err)
+		log.Warn("the database is damaged, recovering from the log", "err", err)
 		if err := Quarantine(o.DataDir, log, "recover: "+err.Error(), DatabaseFiles(o.DBPath)...); err != nil {
 			return nil, err
 		}

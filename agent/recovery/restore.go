@@ -138,7 +138,7 @@ func RestoreCluster(ctx context.Context, o options.Options, p RestorePoint, log 
 		Epoch: uuid.NewString(), OldEpoch: got.Epoch, NodeID: o.NodeID, Source: sourceBackup,
 		Reason: "restored from the backup " + got.Generation + ", index " + strconv.FormatUint(got.Index, 10),
 	}
-	// First: a database without it would go on in the old epoch.
+	// Written first: a database without this file would continue the old epoch.
 	if err := pending.write(&o); err != nil {
 		return got, err
 	}
@@ -227,7 +227,7 @@ func checkSignerCounts(total, ours int, envFile string) error {
 			WithHint("put the .env file of the lost cluster there: the one that was in use when this backup was made")
 	}
 	return conf.Errorf(conf.CodeDenied, "%d of the %d services in the backup are not signed by a key of %s", total-ours, total, envFile).
-		WithHint("somebody may have put them there: take an earlier backup; or, when a key was changed shortly before, a later one")
+		WithHint("another writer of the backup target may have added them: restore an earlier backup, or a later one when a key was rotated shortly before it")
 }
 
 func checker(cache *schema.Cache, log *slog.Logger) func(context.Context, string) (backup.Content, error) {

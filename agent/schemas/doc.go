@@ -1,5 +1,5 @@
 // Package schemas reads the schema directory of an agent, and makes from a schema
-// what other rooms need of it: default records, search items, and the options with
+// what other packages need of it: default records, search items, and the options with
 // which a database is opened.
 //
 // Invariants: a file of the directory is <service>.json; a stored schema that does

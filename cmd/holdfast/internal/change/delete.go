@@ -10,12 +10,13 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Delete returns the command holdfast delete.
 func Delete(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete SERVICE",
 		Short: "Delete the configuration of a service",
 		Long: `Delete the configuration of a service; its schema and its history stay. The service
-beside the agent reads nothing from then on. holdfast rollback brings it back.`,
+then reads no configuration. holdfast rollback restores it.`,
 		Args: cli.Needs("SERVICE"), ValidArgsFunction: a.CompleteService,
 	}
 	flags := addFlags(cmd)

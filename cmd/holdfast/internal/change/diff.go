@@ -12,14 +12,15 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Diff returns the command holdfast diff.
 func Diff(a *cli.App) *cobra.Command {
 	var version uint64
 	cmd := &cobra.Command{
 		Use:   "diff SERVICE [FILE]",
 		Short: "Show what a file or an earlier version would change",
-		Long: `Compare the present configuration (-) with what it would be (+) under the document
-in FILE (- is standard input) or under the values of an earlier version. Defaults
-are filled in on both sides, so that only what a service would notice is shown.
+		Long: `Compare the current configuration (-) with the result (+) of the document in FILE
+(- is standard input) or of the values of an earlier version. Defaults are filled in
+on both sides, so that only changes that a service would see are shown.
 
 The exit code is 0 when there is no difference and 1 when there is one.`,
 		Example: `  holdfast diff stt-worker stt-worker.json

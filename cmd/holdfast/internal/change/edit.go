@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Edit returns the command holdfast edit.
 func Edit(a *cli.App) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
@@ -27,8 +28,9 @@ func Edit(a *cli.App) *cobra.Command {
 $EDITOR. What you change is stored; what you leave as it is stays a default; a key
 that you remove returns to its default. Secrets are not shown.
 
-When the document is refused, the errors are shown and the editor opens again; so
-it does when somebody else wrote meanwhile, with your changes on top of theirs.
+When the document is rejected, the errors are shown and the editor opens again. When
+the configuration changed in the meantime, it opens with your changes applied to the
+new version.
 Without a terminal the command fails instead.`,
 		Example: `  EDITOR=nano holdfast edit stt-worker --reason "tuning for the kitchen"`,
 		Args:    cli.Needs("SERVICE"), ValidArgsFunction: a.CompleteService,

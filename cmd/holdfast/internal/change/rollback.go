@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Rollback returns the command holdfast rollback.
 func Rollback(a *cli.App) *cobra.Command {
 	var reason string
 	var expect uint64
@@ -16,12 +17,12 @@ func Rollback(a *cli.App) *cobra.Command {
 	var at string
 	cmd := &cobra.Command{
 		Use:   "rollback SERVICE VERSION",
-		Short: "Put the values of an earlier version into effect",
+		Short: "Roll back to the values of an earlier version",
 		Long: `Make the stored values of an earlier version the current ones, as a new version.
-They are checked against the schema of today.
+They are checked against the current schema.
 
---all takes every service back to what it was at a time, each by a change of its own:
-versions go up, and nothing that clients hold becomes invalid. A service that began
+--all rolls every service back to its values at a time, each in a change of its own:
+versions increase, and what clients hold stays valid. A service that was created
 later stays.`,
 		Example: `  holdfast history stt-worker
   holdfast diff stt-worker --version 2
@@ -36,9 +37,9 @@ later stays.`,
 	}
 	cli.ReasonFlag(cmd, &reason)
 	cmd.Flags().Uint64Var(&expect, "expect", 0, "only when the service is at this version, else exit code 4")
-	cmd.Flags().BoolVar(&all, "all", false, "every service, to what it was at --timestamp")
+	cmd.Flags().BoolVar(&all, "all", false, "every service, to its values at --timestamp")
 	cmd.Flags().StringVar(&at, "timestamp", "", "with --all: the `TIME`, such as 2026-03-01T12:00:00Z")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "with --all: only say what would change")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "with --all: only show what would change")
 	cmd.MarkFlagsMutuallyExclusive("all", "expect")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {

@@ -17,13 +17,14 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Secret returns the command holdfast secret.
 func Secret(a *cli.App) *cobra.Command {
 	return cli.Group(&cobra.Command{
 		Use:   "secret",
 		Short: "Set, list and show the secrets of services",
 		Long: `Secrets are fields that the schema marks as such (x-secret). Those with the source
 database are set here: sealed before they are stored, and served by the agents only
-to callers that prove themselves. Those with the source env are not: set them in the
+to authenticated callers. Those with the source env are not: set them in the
 environment of the agent.`,
 	}, secretSet(a), secretDelete(a), secretList(a), secretReveal(a))
 }
@@ -41,9 +42,9 @@ func secretSet(a *cli.App) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "set SERVICE KEY",
-		Short: "Set a secret; its value is read from standard input, or asked for",
-		Long: `Set a secret. The value comes from standard input, where one line end at its end is
-left out, or from a prompt that does not show it. It is never an argument.`,
+		Short: "Set a secret from standard input or a prompt",
+		Long: `Set a secret. The value is read from standard input, without one line end at its end,
+or from a prompt that does not show it. It is never an argument.`,
 		Example: `  holdfast secret set stt-worker api_key
   printf %s "$VALUE" | holdfast secret set stt-worker db.password --reason "quarterly change"
   holdfast secret set stt-worker tls_key < key.pem`,
@@ -167,13 +168,13 @@ func secretReveal(a *cli.App) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use:   "reveal SERVICE KEY --reason TEXT",
-		Short: "Show the value of a secret; the access log keeps who asked and why",
-		Long: `Show the value of a secret that is stored. Before it leaves the cluster, the access
-log of all agents has who asked for it and why; without a quorum it is not shown.`,
+		Short: "Show the value of a secret, recorded in the access log",
+		Long: `Show the value of a secret that is stored. Before it is shown, who requested it and why is
+committed to the access log; without a quorum it is not shown.`,
 		Example: `  holdfast secret reveal stt-worker db.password --reason "restoring the database by hand"`,
 		Args:    cli.Needs("SERVICE", "KEY"), ValidArgsFunction: a.CompleteService,
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why; needed")
+	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT` for the access log: why; required")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if strings.TrimSpace(reason) == "" {
 			return cli.UsageError(cmd, "%s needs --reason TEXT: the access log keeps it", cmd.CommandPath())

@@ -7,12 +7,13 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Set returns the command holdfast set.
 func Set(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set SERVICE KEY=VALUE...",
 		Short: "Change values of a service",
 		Long: `Change one or more values of a service, all in one version or none. The schema of
-the service says what each value is read as: a text, a number, true or false.
+the service sets how each value is parsed: as a text, a number, true or false.
 KEY:=JSON takes a value as JSON. Keys of nested objects are dotted.`,
 		Example: `  holdfast set stt-worker vad_threshold=0.6
   holdfast set stt-worker whisper_model=small.en streaming_partials=true --reason "better accuracy"

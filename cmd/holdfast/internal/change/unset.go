@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Unset returns the command holdfast unset.
 func Unset(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "unset SERVICE KEY...",

@@ -53,9 +53,10 @@ var ExitCodes = map[conf.Code]int{
 }
 
 // QuietExit ends a command with a code and without a message: the command has
-// printed all that there is.
+// printed its result.
 type QuietExit int
 
+// Error is for callers that print it anyway.
 func (q QuietExit) Error() string { return fmt.Sprintf("exit status %d", int(q)) }
 
 // exitCode is the exit code for what a command returned.

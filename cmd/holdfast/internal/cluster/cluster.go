@@ -10,18 +10,19 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Cluster returns the command holdfast cluster.
 func Cluster(a *cli.App) *cobra.Command {
 	return cli.Group(&cobra.Command{
 		Use:   "cluster",
-		Short: "The agents that keep the configuration together",
-		Long: `Show the agents of the cluster and change who belongs to it. holdfast token create
-brings new ones in. The leader keeps CONFIG_VOTERS voters by itself: it promotes
-healthy servers and replaces dead ones.`,
+		Short: "Show and change the members of the cluster",
+		Long: `Show the members of the cluster, and change them. holdfast token create admits new
+ones. The leader keeps the number of voters at CONFIG_VOTERS: it promotes healthy
+servers and replaces dead ones.`,
 	},
 		status(a), members(a),
 		memberChange(a, "promote NODE", "Make a server a voter", "votes now", (*client.Client).Promote),
 		memberChange(a, "demote NODE", "Make a voter a non-voter", "does not vote any more", (*client.Client).Demote),
-		memberChange(a, "remove NODE", "Take an agent out of the cluster, for good", "removed", (*client.Client).Remove),
+		memberChange(a, "remove NODE", "Remove an agent from the cluster permanently", "removed", (*client.Client).Remove),
 		transfer(a), leave(a), recoverCommand(a),
 	)
 }
@@ -32,7 +33,7 @@ func members(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "members", Short: "List the agents of the cluster", Args: cli.Needs(),
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "also those that were removed")
+	cmd.Flags().BoolVar(&all, "all", false, "also list removed members")
 	out := cli.List[conf.NodeStatus]{
 		Columns: []string{"NODE", "ROLE", "SERVICE", "STATE", "ADDRESS", "BUILD"},
 		Row: func(n conf.NodeStatus) []string {
@@ -74,8 +75,8 @@ func memberChange(a *cli.App, use, short, done string, do func(*client.Client, c
 
 func transfer(a *cli.App) *cobra.Command {
 	return &cobra.Command{
-		Use: "transfer [NODE]", Short: "Hand the leadership to another voter", Args: cli.Needs("[NODE]"),
-		Long:              "Hand the leadership to NODE, or to whom the leader chooses. Reads go on; changes wait for a moment.",
+		Use: "transfer [NODE]", Short: "Transfer the leadership to another voter", Args: cli.Needs("[NODE]"),
+		Long:              "Transfer the leadership to NODE, or to a voter that the leader chooses. Reads continue; writes wait for a moment.",
 		ValidArgsFunction: completeNode(a),
 		RunE: a.WithAdmin(conf.RoleWrite, func(ctx context.Context, c *client.Client, args []string) error {
 			to := cli.Arg(args, 0)
@@ -93,10 +94,10 @@ func transfer(a *cli.App) *cobra.Command {
 
 func leave(a *cli.App) *cobra.Command {
 	return &cobra.Command{
-		Use: "leave", Short: "Take the agent here out of the cluster", Args: cli.Needs(),
-		Long: `Take the agent that this command talks to out of the cluster. The service beside it
-still reads what the agent has. To come back, the agent joins with an empty data
-directory and a new token.`,
+		Use: "leave", Short: "Remove the local agent from the cluster", Args: cli.Needs(),
+		Long: `Remove the agent that this command connects to from the cluster. Its service still
+reads the agent's last configuration. To return, the agent joins with an empty data
+directory and a new join token.`,
 		RunE: a.WithAdmin(conf.RoleWrite, func(ctx context.Context, c *client.Client, _ []string) error {
 			if err := c.Leave(ctx); err != nil {
 				return err

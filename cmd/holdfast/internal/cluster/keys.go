@@ -13,19 +13,20 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Keys returns the command holdfast keys.
 func Keys(a *cli.App) *cobra.Command {
 	return cli.Group(&cobra.Command{
 		Use:   "keys",
-		Short: "The keys of the cluster, and their rotation",
-		Long: `The cluster has four keys: master seals the secrets of the database, hmac is that of
-the last-known-good files, signing signs every version, and ca is the authority of
-the certificates between the members.`,
+		Short: "Show and rotate the keys of the cluster",
+		Long: `The cluster has four keys: master seals the secrets of the database, hmac authenticates
+the last-known-good files, signing signs every version, and ca issues the certificates
+of the members.`,
 	}, keysStatus(a), keysRotate(a), keysRetire(a))
 }
 
 func keysStatus(a *cli.App) *cobra.Command {
 	return &cobra.Command{
-		Use: "status", Short: "Which keys there are, who holds them, and where rotations stand", Args: cli.Needs(),
+		Use: "status", Short: "Show the keys, their holders, and the running rotations", Args: cli.Needs(),
 		RunE: a.WithAdmin(conf.RoleRead, func(ctx context.Context, c *client.Client, _ []string) error {
 			st, err := c.KeyRing(ctx)
 			if err != nil {
@@ -41,7 +42,7 @@ func keysStatus(a *cli.App) *cobra.Command {
 
 func showKeys(a *cli.App, st conf.KeysStatus) error {
 	if len(st.Keys) == 0 {
-		a.Note("the leader has not announced the keys yet: ask again in a moment")
+		a.Note("the leader has not announced the keys yet: retry in a moment")
 		return nil
 	}
 	rows := [][]string{}
@@ -108,15 +109,15 @@ func rotationText(r conf.KeyRotation) string {
 	text := fmt.Sprintf("%s: %s to %s", r.Kind, short(r.OldID), short(r.KeyID))
 	switch r.Phase {
 	case conf.PhaseHandover:
-		text += ", the members are getting the new key"
+		text += ", distributing the new key to the members"
 	case conf.PhasePrepared:
-		text += fmt.Sprintf(", handed out; holdfast keys rotate %s puts it to use", r.Kind)
+		text += fmt.Sprintf(", distributed; holdfast keys rotate %s activates it", r.Kind)
 	case conf.PhaseRenewal:
-		text += fmt.Sprintf(", in use; %d of %d are made anew", r.Done, r.Total)
+		text += fmt.Sprintf(", active; %d of %d renewed", r.Done, r.Total)
 	case conf.PhaseGrace:
-		text += ", in use, all is made anew"
+		text += ", active, all renewed"
 		if r.Until != "" {
-			text += "; the old key is taken until " + r.Until
+			text += "; the old key is accepted until " + r.Until
 		}
 	}
 	for _, w := range r.Waiting {
@@ -131,16 +132,16 @@ func keysRotate(a *cli.App) *cobra.Command {
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "rotate master|hmac|signing|ca",
-		Short: "Put a new key in the place of one, everywhere",
-		Long: `Make a new key, hand it to the members, put it to use when every server that votes and
-every server that answers has it, and make anew what the old one made. The old key is
-taken for CONFIG_KEY_ROTATION_GRACE_MINUTES after that, and then removed.
+		Short: "Replace a key on all members",
+		Long: `Generate a new key and distribute it to the members. Activate it when every voter and
+every reachable server has it, then renew what the old key signed or sealed. The old key
+is accepted for CONFIG_KEY_ROTATION_GRACE_MINUTES after that, and then removed.
 
-The agents do all of it by themselves, whoever leads. This command waits until the new
-key is in use and everything is made anew; when it is interrupted the rotation goes on.
+The agents carry it out, also when the leader changes. This command waits until the new
+key is active and everything is renewed; when it is interrupted, the rotation continues.
 
-With --prepare the new key is handed out and shown in /v1/keys, and not used before the
-next rotate: time to bring a signing key to those who verify messages on their own.`,
+With --prepare the new key is distributed and shown in /v1/keys, but not used before the
+next rotate. Use the time to give a new signing key to clients that verify messages.`,
 		Example: `  holdfast keys rotate signing --reason "a year is over"
   holdfast keys rotate master
   holdfast keys rotate signing --prepare
@@ -149,11 +150,11 @@ next rotate: time to bring a signing key to those who verify messages on their o
 	}
 	f := cmd.Flags()
 	f.StringVar(&reason, "reason", "", "`TEXT` for the access log: why")
-	f.BoolVar(&prepare, "prepare", false, "hand the new key out and do not use it; the next rotate does")
-	f.BoolVar(&abort, "abort", false, "give the new key up, while it is not in use")
+	f.BoolVar(&prepare, "prepare", false, "distribute the new key without using it; the next rotate activates it")
+	f.BoolVar(&abort, "abort", false, "withdraw the new key, while it is not active")
 	f.BoolVar(&detach, "detach", false, "do not wait")
 	cmd.MarkFlagsMutuallyExclusive("prepare", "abort")
-	f.DurationVar(&wait, "timeout", 5*time.Minute, "how long to wait; the rotation goes on after that")
+	f.DurationVar(&wait, "timeout", 5*time.Minute, "how long to wait; the rotation continues after that")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		kind := args[0]
 		c, err := keysClient(cmd, a, kind)
@@ -211,7 +212,7 @@ func awaitRotation(ctx context.Context, a *cli.App, c *client.Client, r conf.Key
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return r, conf.Errorf(conf.CodeStale, "the rotation is not through yet, and goes on by itself").WithHint("see where it stands: holdfast keys status")
+			return r, conf.Errorf(conf.CodeStale, "the rotation is not complete yet, and continues").WithHint("see its progress: holdfast keys status")
 		}
 		st, err := c.KeyRing(ctx)
 		if err != nil {
@@ -237,9 +238,9 @@ func keysRetire(a *cli.App) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use:   "retire master|hmac|signing|ca",
-		Short: "End the time of the old key now",
-		Long: `After a rotation the old key is taken for CONFIG_KEY_ROTATION_GRACE_MINUTES. This ends
-that time now, as after a theft. It is refused while something still needs the old key.`,
+		Short: "End the grace period of the old key now",
+		Long: `After a rotation the old key is accepted for CONFIG_KEY_ROTATION_GRACE_MINUTES. This
+ends that period now, as after a theft. It is rejected while something needs the old key.`,
 		Args: cli.Needs("master|hmac|signing|ca"), ValidArgs: conf.KeyKinds(),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT` for the access log: why")

@@ -12,16 +12,16 @@ func recoverCommand(a *cli.App) *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "recover",
-		Short: "Revive a cluster that lost most of its voters for ever",
+		Short: "Recover a cluster that has lost its quorum permanently",
 		Long: `Make the cluster live on in the data directory of one server that is left. Its agent
-must be stopped, and so must all others that are left: choose the one that has the
-newest changes. Everything that this server has is kept. When its agent is started
-again, it leads a cluster of one, with a new epoch; the others join it anew, each with
-an empty data directory and a token from holdfast token create.
+and all other remaining agents must be stopped: choose the server with the newest
+changes. All data of this server is kept. When its agent starts again, it leads a
+cluster of one, with a new epoch; the others join again, each with an empty data
+directory and a token from holdfast token create.
 
-As long as most voters can be started again, start them instead: nothing is lost then.
-Changes that only the lost servers had are gone, and changes that were never
-acknowledged may come to life.`,
+If most voters can be started again, start them instead: then nothing is lost. Changes
+that only the lost servers had are lost, and changes that were never acknowledged may
+become visible.`,
 		Example: `  holdfast cluster recover --data-dir /var/lib/holdfast --yes
   holdfast agent --data-dir /var/lib/holdfast`,
 		Args: cli.Needs(),
@@ -32,7 +32,7 @@ acknowledged may come to life.`,
 		if err := settings.Resolve(cmd, a); err != nil {
 			return err
 		}
-		if !yes && !a.Confirm(cmd.Context(), "Are most voters lost for ever, and is every other agent stopped?") {
+		if !yes && !a.Confirm(cmd.Context(), "Are most voters lost permanently, and is every other agent stopped?") {
 			return conf.Errorf(conf.CodeUsage, "nothing was done").WithHint("--yes recovers without asking")
 		}
 		r, err := run.Recover(cmd.Context(), a, settings)
@@ -45,7 +45,7 @@ acknowledged may come to life.`,
 		a.Say("%s is the whole cluster now; start it: holdfast agent --data-dir %s", r.NodeID, settings.Options.DataDir)
 		a.Say("the epoch will be %s", r.NewEpoch)
 		for _, id := range r.Lost {
-			a.Say("%s has to join anew, with an empty data directory", id)
+			a.Say("%s has to join again, with an empty data directory", id)
 		}
 		return nil
 	}

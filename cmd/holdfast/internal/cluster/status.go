@@ -22,11 +22,11 @@ func status(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Who leads, who lags, and whether changes can be made",
-		Long: `Show the cluster as this agent sees it: who leads, how far each agent is behind,
-where it is reached and when its certificate expires. With --verbose also which
-version of which service each agent has.
+		Long: `Show the cluster as this agent sees it: the leader, and for each agent its lag, its
+address and when its certificate expires. With --verbose also which version of which
+service each agent has.
 
-The exit code is 0 when changes can be made, and 6 when there is no quorum.`,
+The exit code is 0 when the cluster accepts writes, and 6 when there is no quorum.`,
 		Args: cli.Needs(),
 	}
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show which version of which service each agent has")

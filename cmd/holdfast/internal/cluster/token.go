@@ -15,13 +15,14 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Token returns the command holdfast token.
 func Token(a *cli.App) *cobra.Command {
 	return cli.Group(&cobra.Command{
 		Use:   "token",
-		Short: "Tokens: by some of them agents join the cluster, by others callers use the admin API",
+		Short: "Manage join tokens and API tokens",
 		Long: `A join token (role server or sidecar) admits agents to the cluster for a limited time.
 An API token (role config.read or config.write) lets a person or a program use the
-admin API. It works beside those of CONFIG_API_TOKENS, on every agent, until it
+admin API. Like those of CONFIG_API_TOKENS it is valid on every agent, until it
 expires or is revoked.`,
 	}, tokenCreate(a), tokenList(a), tokenRevoke(a))
 }
@@ -32,13 +33,13 @@ func tokenCreate(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create --role server|sidecar|config.read|config.write",
 		Short: "Make a token; it is shown this once",
-		Long: `With --role server or sidecar: make a join token and print one whole command that joins
-by it. Paste it on the machine that is to join. A server may become a voter, and
+		Long: `With --role server or sidecar: make a join token and print the command that joins
+with it. Run that on the machine that is to join. A server may become a voter, and
 receives all keys of the cluster. A sidecar has a full copy of the configuration, and
 the keys of its own service only.
 
 With --role config.read or config.write: make an API token for --name and print it. The
-cluster keeps its SHA-256 only. The name stands in the history and in the access log.`,
+cluster keeps its SHA-256 only. The history and the access log show the name.`,
 		Example: `  holdfast token create --role server
   holdfast token create --role sidecar --service stt-worker
   holdfast token create --role sidecar --ttl 24h --uses 10
@@ -46,11 +47,11 @@ cluster keeps its SHA-256 only. The name stands in the history and in the access
 		Args: cli.Needs(),
 	}
 	f := cmd.Flags()
-	f.StringVar(&req.Role, "role", "", "what it is for: a `ROLE`, server, sidecar, config.read or config.write")
+	f.StringVar(&req.Role, "role", "", "the `ROLE`: server, sidecar, config.read or config.write")
 	f.StringVar(&req.Service, "service", "", "of a join token: only an agent beside this `SERVICE` may use it")
-	f.StringVar(&name, "name", "", "of an API token: whose it is, a `NAME` of a person or a program")
-	f.DurationVar(&req.TTL, "ttl", 0, "how long it works (default 1h, up to 720h; of an API token 2160h, up to 87840h)")
-	f.IntVar(&req.Uses, "uses", 1, "of a join token: how many agents may join by it; 0 is any number")
+	f.StringVar(&name, "name", "", "of an API token: the `NAME` of the person or program that uses it")
+	f.DurationVar(&req.TTL, "ttl", 0, "how long it is valid (default 1h, up to 720h; of an API token 2160h, up to 87840h)")
+	f.IntVar(&req.Uses, "uses", 1, "of a join token: how many agents may join with it; 0 is any number")
 	cli.CompleteFlag(cmd, "role", conf.MemberServer, conf.MemberSidecar, string(conf.RoleRead), string(conf.RoleWrite))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		api := conf.CheckRole(conf.Role(req.Role)) == nil
@@ -159,7 +160,7 @@ func merged(joins []conf.JoinTokenInfo, api []conf.APITokenInfo, now time.Time) 
 
 func tokenRevoke(a *cli.App) *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke ID", Short: "Make a token useless; an agent that joined by it stays", Args: cli.Needs("ID"),
+		Use: "revoke ID", Short: "Revoke a token; agents that joined with it stay", Args: cli.Needs("ID"),
 		ValidArgsFunction: a.Complete(func(ctx context.Context, c *client.Client) (ids []string, err error) {
 			joins, api, err := tokens(ctx, c)
 			for _, t := range merged(joins, api, time.Now()) {

@@ -13,10 +13,11 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Profile returns the command holdfast profile.
 func Profile(a *cli.App) *cobra.Command {
 	return cli.Group(&cobra.Command{
 		Use:   "profile",
-		Short: "Named sets of values, to switch between",
+		Short: "Save and activate named sets of values",
 		Long:  "A profile is a named set of stored values of several services. Activating it puts them all into effect, or none.",
 	}, profileList(a), profileGet(a), profileSave(a), profileActivate(a), profileDelete(a))
 }
@@ -64,7 +65,7 @@ func profileSave(a *cli.App) *cobra.Command {
 	var description, reason string
 	cmd := &cobra.Command{
 		Use:     "save NAME",
-		Short:   "Save the present values of services as a profile",
+		Short:   "Save the current values of services as a profile",
 		Long:    "Save the values that services have now, of all of them or of those named, under a name. A profile of that name is replaced.",
 		Example: `  holdfast profile save night --service stt-worker,tts-worker --description "quiet hours"`,
 		Args:    cli.Needs("NAME"),
@@ -86,7 +87,7 @@ func profileSave(a *cli.App) *cobra.Command {
 func profileActivate(a *cli.App) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use: "activate NAME", Short: "Put the values of a profile into effect", Args: cli.Needs("NAME"),
+		Use: "activate NAME", Short: "Activate the values of a profile", Args: cli.Needs("NAME"),
 		Long: "Make the values of a profile the stored values of its services: of all, or of none when one of them is refused.",
 	}
 	cli.ReasonFlag(cmd, &reason)

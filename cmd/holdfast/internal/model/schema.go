@@ -11,12 +11,13 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Schema returns the command holdfast schema.
 func Schema(a *cli.App) *cobra.Command {
 	return cli.Group(&cobra.Command{
 		Use:   "schema",
-		Short: "The schemas: what each service's configuration may be",
+		Short: "Show and store the schemas of services",
 		Long: `The schema of a service is a JSON Schema document, as Pydantic, zod or Go emit it,
-with x-complexity, x-help, x-secret, x-secret-source and x-env where wanted.`,
+optionally with x-complexity, x-help, x-secret, x-secret-source and x-env.`,
 	}, schemaList(a), schemaGet(a), schemaPut(a))
 }
 
@@ -61,9 +62,9 @@ func schemaPut(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "put SERVICE FILE",
 		Short: "Store the schema of a service",
-		Long: `Store the schema of a service, from a file or standard input (-). A service that is
-new has its defaults as its first version. A schema that refuses values which are
-stored now is refused itself.`,
+		Long: `Store the schema of a service, from a file or standard input (-). The first
+version of a new service consists of its defaults. A schema is rejected when stored
+values do not match it.`,
 		Example: `  holdfast schema put stt-worker stt-worker.schema.json
   python -m my_service.schema | holdfast schema put my-service -`,
 		Args: cli.Needs("SERVICE", "FILE"),

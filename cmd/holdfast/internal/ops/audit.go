@@ -10,12 +10,13 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Audit returns the command holdfast audit.
 func Audit(a *cli.App) *cobra.Command {
 	var f conf.AccessFilter
 	var when span
 	cmd := &cobra.Command{
 		Use:   "audit [SERVICE]",
-		Short: "Show who read, changed or was refused",
+		Short: "Show reads, writes and rejected requests",
 		Long: `Show the access log of the whole cluster, newest first. --since and --until take a time
 (2026-01-02T03:04:05Z), a day (2026-01-02), or how long ago (90m, 24h, 7d).`,
 		Example: `  holdfast audit --action unauthorized --since 24h

@@ -13,11 +13,12 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Backup returns the command holdfast backup.
 func Backup(a *cli.App) *cobra.Command {
 	return cli.Group(&cobra.Command{
 		Use:   "backup",
-		Short: "See, prove and restore the backups",
-		Long: `The leader copies the database, all the time, to where LITESTREAM_S3_ENDPOINT names.
+		Short: "Check, list and restore the backups",
+		Long: `The leader copies the database continuously to the target of LITESTREAM_S3_ENDPOINT.
 list and restore need no agent: they read the settings from the environment and from
 the .env file. The .env file itself is not in the backup: keep it elsewhere.`,
 	}, backupStatus(a), backupList(a), backupRestore(a), backupDrill(a))
@@ -26,8 +27,8 @@ the .env file. The .env file itself is not in the backup: keep it elsewhere.`,
 func backupStatus(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:     "status",
-		Short:   "How the backup is, and when it was last proved",
-		Long:    `Ask the leader how far the backup is, what waits, and what the last restore drill found.`,
+		Short:   "Show the state of the backup and its last restore drill",
+		Long:    `Show how far the backup is, what is not uploaded yet, and what the last restore drill found.`,
 		Example: `  holdfast backup status`,
 		Args:    cli.Needs(),
 		RunE: a.WithAdmin(conf.RoleRead, func(ctx context.Context, c *client.Client, _ []string) error {
@@ -97,7 +98,7 @@ func backupList(a *cli.App) *cobra.Command {
 		Short: "List the backups, the newest first",
 		Long: `List the generations: each leadership writes its own. From a generation any moment
 between its start and its newest file can be restored, to about a second in its last
-minutes and to about half a minute before. When the place holds those of several clusters,
+minutes and to about half a minute before. When the target holds those of several clusters,
 CLUSTER names each by its first epoch.`,
 		Example: `  holdfast backup list`,
 		Args:    cli.Needs(),
@@ -141,12 +142,12 @@ func backupRestore(a *cli.App) *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
 		Use:   "restore",
-		Short: "Make a database file from the backup, and prove it",
+		Short: "Restore a database file from the backup and verify it",
 		Long: `Restore into a new file. Its pages, the digest of each of its rows and the digest of its
-whole state are proved. It needs no agent and overwrites nothing.
+whole state are verified. It needs no agent and overwrites nothing.
 
-To make a cluster from a backup: holdfast agent --restore. To take a running cluster back
-in time: holdfast rollback --all.`,
+To make a cluster from a backup: holdfast agent --restore. To roll back a running
+cluster: holdfast rollback --all.`,
 		Example: `  holdfast backup restore -o old.db --timestamp 2026-03-01T12:00:00Z
   holdfast backup restore -o config.db --generation 7-node-1`,
 		Args: cli.Needs(),
@@ -176,9 +177,9 @@ in time: holdfast rollback --all.`,
 func backupDrill(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "drill",
-		Short: "Prove the backup now, by restoring it",
-		Long: `Let the leader restore the newest point of the backup to a temporary file and compare it
-with the state that it had at that index. It does so by itself every CONFIG_BACKUP_DRILL.`,
+		Short: "Run a restore drill of the backup now",
+		Long: `The leader restores the newest point of the backup to a temporary file and compares it
+with the state that it had at that index. It also does so every CONFIG_BACKUP_DRILL.`,
 		Example: `  holdfast backup drill`,
 		Args:    cli.Needs(),
 		RunE: a.WithAdmin(conf.RoleWrite, func(ctx context.Context, c *client.Client, _ []string) error {

@@ -46,6 +46,7 @@ const (
 	maxExport     = 256 << 20
 )
 
+// Export returns the command holdfast export.
 func Export(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export [FILE]",
@@ -56,8 +57,8 @@ their keys are named. Without FILE, or with -, it goes to the standard output. A
 ends in .yaml or .yml is YAML. Both hold the same, to the last digit.
 
 With --db it reads a database file that no agent uses, such as one that holdfast backup
-restore made: exported and imported, its content becomes that of a running cluster again,
-by ordinary changes.`,
+restore made: an import of the export then brings its content into a running cluster, by
+ordinary changes.`,
 		Example: `  holdfast export all.json
   holdfast export | jq .services[].service
   holdfast export -o yaml | less

@@ -9,13 +9,14 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Health returns the command holdfast health.
 func Health(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:     "health",
 		Aliases: []string{"status"},
 		Short:   "Show the health of the agent",
-		Long: `Show the health of the agent; no token is needed. The exit code is 0 when all is
-well, 6 when the agent is read-only, and 1 for any other trouble.`,
+		Long: `Show the health of the agent; no token is needed. The exit code is 0 when the
+agent is healthy, 6 when it is read-only, and 1 for any other fault.`,
 		Args: cli.Needs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.Local(false)

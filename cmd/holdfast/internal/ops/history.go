@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// History returns the command holdfast history.
 func History(a *cli.App) *cobra.Command {
 	var f conf.HistoryFilter
 	var when span

@@ -19,23 +19,24 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Import returns the command holdfast import.
 func Import(a *cli.App) *cobra.Command {
 	var reason string
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "import FILE",
-		Short: "Put the services, schemas and profiles of an export into effect",
+		Short: "Import the services, schemas and profiles of an export",
 		Long: `Store what holdfast export wrote: first the schema of each service, then its values, each
-as an ordinary change that is checked, signed and recorded; then the profiles. What is
-already so is left alone, and what the file does not name stays. Secrets are not in the
-file: set them afterwards. Done again after it was cut short, it goes on. FILE is JSON or
+as an ordinary change that is checked, signed and recorded; then the profiles. Values
+that are equal are not written again, and what the file does not name stays. Secrets are
+not in the file: set them afterwards. After an interruption, run it again. FILE is JSON or
 YAML, and may have been edited by hand.`,
 		Example: `  holdfast import all.json --dry-run
   holdfast import all.json --reason "moved from the old cluster"`,
 		Args: cli.Needs("FILE"),
 	}
 	cli.ReasonFlag(cmd, &reason)
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "check, and say what would change")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "check only, and show what would change")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		in, err := readExport(a, args[0])
 		if err != nil {

@@ -11,14 +11,15 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Ready returns the command holdfast ready.
 func Ready(a *cli.App) *cobra.Command {
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "ready",
-		Short: "Say whether the agent can serve configuration",
+		Short: "Check whether the agent can serve configuration",
 		Long: `Exit with 0 when the agent has configuration to serve, from its store or from its
 last-known-good file, and with 6 when it has not or cannot be reached. With --wait
-it keeps asking.`,
+it retries until then.`,
 		Example: `  holdfast ready --wait 30s && exec my-service`,
 		Args:    cli.Needs(),
 	}

@@ -7,14 +7,15 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Rebuild returns the command holdfast rebuild.
 func Rebuild(a *cli.App) *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "rebuild",
-		Short: "Make a lost store anew, with a new epoch",
-		Long: `Have the agent set its database and log aside and make new ones, with a new epoch,
-from the values that it can prove: those in memory or in the last-known-good file.
-History, earlier versions, profiles and the access log do not come along.
+		Short: "Rebuild a lost store, with a new epoch",
+		Long: `The agent moves its database and log to quarantine and makes new ones, with a new
+epoch, from the values that it can verify: those in memory or in the last-known-good
+file. History, earlier versions, profiles and the access log are lost.
 
 It needs REBUILD_TOKEN, from the environment or the agent's .env file.`,
 		Args: cli.Needs(),

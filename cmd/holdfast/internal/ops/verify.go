@@ -17,20 +17,21 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Verify returns the command holdfast verify.
 func Verify(a *cli.App) *cobra.Command {
 	var keys []string
 	var trust string
 	cmd := &cobra.Command{
 		Use:   "verify [FILE|-]",
-		Short: "Prove who signed an update that came over MQTT",
+		Short: "Verify the signature of updates received over MQTT",
 		Long: `Verify signed updates, the messages of the topics system/config/SERVICE: one in a
 file, or one on each line, from standard input as they come. Each must be, byte for
-byte, what a leader of the cluster signed. With all of them good the exit code is 0,
-with one that is not it is 7; all are looked at.
+byte, what a leader of the cluster signed. All are checked. The exit code is 0 when
+all are valid, and 7 when one is not.
 
-The keys are those that the local agent tells, unless --key or --trust gives them.
-A good signature says who made an update, not that it is the newest: an old one
-stays good.`,
+The keys are those of the local agent's /v1/keys, unless --key or --trust gives them.
+A valid signature shows who signed an update, not that it is the newest: that of an
+old update stays valid.`,
 		Example: `  mosquitto_sub -t 'system/config/#' | holdfast verify
   holdfast verify update.json
   holdfast verify update.json --key "$CONFIG_SIGNATURE_PUBLIC_KEY"
@@ -38,8 +39,8 @@ stays good.`,
 		Args: cli.Needs("[FILE]"),
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&keys, "key", nil, "public `KEY` to trust, PEM or base64; more than once for more")
-	f.StringVar(&trust, "trust", "", "`FILE` with the public keys to trust: PEM, base64, or the answer of /v1/keys")
+	f.StringArrayVar(&keys, "key", nil, "public `KEY` to trust, PEM or base64; may be repeated")
+	f.StringVar(&trust, "trust", "", "`FILE` with the public keys to trust: PEM, base64, or the response of /v1/keys")
 	cmd.MarkFlagsMutuallyExclusive("key", "trust")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name := "-"

@@ -6,6 +6,7 @@ import (
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
 )
 
+// Version returns the command holdfast version.
 func Version(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Show the version of this binary", Args: cli.Needs(),

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Env returns the command holdfast env.
 func Env(a *cli.App) *cobra.Command {
 	var prefix, format string
 	var secrets bool

@@ -10,14 +10,15 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Explain returns the command holdfast explain.
 func Explain(a *cli.App) *cobra.Command {
 	var viaAdmin, secrets bool
 	cmd := &cobra.Command{
 		Use:   "explain SERVICE [KEY]",
-		Short: "Show where each value comes from, and what it hides",
-		Long: `Show for each field which source its value comes from: the environment of the agent
-before what is stored, and that before the default of the schema. HIDES lists the
-weaker sources that have a value too.`,
+		Short: "Show the source of each value and what it overrides",
+		Long: `Show for each field the source of its value. The environment of the agent overrides
+the stored value, which overrides the default of the schema. HIDES lists the
+overridden sources that have a value too.`,
 		Example: `  holdfast explain stt-worker
   holdfast explain stt-worker db.password --secrets`,
 		Args: cli.Needs("SERVICE", "[KEY]"), ValidArgsFunction: a.CompleteService,

@@ -11,13 +11,14 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Get returns the command holdfast get.
 func Get(a *cli.App) *cobra.Command {
 	var raw, viaAdmin, secrets bool
 	var maxAge time.Duration
 	cmd := &cobra.Command{
 		Use:   "get SERVICE [KEY]",
 		Short: "Read a service's configuration, or one value of it",
-		Long: `Read the configuration of a service as the service itself sees it, from the local
+		Long: `Read the configuration of a service as the service sees it, from the local
 API of the agent; no token is needed. Keys of nested objects are dotted.
 
 A key prints as JSON, with --raw as bare text for shell scripts. Without a key,

@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// List returns the command holdfast list.
 func List(a *cli.App) *cobra.Command {
 	return cli.List[conf.ServiceInfo]{
 		Columns: []string{"SERVICE", "VERSION", "UPDATED", "BY"},

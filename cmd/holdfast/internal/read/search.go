@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Search returns the command holdfast search.
 func Search(a *cli.App) *cobra.Command {
 	var service, complexity, kind string
 	var req conf.SearchRequest

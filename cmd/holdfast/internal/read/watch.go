@@ -11,13 +11,14 @@ import (
 	"github.com/holdfast-config/holdfast/localapi/client"
 )
 
+// Watch returns the command holdfast watch.
 func Watch(a *cli.App) *cobra.Command {
 	var count int
 	cmd := &cobra.Command{
 		Use:   "watch SERVICE [KEY]",
 		Short: "Show changes of a service as they happen",
 		Long: `Show each change of a service's configuration, key by key, until Ctrl-C. Changes in
-quick succession may show as one. The watch outlives restarts of the agent. With
+quick succession may show as one. The watch continues when the agent restarts. With
 -o json each change is one line.`,
 		Example: `  holdfast watch stt-worker
   holdfast watch stt-worker vad_threshold

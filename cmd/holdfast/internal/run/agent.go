@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// Agent returns the command holdfast agent.
 func Agent(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "agent",
@@ -25,18 +26,18 @@ service beside it, and offers the admin API.
 
 In an empty data directory it starts a new cluster of one and generates its keys
 and two API tokens into the .env file; with --join it joins a cluster that is there,
-by a token that "holdfast token create" made on one of its agents. It serves from the
-last-known-good file at once and opens the store after that. SIGTERM or Ctrl-C stops
-it in good order.
+with a token that "holdfast token create" made on one of its agents. It serves from the
+last-known-good file at once and opens the store after that. SIGTERM or Ctrl-C is a
+graceful shutdown.
 
-With --role observer it is no member: it follows the signed updates of its service at
-an MQTT broker, keeps what the trusted key proves, and serves the same local API. It
-has no admin API, no cluster port and no copy of the store, so hundreds of them are as
-cheap as subscribers.
+With --role observer it is not a member: it subscribes to the signed updates of its
+service at an MQTT broker, verifies them with the trusted key, and serves the same local
+API. It has no admin API, no cluster port and no copy of the store, so hundreds of them
+cost no more than subscribers.
 
-With --restore it fills an empty data directory from the backup first, and begins a new
-cluster, with a new epoch, from what was there. The .env file of the lost cluster has to
-be there: a backup holds no keys. Agents of the old cluster join it anew.`,
+With --restore it first fills an empty data directory from the backup, and starts a new
+cluster, with a new epoch, from it. The .env file of the lost cluster must be in place: a
+backup holds no keys. Agents of the old cluster join the new one.`,
 		Example: `  holdfast agent --data-dir /var/lib/holdfast --service stt-worker
   holdfast agent --join 10.0.0.1:2771 --token HF1...
   holdfast agent --role observer --mqtt mqtts://broker:8883 --trust cluster.pem --service stt-worker
@@ -45,7 +46,7 @@ be there: a backup holds no keys. Agents of the old cluster join it anew.`,
 		Args: cli.Needs(),
 	}
 	settings := AddSettings(cmd)
-	restore := cmd.Flags().Bool("restore", false, "fill an empty data directory from the backup first; a new epoch begins")
+	restore := cmd.Flags().Bool("restore", false, "first fill an empty data directory from the backup, in a new epoch")
 	point := AddPoint(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := settings.Resolve(cmd, a); err != nil {

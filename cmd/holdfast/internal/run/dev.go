@@ -20,6 +20,7 @@ import (
 // devSchemas is where the schemas of a checkout of this repository are.
 const devSchemas = "testenv/schemas"
 
+// Dev returns the command holdfast dev.
 func Dev(a *cli.App) *cobra.Command {
 	defaults := options.Defaults()
 	defaults.LogLevel = "WARNING" // the terminal belongs to the person who tries things out
@@ -27,9 +28,9 @@ func Dev(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run an agent to try things out, and show how to use it",
-		Long: `Run an agent with everything in it, keep its data in ./holdfast-data, and print how
-to reach it: addresses, tokens, and commands that work as they stand. It is the
-same agent as "holdfast agent", with less log and more help.
+		Long: `Run an agent with everything embedded, keep its data in ./holdfast-data, and print how to
+reach it: addresses, tokens, and commands to try. It is the same agent as "holdfast
+agent", with less log output and more help.
 
 With --agents N it runs a cluster of N agents in this one process, each with its own
 directory and its own ports: those of the settings for the first one, 10 higher for
