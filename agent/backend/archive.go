@@ -10,16 +10,16 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store"
 )
 
-// Archive is the log and the store of the replica that serves, as the editor uses them; it
-// is edit.Proposer and edit.Archive. Supervisor is set before the first call.
+// Archive is the Raft log and the store of the current replica for the editor. It
+// implements edit.Proposer and edit.Archive. Supervisor is set before the first call.
 type Archive struct{ Supervisor *replica.Supervisor }
 
-// Propose puts a command through the log.
+// Propose commits a command to the Raft log and returns its result.
 func (a *Archive) Propose(ctx context.Context, c command.Command) (command.Result, error) {
 	return a.Supervisor.Propose(ctx, c)
 }
 
-// RequestResult is the result of a request that was made before.
+// RequestResult returns the stored result of an earlier request.
 func (a *Archive) RequestResult(ctx context.Context, id string) (command.Result, bool, error) {
 	r := a.Supervisor.Current()
 	if r == nil {

@@ -42,7 +42,7 @@ type Backend struct {
 	o       Options
 	sup     *replica.Supervisor
 	records documents.Records
-	explain chan struct{} // few at a time: each asks the history about every stored value
+	explain chan struct{} // limits concurrent calls: each reads the history of every stored value
 }
 
 // New makes a Backend.

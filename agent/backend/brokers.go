@@ -12,7 +12,7 @@ import (
 // signed is published: the schemas' defaults have no signature. It is broker.Source.
 type BrokerProvider struct{ *Backend }
 
-// Load returns the present state. Its mark is the snapshot: records that stand in both are
+// Load returns the current state. Its mark is the snapshot: records that stand in both are
 // the same pointers.
 func (p BrokerProvider) Load(prev any) broker.State {
 	snap := p.o.View.Load()

@@ -1,10 +1,10 @@
-// Package backend is what the APIs of an agent ask for: reads of the present and of the
-// past, health, where values come from, API tokens, the state for the brokers, and the
-// metrics of all that.
+// Package backend implements what the APIs of an agent call: reads of current and earlier
+// values, health, the source of each value, API tokens, the state for the brokers, and
+// their metrics.
 //
-// Invariants: what is current comes from the view, in every mode; the rest needs the store
-// of the replica that serves. Values of secrets are masked unless an authorized caller
-// asks for them. The secret of an API token is in one reply and nowhere else.
+// Invariants: current values come from the view, in every mode; the rest needs the store
+// of the current replica. Values of secrets are masked unless an authorized caller
+// requests them. The secret of an API token is in one response and nowhere else.
 //
-// Callers: HTTP handlers, brokers and scrapes, concurrently. Nothing here runs on its own.
+// Callers: HTTP handlers, brokers and scrapes, concurrently. It starts no goroutine.
 package backend

@@ -177,7 +177,7 @@ func describe(i *conf.SecretInfo, s conf.SealedSecret) {
 	}
 }
 
-// Reveal is the value of a secret: the editor of the leader writes who asks.
+// Reveal returns the value of a secret. The editor of the leader records the caller.
 func (b *Backend) Reveal(ctx context.Context, who conf.Principal, service, key, reason string) (json.RawMessage, error) {
 	return b.o.Editor.Reveal(ctx, who, service, key, reason)
 }

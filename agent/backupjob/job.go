@@ -35,7 +35,7 @@ type Options struct {
 	Logger  *slog.Logger
 }
 
-// Manager runs the backup of this agent and knows that of the cluster.
+// Manager runs the backup of this agent and has the status of the cluster's backup.
 type Manager struct {
 	o      Options
 	log    *slog.Logger

@@ -104,7 +104,7 @@ func (p *Publisher) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		leading, changed := p.o.Leading()
 		if !leading {
-			p.cache, attempts = nil, 0 // another leader may start an epoch meanwhile
+			p.cache, attempts = nil, 0 // another leader may have started an epoch
 			select {
 			case <-changed:
 			case <-ctx.Done():

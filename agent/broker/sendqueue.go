@@ -177,7 +177,7 @@ func (o *sendQueue) batch() (bufs net.Buffers, n int, blocked bool) {
 		o.head++
 		delete(o.pending, topic)
 		if !ok {
-			continue // unsubscribed meanwhile
+			continue // unsubscribed since then
 		}
 		if h.qos > 0 {
 			h.id = o.nextID()

@@ -29,7 +29,7 @@ func (e environment) Value(service string, f conf.Field) (v any, ok bool) {
 		return nil, false
 	}
 	if ownSecret(f.Env) {
-		e.warn("a schema asks for a key of this agent as the secret of a service: it is not served", "service", service, "key", f.Key, "variable", f.Env)
+		e.warn("a schema names a secret of this agent, not served", "service", service, "key", f.Key, "variable", f.Env)
 		return nil, false
 	}
 	v, err := schema.ParseText(f, text)

@@ -114,7 +114,7 @@ func (w *Writer) Run(ctx context.Context) {
 	}
 }
 
-// pauseAfter returns the pause after a write that took so long.
+// pauseAfter returns the pause after a write that took this long.
 func (w *Writer) pauseAfter(took time.Duration) time.Duration {
 	return max(w.opts.MinInterval, (dutyCycle-1)*took)
 }

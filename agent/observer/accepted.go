@@ -175,6 +175,6 @@ func (a *acceptedState) publish(ctx context.Context) {
 func (a *acceptedState) warn(v updates.Result, from string) {
 	if now := time.Now(); now.Sub(a.warned[v.Reason]) > time.Minute {
 		a.warned[v.Reason] = now
-		a.log.Warn("an update is refused", "reason", v.Reason, "from", from, "err", v.Err, "hint", conf.HintOf(v.Err))
+		a.log.Warn("update rejected", "reason", v.Reason, "from", from, "err", v.Err, "hint", conf.HintOf(v.Err))
 	}
 }

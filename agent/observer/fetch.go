@@ -22,7 +22,7 @@ type memberClient interface {
 // When an observer fetches a service, or the keyring, from a member.
 const (
 	fetchTimeout = 10 * time.Second
-	brokerGrace  = 3 * time.Second  // for a broker to come back, and for its retained messages
+	brokerGrace  = 3 * time.Second  // for a broker to reconnect and send its retained messages
 	fetchRetry   = 10 * time.Second // while the broker has nothing
 	maxSilence   = 6 * time.Minute  // since the leader signed last: it reissues every 4 minutes
 
@@ -128,7 +128,7 @@ func (f *fetcher) due(last map[string]time.Time, spread time.Duration, now time.
 	return out
 }
 
-// fetchService asks members in random order for a service, until a response is
+// fetchService requests a service from members in random order, until a response is
 // accepted.
 func (f *fetcher) fetchService(ctx context.Context, service string) {
 	result := resultFailed
@@ -175,7 +175,7 @@ func (f *fetcher) fetchKeys(ctx context.Context) (ok bool) {
 		ok = true
 		added, expired := f.receiver.MergeKeyring(st.Keys)
 		for _, k := range expired {
-			f.log.Info("a signing key of the cluster is at its end: it is trusted no more", "key", seal.KeyID(k))
+			f.log.Info("a signing key has expired and is no longer trusted", "key", seal.KeyID(k))
 		}
 		f.learned.save(f.receiver)
 		if len(added) == 0 {
@@ -185,7 +185,7 @@ func (f *fetcher) fetchKeys(ctx context.Context) (ok bool) {
 			continue
 		}
 		for _, k := range added {
-			f.log.Info("a new signing key of the cluster is trusted: a trusted one proves it", "key", seal.KeyID(k))
+			f.log.Info("trusting a new signing key, proved by a trusted one", "key", seal.KeyID(k))
 		}
 		f.mu.Lock()
 		for _, s := range f.services { // the broker does not send a rejected update again

@@ -78,7 +78,7 @@ func (l *learnedKeys) load() ([]conf.KeyInfo, error) {
 		return nil, conf.Errorf(conf.CodeCorrupt, "its HMAC is not right: it was changed, or another key wrote it")
 	}
 	if in.Version != learnedVersion {
-		return nil, conf.Errorf(conf.CodeUnsupported, "it has the version %d, and this build knows %d", in.Version, learnedVersion)
+		return nil, conf.Errorf(conf.CodeUnsupported, "version %d is not supported, this build reads version %d", in.Version, learnedVersion)
 	}
 	out := make([]conf.KeyInfo, 0, len(in.Keys))
 	for _, k := range in.Keys {
@@ -128,10 +128,10 @@ func (l *learnedKeys) reportSavedKeys(loaded []conf.KeyInfo, r *updates.Receiver
 		switch {
 		case i >= 0 && proven[i].State == conf.KeyExpired: // it may prove another one
 		case i >= 0:
-			l.log.Info("a signing key that was learned before is trusted: a trusted one proves it", "key", k.ID)
+			l.log.Info("trusting a saved signing key, proved by a trusted one", "key", k.ID)
 		case err == nil && slices.ContainsFunc(r.Trusted(), func(o ed25519.PublicKey) bool { return o.Equal(pub) }): // by the setting
 		default:
-			l.log.Warn("a signing key that was learned before is dropped: no key of CONFIG_TRUST proves it", "key", k.ID)
+			l.log.Warn("a saved signing key is dropped: no key of CONFIG_TRUST proves it", "key", k.ID)
 		}
 	}
 	l.save(r)

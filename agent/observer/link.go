@@ -17,7 +17,7 @@ type brokerLink struct {
 	mu        sync.Mutex
 	err       error           // why there is no connection; nil when there is one
 	errSince  time.Time       // when err last became nil or non-nil
-	confirmed map[string]bool // services whose newest update this connection has brought
+	confirmed map[string]bool // services whose newest update came over this connection
 }
 
 func newBrokerLink() *brokerLink {
@@ -43,14 +43,14 @@ func (l *brokerLink) brokerErr() error {
 	return l.err
 }
 
-// confirm records that this connection has brought the newest update of a service.
+// confirm records that the newest update of a service came over this connection.
 func (l *brokerLink) confirm(service string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.confirmed[service] = true
 }
 
-// lacks reports whether the broker has not brought a service for the time wait after
+// lacks reports whether the broker has not sent a service for the time wait after
 // the connection came or ended.
 func (l *brokerLink) lacks(service string, wait time.Duration, now time.Time) bool {
 	if l.subscriber == nil {

@@ -119,7 +119,7 @@ func isMemberDir(o options.Options) bool {
 // and store updates.
 func (b *Observer) load(set keys.Set, ro updates.Options) error {
 	if b.services = ro.Services; len(b.services) == 0 {
-		return conf.Errorf(conf.CodeUsage, "an observer follows services, and was told none").WithHint("name them: --service NAME, or CONFIG_SERVICE_NAME")
+		return conf.Errorf(conf.CodeUsage, "an observer needs the name of a service").WithHint("set --service NAME, or CONFIG_SERVICE_NAME")
 	}
 	// What the cluster has of a schema is not signed; a file that the operator put
 	// beside the observer is trusted.
@@ -143,12 +143,12 @@ func (b *Observer) load(set keys.Set, ro updates.Options) error {
 		b.accepted.serveDefaults(cache, b.services)
 	default:
 		b.lkgErr = err
-		b.log.Error("the last-known-good file is refused; a fresh one is written with the next update", "path", b.o.LKGPath, "err", err)
+		b.log.Error("last-known-good file rejected, the next update writes a new one", "path", b.o.LKGPath, "err", err)
 		b.accepted.serveDefaults(cache, b.services)
 	}
 	b.learned = &learnedKeys{path: b.o.LearnedKeysFile(), macs: set.HMACKeys(set.HMACID), log: b.log}
 	if ro.Learned, err = b.learned.load(); err != nil {
-		b.log.Warn("saved keys rejected, fetching them again", "path", b.learned.path, "err", err)
+		b.log.Warn("the saved keys are not believed: fetching them again", "path", b.learned.path, "err", err)
 	}
 	if b.receiver, err = updates.New(ro); err != nil {
 		return err

@@ -57,18 +57,18 @@ type Options struct {
 	Join          string // cluster port of a member to join at, on an empty directory
 	JoinToken     string // what lets this agent in
 	JoinTokenFile string // or the file that holds it
-	AdvertiseAddr string // where the others reach this agent's cluster port
+	AdvertiseAddr string // address of this agent's cluster port for the other members
 	// Where the agent that starts a cluster keeps reusable join tokens; none = nowhere.
 	ServerTokenPath, SidecarTokenPath string
 
 	Voters    int           // most voters of the cluster
-	DeadAfter time.Duration // a member that is gone for so long is removed; 0 = never
-	Version   string        // of this build, as the others are told
+	DeadAfter time.Duration // a member that is unreachable for this long is removed; 0 = never
+	Version   string        // of this build, as the other members see it
 
 	KeyGrace    time.Duration // how long an old key is taken after a rotation
 	Backup      backup.Target // where the leader copies the database to; the zero value is nowhere
 	BackupHours int           // how long its restore points are kept
-	BackupDrill time.Duration // how often it is proved by restoring it; 0 = only when it begins
+	BackupDrill time.Duration // time between restore drills; 0 = only at the start of a backup
 
 	LogLevel         string
 	LogFormat        string
@@ -86,7 +86,7 @@ type Options struct {
 	LookupEnv func(string) (string, bool)
 }
 
-// Defaults are the settings of an agent that is told nothing.
+// Defaults returns the settings of an agent without flags, environment or .env file.
 func Defaults() Options {
 	return Options{
 		DataDir: "holdfast-data", LocalAddr: "127.0.0.1:2770", ManagerHost: "127.0.0.1", ManagerPort: "8081",

@@ -66,7 +66,7 @@ func Settings(o *Options) []Setting {
 		text("Cluster", "join", "CONFIG_JOIN", "cluster port of a member to join at, when the data directory is empty", &o.Join),
 		text("Cluster", "token", "CONFIG_JOIN_TOKEN", "the join token; holdfast token create prints one", &o.JoinToken),
 		text("Cluster", "token-file", "CONFIG_JOIN_TOKEN_FILE", "a file that holds the join token", &o.JoinTokenFile),
-		text("Cluster", "advertise-addr", "CONFIG_ADVERTISE_ADDR", "where the others reach this agent's cluster port (default: the host's own address)", &o.AdvertiseAddr),
+		text("Cluster", "advertise-addr", "CONFIG_ADVERTISE_ADDR", "address of this agent's cluster port for the other members (default: the host's own address)", &o.AdvertiseAddr),
 		text("Cluster", "server-token-path", "CONFIG_SERVER_TOKEN_PATH", "where the agent that starts a cluster keeps a reusable join token for servers (default: DATA-DIR/join-token; none = off)", &o.ServerTokenPath),
 		text("Cluster", "sidecar-token-path", "CONFIG_SIDECAR_TOKEN_PATH", "the same for sidecars (default: DATA-DIR/join-token-sidecar; none = off)", &o.SidecarTokenPath),
 		{
@@ -107,7 +107,7 @@ func Settings(o *Options) []Setting {
 				return err
 			},
 		},
-		duration("Backup", "backup-drill", "CONFIG_BACKUP_DRILL", "how often the leader proves the backup by restoring it; 0 = only when it begins one", &o.BackupDrill),
+		duration("Backup", "backup-drill", "CONFIG_BACKUP_DRILL", "time between restore drills of the leader; 0 = only when it begins a backup", &o.BackupDrill),
 		{
 			Group: "Recovery", Flag: "allow-auto-rebuild", Env: "ALLOW_AUTO_REBUILD", Bool: true,
 			Usage: "rebuild a lost database with a new epoch from the last-known-good file (0 or 1)",

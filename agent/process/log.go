@@ -7,7 +7,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/options"
 )
 
-// NewLogger makes the logger that o asks for.
+// NewLogger makes the logger with the level and format of o.
 func NewLogger(o options.Options, w io.Writer) (*slog.Logger, error) {
 	name, err := o.Level()
 	if err != nil {

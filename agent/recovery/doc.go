@@ -16,10 +16,10 @@
 //
 // Invariants:
 //   - Damaged files move to quarantine/, together; nothing is overwritten or read again.
-//   - A way that is cut short at any point is found by its pending file and done again.
-//   - A new epoch is signed as the follower of the old one wherever a key is there.
+//   - An interrupted recovery is found by its pending file and repeated.
+//   - A new epoch is signed as the successor of the old one if a key is available.
 //   - Tokens of a backup are revoked before the store is used.
-//   - Everything taken is verified: records by signature, or else by checksum.
+//   - All data is verified: records by signature, or else by checksum.
 //
 // Callers: Recover, RestoreCluster, RestoreFile and ReadFile are commands that need no
 // agent; a Manager is used by the replica's supervisor on its one goroutine.

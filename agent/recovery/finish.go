@@ -67,7 +67,7 @@ func propose(ctx context.Context, rep Replica, c command.Command) error {
 
 // recordsOfOldEpoch lists the records that have to move to the new epoch, and the
 // services that exist. A record of the last-known-good file that is newer than the
-// backup takes the place of the stored one.
+// backup replaces the stored one.
 func (m *Manager) recordsOfOldEpoch(ctx context.Context, rep Replica, p *Pending) (old []*conf.Record, services []string, err error) {
 	services = []string{}
 	newer := map[string]*conf.Record{}
@@ -93,7 +93,7 @@ func (m *Manager) recordsOfOldEpoch(ctx context.Context, rep Replica, p *Pending
 		}
 		return nil
 	})
-	for _, rec := range newer { // services that the backup does not know
+	for _, rec := range newer { // services that the backup does not have
 		up := *rec
 		up.Version = 0
 		old = append(old, &up)

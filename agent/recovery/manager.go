@@ -29,7 +29,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store"
 )
 
-// Keys is what recovery asks of this agent's keys. Calls overlap with those of others.
+// Keys are this agent's keys. Its methods may be called from any goroutine.
 type Keys interface {
 	Signer() *seal.Signer
 	PublicKeys() map[string]ed25519.PublicKey // by key id
@@ -60,14 +60,14 @@ type Manager struct {
 	o   Options
 	log *slog.Logger
 
-	pending         atomic.Bool // a recovery is not finished: who the members are is not what the log says
+	pending         atomic.Bool // a recovery is not finished: the members in the log are not current
 	tokensUnrevoked atomic.Bool // the store is from a backup, and its tokens are not revoked yet
 }
 
 // New makes a Manager.
 func New(o Options) *Manager { return &Manager{o: o, log: o.Logger} }
 
-// SetPending records which recovery is not finished, nil for none.
+// SetPending stores the recovery that is not finished; nil means none.
 func (m *Manager) SetPending(p *Pending) {
 	m.tokensUnrevoked.Store(p != nil && p.FromBackup())
 	m.pending.Store(p != nil)
@@ -79,20 +79,20 @@ func (m *Manager) IsPending() bool { return m.pending.Load() }
 // TokensUnrevoked reports whether the tokens of the store must not be accepted yet.
 func (m *Manager) TokensUnrevoked() bool { return m.tokensUnrevoked.Load() }
 
-// Begin makes sure that a rebuild which is cut short is begun again: from the marker
-// on, what the plan collects stands in the last-known-good file, and no replica serves
-// before the new store is filled.
+// Begin writes the marker that makes an interrupted rebuild start again. Before that it
+// saves what the plan collects in the last-known-good file. While the marker exists, no
+// replica serves before the new store is filled.
 func (m *Manager) Begin(ctx context.Context, p *Plan) error {
 	p.collect(m.o.View)
 	if p.source == sourceMemory {
 		if err := m.o.LKG.Flush(ctx); err != nil {
-			return conf.Errorf(conf.CodeStorageFull, "a rebuild needs a good last-known-good file first: %w", err)
+			return conf.Errorf(conf.CodeStorageFull, "a rebuild needs a valid last-known-good file first: %w", err)
 		}
 	}
 	return lkg.WriteJSON(m.o.Options.RebuildPending(), map[string]string{"reason": p.Reason}, 0o600)
 }
 
-// PendingRebuild is the rebuild that was cut short, nil when there is none.
+// PendingRebuild returns the interrupted rebuild, nil when there is none.
 func (m *Manager) PendingRebuild() *Plan {
 	data, err := os.ReadFile(m.o.Options.RebuildPending())
 	if err != nil {
@@ -115,7 +115,7 @@ func (m *Manager) EndRebuild() error {
 	return nil
 }
 
-// ImportRecords puts the plan's records into the new epoch and writes rebuild.info.
+// ImportRecords writes the plan's records to the new epoch, and then rebuild.info.
 func (m *Manager) ImportRecords(ctx context.Context, r Replica, p *Plan) error {
 	ed := edit.New(edit.Options{
 		Proposer: r.Node(), Records: fixedEpoch(r.Store().Epoch()), Archive: r.Store().Queries, Schemas: m.o.Schemas,
@@ -146,26 +146,26 @@ func (m *Manager) ImportRecords(ctx context.Context, r Replica, p *Plan) error {
 
 func (m *Manager) logUnopened(secrets []string) {
 	if len(secrets) > 0 { // they stay sealed: their values are not known
-		m.log.Warn("secrets did not open and have to be set again", "secrets", secrets)
+		m.log.Warn("secrets could not be opened and must be set again", "secrets", secrets)
 	}
 }
 
-// SignEpoch proves that the epoch of a rebuild follows the old one; nil when none was
-// there to follow.
+// SignEpoch signs the change from the old epoch to that of a rebuild; it returns nil when
+// there was no old one.
 func (m *Manager) SignEpoch(p *Plan, next string, at time.Time) *conf.EpochChange {
 	return m.o.Keys.SignEpoch(p.oldEpoch, next, at)
 }
 
-// fixedEpoch is the state of a store that was just begun.
+// fixedEpoch is the state of a new store.
 type fixedEpoch string
 
 func (fixedEpoch) Record(string) *conf.Record { return nil }
 func (fixedEpoch) Services() []*conf.Record   { return nil }
 func (e fixedEpoch) Epoch() string            { return string(e) }
 
-// RestoreNewestBackup puts the newest verified backup in the place of a lost database,
-// for a rebuild; nil when no backup can be used. earlier are the epochs that led to the
-// present one.
+// RestoreNewestBackup restores the newest verified backup in place of a lost database,
+// for a rebuild; it returns nil when no backup is usable. earlier are the epochs before
+// the current one.
 func (m *Manager) RestoreNewestBackup(ctx context.Context, p *Plan, earlier []string) (*Pending, error) {
 	o := m.o.Options
 	if !o.Backup.Enabled() || p.source == sourceMemory {
@@ -187,7 +187,7 @@ func (m *Manager) RestoreNewestBackup(ctx context.Context, p *Plan, earlier []st
 	}
 	if err != nil {
 		_ = os.Remove(tmp)
-		m.log.Error("no backup can be used: rebuilding from what this agent has", "source", p.source, "err", err, "hint", conf.HintOf(err))
+		m.log.Error("no usable backup, rebuilding from the data of this agent", "source", p.source, "err", err, "hint", conf.HintOf(err))
 		return nil, nil //nolint:nilnil,nilerr // the next source is tried
 	}
 	pending := &Pending{

@@ -6,7 +6,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/view"
 )
 
-// Plan says from what a lost store is rebuilt.
+// Plan is a rebuild: its source, its reason and the records to import.
 type Plan struct {
 	Reason string
 
@@ -16,10 +16,10 @@ type Plan struct {
 	result   chan error // capacity 1
 }
 
-// NewPlan is a request for a rebuild.
+// NewPlan returns a request for a rebuild.
 func NewPlan(reason string) *Plan { return &Plan{Reason: reason, result: make(chan error, 1)} }
 
-// Source names what the rebuild is made from.
+// Source is what the rebuild reads: memory, lkg, defaults or backup.
 func (p *Plan) Source() string { return p.source }
 
 // Finish sends the outcome to the requester, once.
@@ -33,10 +33,9 @@ func (p *Plan) Finish(err error) {
 // Result receives what Finish sends.
 func (p *Plan) Result() <-chan error { return p.result }
 
-// collect takes what is verified: what the view got from a verified replica or
-// last-known-good file. With nothing of that the services start from the defaults of
-// the schema directory. No replica runs, so nothing is written meanwhile that the new
-// store would miss.
+// collect reads the view, which has verified records only, of a replica or a
+// last-known-good file. If it is empty, the services start from the defaults of the
+// schema directory. No replica runs, so the new store misses no write.
 func (p *Plan) collect(v *documents.View) {
 	snap := v.Load()
 	p.oldEpoch, p.recs = snap.Epoch, nil

@@ -12,8 +12,8 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store"
 )
 
-// FileContent is what a database file holds, such as one that was restored from a
-// backup. Secrets are not in it.
+// FileContent is the content of a database file, such as one that was restored from a
+// backup, without secrets.
 type FileContent struct {
 	Epoch    string
 	Records  []*conf.Record // of the services that exist
@@ -23,7 +23,7 @@ type FileContent struct {
 
 // ReadFile reads a database that no agent uses, and verifies all of it first.
 func ReadFile(ctx context.Context, path string, log *slog.Logger) (c FileContent, err error) {
-	if _, err := os.Stat(path); err != nil { // opening it would make it
+	if _, err := os.Stat(path); err != nil { // opening would create it
 		return c, conf.Errorf(conf.CodeUsage, "read the database: %w", err).WithHint("name a file that holdfast backup restore made")
 	}
 	st, err := store.Open(ctx, schemas.StoreOptions(path, schema.NewCache(), log))

@@ -19,7 +19,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store"
 )
 
-// Recovered says what Recover did.
+// Recovered is the result of Recover, for users as JSON.
 type Recovered struct {
 	NodeID   string   `json:"node_id"`
 	OldEpoch string   `json:"old_epoch"`
@@ -30,9 +30,9 @@ type Recovered struct {
 }
 
 // Recover makes one server's directory a cluster of one, after most voters were lost
-// permanently. Its agent must be stopped. All that this server has is kept; the next
+// permanently. Its agent must be stopped. All data of this server is kept; the next
 // start begins a new epoch with it, and removes the other members. It is safe to
-// repeat after it was cut short.
+// repeat after an interruption.
 func Recover(ctx context.Context, o options.Options, log *slog.Logger) (rec Recovered, err error) {
 	if err := o.Complete(); err != nil {
 		return rec, err
@@ -66,13 +66,13 @@ func Recover(ctx context.Context, o options.Options, log *slog.Logger) (rec Reco
 		return rec, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	// The database may know more of the members than the file.
+	// The database may have newer members than the file.
 	if members, err := st.Queries.Members(ctx); err == nil && len(members) > 0 {
 		list.Replace(members)
 	}
 
 	p := Pending{Epoch: uuid.NewString(), OldEpoch: st.Epoch(), NodeID: id.NodeID, Source: sourceLog}
-	if was, err := LoadPending(&o); err == nil && was != nil && was.NodeID == id.NodeID { // cut short
+	if was, err := LoadPending(&o); err == nil && was != nil && was.NodeID == id.NodeID { // interrupted
 		p.Epoch, p.OldEpoch = was.Epoch, was.OldEpoch
 	} else if list.IsSingleNode() {
 		return rec, conf.Errorf(conf.CodeConflict, "this agent is the whole cluster: there is nothing to recover").WithHint("start it: holdfast agent")
@@ -102,12 +102,12 @@ func Recover(ctx context.Context, o options.Options, log *slog.Logger) (rec Reco
 			rec.Lost = append(rec.Lost, m.NodeID)
 		}
 	}
-	// Last: until here the agent refuses to start, and asks for this to be done again.
+	// Written last: without it the agent does not start, and its hint is to run this again.
 	return rec, list.Start(peers.SavedState{ClusterID: id.ClusterID, LogOf: id.NodeID})
 }
 
-// openForRecovery opens the database. A damaged one is set aside: the log may
-// hold all of it.
+// openForRecovery opens the database. A damaged one is moved to quarantine: the
+// log may have all of its data.
 func openForRecovery(ctx context.Context, o *options.Options, cache *schema.Cache, log *slog.Logger) (*store.Store, error) {
 	so := schemas.StoreOptions(o.DBPath, cache, log)
 	st, err := store.Open(ctx, so)

@@ -28,16 +28,16 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store"
 )
 
-// RestorePoint says what to restore; the zero value is the newest.
+// RestorePoint is what to restore; the zero value is the newest state.
 type RestorePoint struct {
 	Generation string    // CONFIG_EPOCH/TERM-NODE, or TERM-NODE of the newest epoch
 	At         time.Time // the newest state that was in the backup before it
-	// Progress is told how many of the bytes have come; it may be nil, and is
-	// called from more than one goroutine at a time.
+	// Progress receives the number of bytes that are restored. It may be nil, and is
+	// called concurrently.
 	Progress func(done, total int64)
 }
 
-// RestoredFile says what RestoreFile made.
+// RestoredFile is the result of RestoreFile, for users as JSON.
 type RestoredFile struct {
 	File       string  `json:"file"`
 	Generation string  `json:"generation"`
@@ -49,7 +49,7 @@ type RestoredFile struct {
 	Took       float64 `json:"took_seconds"`
 }
 
-// RestoreFile makes the database file out from the backup and verifies all of it. It
+// RestoreFile writes the database file out from the backup and verifies all of it. It
 // needs no agent and overwrites nothing.
 func RestoreFile(ctx context.Context, o options.Options, p RestorePoint, out string, log *slog.Logger) (RestoredFile, error) {
 	if !o.Backup.Enabled() {
@@ -84,14 +84,13 @@ func backupIdentity(o *options.Options) (id backup.ClusterIdentity) {
 }
 
 func errNoBackupTarget() error {
-	return conf.Errorf(conf.CodeUsage, "no place of backups is set").
-		WithHint("set LITESTREAM_S3_ENDPOINT and what belongs to it, in the environment or in the .env file (--env-file)")
+	return conf.Errorf(conf.CodeUsage, "no backup target is configured").
+		WithHint("set LITESTREAM_S3_ENDPOINT and the other LITESTREAM_ settings in the environment or in the .env file (--env-file)")
 }
 
-// RestoreCluster fills an empty data directory from the backup, so that the agent
-// which is started in it begins a new epoch with all that was there. The keys of
-// the cluster have to be in the .env file already. Doing it again after it was cut
-// short is safe.
+// RestoreCluster fills an empty data directory from the backup. The agent that starts
+// in it begins a new epoch with the restored data. The keys of the cluster must be in
+// the .env file already. It is safe to repeat after an interruption.
 func RestoreCluster(ctx context.Context, o options.Options, p RestorePoint, log *slog.Logger) (got RestoredFile, err error) {
 	if err := o.Complete(); err != nil {
 		return got, err
@@ -154,7 +153,7 @@ func RestoreCluster(ctx context.Context, o options.Options, p RestorePoint, log 
 func checkEmpty(o *options.Options) error {
 	if p, err := LoadPending(o); err == nil && p != nil && p.FromBackup() {
 		if _, err := os.Lstat(o.DBPath); errors.Is(err, fs.ErrNotExist) {
-			return nil // one that was cut short
+			return nil // an interrupted restore
 		}
 	}
 	mine := []string{"agent.lock", "node-id", filepath.Base(o.EnvFile), filepath.Base(o.EnvFile) + ".lock"}
@@ -236,7 +235,7 @@ func checker(cache *schema.Cache, log *slog.Logger) func(context.Context, string
 	}
 }
 
-// removeRestored removes what a restore that was cut short left at path.
+// removeRestored removes what an interrupted restore left at path.
 func removeRestored(path string) {
 	for _, suffix := range []string{"", "-wal", "-shm", ".tmp"} {
 		_ = os.Remove(path + suffix)

@@ -50,7 +50,7 @@ func (m *Manager) revokeRestoredTokens(ctx context.Context, rep Replica, at stri
 		}
 	}
 	if n := len(api.Revoke) + len(join.TokenRevokes); n > 0 {
-		m.log.Warn("the tokens of the backup are revoked: make new ones, with a token of CONFIG_API_TOKENS", "api_tokens", len(api.Revoke), "join_tokens", len(join.TokenRevokes))
+		m.log.Warn("revoked the tokens of the backup: create new ones with a token of CONFIG_API_TOKENS", "api_tokens", len(api.Revoke), "join_tokens", len(join.TokenRevokes))
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func put(ctx context.Context, batch map[string][]byte, to Putter, log *slog.Logg
 		log.Info("schemas loaded", "services", len(batch))
 		return
 	}
-	for _, name := range conf.SortedKeys(batch) { // one bad file must not keep the others out
+	for _, name := range conf.SortedKeys(batch) { // one invalid file does not block the others
 		if _, err := to.PutSchemas(ctx, who, map[string][]byte{name: batch[name]}, reason, ""); err != nil {
 			log.Error("a schema was not loaded", "service", name, "err", err, "hint", conf.HintOf(err))
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 // StoreOptions returns the options with which the database at path is opened: the
-// store asks the schemas of cache for the items that it searches.
+// store gets the items that it searches from the schemas of cache.
 func StoreOptions(path string, cache *schema.Cache, log *slog.Logger) store.Options {
 	return store.Options{
 		Path: path, Logger: log, ModelHash: schema.ModelHash,

@@ -209,7 +209,7 @@ func (e *editing) again(ctx context.Context, err error) bool {
 		return false
 	}
 	cli.Report(e.a.Err, err)
-	fmt.Fprint(e.a.Err, "Press Enter to edit again, Ctrl-C to give up. ")
+	fmt.Fprint(e.a.Err, "Press Enter to edit again, Ctrl-C to cancel. ")
 	_, err = e.a.ReadLine(ctx)
 	return err == nil
 }

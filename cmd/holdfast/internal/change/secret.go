@@ -33,7 +33,7 @@ environment of the agent.`,
 func secretArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 2 || len(args) == 2 && strings.ContainsAny(args[1], "=:") {
 		return conf.Errorf(conf.CodeUsage, "the value of a secret is not taken as an argument: others see it in the process list, and the shell keeps it").
-			WithHint("pipe it in: %s SERVICE KEY < FILE; or call it without a value and be asked. If the value was real, choose another one", cmd.CommandPath())
+			WithHint("pipe it in: %s SERVICE KEY < FILE; or omit it for a prompt. If the value was real, choose another one", cmd.CommandPath())
 	}
 	return cli.Needs("SERVICE", "KEY")(cmd, args)
 }
@@ -78,7 +78,7 @@ or from a prompt that does not show it. It is never an argument.`,
 
 const maxSecretInput = 128 << 10
 
-// readSecret reads the value from standard input, or asks for it without showing it.
+// readSecret reads the value from standard input, or from a prompt that does not show it.
 func readSecret(a *cli.App, service, key string) (string, error) {
 	if f, ok := a.In.(*os.File); ok && cli.IsTerminal(a.In) {
 		io.WriteString(a.Err, "Value of "+key+" of "+service+" (not shown): ")

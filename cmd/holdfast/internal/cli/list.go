@@ -9,12 +9,12 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// List is how a list of things is printed: as JSON when the user asked for it,
+// List prints a list: as JSON when the user requested it,
 // else as a table with a row for each thing.
 type List[T any] struct {
 	Columns []string
 	Row     func(T) []string
-	Empty   string // the note that takes the place of a table without rows; "" prints the header alone
+	Empty   string // the note in place of a table without rows; "" prints the header alone
 
 	One, Many string // what the things of a page are called
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// AsJSON reports whether the user asked for JSON.
+// AsJSON reports whether the user requested JSON.
 func (a *App) AsJSON() bool { return a.output == "json" }
 
 // JSON returns v as text with a line end: indented for a person, or with "" on one
@@ -42,7 +42,7 @@ func printJSON(w io.Writer, v any, indent string) error {
 	return err
 }
 
-// Print writes a result: v when the user asked for JSON, else the text.
+// Print writes a result: v when the user requested JSON, else the text.
 func (a *App) Print(v any, format string, args ...any) error {
 	if a.AsJSON() {
 		return a.PrintJSON(v)

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Confirm asks the person at the terminal. Without a terminal the answer is no.
+// Confirm prompts the user at the terminal. Without a terminal it returns false.
 func (a *App) Confirm(ctx context.Context, question string) bool {
 	if !IsTerminal(a.In) {
 		return false

@@ -221,7 +221,7 @@ func awaitRotation(ctx context.Context, a *cli.App, c *client.Client, r conf.Key
 		now := conf.KeyRotation{Kind: kind, KeyID: id, Waiting: []string{}}
 		for _, k := range st.Keys {
 			if k.Kind == kind && k.ID == id && k.State == conf.KeyWithdrawn {
-				return now, conf.Errorf(conf.CodeConflict, "the new key was given up meanwhile")
+				return now, conf.Errorf(conf.CodeConflict, "the new key was withdrawn")
 			}
 		}
 		for _, s := range st.Rotations {

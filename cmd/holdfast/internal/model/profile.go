@@ -18,7 +18,7 @@ func Profile(a *cli.App) *cobra.Command {
 	return cli.Group(&cobra.Command{
 		Use:   "profile",
 		Short: "Save and activate named sets of values",
-		Long:  "A profile is a named set of stored values of several services. Activating it puts them all into effect, or none.",
+		Long:  "A profile is a named set of stored values of several services. Activating it applies all of them, or none.",
 	}, profileList(a), profileGet(a), profileSave(a), profileActivate(a), profileDelete(a))
 }
 
@@ -88,7 +88,7 @@ func profileActivate(a *cli.App) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use: "activate NAME", Short: "Activate the values of a profile", Args: cli.Needs("NAME"),
-		Long: "Make the values of a profile the stored values of its services: of all, or of none when one of them is refused.",
+		Long: "Store the values of a profile in its services: in all of them, or in none when one is rejected.",
 	}
 	cli.ReasonFlag(cmd, &reason)
 	out := cli.List[cli.Change]{

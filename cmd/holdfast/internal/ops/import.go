@@ -72,7 +72,7 @@ func readExport(a *cli.App, path string) (in exported, err error) {
 		return in, err
 	}
 	if in.Format != exportFormat || in.Version != exportVersion {
-		return in, conf.Errorf(conf.CodeUnsupported, "%s is not an export that this build knows", path).WithHint("holdfast export makes one")
+		return in, conf.Errorf(conf.CodeUnsupported, "%s is not an export that this build supports", path).WithHint("holdfast export makes one")
 	}
 	return in, nil
 }

@@ -64,7 +64,7 @@ A key prints as JSON, with --raw as bare text for shell scripts. Without a key,
 	return cmd
 }
 
-// connect returns a client of the API that a command was told to read from.
+// connect returns a client of the API that the flags of a command select.
 func connect(a *cli.App, viaAdmin, secrets bool) (*client.Client, error) {
 	if viaAdmin {
 		return a.Admin(conf.RoleRead)

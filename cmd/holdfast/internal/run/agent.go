@@ -123,7 +123,7 @@ func unwritable(a *cli.App, o options.Options, err error) error {
 	}
 }
 
-// stopped turns the end of an agent that was asked to stop into success.
+// stopped returns nil for an agent that ended because its context ended.
 func stopped(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return nil
