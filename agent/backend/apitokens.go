@@ -17,8 +17,8 @@ import (
 	"github.com/holdfast-config/holdfast/replication/store"
 )
 
-// An API token is hfa_ID_SECRET: 6 random bytes in hex by which it is found, and
-// 256 random bits in base64.
+// An API token is hfa_ID_SECRET: its id, 6 random bytes in hex, and 256
+// random bits in base64.
 const (
 	apiTokenPrefix  = "hfa_"
 	apiTokenIDBytes = 6
@@ -35,8 +35,8 @@ func apiTokenID(token string) string {
 }
 
 // Authenticator accepts the tokens of CONFIG_API_TOKENS and those in the log. It reads the
-// memory of the store at each request, so that a revocation holds from the moment that it
-// is applied. It is admin.Authenticator.
+// memory of the store at each request, so that a revocation takes effect when it is
+// applied. It implements admin.Authenticator and is safe for concurrent use.
 type Authenticator struct {
 	Bootstrap       *keys.Authenticator // of CONFIG_API_TOKENS
 	Supervisor      *replica.Supervisor
@@ -44,8 +44,8 @@ type Authenticator struct {
 	Now             func() time.Time
 }
 
-// Authenticate returns the principal of a token. Of a token that was accepted once it
-// returns the name.
+// Authenticate returns the principal of a token. For an expired or revoked token
+// it returns the name only.
 func (a *Authenticator) Authenticate(token string) (conf.Principal, bool) {
 	if id := apiTokenID(token); id != "" {
 		hash := sha256.Sum256([]byte(token))
@@ -65,8 +65,8 @@ func (a *Authenticator) Authenticate(token string) (conf.Principal, bool) {
 	return a.Bootstrap.Authenticate(token)
 }
 
-// apiToken reads from the last store that was open: while the replica is down, tokens are
-// as they were then.
+// apiToken reads the last store that was open: while the replica is down, the tokens of
+// that moment are valid.
 func (a *Authenticator) apiToken(id string) (conf.APIToken, bool) {
 	st := a.Supervisor.LastStore()
 	if st == nil || a.TokensUnrevoked() {
@@ -78,12 +78,12 @@ func (a *Authenticator) apiToken(id string) (conf.APIToken, bool) {
 // APITokens creates and revokes API tokens; it is admin.APITokens.
 type APITokens struct{ Supervisor *replica.Supervisor }
 
-// APITokens lists them, without anything by which to use them.
+// APITokens lists the API tokens, without their secrets.
 func (a APITokens) APITokens(context.Context) ([]conf.APITokenInfo, error) {
 	return replica.Query(a.Supervisor, func(st *store.Store) ([]conf.APITokenInfo, error) { return st.Queries.ListAPITokens(), nil })
 }
 
-// CreateAPIToken makes a token. It is in the reply and nowhere else.
+// CreateAPIToken makes a token. Its secret is in the response and nowhere else.
 func (a APITokens) CreateAPIToken(ctx context.Context, who conf.Principal, req conf.APITokenRequest) (conf.NewAPIToken, error) {
 	r, err := a.Supervisor.LeaderReplica()
 	if err != nil {
@@ -117,8 +117,8 @@ func (a APITokens) CreateAPIToken(ctx context.Context, who conf.Principal, req c
 	return out, nil
 }
 
-// RevokeAPIToken revokes a token: each agent rejects it from the moment that it has applied
-// this.
+// RevokeAPIToken revokes a token: each agent rejects it as soon as it has applied
+// the change.
 func (a APITokens) RevokeAPIToken(ctx context.Context, who conf.Principal, id string) error {
 	r, err := a.Supervisor.LeaderReplica()
 	if err != nil {

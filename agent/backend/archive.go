@@ -28,12 +28,12 @@ func (a *Archive) RequestResult(ctx context.Context, id string) (command.Result,
 	return r.Store().Queries.RequestResult(ctx, id)
 }
 
-// VersionValues is what was stored at a version.
+// VersionValues returns the values that were stored at a version.
 func (a *Archive) VersionValues(ctx context.Context, service string, version uint64) (json.RawMessage, error) {
 	return replica.Query(a.Supervisor, func(st *store.Store) (json.RawMessage, error) { return st.Queries.VersionValues(ctx, service, version) })
 }
 
-// Profile is one profile.
+// Profile returns one profile.
 func (a *Archive) Profile(ctx context.Context, name string) (conf.Profile, error) {
 	return replica.Query(a.Supervisor, func(st *store.Store) (conf.Profile, error) { return st.Queries.Profile(ctx, name) })
 }

@@ -37,7 +37,8 @@ type Options struct {
 	Cluster    *peers.Cluster
 }
 
-// Backend answers the admin API.
+// Backend implements admin.Backend. Its methods are safe for concurrent use; those that
+// read the store return conf.CodeReadOnly while no replica is open.
 type Backend struct {
 	o       Options
 	sup     *replica.Supervisor
@@ -68,7 +69,7 @@ func (b *Backend) ListServices(context.Context) ([]conf.ServiceInfo, error) {
 	return out, nil
 }
 
-// CurrentRecord is the newest record of a service.
+// CurrentRecord returns the newest record of a service, or conf.CodeNotFound.
 func (b *Backend) CurrentRecord(_ context.Context, service string) (*conf.Record, error) {
 	if rec := b.records.Record(service); rec != nil {
 		return rec, nil
@@ -84,17 +85,17 @@ func (b *Backend) Versions(ctx context.Context, service string, limit int) ([]co
 	return replica.Query(b.sup, func(st *store.Store) ([]conf.Metadata, error) { return st.Queries.Versions(ctx, service, limit) })
 }
 
-// VersionValues is what was stored at a version.
+// VersionValues returns the values that were stored at a version.
 func (b *Backend) VersionValues(ctx context.Context, service string, version uint64) (json.RawMessage, error) {
 	return replica.Query(b.sup, func(st *store.Store) (json.RawMessage, error) { return st.Queries.VersionValues(ctx, service, version) })
 }
 
-// Profile is one profile.
+// Profile returns one profile.
 func (b *Backend) Profile(ctx context.Context, name string) (conf.Profile, error) {
 	return replica.Query(b.sup, func(st *store.Store) (conf.Profile, error) { return st.Queries.Profile(ctx, name) })
 }
 
-// Profiles are all profiles.
+// Profiles lists all profiles.
 func (b *Backend) Profiles(ctx context.Context) ([]conf.Profile, error) {
 	return replica.Query(b.sup, func(st *store.Store) ([]conf.Profile, error) { return st.Queries.Profiles(ctx) })
 }
@@ -114,7 +115,7 @@ func (b *Backend) AccessLog(ctx context.Context, f conf.AccessFilter) (conf.Acce
 	return replica.Query(b.sup, func(st *store.Store) (conf.AccessPage, error) { return st.Queries.AccessLog(ctx, f) })
 }
 
-// Schemas lists the schemas, without their text. It answers in every mode.
+// Schemas lists the schemas, without their text. It works in every mode.
 func (b *Backend) Schemas(ctx context.Context) ([]conf.SchemaInfo, error) {
 	if r := b.sup.Current(); r != nil {
 		return r.Store().Queries.Schemas(ctx)
@@ -128,7 +129,7 @@ func (b *Backend) Schemas(ctx context.Context) ([]conf.SchemaInfo, error) {
 	return out, nil
 }
 
-// Schema is the schema of a service with its fields. It answers in every mode.
+// Schema returns the schema of a service with its fields. It works in every mode.
 func (b *Backend) Schema(ctx context.Context, service string) (conf.SchemaInfo, error) {
 	r := b.records.Record(service)
 	if r == nil || r.Schema == nil {
@@ -169,7 +170,7 @@ func (b *Backend) AwaitLocal(ctx context.Context, target admin.Target, reply htt
 	defer cancel()
 	switch target.Route {
 	case admin.RouteListAPITokens, admin.RouteCreateAPIToken, admin.RouteRevokeAPIToken:
-		_ = replica.Consistent(ctx, b.sup) // a token that was created or revoked here is valid or rejected here
+		_ = replica.Consistent(ctx, b.sup) // so that a change of a token takes effect on this agent
 		return
 	}
 	version, err := strconv.ParseUint(reply.Get("X-Config-Version"), 10, 64)

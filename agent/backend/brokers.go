@@ -8,12 +8,12 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// BrokerProvider gives the brokers the signed updates of the view. Only what a leader
-// signed is published: the schemas' defaults have no signature. It is broker.Source.
+// BrokerProvider provides the signed updates of the view to the brokers. Only what a leader
+// signed is published: the schemas' defaults have no signature. It implements broker.Source.
 type BrokerProvider struct{ *Backend }
 
-// Load returns the current state. Its mark is the snapshot: records that stand in both are
-// the same pointers.
+// Load returns the current state. Its mark is the snapshot: records that are in both are the
+// same pointers.
 func (p BrokerProvider) Load(prev any) broker.State {
 	snap := p.o.View.Load()
 	old, _ := prev.(*documents.Snapshot)

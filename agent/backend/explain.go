@@ -10,7 +10,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
 
-// Explain is what the agent knows of each field of a service. Values of secrets
+// Explain returns the layers of each field of a service. Values of secrets
 // are masked unless open is set.
 func (b *Backend) Explain(ctx context.Context, service string, open bool) (conf.Explanation, error) {
 	select {
@@ -48,7 +48,7 @@ func (b *Backend) Explain(ctx context.Context, service string, open bool) (conf.
 		}
 		out.Fields = append(out.Fields, b.field(ctx, rec, f, values, doc, open))
 	}
-	for _, key := range conf.SortedKeys(values) { // what the schema lets through without naming it
+	for _, key := range conf.SortedKeys(values) { // keys that the schema allows without naming them
 		if !known[key] && conf.CheckKey(key) == nil {
 			l := b.stored(ctx, rec, key, values[key])
 			out.Fields = append(out.Fields, conf.Explained{Key: key, Type: conf.TypeString, Winner: &l, Shadows: []conf.Layer{}})

@@ -12,7 +12,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Health is this agent's health, from memory.
+// Health returns this agent's health, from memory.
 func (b *Backend) Health() conf.Health {
 	st := b.o.Status.Get()
 	lkgErr := st.LKGErr
@@ -39,7 +39,7 @@ func (b *Backend) Health() conf.Health {
 	return h
 }
 
-// Report is what this agent reports to other members. It answers without a replica too.
+// Report returns what this agent reports to other members. It works without a replica too.
 func (b *Backend) Report() peers.Report {
 	r := peers.Report{
 		Version: b.o.Options.Version, Features: b.o.Cluster.Features().Own(), Health: b.Health(),

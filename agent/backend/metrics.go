@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics read the state of the agent at each scrape: requests count nothing here.
+// metrics read the state of the agent at each scrape.
 type metrics struct {
 	b     *Backend
 	share *admin.Limits
@@ -14,7 +14,7 @@ type metrics struct {
 	up, services, index, age, lkgValid, unopened, refused *prometheus.Desc
 }
 
-// Metrics are those of the state of this agent, and of the admin API's limits.
+// Metrics returns the metrics of this agent's state and of the admin API's limits.
 func (b *Backend) Metrics(share *admin.Limits) prometheus.Collector {
 	d := func(name, help string) *prometheus.Desc { return prometheus.NewDesc("holdfast_"+name, help, nil, nil) }
 	return &metrics{

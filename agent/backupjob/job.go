@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	settleTime = time.Second     // a leader that is deposed at once makes no whole copy
+	settleTime = time.Second     // a leader that is deposed at once makes no full copy
 	stopGrace  = 4 * time.Second // for the last changes, at a graceful shutdown
 
 	routeBackup = "/backup"
@@ -47,7 +47,7 @@ type Manager struct {
 // New makes a Manager. Attach comes before everything else.
 func New(o Options) *Manager { return &Manager{o: o, log: o.Logger} }
 
-// Attach gives the Manager the replicas, and registers its route.
+// Attach sets the replicas of the Manager, and registers its route.
 func (m *Manager) Attach(s *replica.Supervisor) {
 	m.sup = s
 	m.o.Cluster.HandleGet(routeBackup, func(*http.Request) (any, error) { return m.own(), nil })
@@ -74,13 +74,13 @@ func (m *Manager) RunBackup(ctx context.Context, rep *replica.Replica) {
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 	defer cancel()
 	if !rep.Node().IsLeader() {
-		cancel() // another leader copies from now on
+		cancel() // another leader now makes the backup
 	}
 	r.Stop(last)
 }
 
-// maxLocalBytes is how much may wait for the backup target: never so much that a small
-// disk is full of it.
+// maxLocalBytes is the maximum of local bytes that wait for the backup target. It leaves
+// free space on a small disk.
 func maxLocalBytes(dir string) int64 {
 	const most, least = 256 << 20, 16 << 20
 	var fs unix.Statfs_t
@@ -91,8 +91,7 @@ func maxLocalBytes(dir string) int64 {
 	return min(most, max(least, free/4))
 }
 
-// awaitStable waits until this replica is the one that serves, and has led for
-// settleTime.
+// awaitStable waits until this replica serves and has been the leader for settleTime.
 func awaitStable(ctx context.Context, rep *replica.Replica) bool {
 	began := time.Now()
 	tick := time.NewTicker(50 * time.Millisecond)

@@ -11,7 +11,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// own is the status of the backup that this agent itself makes, as the leader.
+// own is the status of the backup that this agent makes as the leader.
 func (m *Manager) own() conf.BackupStatus {
 	out := conf.BackupStatus{Status: conf.BackupDisabled, NodeID: m.o.Cluster.Self()}
 	if !m.o.Options.Backup.Enabled() {
@@ -67,8 +67,8 @@ func (m *Manager) own() conf.BackupStatus {
 	return out
 }
 
-// verifiedBefore is what an earlier leader of this epoch has verified, as this agent
-// knows it.
+// verifiedBefore is the last verification by an earlier leader of this epoch that was
+// reported to this agent.
 func (m *Manager) verifiedBefore() *conf.Drill {
 	seen := m.seen.Load()
 	if seen == nil || !strings.HasPrefix(seen.Generation, m.o.View.Load().Epoch+"/") {
@@ -77,8 +77,8 @@ func (m *Manager) verifiedBefore() *conf.Drill {
 	return seen.Verified
 }
 
-// ForeignErr reports another cluster at the backup target: an operator has to see that
-// everywhere.
+// ForeignErr returns an error when another cluster uses the backup target. Every member
+// reports it.
 func (m *Manager) ForeignErr() error {
 	if r := m.runner.Load(); r != nil {
 		return r.Status().ForeignErr
@@ -86,7 +86,7 @@ func (m *Manager) ForeignErr() error {
 	return nil
 }
 
-// Known is the status of the backup of the cluster, from memory.
+// Known returns the status of the backup of the cluster, from memory.
 func (m *Manager) Known() conf.BackupStatus {
 	own := m.own()
 	if own.Status == conf.BackupDisabled || m.runner.Load() != nil {
@@ -98,8 +98,8 @@ func (m *Manager) Known() conf.BackupStatus {
 	return own
 }
 
-// WatchLeader is a job of every replica: it asks the leader for the status of the backup,
-// so that this agent can report it.
+// WatchLeader is a job of every replica: it polls the leader for the status of the
+// backup, which this agent reports.
 func (m *Manager) WatchLeader(ctx context.Context, rep *replica.Replica) {
 	if !m.o.Options.Backup.Enabled() {
 		return
@@ -130,7 +130,7 @@ func (m *Manager) ofLeader(ctx context.Context) (b conf.BackupStatus, err error)
 	return b, err
 }
 
-// BackupStatus is that of the leader. It is admin.Backups, as the next two are.
+// BackupStatus returns the leader's status. It is for admin.Backups, as are the next two.
 func (m *Manager) BackupStatus(ctx context.Context) (conf.BackupStatus, error) {
 	if m.o.Cluster.IsReadyLeader() {
 		return m.own(), nil
@@ -153,7 +153,7 @@ func (m *Manager) Backups(ctx context.Context) ([]conf.Backup, error) {
 	return List(ctx, *m.o.Options)
 }
 
-// DrillBackup restores the backup now and compares it.
+// DrillBackup runs a restore drill now and returns when it has ended.
 func (m *Manager) DrillBackup(ctx context.Context) (conf.Drill, error) {
 	if err := m.checkEnabled(); err != nil {
 		return conf.Drill{}, err

@@ -22,7 +22,7 @@ const (
 // are level-triggered: a channel is closed when a newer state can be loaded; the caller loads
 // the newest, and may skip states.
 type Source interface {
-	// Load returns the newest state. prev is the Mark of an earlier state, or nil; records
+	// Load returns the newest state. prev is the Cursor of an earlier state, or nil; records
 	// that are the same in both may be left out.
 	Load(prev any) State
 	// Health returns the current health, and a channel that is closed at its next

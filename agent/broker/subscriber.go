@@ -42,10 +42,10 @@ type SubscriberOptions struct {
 	URL     string      // mqtt://user:password@host:1883 or mqtts://...
 	TLS     *tls.Config // for mqtts; nil: the roots of the system
 	Filters []string
-	// Handle receives every message. Run calls it on its own goroutine, and does nothing
-	// else meanwhile.
+	// Handle receives every message. Run calls it on its own goroutine, and waits for
+	// it.
 	Handle func(Message)
-	// Turned is called on Run's goroutine when the subscriptions are granted (nil), and when
+	// OnState is called on Run's goroutine when the subscriptions are granted (nil), and when
 	// the connection fails or ends. It may be nil.
 	OnState    func(error)
 	Logger     *slog.Logger

@@ -13,7 +13,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/view"
 )
 
-// LocalProvider gives the local API its documents; it is localapi.Source.
+// LocalProvider provides the documents of the local API; it implements localapi.Source.
 type LocalProvider struct {
 	v     *View
 	age   func() time.Duration // since a leader was heard from; negative: never
@@ -59,7 +59,7 @@ func (p *LocalProvider) Names() []string {
 }
 
 // State describes a snapshot that is at least as new as any document that Get
-// returned before: a default must not go out under the name of what it replaced.
+// returned before: a response must not label a default as a stored value.
 func (p *LocalProvider) State() *localapi.State {
 	d := p.state.Load()
 	if d.snap != p.v.Load() {
@@ -91,15 +91,15 @@ func (p *LocalProvider) refresh() *responseState {
 	return d
 }
 
-// LKGProvider feeds the writer of the last-known-good file. Only what the replica
-// verified goes into it.
+// LKGProvider provides the content of the last-known-good file: only what was verified.
+// It implements lkg.Provider.
 type LKGProvider struct {
 	v *View
 	// verified says whether all of a snapshot may be kept; nil: what comes from the replica.
 	verified func(*Snapshot) bool
 
 	mu    sync.Mutex
-	epoch string   // of the content that was given last: indexes of two epochs do not compare
+	epoch string   // of the last returned content: indexes of two epochs do not compare
 	past  []string // epochs before it, the oldest first
 }
 
@@ -136,8 +136,8 @@ func (p *LKGProvider) Next(ctx context.Context, after uint64) (*lkg.Content, err
 	}
 }
 
-// enter records the epoch of what is returned now. An epoch that was left stays on
-// the list: a store or a message that brings it back is older than what was served.
+// enter records the epoch of what is returned now. An epoch that was left stays
+// in the list: a store or a message of it is older than what was served.
 func (p *LKGProvider) enter(epoch string) {
 	if p.epoch != "" && p.epoch != epoch && !slices.Contains(p.past, p.epoch) {
 		p.past = append(slices.Clone(p.past), p.epoch)

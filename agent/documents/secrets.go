@@ -18,8 +18,8 @@ type environment struct {
 	warn    func(msg string, args ...any)
 }
 
-// Value is what the environment has for a field; not ok: nothing, or nothing that
-// fits the field.
+// Value returns the environment's value of a field; not ok when it has none, or one of
+// the wrong type.
 func (e environment) Value(service string, f conf.Field) (v any, ok bool) {
 	if f.SecretSource == nil || *f.SecretSource != conf.SourceEnv {
 		return nil, false
@@ -50,8 +50,8 @@ func ownSecret(name string) bool {
 	return keys.Own(name)
 }
 
-// Secrets are the secret values that this agent can give to an authenticated caller.
-// They are opened once a version, and stay in memory.
+// Secrets are the secret values that this agent serves to an authenticated caller. They
+// are opened once per version, and stay in memory.
 type Secrets struct {
 	environment
 	sealer   *keys.Sealer
@@ -69,13 +69,13 @@ type SecretsOptions struct {
 	Logger  *slog.Logger
 }
 
-// NewSecrets opens nothing yet.
+// NewSecrets returns Secrets. It opens none yet.
 func NewSecrets(o SecretsOptions) *Secrets {
 	return &Secrets{environment: environment{o.Lookup, o.Schemas, o.Logger.Warn}, sealer: o.Sealer, log: o.Logger, own: o.Service}
 }
 
-// Values gives the values of a record's secret fields by dotted key: what the
-// environment has, else what the store has and this agent can open.
+// Values returns the values of a record's secret fields by dotted key: from the
+// environment, else those of the store that this agent can open.
 func (s *Secrets) Values(service string, rec *conf.Record) map[string]any {
 	// Most services have no secrets, and their schemas need not be compiled for
 	// this: compiling is nearly all of a start from the last-known-good file. (The

@@ -15,7 +15,7 @@ type (
 	Snapshot = view.Snapshot[*localapi.Document]
 )
 
-// NewView makes an empty view whose documents hold the secrets that s can give.
+// NewView makes an empty view whose documents contain the secrets of s.
 func NewView(s *Secrets) *View {
 	return view.New((&localapi.Renderer{Secrets: s.Values}).Render)
 }
@@ -41,5 +41,5 @@ func (r Records) Services() []*conf.Record {
 	return out
 }
 
-// Epoch is that of the present snapshot.
+// Epoch returns the epoch of the current snapshot.
 func (r Records) Epoch() string { return r.Load().Epoch }

@@ -142,9 +142,8 @@ func (a *acceptedState) runPublish(ctx context.Context) {
 // saveTimeout is how long the disk may delay an update.
 const saveTimeout = 2 * time.Second
 
-// publish makes updates durable, then visible: an observer that was killed still has
-// at its next start what a service has read. An update that the disk does not take is
-// published nevertheless.
+// publish makes updates durable, then visible: after a kill, the next start
+// has what a service has read. An update that cannot be written is still published.
 func (a *acceptedState) publish(ctx context.Context) {
 	a.mu.Lock()
 	recs := slices.Collect(maps.Values(a.unpublished))

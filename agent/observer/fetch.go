@@ -40,7 +40,7 @@ const (
 
 var fetchResults = []string{resultNewer, resultSame, resultRefused, resultFailed}
 
-// fetcher gets over HTTP what the broker does not bring. What a member responds is
+// fetcher fetches over HTTP what the broker does not send. The response of a member is
 // verified like a message.
 type fetcher struct {
 	log      *slog.Logger
@@ -67,7 +67,7 @@ func newFetcher(b *Observer) *fetcher {
 	}
 }
 
-// requestService has a service fetched now: the broker skipped versions of it.
+// requestService wakes run to fetch a service now: the broker skipped versions of it.
 func (f *fetcher) requestService(service string) {
 	f.mu.Lock()
 	f.refetch[service] = true
@@ -75,7 +75,7 @@ func (f *fetcher) requestService(service string) {
 	signal(f.wakeFetch)
 }
 
-// requestKeys has the keyring fetched: the cluster may have rotated its signing key.
+// requestKeys wakes run to fetch the keyring: the cluster may have rotated its signing key.
 func (f *fetcher) requestKeys() {
 	f.unknownKey.Store(true)
 	signal(f.wakeFetch)

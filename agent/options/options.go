@@ -22,8 +22,8 @@ const (
 	RoleObserver = "observer" // follows the signed updates of a broker, without Raft
 )
 
-// Options is how one agent process is set up. The zero value is not usable:
-// take Defaults, then Resolve, or set the members and call Complete.
+// Options are the settings of one agent process. The zero value is not usable:
+// use Defaults, then Resolve, or set the members and call Complete.
 type Options struct {
 	DataDir     string // everything that follows lives below it unless set
 	DBPath      string
@@ -58,7 +58,7 @@ type Options struct {
 	JoinToken     string // what lets this agent in
 	JoinTokenFile string // or the file that holds it
 	AdvertiseAddr string // address of this agent's cluster port for the other members
-	// Where the agent that starts a cluster keeps reusable join tokens; none = nowhere.
+	// Where the agent that starts a cluster writes reusable join tokens; none = nowhere.
 	ServerTokenPath, SidecarTokenPath string
 
 	Voters    int           // most voters of the cluster
@@ -97,7 +97,7 @@ func Defaults() Options {
 }
 
 // Resolve fills o from flags that were given, the environment and the .env
-// file, in this order of strength, and completes the paths. flag answers the
+// file, in this order of strength, and completes the paths. flag returns the
 // value of a flag and whether the user gave it; it may be nil.
 func (o *Options) Resolve(flag, env func(string) (string, bool)) error {
 	if env == nil {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Setting is one member of Options as a person meets it: a flag, an environment
+// Setting is one member of Options for its users: a flag, an environment
 // variable and a line of the .env file, which win in this order.
 type Setting struct {
 	Group, Flag, Env, Usage string

@@ -6,8 +6,8 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// PublicCause returns the message of an error of ours, and nil for others: those may
-// hold file paths and driver texts, which callers do not get.
+// PublicCause returns the message of a *conf.Error, else nil: other errors may contain
+// file paths and driver texts, which callers must not receive.
 func PublicCause(err error) error {
 	if e, ok := errors.AsType[*conf.Error](err); ok {
 		return errors.New(e.Message)

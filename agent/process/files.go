@@ -17,7 +17,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/durable"
 )
 
-// NodeID is the name of this member: the setting, or the one made on first run.
+// NodeID returns the node id of this member: the setting, or the one of its first run.
 func NodeID(o options.Options) (string, error) {
 	id := o.NodeID
 	if id == "" {
@@ -32,8 +32,8 @@ func NodeID(o options.Options) (string, error) {
 	return id, nil
 }
 
-// LocalToken is what a service shows to read its secrets. Its group may read the
-// file, so that a service under another user can be let in by chgrp.
+// LocalToken returns the local token, by which a service reads its secrets. Its group may
+// read the file, so chgrp gives access to a service under another user.
 func LocalToken(path string) (string, error) {
 	return keepLine(path, 0o640, func() string {
 		b := make([]byte, 32)
@@ -58,7 +58,7 @@ func keepLine(path string, mode os.FileMode, fresh func() string) (string, error
 	return v, nil
 }
 
-// ReplaceLine makes the file hold the line. On a full disk the file stays as it was.
+// ReplaceLine replaces a file by one line, durably. On a full disk the file does not change.
 func ReplaceLine(path string, mode os.FileMode, v string) error {
 	err := errors.Join(durable.RemoveTemps(path), durable.WriteFile(path, []byte(v+"\n"), mode))
 	switch {
@@ -70,7 +70,7 @@ func ReplaceLine(path string, mode os.FileMode, v string) error {
 	return conf.Errorf(conf.CodeUsage, "writing %s: %w", path, err)
 }
 
-// LockDir makes sure that one agent at a time uses a directory: two would write
+// LockDir locks a data directory, which only one agent at a time may use: two would write
 // one database under one node id. The lock ends with the process.
 func LockDir(dir string) (*os.File, error) {
 	path := filepath.Join(dir, "agent.lock")

@@ -14,9 +14,8 @@ import (
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
 
-// Read returns the <service>.json files of a directory by service; "" has none. A
-// file that cannot be read fails the whole: a service without its schema would look
-// unknown.
+// Read returns the <service>.json files of a directory by service; "" has none. One
+// unreadable file is an error for all: a service without its schema would seem unknown.
 func Read(dir string) (map[string][]byte, error) {
 	if dir == "" {
 		return nil, nil
@@ -61,7 +60,7 @@ func ReadCanonical(dir string) (map[string][]byte, error) {
 
 // Defaults returns the records that the schemas of a directory make without any
 // stored value: the last thing to serve when neither the replica nor the
-// last-known-good file can be read. A schema that makes none is logged. It returns
+// last-known-good file can be read. A schema without valid defaults is logged. It returns
 // nil when the directory has no schema.
 func Defaults(cache *schema.Cache, dir string, log *slog.Logger) []*conf.Record {
 	raw, err := Read(dir)

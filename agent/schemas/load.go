@@ -21,8 +21,8 @@ type Records interface {
 	Record(service string) *conf.Record
 }
 
-// Load stores what is new or changed in the directory. A schema that stored values
-// break is reported and left out; the one that is stored stays in force.
+// Load stores what is new or changed in the directory. A schema that does
+// not accept the stored values is logged and skipped; the stored one stays.
 func Load(ctx context.Context, dir string, stored Records, to Putter, log *slog.Logger) {
 	raw, err := Read(dir)
 	if err != nil {
