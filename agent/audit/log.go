@@ -132,7 +132,7 @@ func (l *Log) spoolRows(first queued) {
 		close(q.spooled)
 	}
 	if err != nil {
-		l.dropToAgentLog("the queue of the access log cannot take more: "+err.Error(), rows...)
+		l.dropToAgentLog("the queue of the access log is full: "+err.Error(), rows...)
 		return
 	}
 	select {

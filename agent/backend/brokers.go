@@ -12,7 +12,7 @@ import (
 // signed is published: the schemas' defaults have no signature. It implements broker.Source.
 type BrokerProvider struct{ *Backend }
 
-// Load returns the current state. Its mark is the snapshot: records that are in both are the
+// Load returns the current state. Its Cursor is the snapshot: records that are in both are the
 // same pointers.
 func (p BrokerProvider) Load(prev any) broker.State {
 	snap := p.o.View.Load()

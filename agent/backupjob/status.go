@@ -122,7 +122,7 @@ func (m *Manager) WatchLeader(ctx context.Context, rep *replica.Replica) {
 func (m *Manager) ofLeader(ctx context.Context) (b conf.BackupStatus, err error) {
 	leader, ok := m.o.Cluster.Leader()
 	if !ok {
-		return b, conf.Errorf(conf.CodeNoQuorum, "no leader is known, and without one nothing is copied").WithHint("holdfast cluster status")
+		return b, conf.Errorf(conf.CodeNoQuorum, "no backup is made: no leader is known").WithHint("holdfast cluster status")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -140,7 +140,7 @@ func (m *Manager) BackupStatus(ctx context.Context) (conf.BackupStatus, error) {
 
 func (m *Manager) checkEnabled() error {
 	if !m.o.Options.Backup.Enabled() {
-		return conf.Errorf(conf.CodeUnsupported, "this agent has no place for backups").WithHint("set LITESTREAM_S3_ENDPOINT, the same for all servers")
+		return conf.Errorf(conf.CodeUnsupported, "this agent has no backup target").WithHint("set LITESTREAM_S3_ENDPOINT, the same for all servers")
 	}
 	return nil
 }

@@ -78,7 +78,7 @@ func readError(path, what string, err error) error {
 
 func corruptError(format string, args ...any) *conf.Error {
 	return conf.Errorf(conf.CodeCorrupt, format, args...).
-		WithHint("it is written anew as soon as a replica is up; delete it if it should not be there")
+		WithHint("the agent writes a new one when its replica is up; delete it if it should not be there")
 }
 
 // Decode verifies the bytes of a file. It owns data: it writes to it, and the Content
@@ -162,7 +162,7 @@ func decodeReformatted(data []byte, keys [][]byte) (body []byte, by int, err err
 func badMAC() error {
 	return conf.Errorf(conf.CodeCorrupt, "its HMAC does not match").
 		WithHint("the file was changed, or LKG_HMAC_KEY_BASE64 is not the key that it was written with; " +
-			"it is written anew as soon as a replica is up")
+			"the agent writes a new one when its replica is up")
 }
 
 func checkMembers(m map[string]any) error {

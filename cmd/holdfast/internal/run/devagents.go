@@ -31,7 +31,7 @@ func devAgents(cmd *cobra.Command, o options.Options, n int) ([]options.Options,
 		return nil, cli.UsageError(cmd, "bad --agents %d: from 1 to %d", n, maxDevAgents)
 	case n < have && cmd.Flags().Changed("agents"):
 		return nil, conf.Errorf(conf.CodeUsage, "%s holds a cluster of %s: %d of them may be no majority", o.DataDir, cli.Plural(have, "agent"), n).
-			WithHint("start it without --agents, or remove %s to begin anew", o.DataDir)
+			WithHint("start it without --agents, or remove %s to start with an empty one", o.DataDir)
 	case n < have:
 		n = have
 	}
