@@ -298,7 +298,7 @@ func newer(u conf.Update, was Message) bool {
 func (r *Receiver) wrongEpoch(u conf.Update) *conf.Error {
 	e := conf.Errorf(conf.CodeDenied, "the update of %q is of the epoch %s, and no trusted epoch change leads to it from %s", u.Service, u.Epoch, r.epoch)
 	if slices.Contains(r.pastEpochs, u.Epoch) {
-		return conf.Errorf(conf.CodeDenied, "the update of %q is of the epoch %s, which is a past one: it is replayed, or the broker still has it", u.Service, u.Epoch).
+		return conf.Errorf(conf.CodeDenied, "the update of %q is of the epoch %s, which was left: it is replayed, or the broker still has it", u.Service, u.Epoch).
 			WithHint("if it is the right one, start with an empty data directory")
 	}
 	if r.epoch == "" {
