@@ -90,7 +90,7 @@ func suggest(name string, all []string, many string) string {
 		if len(name) > 0 && len(name) <= conf.MaxKey {
 			if strings.Contains(n, name) || 2*len(n) > len(name) && strings.Contains(name, n) {
 				close = append(close, match{n, 1})
-			} else if far := distance(name, n, limit); far <= limit {
+			} else if far := conf.EditDistance(name, n, limit); far <= limit {
 				close = append(close, match{n, far})
 			}
 		}
@@ -110,32 +110,4 @@ func suggest(name string, all []string, many string) string {
 		text += " and " + strconv.Itoa(more) + " more"
 	}
 	return text
-}
-
-// distance is the Levenshtein distance of a and b, or some number over limit.
-func distance(a, b string, limit int) int {
-	if d := len(a) - len(b); d > limit || -d > limit {
-		return limit + 1
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal, best := row[0], i+1
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-			best = min(best, row[j+1])
-		}
-		if best > limit {
-			return limit + 1
-		}
-	}
-	return row[len(b)]
 }

@@ -44,8 +44,7 @@ func (m *Manager) RevokeToken(ctx context.Context, who conf.Principal, id string
 
 // newToken stores a join token and returns what to paste.
 func (m *Manager) newToken(ctx context.Context, rep *replica.Replica, by string, req conf.JoinTokenRequest) (conf.NewJoinToken, error) {
-	role, err := pki.ParseRole(req.Role)
-	if err != nil {
+	if _, err := pki.ParseRole(req.Role); err != nil {
 		return conf.NewJoinToken{}, err
 	}
 	if req.Service != "" {
@@ -59,12 +58,14 @@ func (m *Manager) newToken(ctx context.Context, rep *replica.Replica, by string,
 	}
 	t := transport.NewToken(pki.HashCA(id.CAs[0]))
 	now := time.Now()
-	s := t.Stored(role, req.Service, req.TTL, req.Uses, by, now)
-	at := conf.FormatTime(now)
-	err = rep.Propose(ctx, &command.Cluster{
+	at, expires := conf.FormatTime(now), ""
+	if req.TTL > 0 {
+		expires = conf.FormatTime(now.Add(req.TTL))
+	}
+	err := rep.Propose(ctx, &command.Cluster{
 		At: at, By: by,
-		Tokens: []command.JoinToken{{ID: s.ID, SecretHash: s.SecretHash, Role: req.Role, Service: req.Service, ExpiresAt: s.Expires, CreatedBy: by, Uses: req.Uses}},
-		Audit:  []conf.Access{{UserID: by, Action: "write", Success: true, Reason: "join token " + s.ID + " created for a " + req.Role, Timestamp: at}},
+		Tokens: []command.JoinToken{{ID: t.ID, SecretHash: transport.HashSecret(t.Secret), Role: req.Role, Service: req.Service, ExpiresAt: expires, CreatedBy: by, Uses: req.Uses}},
+		Audit:  []conf.Access{{UserID: by, Action: "write", Success: true, Reason: "join token " + t.ID + " created for a " + req.Role, Timestamp: at}},
 	})
 	if err != nil {
 		return conf.NewJoinToken{}, err
@@ -73,7 +74,7 @@ func (m *Manager) newToken(ctx context.Context, rep *replica.Replica, by string,
 	if req.Service != "" {
 		cmd += " --service " + req.Service
 	}
-	return conf.NewJoinToken{ID: s.ID, Token: t.String(), Command: cmd, ExpiresAt: s.Expires}, nil
+	return conf.NewJoinToken{ID: t.ID, Token: t.String(), Command: cmd, ExpiresAt: expires}, nil
 }
 
 // WriteTokenFiles writes a reusable token of each role to a file that only this user

@@ -65,7 +65,7 @@ type apiTokenResponse struct {
 func (t *apiTokenRoom) create(c *call, in apiTokenRequest) (reply, error) {
 	req := conf.APITokenRequest{Role: conf.Role(in.Role), Name: in.Name, TTL: conf.DefaultAPITokenTTL}
 	if conf.CheckRole(req.Role) != nil {
-		return reply{}, invalid("role", "%q is neither %s nor %s", clip(in.Role), conf.RoleRead, conf.RoleWrite).
+		return reply{}, invalid("role", "%q is neither %s nor %s", conf.Clip(in.Role), conf.RoleRead, conf.RoleWrite).
 			WithHint("use %s for who only reads, %s for who changes; POST /api/config/cluster/tokens makes a join token", conf.RoleRead, conf.RoleWrite)
 	}
 	err := conf.CheckTokenName(in.Name)
@@ -85,7 +85,7 @@ func (t *apiTokenRoom) create(c *call, in apiTokenRequest) (reply, error) {
 func parseTTL(s string, most time.Duration, examples string) (time.Duration, error) {
 	ttl, err := time.ParseDuration(s)
 	if err != nil {
-		return 0, invalid("ttl", "%q is not a duration", clip(s)).WithHint("write it as 30m, %s", examples)
+		return 0, invalid("ttl", "%q is not a duration", conf.Clip(s)).WithHint("write it as 30m, %s", examples)
 	}
 	if ttl < time.Second || ttl > most {
 		return 0, invalid("ttl", "must be from 1s to %s", fmt.Sprintf("%dh", int(most.Hours()))).

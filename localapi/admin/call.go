@@ -93,8 +93,8 @@ func (c *call) parseQuery() error {
 	}
 	for _, k := range conf.SortedKeys(q) {
 		if !slices.Contains(c.route.Query, k) {
-			e := conf.Errorf(conf.CodeMalformed, "unknown parameter %q", clip(k)).WithHint("%s", hint)
-			e.Details = []conf.FieldError{{Key: clip(k), Message: "unknown parameter"}}
+			e := conf.Errorf(conf.CodeMalformed, "unknown parameter %q", conf.Clip(k)).WithHint("%s", hint)
+			e.Details = []conf.FieldError{{Key: conf.Clip(k), Message: "unknown parameter"}}
 			return e
 		}
 		if len(q[k]) > 1 {
@@ -133,7 +133,7 @@ func (c *call) readBody(wait time.Duration) error {
 		return tooLarge
 	}
 	if enc := c.r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
-		return unsupportedMedia("Content-Encoding %q is not understood", "send the body as it is", clip(enc))
+		return unsupportedMedia("Content-Encoding %q is not understood", "send the body as it is", conf.Clip(enc))
 	}
 	// net/http lifts the deadline when the body is complete. Otherwise it must stay:
 	// the server waits for the rest before it responds.
@@ -167,7 +167,7 @@ func (c *call) contentType() error {
 	media, params, err := mime.ParseMediaType(given)
 	charset, named := params["charset"]
 	if err != nil || !slices.Contains(accepted, media) || (named && !strings.EqualFold(charset, "utf-8")) {
-		return unsupportedMedia("Content-Type %q is not understood here", "send "+strings.Join(accepted, " or ")+" in UTF-8, such as -H 'Content-Type: application/json'", clip(given))
+		return unsupportedMedia("Content-Type %q is not understood here", "send "+strings.Join(accepted, " or ")+" in UTF-8, such as -H 'Content-Type: application/json'", conf.Clip(given))
 	}
 	return nil
 }
@@ -227,7 +227,7 @@ func (c *call) flag(name string) (bool, error) {
 	case "0", "false":
 		return false, nil
 	default:
-		return false, invalid(name, "%q is neither 1 nor 0", clip(v)).WithHint("use %s=1", name)
+		return false, invalid(name, "%q is neither 1 nor 0", conf.Clip(v)).WithHint("use %s=1", name)
 	}
 }
 
@@ -239,7 +239,7 @@ func (c *call) number(name string, low, high, def uint64) (uint64, error) {
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		e := conf.Errorf(conf.CodeMalformed, "%s: %q is not a number", name, clip(s)).
+		e := conf.Errorf(conf.CodeMalformed, "%s: %q is not a number", name, conf.Clip(s)).
 			WithHint("give a whole number from %d to %d", low, high)
 		e.Details = []conf.FieldError{{Key: name, Message: "not a number"}}
 		return 0, e

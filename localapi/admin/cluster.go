@@ -119,7 +119,7 @@ func (m *clusterRoom) createToken(c *call, in joinTokenRequest) (reply, error) {
 func (in *joinTokenRequest) check() (out conf.JoinTokenRequest, err error) {
 	out = conf.JoinTokenRequest{Role: in.Role, Service: in.Service, TTL: conf.DefaultTokenTTL, Uses: 1}
 	if conf.CheckMemberRole(in.Role) != nil {
-		return out, invalid("role", "%q is neither %s nor %s", clip(in.Role), conf.MemberServer, conf.MemberSidecar).
+		return out, invalid("role", "%q is neither %s nor %s", conf.Clip(in.Role), conf.MemberServer, conf.MemberSidecar).
 			WithHint("use %s for an agent that may vote and holds all keys, %s for one beside a service", conf.MemberServer, conf.MemberSidecar)
 	}
 	if in.Service != "" {

@@ -94,7 +94,7 @@ func (e *edits) expect(c *call, inBody *uint64) (*uint64, error) {
 	number, rest, full := strings.Cut(bare, "-")
 	v, err := strconv.ParseUint(number, 10, 64)
 	if err != nil || strings.ContainsAny(rest, `", `) {
-		return nil, conf.Errorf(conf.CodeMalformed, "If-Match %q is neither a version nor an ETag of this route", clip(text)).
+		return nil, conf.Errorf(conf.CodeMalformed, "If-Match %q is neither a version nor an ETag of this route", conf.Clip(text)).
 			WithHint(`send the version that you read, such as If-Match: "5", or the ETag of the answer as it was`)
 	}
 	if err := add(v); err != nil {

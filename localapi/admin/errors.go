@@ -103,11 +103,3 @@ func invalid(key, format string, args ...any) *conf.Error {
 	e.Message = key + ": " + e.Message
 	return e
 }
-
-// clip shortens what a caller sent, for responses and logs.
-func clip(s string) string {
-	if len(s) > 80 {
-		return s[:80] + "..."
-	}
-	return s
-}

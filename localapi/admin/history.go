@@ -26,7 +26,7 @@ func oneOf[T ~string](key string, v T, allowed []T) error {
 		names[i] = string(a)
 	}
 	list := strings.Join(names, ", ")
-	return invalid(key, "%q is not one of %s", clip(string(v)), list).WithHint("use one of %s", list)
+	return invalid(key, "%q is not one of %s", conf.Clip(string(v)), list).WithHint("use one of %s", list)
 }
 
 // Queries searches what is stored beside the current documents. Filters arrive

@@ -53,7 +53,7 @@ func (k *keyRoom) change(change string) func(*call) (reply, error) {
 	return func(c *call) (reply, error) {
 		kind := c.params.ByName("kind")
 		if conf.CheckKeyKind(kind) != nil {
-			return reply{}, conf.Errorf(conf.CodeNotFound, "there is no key of the kind %q", clip(kind)).WithHint("use master, hmac, signing or ca")
+			return reply{}, conf.Errorf(conf.CodeNotFound, "there is no key of the kind %q", conf.Clip(kind)).WithHint("use master, hmac, signing or ca")
 		}
 		reason := c.query.Get("reason")
 		if len(reason) > conf.MaxReason {

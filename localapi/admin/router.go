@@ -85,7 +85,7 @@ func (t *router) unrouted(r *http.Request) error {
 		slices.Sort(allow)
 		list := strings.Join(allow, ", ")
 		return &httpError{
-			err:    conf.Errorf(conf.CodeMethod, "method %q is not allowed here", clip(r.Method)).WithHint("use one of %s", list),
+			err:    conf.Errorf(conf.CodeMethod, "method %q is not allowed here", conf.Clip(r.Method)).WithHint("use one of %s", list),
 			header: http.Header{"Allow": {list}},
 		}
 	}

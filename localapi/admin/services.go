@@ -93,7 +93,7 @@ func (s *serviceRoom) get(c *call) (reply, error) {
 	case "stored":
 		stored = true
 	default:
-		return reply{}, invalid("values", "%q is neither effective nor stored", clip(v)).WithHint("use one of effective, stored")
+		return reply{}, invalid("values", "%q is neither effective nor stored", conf.Clip(v)).WithHint("use one of effective, stored")
 	}
 	if c.query.Has("version") {
 		return s.getVersion(c, stored)
@@ -209,7 +209,7 @@ func (s *serviceRoom) put(c *call, req updateRequest) (reply, error) {
 	case req.Service == nil:
 		return reply{}, invalid("service", "is needed").WithHint("send \"service\": %q, as in the path", c.service())
 	case *req.Service != c.service():
-		return reply{}, invalid("service", "is %q, but the path says %q", clip(*req.Service), c.service()).WithHint("make them the same")
+		return reply{}, invalid("service", "is %q, but the path says %q", conf.Clip(*req.Service), c.service()).WithHint("make them the same")
 	case req.Version == nil:
 		return reply{}, invalid("version", "is needed, for optimistic locking").
 			WithHint("send the version that you read, or 0 for a service that is new")
@@ -264,7 +264,7 @@ func (s *serviceRoom) validate(c *call, req validateRequest) (reply, error) {
 	case "patch":
 		d.Op = conf.OpPatch
 	default:
-		return reply{}, invalid("mode", "%q is neither put nor patch", clip(req.Mode)).WithHint("use one of put, patch")
+		return reply{}, invalid("mode", "%q is neither put nor patch", conf.Clip(req.Mode)).WithHint("use one of put, patch")
 	}
 	if err := object("config", req.Config); err != nil {
 		return reply{}, err

@@ -143,7 +143,7 @@ func (ca *CA) Issue(csrDER []byte, nodeID string, role Role, ttl time.Duration, 
 	if err != nil {
 		return nil, err
 	}
-	if err := CheckNodeID(nodeID); err != nil {
+	if err := conf.CheckNode(nodeID); err != nil {
 		return nil, err
 	}
 	if _, err := ParseRole(string(role)); err != nil {

@@ -35,24 +35,12 @@ type Peer struct {
 	NotAfter time.Time // when the certificate ends
 }
 
-var (
-	clusterRE = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`)
-	nodeRE    = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$`)
-)
+var clusterRE = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`)
 
 // CheckClusterID returns an error if s is no valid cluster id.
 func CheckClusterID(s string) error {
 	if !clusterRE.MatchString(s) {
 		return conf.Errorf(conf.CodeInvalid, "bad cluster id %.80q", s).WithHint("a cluster id has 1 to 63 letters, digits and hyphens")
-	}
-	return nil
-}
-
-// CheckNodeID returns an error if s is no valid node id.
-func CheckNodeID(s string) error {
-	if !nodeRE.MatchString(s) {
-		return conf.Errorf(conf.CodeInvalid, "bad node id %.80q", s).
-			WithHint("a node id has 1 to 63 letters, digits, dots, hyphens and underscores")
 	}
 	return nil
 }
@@ -70,7 +58,7 @@ func parseNodeName(s string) (clusterID string, role Role, nodeID string, err er
 	bad := conf.Errorf(conf.CodeInvalid, "%.200q does not name a member", s)
 	rest, ok := strings.CutPrefix(s, scheme)
 	parts := strings.Split(rest, "/")
-	if !ok || len(parts) != 3 || CheckClusterID(parts[0]) != nil || CheckNodeID(parts[2]) != nil {
+	if !ok || len(parts) != 3 || CheckClusterID(parts[0]) != nil || conf.CheckNode(parts[2]) != nil {
 		return "", "", "", bad
 	}
 	if role, err = ParseRole(parts[1]); err != nil {

@@ -25,7 +25,7 @@ const (
 )
 
 // Joiner admits agents. It is called for requests that are well formed and whose CSR is
-// signed by its key. It must do the rest: JoinToken.Check on the newest stored token,
+// signed by its key. It must do the rest: CheckSecret with the newest stored token,
 // reject the node id of another agent, count the use through Raft, and issue the
 // certificate (CA.Issue).
 //
@@ -59,7 +59,7 @@ func (r JoinRequest) Check() error {
 	if _, err := pki.KeyHash(r.CSR); err != nil {
 		return err
 	}
-	if err := pki.CheckNodeID(r.NodeID); err != nil {
+	if err := conf.CheckNode(r.NodeID); err != nil {
 		return err
 	}
 	for name, s := range map[string]string{"version": r.Version, "epoch": r.Epoch} {

@@ -24,31 +24,31 @@ type office struct {
 	c *cluster
 
 	mu     sync.Mutex
-	tokens map[string]transport.JoinToken
+	tokens map[string]joinToken
 	asked  []transport.JoinRequest
 	fail   error                      // instead of an answer
 	change func(*transport.JoinGrant) // what a bad server would do
 }
 
 func newOffice(c *cluster) *office {
-	return &office{c: c, tokens: map[string]transport.JoinToken{}}
+	return &office{c: c, tokens: map[string]joinToken{}}
 }
 
 func (o *office) token(role pki.Role, ttl time.Duration, uses int) string {
 	tok := transport.NewToken(o.c.ca.Hash())
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.tokens[tok.ID] = tok.Stored(role, "", ttl, uses, "alice", time.Now())
+	o.tokens[tok.ID] = storedToken(tok, role, "", ttl, uses, "alice", time.Now())
 	return tok.String()
 }
 
-func (o *office) stored(token string) transport.JoinToken {
+func (o *office) stored(token string) joinToken {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.tokens[must(transport.ParseToken(token))(o.c.t).ID]
 }
 
-func (o *office) edit(token string, change func(*transport.JoinToken)) {
+func (o *office) edit(token string, change func(*joinToken)) {
 	s := o.stored(token)
 	change(&s)
 	o.mu.Lock()
@@ -63,18 +63,18 @@ func (o *office) Join(_ context.Context, r transport.JoinRequest) (transport.Joi
 	if o.fail != nil {
 		return transport.JoinGrant{}, o.fail
 	}
-	var stored *transport.JoinToken
+	var stored *joinToken
 	if s, ok := o.tokens[r.TokenID]; ok {
 		stored = &s
 	}
-	if err := stored.Check(r.Secret, r.KeyHash(), time.Now()); err != nil {
+	if err := stored.check(r.Secret, r.KeyHash(), time.Now()); err != nil {
 		return transport.JoinGrant{}, err
 	}
 	cert, err := o.c.ca.Issue(r.CSR, r.NodeID, stored.Role, ttl, time.Now())
 	if err != nil {
 		return transport.JoinGrant{}, err
 	}
-	o.tokens[r.TokenID] = stored.WithClaim(transport.Claim{KeyHash: r.KeyHash(), NodeID: r.NodeID})
+	o.tokens[r.TokenID] = stored.withClaim(claim{KeyHash: r.KeyHash(), NodeID: r.NodeID})
 	g := transport.JoinGrant{
 		Certificate: cert.Raw, CAs: [][]byte{o.c.ca.Certificate().Raw}, ClusterID: o.c.id, Epoch: "e1",
 		Members: []transport.MemberAddr{{NodeID: "a", Role: pki.RoleServer, Addr: "10.0.0.1:2771"}}, Keys: []byte("sealed"),
@@ -148,9 +148,9 @@ func TestRefusedTokensLookAlike(t *testing.T) {
 	used := o.token(pki.RoleServer, time.Hour, 1)
 	must(transport.Join(t.Context(), joiner(t, a.Addr(), used)))(t)
 	revoked := o.token(pki.RoleServer, time.Hour, 1)
-	o.edit(revoked, func(s *transport.JoinToken) { s.Revoked = true })
+	o.edit(revoked, func(s *joinToken) { s.Revoked = true })
 	expired := o.token(pki.RoleServer, time.Hour, 1)
-	o.edit(expired, func(s *transport.JoinToken) { s.Expires = conf.FormatTime(time.Now().Add(-time.Second)) })
+	o.edit(expired, func(s *joinToken) { s.Expires = conf.FormatTime(time.Now().Add(-time.Second)) })
 	texts := map[string]bool{}
 	for name, tc := range map[string]struct {
 		token  string

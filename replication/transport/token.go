@@ -8,12 +8,9 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"regexp"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 const (
@@ -75,39 +72,6 @@ func CheckSecret(secret, hash string) bool {
 	return subtle.ConstantTimeCompare([]byte(HashSecret(secret)), []byte(hash)) == 1
 }
 
-// JoinToken is the stored form of a Token. It does not contain the secret.
-type JoinToken struct {
-	ID         string   `json:"id"`
-	SecretHash string   `json:"secret_sha256"`
-	Role       pki.Role `json:"role"`
-	Service    string   `json:"service,omitempty"` // of a sidecar: the service whose keys it receives
-	Expires    string   `json:"expires,omitempty"` // in conf.FormatTime form; empty = never
-	Uses       int      `json:"uses,omitempty"`    // how many agents may join by it; 0 = any number
-	CreatedBy  string   `json:"created_by"`
-	CreatedAt  string   `json:"created_at"`
-	Revoked    bool     `json:"revoked,omitempty"`
-	Claims     []Claim  `json:"claims,omitempty"` // its uses; stored only if Uses is set
-}
-
-// Claim is one use of a token. The same key again is a retry.
-type Claim struct {
-	KeyHash string `json:"key_sha256"` // JoinRequest.KeyHash
-	NodeID  string `json:"node_id"`
-	At      string `json:"at"`
-}
-
-// Stored returns the stored form of t. With ttl 0 it does not expire.
-func (t Token) Stored(role pki.Role, service string, ttl time.Duration, uses int, by string, now time.Time) JoinToken {
-	s := JoinToken{
-		ID: t.ID, SecretHash: HashSecret(t.Secret), Role: role, Service: service, Uses: uses,
-		CreatedBy: by, CreatedAt: conf.FormatTime(now),
-	}
-	if ttl > 0 {
-		s.Expires = conf.FormatTime(now.Add(ttl))
-	}
-	return s
-}
-
 // TokenReason is why a join token is refused. The joiner never learns it.
 type TokenReason string
 
@@ -134,50 +98,4 @@ func rejectedToken() *conf.Error {
 	return conf.Errorf(conf.CodeDenied, "the join token was refused").
 		WithHint("check that it is complete and of the cluster at that address; a token expires, or its uses are exhausted: " +
 			"create another one on a member of the cluster: holdfast token create")
-}
-
-// Check returns a *TokenError unless a joiner with secret and the key with that hash may
-// use t now. A nil t is an unknown token. Its duration does not depend on the id or the
-// secret.
-func (t *JoinToken) Check(secret, keyHash string, now time.Time) error {
-	stored := ""
-	if t != nil {
-		stored = t.SecretHash
-	}
-	same := CheckSecret(secret, stored)
-	switch {
-	case t == nil:
-		return &TokenError{TokenUnknown}
-	case !same:
-		return &TokenError{TokenForged}
-	case t.Revoked:
-		return &TokenError{TokenRevoked}
-	case t.expired(now):
-		return &TokenError{TokenExpired}
-	case t.Uses > 0 && len(t.Claims) >= t.Uses && !t.Claimed(keyHash):
-		return &TokenError{TokenUsed}
-	}
-	return nil
-}
-
-func (t *JoinToken) expired(now time.Time) bool {
-	if t.Expires == "" {
-		return false
-	}
-	end, err := conf.ParseTime(t.Expires)
-	return err != nil || !now.Before(end)
-}
-
-// Claimed reports whether the joiner with that key has used t before.
-func (t *JoinToken) Claimed(keyHash string) bool {
-	return slices.ContainsFunc(t.Claims, func(c Claim) bool { return c.KeyHash == keyHash })
-}
-
-// WithClaim returns t after a use by c: unchanged if that key has used it, or if uses are
-// not counted. It is a pure function: the state machine calls it.
-func (t JoinToken) WithClaim(c Claim) JoinToken {
-	if t.Uses > 0 && !t.Claimed(c.KeyHash) {
-		t.Claims = append(slices.Clone(t.Claims), c)
-	}
-	return t
 }

@@ -45,17 +45,17 @@ func TestToken(t *testing.T) {
 func TestJoinTokenCheck(t *testing.T) {
 	now := time.Now()
 	tok := transport.NewToken(strings.Repeat("0", 64))
-	fresh := func(change func(*transport.JoinToken)) *transport.JoinToken {
-		s := tok.Stored(pki.RoleSidecar, "db", time.Hour, 1, "alice", now)
+	fresh := func(change func(*joinToken)) *joinToken {
+		s := storedToken(tok, pki.RoleSidecar, "db", time.Hour, 1, "alice", now)
 		if change != nil {
 			change(&s)
 		}
 		return &s
 	}
-	used := func(s *transport.JoinToken) { *s = s.WithClaim(transport.Claim{KeyHash: "k1", NodeID: "n1"}) }
+	used := func(s *joinToken) { *s = s.withClaim(claim{KeyHash: "k1", NodeID: "n1"}) }
 	texts := map[string]bool{}
 	for name, tc := range map[string]struct {
-		stored *transport.JoinToken
+		stored *joinToken
 		secret string
 		key    string
 		at     time.Time
@@ -71,15 +71,15 @@ func TestJoinTokenCheck(t *testing.T) {
 		"no secret":        {fresh(nil), "", "k1", now, transport.TokenForged},
 		"expired":          {fresh(nil), tok.Secret, "k1", now.Add(time.Hour + time.Second), transport.TokenExpired},
 		"a retry, expired": {fresh(used), tok.Secret, "k1", now.Add(2 * time.Hour), transport.TokenExpired},
-		"a damaged end":    {fresh(func(s *transport.JoinToken) { s.Expires = "soon" }), tok.Secret, "k1", now, transport.TokenExpired},
-		"revoked":          {fresh(func(s *transport.JoinToken) { s.Revoked = true }), tok.Secret, "k1", now, transport.TokenRevoked},
-		"for ever":         {fresh(func(s *transport.JoinToken) { s.Expires = "" }), tok.Secret, "k1", now.AddDate(50, 0, 0), ""},
-		"any number": {fresh(func(s *transport.JoinToken) {
+		"a damaged end":    {fresh(func(s *joinToken) { s.Expires = "soon" }), tok.Secret, "k1", now, transport.TokenExpired},
+		"revoked":          {fresh(func(s *joinToken) { s.Revoked = true }), tok.Secret, "k1", now, transport.TokenRevoked},
+		"for ever":         {fresh(func(s *joinToken) { s.Expires = "" }), tok.Secret, "k1", now.AddDate(50, 0, 0), ""},
+		"any number": {fresh(func(s *joinToken) {
 			s.Uses = 0
 			used(s)
 		}), tok.Secret, "k9", now, ""},
 	} {
-		err := tc.stored.Check(tc.secret, tc.key, tc.at)
+		err := tc.stored.check(tc.secret, tc.key, tc.at)
 		if tc.reason == "" {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -102,11 +102,11 @@ func TestJoinTokenCheck(t *testing.T) {
 }
 
 func TestWithClaim(t *testing.T) {
-	a := transport.JoinToken{Uses: 2}
-	b := a.WithClaim(transport.Claim{KeyHash: "k1"})
-	c := b.WithClaim(transport.Claim{KeyHash: "k1"})
-	d := b.WithClaim(transport.Claim{KeyHash: "k2"})
-	e := b.WithClaim(transport.Claim{KeyHash: "k3"})
+	a := joinToken{Uses: 2}
+	b := a.withClaim(claim{KeyHash: "k1"})
+	c := b.withClaim(claim{KeyHash: "k1"})
+	d := b.withClaim(claim{KeyHash: "k2"})
+	e := b.withClaim(claim{KeyHash: "k3"})
 	if len(a.Claims) != 0 || len(b.Claims) != 1 || len(c.Claims) != 1 || len(d.Claims) != 2 || d.Claims[1].KeyHash != "k2" || e.Claims[1].KeyHash != "k3" {
 		t.Errorf("claims %v %v %v %v %v", a.Claims, b.Claims, c.Claims, d.Claims, e.Claims)
 	}
@@ -138,7 +138,7 @@ func FuzzDecodeJoinRequest(f *testing.F) {
 		r, err := transport.DecodeJoinRequest(body)
 		switch conf.CodeOf(err) {
 		case "":
-			if r.KeyHash() == "" || pki.CheckNodeID(r.NodeID) != nil {
+			if r.KeyHash() == "" || conf.CheckNode(r.NodeID) != nil {
 				t.Fatalf("accepted %+v", r)
 			}
 		case conf.CodeMalformed, conf.CodeInvalid, conf.CodeTooLarge:

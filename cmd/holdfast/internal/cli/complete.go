@@ -10,37 +10,15 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Nearest is the candidate that is most like name, "" when none is close.
+// Nearest returns the candidate that is most similar to name, "" when none is close.
 func Nearest(name string, candidates []string) string {
 	best, least := "", max(2, len(name)/3)+1
 	for _, c := range candidates {
-		if d := distance(name, c); d < least {
+		if d := conf.EditDistance(name, c, least-1); d < least {
 			best, least = c, d
 		}
 	}
 	return best
-}
-
-// distance is the number of characters to insert, delete or replace.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		corner := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			above := row[j+1]
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			row[j+1] = min(row[j]+1, above+1, corner+cost)
-			corner = above
-		}
-	}
-	return row[len(b)]
 }
 
 // CompleteService offers the names of services, for the first argument.
