@@ -40,7 +40,7 @@ func (t *Transport) accept() {
 }
 
 func (t *Transport) enter(raw net.Conn) {
-	p, reason := t.gate.enter(raw)
+	p, reason := t.limiter.acquire(raw)
 	if reason != "" {
 		_ = raw.Close()
 		t.reject(Refused{Reason: reason, Source: raw.RemoteAddr().String()})
@@ -53,7 +53,7 @@ func (t *Transport) enter(raw net.Conn) {
 }
 
 // serveConn handles a connection from its first byte until it is dispatched.
-func (t *Transport) serveConn(raw net.Conn, p *pass) {
+func (t *Transport) serveConn(raw net.Conn, p *connSlot) {
 	h := &handshake{t: t, trust: t.trust.Load()}
 	end := time.Now().Add(t.opts.Limits.Handshake)
 	c, err := h.run(raw, p, end)
@@ -89,7 +89,7 @@ type handshake struct {
 	peer  pki.Peer
 }
 
-func (h *handshake) run(raw net.Conn, p *pass, end time.Time) (*Conn, error) {
+func (h *handshake) run(raw net.Conn, p *connSlot, end time.Time) (*Conn, error) {
 	if err := raw.SetDeadline(end); err != nil {
 		return nil, err
 	}
@@ -175,7 +175,7 @@ func (h *handshake) verify(cs tls.ConnectionState) error {
 }
 
 // check decides on an authenticated client, which learns the reason of a rejection.
-func (h *handshake) check(c *Conn, p *pass) error {
+func (h *handshake) check(c *Conn, p *connSlot) error {
 	t := h.t
 	switch {
 	case h.proto == ProtoJoin:
@@ -196,7 +196,7 @@ func (h *handshake) check(c *Conn, p *pass) error {
 			return &rejection{ReasonNotServing, nil}
 		}
 	}
-	if reason := p.settle(h.proto, h.peer); reason != "" {
+	if reason := p.finishHandshake(h.proto, h.peer); reason != "" {
 		return &rejection{reason, nil}
 	}
 	if !t.conns.add(c) {

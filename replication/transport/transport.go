@@ -73,13 +73,13 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interv
 
 // Transport is the cluster port of an agent, and its client for the ports of other members.
 type Transport struct {
-	opts  Options
-	log   *slog.Logger
-	ln    net.Listener
-	addr  address
-	trust atomic.Pointer[trust]
-	gate  *gate
-	stats *counters
+	opts    Options
+	log     *slog.Logger
+	ln      net.Listener
+	addr    address
+	trust   atomic.Pointer[trust]
+	limiter *connLimiter
+	stats   *counters
 
 	rpc, join *httpSide
 	client    *http.Transport // to other members; hosts of its URLs are node ids
@@ -109,7 +109,7 @@ func Open(o Options) (*Transport, error) {
 		}
 	}
 	t := &Transport{
-		opts: o, log: o.Logger, ln: ln, addr: address(o.Advertise), gate: newGate(o.Limits), stats: newCounters(),
+		opts: o, log: o.Logger, ln: ln, addr: address(o.Advertise), limiter: newConnLimiter(o.Limits), stats: newCounters(),
 	}
 	if t.addr == "" {
 		t.addr = reachable(ln.Addr())
@@ -239,7 +239,7 @@ func (t *Transport) allowed(p pki.Peer) error {
 // Stats returns the counters of the port.
 func (t *Transport) Stats() Stats {
 	var s Stats
-	s.Handshaking, s.Open = t.gate.count()
+	s.Handshaking, s.Open = t.limiter.count()
 	s.Accepted, s.Refused = t.stats.copy()
 	return s
 }
@@ -265,7 +265,7 @@ func (t *Transport) shutdown(ctx context.Context) error {
 	t.start.Do(func() {}) // Start after Stop does nothing
 	layer := t.conns.stop()
 	err := t.ln.Close()
-	t.gate.close()
+	t.limiter.close()
 	if layer != nil {
 		_ = layer.Close()
 	}

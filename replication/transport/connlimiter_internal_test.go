@@ -23,25 +23,25 @@ func (r *remote) Close() error {
 	return nil
 }
 
-func enter(t *testing.T, g *gate, addr string, want Reason) (*pass, *remote) {
+func enter(t *testing.T, g *connLimiter, addr string, want Reason) (*connSlot, *remote) {
 	t.Helper()
 	r := &remote{addr: addr}
-	p, reason := g.enter(r)
+	p, reason := g.acquire(r)
 	if reason != want {
 		t.Fatalf("%s: %q, want %q", addr, reason, want)
 	}
 	return p, r
 }
 
-func aged(p *pass) {
-	p.gate.mu.Lock()
-	defer p.gate.mu.Unlock()
+func aged(p *connSlot) {
+	p.limiter.mu.Lock()
+	defer p.limiter.mu.Unlock()
 	p.since = p.since.Add(-time.Second)
 }
 
 // A source that crowds the door gives way itself; others do not suffer.
 func TestTheCrowdingSourceGivesWay(t *testing.T) {
-	g := newGate(Limits{HandshakesPerSource: 2, Handshakes: 10}.withDefaults())
+	g := newConnLimiter(Limits{HandshakesPerSource: 2, Handshakes: 10}.withDefaults())
 	other, otherConn := enter(t, g, "10.0.0.9:1", "")
 	aged(other)
 	first, firstConn := enter(t, g, "10.0.0.1:1", "")
@@ -52,7 +52,7 @@ func TestTheCrowdingSourceGivesWay(t *testing.T) {
 	if !firstConn.closed || !first.wasEvicted() || otherConn.closed {
 		t.Errorf("evicted: first %v, other %v", firstConn.closed, otherConn.closed)
 	}
-	if reason := first.settle(ProtoRaft, pki.Peer{NodeID: "a"}); reason != ReasonCrowded {
+	if reason := first.finishHandshake(ProtoRaft, pki.Peer{NodeID: "a"}); reason != ReasonCrowded {
 		t.Errorf("an evicted handshake settles: %q", reason)
 	}
 	first.done()
@@ -63,7 +63,7 @@ func TestTheCrowdingSourceGivesWay(t *testing.T) {
 }
 
 func TestTheOldestGivesWay(t *testing.T) {
-	g := newGate(Limits{Handshakes: 2}.withDefaults())
+	g := newConnLimiter(Limits{Handshakes: 2}.withDefaults())
 	first, conn := enter(t, g, "10.0.0.1:1", "")
 	second, _ := enter(t, g, "10.0.0.2:1", "")
 	enter(t, g, "10.0.0.3:1", ReasonCrowded)
@@ -73,7 +73,7 @@ func TestTheOldestGivesWay(t *testing.T) {
 	if !conn.closed || second.wasEvicted() {
 		t.Error("not the oldest gave way")
 	}
-	if reason := second.settle(ProtoRaft, pki.Peer{NodeID: "a"}); reason != "" {
+	if reason := second.finishHandshake(ProtoRaft, pki.Peer{NodeID: "a"}); reason != "" {
 		t.Errorf("%q", reason)
 	}
 	// What is settled never gives way.
@@ -104,10 +104,10 @@ func TestSources(t *testing.T) {
 
 // A closed gate lets nobody in, and ends what is on its way.
 func TestClosedGate(t *testing.T) {
-	g := newGate(Limits{}.withDefaults())
+	g := newConnLimiter(Limits{}.withDefaults())
 	p, conn := enter(t, g, "10.0.0.1:1", "")
 	g.close()
-	if reason := p.settle(ProtoJoin, pki.Peer{}); !conn.closed || reason != ReasonShutdown {
+	if reason := p.finishHandshake(ProtoJoin, pki.Peer{}); !conn.closed || reason != ReasonShutdown {
 		t.Errorf("closed %v, settles %q", conn.closed, reason)
 	}
 	enter(t, g, "10.0.0.1:2", ReasonShutdown)
