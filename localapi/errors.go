@@ -59,8 +59,8 @@ func (s *Server) explain(t resource, doc *Document) *conf.Error {
 		return conf.Errorf(conf.CodeNotFound, "service %q has a schema but no configuration yet", doc.service).
 			WithHint("set its required fields with: holdfast set %s KEY=VALUE", doc.service)
 	case t.service == "" && t.own:
-		return conf.Errorf(conf.CodeNotFound, "this agent was not told which service is its own").
-			WithHint("ask for /v1/config/SERVICE, or start the agent with CONFIG_SERVICE_NAME")
+		return conf.Errorf(conf.CodeNotFound, "this agent has no service of its own").
+			WithHint("request /v1/config/SERVICE, or start the agent with CONFIG_SERVICE_NAME")
 	}
 	if err := conf.CheckService(t.service); err != nil {
 		return conf.Errorf(conf.CodeNotFound, "no such service: %w", err).WithHint("%s", conf.HintOf(err))
@@ -68,7 +68,7 @@ func (s *Server) explain(t resource, doc *Document) *conf.Error {
 	if st := s.source.State(); st == nil || st.source == nil {
 		// The agent has no data of any service yet: the service may exist.
 		return conf.Errorf(conf.CodeReadOnly, "this agent has no values yet: its first copy is on the way").
-			WithHint("ask again in a moment, or with ?wait=30s; /readyz says when, /healthz what keeps it")
+			WithHint("retry in a moment, or with ?wait=30s; /readyz shows when it is ready, /healthz the reason")
 	}
 	return conf.Errorf(conf.CodeNotFound, "no service %q", t.service).
 		WithHint("%s", suggest(t.service, s.source.Names(), "services"))

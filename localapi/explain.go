@@ -12,7 +12,7 @@ import (
 func (s *Server) serveExplanation(w http.ResponseWriter, r *http.Request, route route, t resource) {
 	service := t.service
 	if s.opts.Explain == nil || service == "" {
-		s.fail(w, r, route, conf.Errorf(conf.CodeUnsupported, "this agent does not explain its values").WithHint("ask by the name of a service"))
+		s.fail(w, r, route, conf.Errorf(conf.CodeUnsupported, "this agent does not explain its values").WithHint("use the name of a service"))
 		return
 	}
 	out, err := s.opts.Explain(r.Context(), service, t.trusted)

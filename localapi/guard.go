@@ -73,17 +73,17 @@ func (g *guard) check(w http.ResponseWriter, r *http.Request) *conf.Error {
 	if proxied(r.Header) {
 		g.reject(r, rejectedProxy)
 		return conf.Errorf(conf.CodeDenied, "requests through a proxy are refused").
-			WithHint("ask the agent on this machine directly; other machines use the admin API")
+			WithHint("connect to the agent on this machine directly; other machines use the admin API")
 	}
 	if !g.hostAllowed(r) {
 		g.reject(r, rejectedHost)
 		return conf.Errorf(conf.CodeDenied, "the Host header does not name this agent").
-			WithHint("ask by localhost or a loopback address")
+			WithHint("use localhost or a loopback address")
 	}
 	if !ownPage(r) {
 		g.reject(r, rejectedOrigin)
 		return conf.Errorf(conf.CodeDenied, "pages of other origins are refused").
-			WithHint("let the page ask its own server, and that one ask the agent")
+			WithHint("send the request from the server of the page to the agent")
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header()["Allow"] = allowReads

@@ -55,7 +55,7 @@ func (t *resource) selectRepresentation(doc *Document) (*representation, *conf.E
 	switch {
 	case !ok && !t.trusted && doc.full != nil && doc.full.derived.get().values[t.key] != nil:
 		return nil, conf.Errorf(conf.CodeUnauthenticated, "%q of service %q is a secret", t.key, doc.service).
-			WithHint("send the content of the agent's local-token file in %s, or ask on the unix socket", tokenHeader)
+			WithHint("send the content of the agent's local-token file in %s, or use the unix socket", tokenHeader)
 	case !ok:
 		return nil, errAbsent
 	case t.raw:

@@ -48,7 +48,7 @@ func (n *Node) AddNonvoter(ctx context.Context, id, addr string) error {
 			})
 		case s.ID != id && s.Addr == addr:
 			return conf.Errorf(conf.CodeConflict, "the address %s belongs to member %s", addr, s.ID).
-				WithHint("remove that member first if it is gone: holdfast cluster remove %s", s.ID)
+				WithHint("remove that member first if it no longer exists: holdfast cluster remove %s", s.ID)
 		}
 	}
 	return n.change(ctx, func(t time.Duration) raft.IndexFuture {

@@ -38,7 +38,7 @@ type Node struct {
 
 	cancel   context.CancelFunc // of the context of the FSM
 	stopOnce sync.Once
-	stopped  chan struct{} // closed when nothing runs any more
+	stopped  chan struct{} // closed when all goroutines have ended
 	stopErr  error
 }
 
@@ -335,7 +335,7 @@ func (n *Node) transferLeadership(ctx context.Context) {
 	}
 }
 
-// tasks are goroutines that Stop waits for: raft loses futures that are on their way to
+// tasks are goroutines that Stop waits for: raft loses futures that wait for
 // the FSM when it shuts down.
 type tasks struct {
 	mu       sync.Mutex // orders wg.Go before the close of stopping

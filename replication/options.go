@@ -30,7 +30,7 @@ type Options struct {
 	NodeID    string // this node's name in the cluster, the same at every start
 	FSM       FSM
 	Transport raft.Transport // the Node owns it, also when Open fails
-	Advertise string         // address of this node, for Recover; Open asks the Transport
+	Advertise string         // address of this node, for Recover; Open uses that of the Transport
 	Logger    *slog.Logger
 
 	// Join makes a node without files wait until the leader of an existing cluster adds

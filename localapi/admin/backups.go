@@ -40,7 +40,7 @@ func (b *backupRoom) routes() []Route {
 		},
 	}
 	if b.backups == nil {
-		return unsupported(routes, conf.Errorf(conf.CodeUnsupported, "this agent knows of no backups").WithHint("ask a server of the cluster"))
+		return unsupported(routes, conf.Errorf(conf.CodeUnsupported, "this agent makes no backups").WithHint("use a server of the cluster"))
 	}
 	return routes
 }

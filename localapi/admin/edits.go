@@ -121,8 +121,8 @@ func (e *edits) sameTag(c *call, bare string) error {
 		}
 		current = rec.Version
 	}
-	conflict := conf.Errorf(conf.CodeConflict, "%s is not what the ETag names any more; it is at version %d", c.service(), current).
-		WithHint("read it again, and repeat the change on what you read")
+	conflict := conf.Errorf(conf.CodeConflict, "%s has changed since the ETag was read; it is at version %d", c.service(), current).
+		WithHint("read it again, and repeat the change on the current version")
 	conflict.Current = current
 	return conflict
 }

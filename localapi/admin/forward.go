@@ -14,7 +14,7 @@ type Forwarder interface {
 	// Forward sends r with body in place of its own and with the caller's own
 	// credential, once. TargetOf(ctx) says what it is about. done is false when
 	// this agent is the leader: then the request is handled here. The code of an
-	// error says what became of the request: conf.CodeNoQuorum when nothing was
+	// error is the outcome of the request: conf.CodeNoQuorum when nothing was
 	// changed because there is no leader, conf.CodeOutcomeUnknown when the leader
 	// may have executed it. The method of r is never HEAD.
 	Forward(ctx context.Context, r *http.Request, body []byte) (status int, header http.Header, reply []byte, done bool, err error)
@@ -30,7 +30,7 @@ func (h *Handler) forward(c *call) (out reply, done bool, err error) {
 	status, header, body, done, err := h.o.Forward.Forward(r.Context(), r, c.body)
 	if err != nil {
 		if conf.CodeOf(err) == conf.CodeOutcomeUnknown && !c.route.writes {
-			err = conf.Errorf(conf.CodeNoQuorum, "the answer of the leader was lost: %w", err).WithHint("ask again")
+			err = conf.Errorf(conf.CodeNoQuorum, "the response of the leader was lost: %w", err).WithHint("retry")
 		}
 		return reply{}, false, err
 	}
@@ -78,7 +78,7 @@ func (h *Handler) proxyToLeader(c *call) (reply, error) {
 		return reply{}, err
 	case !answered:
 		return reply{}, conf.Errorf(conf.CodeNoQuorum, "no leader is known to this agent").
-			WithHint("reads of the local API go on; repeat it when a leader is known")
+			WithHint("reads of the local API continue; retry when a leader is known")
 	case out.status == http.StatusUnauthorized:
 		h.admission.limiter.failed(addressOf(c), token)
 	case out.status < http.StatusBadRequest:
@@ -91,8 +91,8 @@ func (h *Handler) proxyToLeader(c *call) (reply, error) {
 // leader can authorize.
 func leaveAsRemove(c *call, node string) error {
 	if conf.CheckNode(node) != nil {
-		return conf.Errorf(conf.CodeUnsupported, "this agent does not know its name in the cluster yet").
-			WithHint("ask a server to remove it: POST /api/config/cluster/members/NODE/remove")
+		return conf.Errorf(conf.CodeUnsupported, "this agent has no node id in the cluster yet").
+			WithHint("remove it at a server: POST /api/config/cluster/members/NODE/remove")
 	}
 	c.r = c.r.Clone(context.WithValue(c.r.Context(), targetKey{}, Target{Route: RouteRemoveMember, Node: node}))
 	c.r.URL.Path, c.r.URL.RawPath = strings.Replace(removePath, ":node", node, 1), ""

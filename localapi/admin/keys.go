@@ -39,7 +39,7 @@ func (k *keyRoom) routes() []Route {
 		change("retireKey", conf.KeysRetire, "End the time of the old key now, when nothing needs it any more"),
 	}
 	if k.keys == nil {
-		return unsupported(routes, conf.Errorf(conf.CodeUnsupported, "this agent does not tell of its keys").WithHint("GET /openapi.json lists what there is"))
+		return unsupported(routes, conf.Errorf(conf.CodeUnsupported, "this agent does not report its keys").WithHint("GET /openapi.json lists what there is"))
 	}
 	return routes
 }

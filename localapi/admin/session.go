@@ -235,13 +235,13 @@ func (s *sessionRoom) authenticate(c *call, token string) (who conf.Principal, o
 	case status == http.StatusUnauthorized:
 		return who, false, nil
 	case status != http.StatusOK:
-		return who, false, conf.Errorf(conf.CodeNoQuorum, "the leader answered with the status %d", status).WithHint("try again in a moment")
+		return who, false, conf.Errorf(conf.CodeNoQuorum, "the leader answered with the status %d", status).WithHint("retry in a moment")
 	}
 	err = json.Unmarshal(body, &who)
 	return who, true, err
 }
 
-// printable reports whether s can stand in a header.
+// printable reports whether s may be part of a header.
 func printable(s string) bool {
 	for i := range len(s) {
 		if s[i] <= ' ' || s[i] > '~' {

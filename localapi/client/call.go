@@ -92,7 +92,7 @@ func (c *Client) do(ctx context.Context, ep *endpoint, q request) (*response, er
 		return nil, ep.failed(q, err, true)
 	}
 	if len(body) > maxResponse {
-		return nil, conf.Errorf(conf.CodeTooLarge, "the answer of the agent is over %d bytes", maxResponse).WithHint("ask for a smaller page")
+		return nil, conf.Errorf(conf.CodeTooLarge, "the response of the agent is over %d bytes", maxResponse).WithHint("request a smaller page")
 	}
 	if (res.StatusCode >= 200 && res.StatusCode < 300) || res.StatusCode == http.StatusNotModified {
 		return &response{status: res.StatusCode, header: res.Header, body: body}, nil
@@ -121,7 +121,7 @@ func (ep *endpoint) failed(q request, err error, sent bool) error {
 			WithHint("the change may have been made: read it back, or repeat it with the same request id")
 	}
 	if sent {
-		return conf.Errorf(conf.CodeInternal, "the answer of the agent at %s was lost: %w", ep.base, err).WithHint("ask again")
+		return conf.Errorf(conf.CodeInternal, "the response of the agent at %s was lost: %w", ep.base, err).WithHint("retry")
 	}
 	return conf.Errorf(conf.CodeInternal, "cannot reach the agent at %s: %w", ep.base, err).WithHint("%s", ep.hint)
 }
@@ -133,12 +133,12 @@ func (ep *endpoint) rejected(q request, res *http.Response, body []byte) error {
 		return err
 	}
 	// A proxy between the two, or another program on that port. A gateway that
-	// gave up does not know what became of a change either.
+	// timed out does not know the outcome of a change either.
 	code := conf.CodeInternal
 	if q.change && res.StatusCode >= http.StatusInternalServerError {
 		code = conf.CodeOutcomeUnknown
 	}
-	return conf.Errorf(code, "%s answered %s, and not as an agent does", ep.base, res.Status).WithHint("%s", ep.hint)
+	return conf.Errorf(code, "%s answered %s, which is not the response of an agent", ep.base, res.Status).WithHint("%s", ep.hint)
 }
 
 // into decodes a response.

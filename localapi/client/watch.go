@@ -72,7 +72,7 @@ type watch struct {
 	again time.Duration // before the next request
 }
 
-// next makes one request. news says whether event is a new state; an outage has at
+// next makes one request. news reports whether event is a new state; an outage has at
 // most one error.
 func (w *watch) next(ctx context.Context) (event Event, news bool, err error) {
 	wait := watchWait

@@ -108,7 +108,7 @@ func (o *Options) foreignBackups(gens []Generation) error {
 		case g.Cluster != cluster:
 			return conf.Errorf(conf.CodeConflict, "another cluster, which began with the epoch %s, has backups at the same place: nothing of it is touched, but give each cluster a LITESTREAM_S3_PATH of its own, or remove %s there", g.Cluster, g.Epoch)
 		case err == nil && g.Newest.After(begun):
-			return conf.Errorf(conf.CodeConflict, "the epoch %s of a cluster with the same keys, which is not an earlier one of this cluster, has newer backups at the same place: stop whichever of the two is not to go on, or give it a LITESTREAM_S3_PATH of its own", g.Epoch)
+			return conf.Errorf(conf.CodeConflict, "the epoch %s of a cluster with the same keys, which is not an earlier one of this cluster, has newer backups at the same place: stop one of the two clusters, or give it a LITESTREAM_S3_PATH of its own", g.Epoch)
 		}
 	}
 	return nil

@@ -327,7 +327,7 @@ func (r *Runner) Drill(ctx context.Context) (*Verified, error) {
 	select {
 	case <-drilled:
 	case <-r.done:
-		return nil, conf.Errorf(conf.CodeReadOnly, "this agent is no longer the leader").WithHint("try again")
+		return nil, conf.Errorf(conf.CodeReadOnly, "this agent is no longer the leader").WithHint("retry when there is a leader: holdfast cluster status")
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

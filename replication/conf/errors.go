@@ -88,9 +88,6 @@ var (
 	ErrReadOnly       = &Error{Code: CodeReadOnly}
 	ErrNoQuorum       = &Error{Code: CodeNoQuorum}
 	ErrOutcomeUnknown = &Error{Code: CodeOutcomeUnknown}
-	ErrCorrupt        = &Error{Code: CodeCorrupt}
-	ErrLocked         = &Error{Code: CodeLocked}
-	ErrSchemaMismatch = &Error{Code: CodeSchemaMismatch}
 	ErrInvalid        = &Error{Code: CodeInvalid}
 )
 

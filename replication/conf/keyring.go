@@ -41,7 +41,7 @@ type Key struct {
 	NotAfter    string `json:"not_after"`  // until when it is accepted, "" for no end
 	CreatedBy   string `json:"created_by"`
 	Proof       string `json:"proof,omitempty"` // base64 of a signature by the key before it
-	Hold        bool   `json:"hold,omitempty"`  // announced, and not activated before an operator says so
+	Hold        bool   `json:"hold,omitempty"`  // announced, and activated only when an operator rotates it
 }
 
 // State returns the state of k at that time.

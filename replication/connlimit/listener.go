@@ -66,8 +66,8 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Wait returns when no rejected connection is answered any more. Call it after
-// the last Accept.
+// Wait waits for the responses to rejected connections. Call it after the last
+// Accept.
 func (l *Listener) Wait() { l.answering.Wait() }
 
 // reject answers without looking at the request. It reads until the other side

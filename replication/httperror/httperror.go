@@ -125,7 +125,7 @@ func IsNoRoute(err error) bool {
 
 // Read returns the error that a response with this status and body reports: a
 // *conf.Error with the code of the other side, else a *StatusError. A code that
-// this build does not have is conf.CodeInternal, and stands in the message.
+// this build does not have is conf.CodeInternal, and is part of the message.
 func Read(status int, body []byte) error {
 	var b Body
 	if json.Unmarshal(body, &b) != nil || b.Code == "" {

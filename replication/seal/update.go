@@ -139,7 +139,7 @@ func joinSigned(u conf.Update, canonical []byte) []byte {
 func checkParts(u conf.Update) error {
 	if u.Version != Format {
 		return conf.Errorf(conf.CodeInvalid, "message format %d is not %d", u.Version, Format).
-			WithHint("upgrade the reader to a release that knows this format")
+			WithHint("upgrade the reader to a release that supports this format")
 	}
 	if err := conf.CheckService(u.Service); err != nil {
 		return err

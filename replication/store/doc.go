@@ -16,7 +16,7 @@
 //     changed bit is CodeCorrupt, never a wrong value.
 //   - A file of another format is CodeUnsupported and is not changed.
 //   - A fault while applying (corrupt, full, locked) leaves the batch out as a whole.
-//     After CodeCorrupt the store applies nothing any more.
+//     After CodeCorrupt the store applies nothing more.
 //   - The search items follow when Maintain or Search brings them up to date: a search sees
 //     all that was applied before it, also after a restart.
 //

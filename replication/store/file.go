@@ -99,7 +99,7 @@ func (f *file) stat() error {
 }
 
 // check returns an error when the files under path are not those that are open.
-// After a delete or a swap, commits go to a file that has no name any more.
+// After a delete or a swap, commits go to a file without a name.
 func (f *file) check() error {
 	for i, p := range []string{f.path, f.walPath()} {
 		st, err := os.Stat(p)
@@ -151,7 +151,7 @@ func (f *file) wrap(what string, err error) error {
 		// one fails, the content is not what was stored.
 		return tables.Corrupt("%s: %w", what, err)
 	case sqlite3.SQLITE_CANTOPEN:
-		// Such as too many open files: the content may be good.
+		// Such as too many open files: the content may be valid.
 		return conf.Errorf(conf.CodeInternal, "%s: %w", what, err).
 			WithHint("allow the agent to write the directory of %s, and check its limit of open files", f.path)
 	default:
@@ -176,7 +176,7 @@ func (f *file) err(err error) error {
 	return conf.Errorf(conf.CodeInternal, "open the database: %w", err)
 }
 
-// isIndexDamage says whether err comes from inside the full-text index.
+// isIndexDamage reports whether err comes from inside the full-text index.
 func isIndexDamage(err error) bool {
 	e, ok := errors.AsType[*sqlite.Error](err)
 	return ok && e.Code() == sqlite3.SQLITE_CORRUPT_VTAB

@@ -61,8 +61,8 @@ func (sn *Snapshot) Close() error {
 	return nil
 }
 
-// WriteTo writes the stream. It verifies every row on the way out: a store that
-// was damaged after it was opened hands no damage on.
+// WriteTo writes the stream. It verifies every row on the way out: damage of a
+// store after it was opened is not passed on.
 func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	if sn.done == nil {
 		return 0, conf.Errorf(conf.CodeInternal, "the snapshot is closed")

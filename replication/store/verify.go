@@ -95,7 +95,7 @@ func (s *Store) Verify(ctx context.Context) error {
 }
 
 // verify reads with two connections at once, because one core is not enough to
-// verify a large store fast. derived says whether the items are right.
+// verify a large store fast. derived reports whether the items are right.
 func (s *Store) verify(ctx context.Context, full bool) (st *tables.State, derived bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

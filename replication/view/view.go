@@ -158,7 +158,7 @@ type builder[T any] struct {
 	table    *table[T] // base until the first change
 	names    *names
 	count    int
-	replaced []*Entry[T] // entries of base that are not in table any more
+	replaced []*Entry[T] // entries of base that are no longer in table
 }
 
 func (v *View[T]) builder(old *Snapshot[T]) *builder[T] {
@@ -236,7 +236,7 @@ func (b *builder[T]) writable(h uint64) *[]*Entry[T] {
 	return bucket
 }
 
-// older says whether r comes before have in the order of receivers: version,
+// older reports whether r comes before have in the order of receivers: version,
 // then time of issue, in one epoch. Times in conf.FormatTime's form order as text.
 func older(r, have *conf.Record) bool {
 	if r.Epoch != have.Epoch || r.Epoch == "" {
@@ -252,7 +252,7 @@ func equal(a, b *conf.Record) bool {
 	return a == b || a.IssuedAt == b.IssuedAt && a.Signature == b.Signature && a.KeyID == b.KeyID && reissued(a, b)
 }
 
-// reissued says whether a is what b is, up to time, signature and key.
+// reissued reports whether a is what b is, up to time, signature and key.
 func reissued(a, b *conf.Record) bool {
 	return a.Service == b.Service && a.Version == b.Version && a.Epoch == b.Epoch && a.Checksum == b.Checksum &&
 		a.UpdatedAt == b.UpdatedAt && a.UpdatedBy == b.UpdatedBy && a.Deleted == b.Deleted && a.Index == b.Index &&

@@ -31,7 +31,7 @@ type tx struct {
 	wrote          bool // the present entry changed a row
 }
 
-// rejectsBeforeWrite says whether the command is rejected, if at all, before its first
+// rejectsBeforeWrite reports whether the command is rejected, if at all, before its first
 // change: then it needs no savepoint, which costs more than a row.
 func rejectsBeforeWrite(c command.Command) bool {
 	switch c := c.(type) {
@@ -182,7 +182,7 @@ func (t *tx) set(tab *tables.Table, old *tables.Row, column int, value any) erro
 	return t.upsert(tab, old, vals...)
 }
 
-// end sets the column of a row that says when it ended, unless it has ended before.
+// end sets the column with the end of a row, unless it has one.
 func (t *tx) end(tab *tables.Table, id string, column int, at string, missing *conf.Error) error {
 	old, err := t.read(tab, id)
 	switch {

@@ -119,7 +119,7 @@ func (s *Queries) AccessLog(ctx context.Context, af conf.AccessFilter) (conf.Acc
 	return conf.AccessPage{Results: rows, Total: total}, err
 }
 
-// Prunable says whether a Prune with these times would remove anything; an
+// Prunable reports whether a Prune with these times would remove anything; an
 // empty time asks for nothing.
 func (s *Queries) Prunable(ctx context.Context, accessBefore, historyBefore string) (found bool, err error) {
 	err = s.read(ctx, "look for old rows", func(q tables.Querier) error {

@@ -4,7 +4,7 @@
 // Invariants:
 //
 //   - Items are derived: they are a function of the covered rows and of Project. They
-//     can be made again at any time, and nothing that is replicated depends on them.
+//     can be derived again at any time, and nothing that is replicated depends on them.
 //   - A secret has no item.
 //   - Items follow after the acknowledgement of a change. What is stale is in memory, and
 //     is found again after a start by the index in items_state.

@@ -48,7 +48,7 @@ type trailer struct {
 	SHA256 string `json:"sha256"`
 }
 
-// streamColumns are the columns of a table in the stream.
+// columns returns the columns of a table in the stream.
 func columns(t *tables.Table) []string {
 	if t.HasID {
 		return append(t.Cols[:len(t.Cols):len(t.Cols)], "id")
@@ -57,7 +57,7 @@ func columns(t *tables.Table) []string {
 }
 
 // Write writes the content that q sees, and whose state is st. It verifies every row:
-// a database that was damaged after it was opened hands no damage on.
+// damage of a database after it was opened is not passed on.
 func Write(ctx context.Context, w io.Writer, q tables.Querier, st *tables.State) (int64, error) {
 	out := &hashWriter{w: w, h: sha256.New()}
 	buf := bufio.NewWriterSize(out, 64<<10)
@@ -180,7 +180,7 @@ func Load(ctx context.Context, w *tables.Writer, in io.Reader) (*tables.State, e
 	case head.Format != format:
 		return nil, badStream("it is not a snapshot of a store")
 	case head.Version != version || head.Tables > n:
-		return nil, conf.Errorf(conf.CodeUnsupported, "the snapshot has version %d, this build knows %d", head.Version, version).
+		return nil, conf.Errorf(conf.CodeUnsupported, "the snapshot has version %d, this build supports %d", head.Version, version).
 			WithHint("a newer holdfast made it: update this node")
 	case head.Tables < n:
 		return nil, badStream("it has %d tables of %d", head.Tables, n)

@@ -32,7 +32,7 @@ const (
 	SecretUpdated
 )
 
-// ConfigJSON is the complete conf.ServiceConfig as it stands in config_json. It
+// ConfigJSON is the complete conf.ServiceConfig as config_json contains it. It
 // is put together by hand so that every byte of config stays.
 func ConfigJSON(service string, config json.RawMessage, version uint64, at, epoch string) string {
 	head, tail := configFrame(service, version, at, epoch)

@@ -55,7 +55,7 @@ func ReadMeta(ctx context.Context, q Querier, dig *Digester) (*State, error) {
 		return nil, Corrupt("the row of meta does not have its digest")
 	}
 	if f := IntOf(vals[0]); f != Format {
-		err := conf.Errorf(conf.CodeUnsupported, "the database has format %d, this build knows %d", f, Format)
+		err := conf.Errorf(conf.CodeUnsupported, "the database has format %d, this build supports %d", f, Format)
 		if f < Format {
 			return nil, err.WithHint("a build from before the first release made it: move the file away, and copy the data from the cluster or a backup")
 		}
