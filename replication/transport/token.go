@@ -72,7 +72,7 @@ func CheckSecret(secret, hash string) bool {
 	return subtle.ConstantTimeCompare([]byte(HashSecret(secret)), []byte(hash)) == 1
 }
 
-// TokenReason is why a join token is refused. The joiner never learns it.
+// TokenReason is why a join token is rejected. The joiner does not get it.
 type TokenReason string
 
 // The reasons.
