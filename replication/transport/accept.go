@@ -20,7 +20,7 @@ func (t *Transport) accept() {
 		raw, err := t.ln.Accept()
 		if err == nil {
 			pause = 0
-			t.enter(raw)
+			t.startHandshake(raw)
 			continue
 		}
 		if t.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
@@ -39,7 +39,8 @@ func (t *Transport) accept() {
 	}
 }
 
-func (t *Transport) enter(raw net.Conn) {
+// startHandshake counts a new connection in, and serves it on its own goroutine.
+func (t *Transport) startHandshake(raw net.Conn) {
 	p, reason := t.limiter.acquire(raw)
 	if reason != "" {
 		_ = raw.Close()
