@@ -35,9 +35,9 @@ func (t *task) stop() {
 	t.done.Wait()
 }
 
-// Run serves until ctx ends, then stops everything in reverse order: writers first, then
-// the replica, and last the last-known-good file. It returns nil after a graceful
-// shutdown.
+// Run serves until ctx ends, then stops the servers, the brokers and the access log, writes
+// the last-known-good file, and stops the replica and the cluster port. It returns nil after
+// a graceful shutdown.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.closeFiles()
 	all, cancel := context.WithCancel(context.WithoutCancel(ctx))

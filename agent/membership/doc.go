@@ -10,7 +10,8 @@
 //   - A server that lost its log never comes back under its node id: it may have voted,
 //     or have acknowledged entries. It becomes the next incarnation, NODE-r2 after NODE.
 //   - The secret of a token is compared in constant time, also for an unknown token.
-//   - The row of a member is closed before its certificate is trusted by nothing.
+//   - A removed member leaves Raft first. Then its row is closed, and every cluster port
+//     rejects its certificate.
 //
 // Callers: Identity is called by New of the agent, before the cluster port is open. The
 // jobs are called on the goroutines of a replica; Rejoin on the supervisor's. The Admin

@@ -35,7 +35,7 @@ func newFeatures() *Features {
 // Own are the features of this build.
 func (f *Features) Own() uint64 { return f.own.Load() }
 
-// SetOwn replaces the features of this build; tests stand for an older one with it.
+// SetOwn replaces the features of this build; tests simulate an older build with it.
 func (f *Features) SetOwn(features uint64) { f.own.Store(features) }
 
 // Set records what a member reported. features is 0 when its build does not tell.
@@ -70,7 +70,7 @@ func (f *Features) update() {
 	f.missing.Store(missing)
 }
 
-// Check is replication.Options.Gate: it rejects a command that a member cannot apply.
+// Check is replication.Options.CheckCommand: it rejects a command that a member cannot apply.
 func (f *Features) Check(c command.Command) error {
 	need := command.RequiredFeatures(c)
 	if need&f.missing.Load() == 0 {

@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -75,8 +74,9 @@ func (r *Replica) monitorDiskSpace(ctx context.Context) {
 
 func (r *Replica) transferIfFull(ctx context.Context) {
 	c := r.sup.o.Cluster
-	for node, votes := range c.Voters() {
-		if !votes || node == c.Self() {
+	for _, server := range r.sup.Servers() {
+		node := server.ID
+		if !server.Voter || node == c.Self() {
 			continue
 		}
 		report, err := c.Report(ctx, node)
@@ -90,5 +90,3 @@ func (r *Replica) transferIfFull(ctx context.Context) {
 		return
 	}
 }
-
-var _ peers.Replica = (*Supervisor)(nil)

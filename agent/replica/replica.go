@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/agent/documents"
 	"github.com/holdfast-config/holdfast/agent/lkg"
+	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/agent/schemas"
 	"github.com/holdfast-config/holdfast/replication"
@@ -227,6 +228,8 @@ func sameEpochFile(a, b conf.EpochFile) bool {
 	}
 	return a.ConfigEpoch == b.ConfigEpoch && a.SchemaVersion == b.SchemaVersion && a.CreatedAt == b.CreatedAt && at == bt
 }
+
+var _ peers.Replica = (*Supervisor)(nil)
 
 // Servers is Raft's configuration, nil without a replica.
 func (s *Supervisor) Servers() []replication.Server {

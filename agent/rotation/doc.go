@@ -29,6 +29,6 @@
 // those members ask back, and every reader, takes no lock: the key set, the keyring and
 // the errors are immutable values behind atomic pointers.
 //
-// Goroutines: RunKeySync is a job of every replica, RunRotations and RunReissue are
-// leader jobs; routes and the admin API call the rest concurrently.
+// Goroutines: RunKeySync is a job of every replica, RunRotations and Reissuing.Run
+// are leader jobs, RenewCertificate is called with each check of the leadership; routes and the admin API call the rest concurrently.
 package rotation

@@ -10,7 +10,7 @@ import (
 )
 
 // keyFile changes the .env file of this agent, and then the key set in memory. The caller
-// holds Manager.mu.
+// holds Manager.mu, but for canRotate, which changes nothing.
 type keyFile struct {
 	o      *options.Options
 	holder *keys.Holder

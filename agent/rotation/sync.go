@@ -21,6 +21,9 @@ func (m *Manager) RunKeySync(ctx context.Context, rep *replica.Replica) {
 	defer tick.Stop()
 	for {
 		m.syncKeys(ctx, rep)
+		// A pause after each step, also after one that waited for servers that do not answer:
+		// the leader takes mu to announce a key only when it is free.
+		tick.Reset(time.Second)
 		select {
 		case <-tick.C:
 		case <-m.wakeSync:
