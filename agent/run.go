@@ -107,15 +107,19 @@ func (a *Agent) brokerTasks(failed chan<- error) (run []func(context.Context)) {
 	return run
 }
 
+// closeFiles closes what New opened. What Run has stopped already is left alone.
 func (a *Agent) closeFiles() {
 	for _, l := range []net.Listener{a.listeners.local, a.listeners.admin, a.listeners.socket} {
 		if l != nil {
 			_ = l.Close()
 		}
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if a.broker != nil {
+		_ = a.broker.Stop(ctx) // New may fail after it has opened the broker
+	}
 	if a.cluster != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
 		_ = a.cluster.Port.Stop(ctx)
 	}
 	if a.lock != nil {
