@@ -160,7 +160,7 @@ func TestHandoverFails(t *testing.T) {
 		if err := r[0].Rooms().Rotation.Distribute(t.Context(), kind, made[kind]); err != nil {
 			t.Fatal(kind, err)
 		}
-		r[0].Rooms().Rotation.DiscardPending(kind, made[kind])
+		r[0].discardNext(kind, made[kind])
 	}
 	r[0].Rooms().Recovery.SetPending(nil)
 	for kind, id := range made {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/agent/keys"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 // field points at an unexported field, for faults that no interface can make.
@@ -17,6 +18,22 @@ func field[T any](of any, name string) *T {
 func (r *running) storeKey(m keys.Material, old string) {
 	r.T.Helper()
 	set, err := keys.Rotate(r.Options.Env, r.Options.EnvFile, m, old, keys.Options{Role: string(r.Rooms().Cluster.Port.Identity().Role), Joined: true})
+	if err != nil {
+		r.T.Fatal(err)
+	}
+	r.Rooms().Holder.Store(set)
+}
+
+// discardNext takes back what storeNext stored.
+func (r *running) discardNext(kind, id string) {
+	r.T.Helper()
+	if kind == conf.KeyCA {
+		if err := pki.DropNextCA(r.Options.TLSDir()); err != nil {
+			r.T.Fatal(err)
+		}
+		return
+	}
+	set, err := keys.Undo(r.Options.Env, r.Options.EnvFile, kind, id, keys.Options{Role: string(r.Rooms().Cluster.Port.Identity().Role), Joined: true})
 	if err != nil {
 		r.T.Fatal(err)
 	}

@@ -120,7 +120,7 @@ func (m *Manager) rotate(ctx context.Context, rep *replica.Replica, who conf.Pri
 	}
 	next.Hold = hold
 	if err := m.Distribute(ctx, kind, next.ID); err != nil {
-		m.DiscardPending(kind, next.ID)
+		m.discardPending(kind, next.ID)
 		return err
 	}
 	if reason == "" {

@@ -151,9 +151,9 @@ func (m *Manager) discardStalePending(rep *replica.Replica, ring conf.Keyring, k
 	return err
 }
 
-// DiscardPending takes back what this leader stored for a rotation that did not begin.
+// discardPending takes back what this leader stored for a rotation that did not begin.
 // The caller holds mu.
-func (m *Manager) DiscardPending(kind, id string) {
+func (m *Manager) discardPending(kind, id string) {
 	var err error
 	if kind == conf.KeyCA {
 		err = pki.DropNextCA(m.ca.dir)
