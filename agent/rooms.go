@@ -177,7 +177,7 @@ func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 	a.cluster.HandleAPI(h)
 	ao.Self = a.cluster.Self
 	ao.Forward = &peers.Forwarder{Cluster: a.cluster, AwaitLocal: a.backend.AwaitLocal}
-	ao.Consistent = func(ctx context.Context) error { return replica.Consistent(ctx, a.replicas) }
+	ao.Consistent = a.replicas.Consistent
 	ao.Age = func() (string, time.Duration) { return r.view.Load().Source, a.replicas.Age() }
 	ao.Relay = a.cluster.Port.Identity().Role == pki.RoleSidecar
 	if h, err = admin.New(ao); err != nil {

@@ -170,7 +170,7 @@ func (b *Backend) AwaitLocal(ctx context.Context, target admin.Target, reply htt
 	defer cancel()
 	switch target.Route {
 	case admin.RouteListAPITokens, admin.RouteCreateAPIToken, admin.RouteRevokeAPIToken:
-		_ = replica.Consistent(ctx, b.sup) // so that a change of a token takes effect on this agent
+		_ = b.sup.Consistent(ctx) // so that a change of a token takes effect on this agent
 		return
 	}
 	version, err := strconv.ParseUint(reply.Get("X-Config-Version"), 10, 64)

@@ -44,8 +44,8 @@ func (m *Manager) Identity(ctx context.Context, joining func() (done func() erro
 	case conf.CodeOf(err) != conf.CodeNotFound:
 		return nil, err
 	case m.members.LogOwner() != "" && !m.members.IsSingleNode():
-		return nil, conf.Errorf(conf.CodeCorrupt, "the identity of this agent in %s is gone, and its cluster has other members", m.o.TLSDir()).
-			WithHint("put the directory back; or join anew: an empty data directory, --join and a new token, and holdfast cluster remove %s on a member", m.members.Self())
+		return nil, conf.Errorf(conf.CodeCorrupt, "the identity of this agent in %s is missing, and its cluster has other members", m.o.TLSDir()).
+			WithHint("put the directory back; or join again: an empty data directory, --join and a new token, and holdfast cluster remove %s on a member", m.members.Self())
 	case m.o.Join != "":
 		return m.join(ctx, joining)
 	}

@@ -81,7 +81,7 @@ func (f *Features) Check(c command.Command) error {
 	for _, node := range conf.SortedKeys(f.members) {
 		if m := f.members[node]; need&^m.features != 0 {
 			return conf.Errorf(conf.CodeUnsupported, "member %s runs build %s, which cannot apply this change (%s): it would stop there", node, m.version, c.Kind()).
-				WithHint("upgrade that agent first; if it is gone for good: holdfast cluster remove %s", node)
+				WithHint("upgrade that agent first; if it does not come back: holdfast cluster remove %s", node)
 		}
 	}
 	return nil

@@ -2,18 +2,11 @@ package replica
 
 import (
 	"context"
-	"net/http"
 	"sync"
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
-
-const routeReadIndex = "/readindex"
-
-type readIndex struct {
-	Index uint64 `json:"index"`
-}
 
 // monitorLeadership runs what leading asks for, and ends it when the leadership is lost.
 // It is woken by each change of leadership and each second; what it does is safe to
@@ -137,29 +130,4 @@ func (r *Replica) catchUp(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-}
-
-// RegisterRoutes registers what members ask of a replica: the index to read at, and the
-// digest of the state at an index.
-func (s *Supervisor) RegisterRoutes() {
-	s.o.Cluster.HandleGet(routeReadIndex, func(req *http.Request) (any, error) {
-		r, err := s.LeaderReplica()
-		if err != nil {
-			return nil, err
-		}
-		index, err := r.node.ReadIndex(req.Context())
-		return readIndex{index}, err
-	})
-	s.o.Cluster.HandleGet(routeDigest, s.serveDigest)
-}
-
-// ConfirmLeadership is the linearizable read of a request that another member sent here:
-// this agent has to lead, whatever the other one assumes.
-func (s *Supervisor) ConfirmLeadership(ctx context.Context) error {
-	r, err := s.LeaderReplica()
-	if err != nil {
-		return err
-	}
-	_, err = r.node.ReadIndex(ctx)
-	return err
 }

@@ -49,10 +49,10 @@ func (s *Supervisor) chooseFiles(ctx context.Context, plan *recovery.Plan) (_ *r
 	case pending != nil && pending.FromBackup() && !files.Database && !files.Raft:
 		err = conf.Errorf(conf.CodeCorrupt, "the restore from the backup was cut short").WithHint("run holdfast agent --restore again, or empty the data directory")
 	case member && !files.Raft && s.o.Cluster.HasLog():
-		err = conf.Errorf(conf.CodeCorrupt, "the log of this agent is gone")
+		err = conf.Errorf(conf.CodeCorrupt, "the log of this agent is missing")
 	case plan == nil && !member && !files.Database && !files.Raft && files.Other:
-		err = conf.Errorf(conf.CodeCorrupt, "the database and the log are gone, but other files of this agent are there").
-			WithHint("put config.db or raft/ back, or rebuild: start with ALLOW_AUTO_REBUILD=1, or POST /api/config/rebuild with REBUILD_TOKEN; to begin anew use an empty directory")
+		err = conf.Errorf(conf.CodeCorrupt, "the database and the log are missing, but other files of this agent are there").
+			WithHint("put config.db or raft/ back, or rebuild: start with ALLOW_AUTO_REBUILD=1, or POST /api/config/rebuild with REBUILD_TOKEN; to start without data use an empty directory")
 	}
 	return plan, pending, files, err
 }
@@ -90,7 +90,7 @@ func (r *Replica) open(ctx context.Context, files recovery.Files) error {
 	o := s.o.Options
 	database := recovery.DatabaseFiles(o.DBPath)
 	if !files.Database { // the log files of a database that is missing belong to no other
-		if err := recovery.Quarantine(o.DataDir, s.log, "the database file is gone", database[1:]...); err != nil {
+		if err := recovery.Quarantine(o.DataDir, s.log, "the database file is missing", database[1:]...); err != nil {
 			return err
 		}
 		if files.Raft {

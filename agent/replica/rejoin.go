@@ -65,7 +65,8 @@ func (s *Supervisor) rejoinUntilAdmitted(ctx context.Context, cause error) {
 }
 
 // writeRejoinInfo writes rebuild.info once the replica is there again.
-func (s *Supervisor) writeRejoinInfo(r *Replica) {
+func (r *Replica) writeRejoinInfo() {
+	s := r.sup
 	info := *s.rejoinInfo
 	info.ConfigEpoch, info.RebuiltAt, info.Services = r.store.Epoch(), conf.FormatTime(time.Now()), []string{}
 	s.o.View.Load().Range(func(e *documents.Entry) bool {

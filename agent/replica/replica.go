@@ -122,9 +122,9 @@ func (s *Supervisor) runReplica(ctx context.Context, plan *recovery.Plan) (live 
 		}
 	}
 	if s.rejoinInfo != nil {
-		s.writeRejoinInfo(r)
+		r.writeRejoinInfo()
 	}
-	s.writeEpochFile(r)
+	r.writeEpochFile()
 	if !s.o.LKG.Status().Valid {
 		if err := s.o.LKG.Flush(ctx); err != nil {
 			s.log.Error("the last-known-good file was not written: it is tried again", "path", s.o.Options.LKGPath, "err", err)
@@ -172,7 +172,7 @@ func (r *Replica) monitor(ctx context.Context) error {
 			if err := r.store.Maintain(ctx); err != nil && ctx.Err() == nil {
 				s.log.Warn("checkpoint", "err", err)
 			}
-			s.writeEpochFile(r)
+			r.writeEpochFile()
 			memory.tick(r.store.Applied())
 		case <-verify:
 			if err := r.store.Verify(ctx); err != nil && conf.CodeOf(err) == conf.CodeCorrupt {
@@ -202,7 +202,8 @@ func (r *Replica) close() {
 }
 
 // writeEpochFile keeps health+epoch.json current; it writes only what changed.
-func (s *Supervisor) writeEpochFile(r *Replica) {
+func (r *Replica) writeEpochFile() {
+	s := r.sup
 	epoch, created := r.store.Genesis()
 	version, _ := r.store.SchemaVersion()
 	f := conf.EpochFile{ConfigEpoch: epoch, SchemaVersion: version, CreatedAt: created, LastRebuild: recovery.LastRebuild(s.o.Options)}

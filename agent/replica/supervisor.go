@@ -60,12 +60,12 @@ type Jobs struct {
 type Options struct {
 	Options  *options.Options
 	Cluster  *peers.Cluster
-	Status   *Status
-	View     *documents.View
+	Status   *Status         // set by the Supervisor and its jobs
+	View     *documents.View // filled from the replica, and outlives it
 	Schemas  *schema.Cache
 	Keys     Keys
 	Recovery *recovery.Manager
-	LKG      *lkg.Writer
+	LKG      *lkg.Writer    // written once when a replica is up
 	Editor   schemas.Putter // for the agent's own changes
 	Loaded   *lkg.Content   // what the view was filled from, nil for nothing
 	Jobs     Jobs
@@ -352,5 +352,5 @@ func (s *Supervisor) Rebuild(ctx context.Context, reason string) error {
 
 func errRebuildInCluster() error {
 	return conf.Errorf(conf.CodeUnsupported, "this agent is one of several: its replica comes from the others, not from a rebuild").
-		WithHint("holdfast cluster status says who leads; when most voters are gone for good: stop this agent and run holdfast cluster recover")
+		WithHint("holdfast cluster status says who leads; when most voters are lost permanently: stop this agent and run holdfast cluster recover")
 }

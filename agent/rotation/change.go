@@ -201,7 +201,7 @@ func (m *Manager) expireOldKey(ctx context.Context, rep *replica.Replica, who co
 	case conf.KeyCA:
 		if away := membersNotUsing(*active, m.members.all(ctx)); len(away) > 0 {
 			return conf.Errorf(conf.CodeConflict, "the old CA is still needed by %s", away[0]).
-				WithHint("start that member, or remove it: holdfast cluster remove NODE; it would be shut out and would have to join anew")
+				WithHint("start that member, or remove it: holdfast cluster remove NODE; it would be locked out and would have to join again")
 		}
 	}
 	return m.proposeKeys(ctx, rep, &command.Keyring{

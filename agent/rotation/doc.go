@@ -4,22 +4,22 @@
 //
 // A key of the keyring goes through these states (conf.Key.State):
 //
-//		          Announce                Activate                 NotAfter, or ExpireOld
-//		(none) ------------> announced ------------> active ---.
-//		   |                     |                              `--> old ------> expired ---> (dropped)
-//		   | distribute:         | Withdraw
-//		   | a majority of       `---------> withdrawn ---> (dropped)
-//		   | the voters has it
+//	(none) -- Announce --> announced -- Activate --> active -- the next is activated --> old -- NotAfter, retire --> expired
+//	                           |
+//	                           `-- abort --> withdrawn
 //
-//	  - (none): the leader stores a new key and distributes it. It is announced only when a
-//	    majority of the voters has it, so that the next leader has it too, or finds a member
-//	    that has. A distributed key that is never announced is discarded after 30 s.
-//	  - announced: every member fetches it. It is activated when every voter, every server
-//	    that answers, and for 30 s every sidecar that answers has it.
-//	  - active: it signs, seals or issues. Services are reissued and secrets resealed.
-//	  - old: it is accepted for the grace period, a CA until no member's certificate is
-//	    from it.
-//	  - expired, withdrawn: it is dropped from the disk when nothing needs it any more.
+// What they mean:
+//
+//   - (none): the leader stores a new key and distributes it. It is announced only when a
+//     majority of the voters has it, so that the next leader has it too, or finds a member
+//     that has. A distributed key that is never announced is discarded after 30 s.
+//   - announced: every member fetches it. It is activated when every voter, every server
+//     that answers, and for 30 s every sidecar that answers has it; with Hold (keys
+//     prepare) it waits for the command to rotate too.
+//   - active: it signs, seals or issues. Services are reissued and secrets resealed.
+//   - old: it is accepted for the grace period, a CA until no member's certificate is
+//     from it.
+//   - expired, withdrawn: it is dropped from the disk when nothing needs it any more.
 //
 // Each step follows from the keyring and from what the members hold, so that a new
 // leader continues where the old one was, and a step that was cut short is repeated.

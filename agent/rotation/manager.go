@@ -19,14 +19,14 @@ import (
 // Options set up a Manager.
 type Options struct {
 	Options *options.Options
-	Keys    *AgentKeys
+	Keys    *AgentKeys // changed by the Manager alone
 	Sealer  *keys.Sealer
 	Cluster *peers.Cluster
-	View    *documents.View
-	Secrets *documents.Secrets
-	LKG     *lkg.Writer
-	Editor  Reissuer
-	Audit   func(row conf.Access)
+	View    *documents.View                         // whose signatures and secrets follow the keys
+	Secrets *documents.Secrets                      // says which documents lack a secret without a key
+	LKG     *lkg.Writer                             // the file is written under the active HMAC key
+	Editor  Reissuer                                // signs everything again
+	Audit   func(row conf.Access)                   // writes a row of the access log
 	Pending func() bool                             // a recovery is not finished: keys stay as they are
 	NewCA   func(context.Context, *replica.Replica) // called on the leader when it has moved to a new CA
 	Logger  *slog.Logger

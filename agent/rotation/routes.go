@@ -65,7 +65,7 @@ func (m *Manager) serveServiceKey(r *http.Request) (keyReply, error) {
 	if err != nil {
 		return keyReply{}, err
 	}
-	m.log.Info("handing a sidecar the key of its service anew", "service", service, "key", id, "node", p.NodeID)
+	m.log.Info("sending a sidecar the key of its service again", "service", service, "key", id, "node", p.NodeID)
 	m.o.Audit(conf.Access{
 		UserID: "join:" + p.NodeID, Action: "write", Success: true, Timestamp: conf.FormatTime(time.Now()),
 		Reason: "received the key of " + service + " under the master key " + id + " anew",

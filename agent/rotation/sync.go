@@ -155,7 +155,7 @@ func (m *Manager) fetchKey(ctx context.Context, k conf.Key, sidecar bool) (keys.
 			if again == nil {
 				return keys.ServiceKeyMaterial(k.ID, value)
 			}
-			return keys.Material{}, conf.Errorf(conf.CodeUnsupported, "this sidecar missed more than one rotation of the master key: no server holds the key %s any more, by which it could receive %s, nor gives it that anew: %w",
+			return keys.Material{}, conf.Errorf(conf.CodeUnsupported, "this sidecar missed more than one rotation of the master key: no server holds the key %s any more, by which it could receive %s, nor sends it: %w",
 				set.ServiceKeyID, k.ID, again).WithHint("%s", RejoinHint(m.o.Cluster.Self(), m.o.Options.ServiceName))
 		}
 		if err != nil {
@@ -241,6 +241,6 @@ func (m *Manager) rekeyLKG(ctx context.Context) {
 
 // RejoinHint is the way out of a sidecar that has no key of its service, and cannot get it.
 func RejoinHint(node, service string) string {
-	return fmt.Sprintf("plain values are read on; for its secrets it has to join anew: holdfast cluster remove %s, then start it with an empty data directory and .env file, and what this prints: "+
+	return fmt.Sprintf("plain values are read on; for its secrets it has to join again: holdfast cluster remove %s, then start it with an empty data directory and .env file, and what this prints: "+
 		"holdfast token create --role sidecar --service %s", node, service)
 }
