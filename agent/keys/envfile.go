@@ -32,8 +32,50 @@ func ReadEnvFile(path string) (map[string]string, error) {
 	return parseEnv(content, path)
 }
 
+// ErrUntrusted is in the error of ReadTrustedEnvFile for a file that others control.
+var ErrUntrusted = errors.New("other users control it")
+
+// ReadTrustedEnvFile is ReadEnvFile for a file that decides where secrets are sent. It
+// returns ErrUntrusted when the file, or a symbolic link at its path, is of an owner that
+// trusted does not accept, or when its group or others may write to it.
+func ReadTrustedEnvFile(path string, trusted func(uid uint32) bool) (map[string]string, error) {
+	if path == "" {
+		return map[string]string{}, nil
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		if err := checkOwner(path, info, trusted); err != nil {
+			return nil, err
+		}
+	}
+	content, err := readChecked(path, func(info fs.FileInfo) error {
+		if err := checkOwner(path, info, trusted); err != nil {
+			return err
+		}
+		if info.Mode()&0o022 != 0 {
+			return conf.Errorf(conf.CodeDenied, "%s has mode %04o: %w", path, info.Mode().Perm(), ErrUntrusted).
+				WithHint("check what is in it, then: chmod go-w %s", path)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return parseEnv(content, path)
+}
+
+func checkOwner(path string, info fs.FileInfo, trusted func(uid uint32) bool) error {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && !trusted(st.Uid) {
+		return conf.Errorf(conf.CodeDenied, "%s belongs to the user with the id %d: %w", path, st.Uid, ErrUntrusted).
+			WithHint("run the command as that user; or, if you trust the file: --env-file %s", path)
+	}
+	return nil
+}
+
 // readContent returns nothing for a file that does not exist.
-func readContent(path string) ([]byte, error) {
+func readContent(path string) ([]byte, error) { return readChecked(path, nil) }
+
+// readChecked is readContent with a check of the open file, unless check is nil.
+func readChecked(path string, check func(fs.FileInfo) error) ([]byte, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
@@ -48,6 +90,14 @@ func readContent(path string) ([]byte, error) {
 		return nil, unreadable(path, err)
 	}
 	defer func() { _ = f.Close() }()
+	if check != nil {
+		if info, err = f.Stat(); err != nil {
+			return nil, unreadable(path, err)
+		}
+		if err := check(info); err != nil {
+			return nil, err
+		}
+	}
 	content, err := io.ReadAll(io.LimitReader(f, maxEnvFile+1))
 	if err != nil {
 		return nil, unreadable(path, err)

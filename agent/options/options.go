@@ -100,6 +100,25 @@ func Defaults() Options {
 // file, in this order of strength, and completes the paths. flag returns the
 // value of a flag and whether the user gave it; it may be nil.
 func (o *Options) Resolve(flag, env func(string) (string, bool)) error {
+	return o.resolve(flag, env, keys.ReadEnvFile)
+}
+
+// ErrUntrusted is in the error of ResolveTrusted for a .env file that others control.
+var ErrUntrusted = keys.ErrUntrusted
+
+// ResolveTrusted is Resolve for a command that sends secrets to where the settings point.
+// It returns ErrUntrusted for a .env file that others control; trusted says whose
+// files count as one's own.
+func (o *Options) ResolveTrusted(flag, env func(string) (string, bool), trusted func(uid uint32) bool) error {
+	return o.resolve(flag, env, func(path string) (map[string]string, error) { return keys.ReadTrustedEnvFile(path, trusted) })
+}
+
+// ResolveWithoutFile is Resolve without the .env file.
+func (o *Options) ResolveWithoutFile(flag, env func(string) (string, bool)) error {
+	return o.resolve(flag, env, func(string) (map[string]string, error) { return map[string]string{}, nil })
+}
+
+func (o *Options) resolve(flag, env func(string) (string, bool), readEnvFile func(string) (map[string]string, error)) error {
 	if env == nil {
 		env = os.LookupEnv
 	}
@@ -118,7 +137,7 @@ func (o *Options) Resolve(flag, env func(string) (string, bool)) error {
 	if o.EnvFile == "" {
 		o.EnvFile = filepath.Join(o.DataDir, ".env")
 	}
-	file, err := keys.ReadEnvFile(o.EnvFile) // its errors never quote the file
+	file, err := readEnvFile(o.EnvFile) // its errors never quote the file
 	if err != nil {
 		return err
 	}

@@ -3,9 +3,11 @@ package cli
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/holdfast-config/holdfast/agent/options"
@@ -23,20 +25,39 @@ func (a *App) Options() (*options.Options, error) {
 	flag := func(name string) (string, bool) { v := given[name]; return v, v != "" }
 	env := func(name string) (string, bool) { v, _ := a.LookupEnv(name); return v, v != "" } // empty is unset, as for the agent's keys
 	o := options.Defaults()
-	err := o.Resolve(flag, env)
-	if errors.Is(err, fs.ErrPermission) && a.envFile == "" {
-		// An agent of another user: this user cannot read its keys, but its
-		// addresses are the default ones or in the environment.
+	err := o.ResolveTrusted(flag, env, a.trusted)
+	untrusted := errors.Is(err, options.ErrUntrusted)
+	if (untrusted || errors.Is(err, fs.ErrPermission)) && a.envFile == "" {
+		// An agent of another user: this user cannot read its keys, or must not send
+		// tokens to where its file points, but its addresses are the default ones or in
+		// the environment.
 		a.envErr = err
+		if untrusted {
+			fmt.Fprintf(a.Err, "holdfast: settings not read: %s\n", Clean(err.Error()))
+			fmt.Fprintf(a.Err, "hint: %s\n", Clean(conf.HintOf(err)))
+		}
 		o = options.Defaults()
-		given["env-file"] = os.DevNull
-		err = o.Resolve(flag, env)
+		err = o.ResolveWithoutFile(flag, env)
 	}
 	if err != nil {
 		return nil, err
 	}
 	a.opts = &o
 	return a.opts, nil
+}
+
+// trusted reports whether a .env file of this owner may say where tokens and secrets are
+// sent: the user's own, as for git the one before sudo, and root's. A file that the user
+// names with --env-file is accepted from any owner, as ssh accepts the one of -F.
+func (a *App) trusted(uid uint32) bool {
+	if self := os.Geteuid(); self == 0 {
+		if sudo, ok := a.LookupEnv("SUDO_UID"); ok && sudo == strconv.FormatUint(uint64(uid), 10) {
+			return true
+		}
+	} else if int64(self) == int64(uid) {
+		return true
+	}
+	return uid == 0 || a.envFile != ""
 }
 
 // secret returns a secret setting from the environment or the .env file.

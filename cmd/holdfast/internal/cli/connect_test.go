@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,5 +48,88 @@ func TestUnreadableEnvFile(t *testing.T) {
 	}
 	if conf.CodeOf(err) != conf.CodeUnauthenticated || !strings.Contains(err.Error(), "permission denied") {
 		t.Errorf("%v, want the error to name the file", err)
+	}
+}
+
+// A command does not take from a file that others control where it sends a token or a
+// secret; it says that it did not read the file.
+func TestEnvFileOfOthers(t *testing.T) {
+	const stranger = 12345
+	env := map[string]string{"CONFIG_API_TOKEN": "mine"}
+	for _, tc := range []struct {
+		name  string
+		owner int
+		mode  os.FileMode
+		link  bool // a symbolic link of the owner, to a file of this user
+		named bool // by --env-file
+		sudo  string
+		read  bool
+		says  string
+	}{
+		{name: "own", owner: os.Getuid(), mode: 0o600, read: true},
+		{name: "own, readable by others", owner: os.Getuid(), mode: 0o644, read: true},
+		{name: "own, writable by others", owner: os.Getuid(), mode: 0o602, says: "mode 0602"},
+		{name: "own, writable by its group", owner: os.Getuid(), mode: 0o660, says: "mode 0660"},
+		{name: "own, writable by others, named", owner: os.Getuid(), mode: 0o602, named: true, says: "mode 0602"},
+		{name: "of another user", owner: stranger, mode: 0o644, says: "user with the id 12345"},
+		{name: "link of another user", owner: stranger, mode: 0o600, link: true, says: "user with the id 12345"},
+		{name: "of another user, named", owner: stranger, mode: 0o644, named: true, read: true},
+		{name: "of the user before sudo", owner: stranger, mode: 0o600, sudo: "12345", read: true},
+		{name: "of another user, under sudo", owner: stranger, mode: 0o600, sudo: "12346", says: "user with the id 12345"},
+	} {
+		if tc.owner != os.Getuid() && os.Getuid() != 0 {
+			continue // only root can give a file away
+		}
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, ".env")
+			file := path
+			if tc.link {
+				file = filepath.Join(dir, "target")
+				if err := os.Symlink(file, path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := os.WriteFile(file, []byte("CONFIG_MANAGER_HOST=192.0.2.1\nCONFIG_LOCAL_ADDR=127.0.0.1:9\nLITESTREAM_S3_ENDPOINT=file:///stranger\n"), tc.mode)
+			if err == nil {
+				err = os.Chmod(file, tc.mode)
+			}
+			if err == nil {
+				err = os.Lchown(path, tc.owner, -1)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var errs bytes.Buffer
+			a := &App{dataDir: dir, Err: &errs, LookupEnv: func(name string) (string, bool) {
+				if name == "SUDO_UID" {
+					return tc.sudo, tc.sudo != ""
+				}
+				v, ok := env[name]
+				return v, ok
+			}}
+			if tc.named {
+				a.envFile = path
+			}
+			o, err := a.Options()
+			if tc.named && !tc.read {
+				if err == nil || !strings.Contains(err.Error(), tc.says) {
+					t.Errorf("got %v, want an error with %q", err, tc.says)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if read := o.AdminURL() == "http://192.0.2.1:8081" && o.LocalAddr == "127.0.0.1:9" && o.Backup.Enabled(); read != tc.read {
+				t.Errorf("addresses %s and %s, backup %t: want them from the file: %t", o.AdminURL(), o.LocalURL(), o.Backup.Enabled(), tc.read)
+			}
+			if token, err := a.apiToken(conf.RoleRead); token != "mine" || err != nil {
+				t.Errorf("token %q, %v: want the one of the environment", token, err)
+			}
+			if (errs.Len() == 0) != (tc.says == "") || !strings.Contains(errs.String(), tc.says) || strings.Count(errs.String(), "hint: ") > 1 {
+				t.Errorf("stderr %q, want %q", errs.String(), tc.says)
+			}
+		})
 	}
 }
