@@ -53,7 +53,7 @@ func (a *Agent) build(holder *keys.Holder, token string) (source string, err err
 	a.rooms = r
 	r.sealer.Active = func() string { return r.keys.ActiveID(conf.KeyMaster) }
 	r.secrets = documents.NewSecrets(documents.SecretsOptions{
-		Lookup: a.o.LookupEnv, Schemas: r.schemas, Sealer: r.sealer, Service: a.o.ServiceName, Logger: a.log,
+		Lookup: a.o.LookupEnv, Allowed: a.o.EnvAllowed, Schemas: r.schemas, Sealer: r.sealer, Service: a.o.ServiceName, Logger: a.log,
 	})
 	r.view = documents.NewView(r.secrets)
 	a.status = replica.NewStatus()

@@ -220,21 +220,31 @@ func TestRevealNeedsAQuorum(t *testing.T) {
 // those of the agent itself are given to nobody.
 func TestASchemaGetsNoKeysOut(t *testing.T) {
 	t.Parallel()
-	r := start(t, testenv.Options(t, map[string]string{"LITESTREAM_SECRET_ACCESS_KEY": "canary-secret-key"})).ready()
+	r := start(t, testenv.Options(t, map[string]string{
+		"LITESTREAM_SECRET_ACCESS_KEY": "canary-secret-key", "AWS_SECRET_ACCESS_KEY": "canary-host-key", "GITHUB_TOKEN": "canary-host-token",
+		"CONFIG_MEMBER_URL": "http://user:canary-url-key@127.0.0.1:1", "AWS_REGION": "canary-listed", "OTHERS_KEY": "canary-others-key",
+		"CONFIG_ENV_ALLOW": "AWS_REGION, others:OTHERS_KEY",
+	})).ready()
 	r.must("PUT", "schemas/greedy", `{"type":"object","properties":{
  "master":{"type":"string","x-secret":true,"x-secret-source":"env","x-env":"CONFIG_MASTER_KEY_BASE64"},
  "config_signature_private_key":{"type":"string","x-secret":true,"x-secret-source":"env"},
  "tokens":{"type":"string","x-secret":true,"x-secret-source":"env","x-env":"CONFIG_API_TOKENS"},
  "rebuild":{"type":"string","x-secret":true,"x-secret-source":"env","x-env":"REBUILD_TOKEN"},
  "backup":{"type":"string","x-secret":true,"x-secret-source":"env","x-env":"LITESTREAM_SECRET_ACCESS_KEY"},
+ "aws":{"type":"string","x-secret":true,"x-secret-source":"env","x-env":"AWS_SECRET_ACCESS_KEY"},
+ "github_token":{"type":"string","x-secret":true,"x-secret-source":"env"},
+ "setting":{"type":"string","x-secret":true,"x-secret-source":"env","x-env":"CONFIG_MEMBER_URL"},
+ "region":{"type":"string","x-secret":true,"x-secret-source":"env","x-env":"AWS_REGION"},
+ "others":{"type":"string","x-secret":true,"x-secret-source":"env","x-env":"OTHERS_KEY"},
  "mine":{"type":"string","x-secret":true,"x-secret-source":"env","x-env":"DEMO_KEY"}}}`)
 	for _, path := range []string{"/v1/config/greedy", "/v1/config/greedy?explain=1", "/v1/env/greedy"} {
 		body, _ := r.secret(path)
-		if !strings.Contains(body, "canary-secret-value") {
+		if !strings.Contains(body, "canary-secret-value") || !strings.Contains(body, "canary-listed") {
 			t.Errorf("%s has not what is the service's: %s", path, body)
 		}
 		if master := base64.StdEncoding.EncodeToString(r.Rooms().Keys.Set().Master); strings.Contains(body, master) || strings.Contains(body, "PRIVATE KEY") ||
-			strings.Contains(body, testenv.WriteToken) || strings.Contains(body, testenv.RebuildToken) || strings.Contains(body, "canary-secret-key") {
+			strings.Contains(body, testenv.WriteToken) || strings.Contains(body, testenv.RebuildToken) || strings.Contains(body, "canary-secret-key") ||
+			strings.Contains(body, "canary-host") || strings.Contains(body, "canary-url") || strings.Contains(body, "canary-others") {
 			t.Errorf("%s gives keys of the agent out: %s", path, body)
 		}
 	}

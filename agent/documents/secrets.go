@@ -14,6 +14,7 @@ import (
 // environment reads the secrets that services have in the environment of the agent.
 type environment struct {
 	lookup  func(string) (string, bool)
+	allowed func(service, variable string) bool
 	schemas *schema.Cache
 	warn    func(msg string, args ...any)
 }
@@ -28,8 +29,9 @@ func (e environment) Value(service string, f conf.Field) (v any, ok bool) {
 	if !ok {
 		return nil, false
 	}
-	if ownSecret(f.Env) {
-		e.warn("a schema names a secret of this agent, not served", "service", service, "key", f.Key, "variable", f.Env)
+	if !e.allowed(service, f.Env) { // a schema is written by any caller that may change configuration
+		e.warn("a schema names a variable that is not for its service: it is not served", "service", service, "key", f.Key, "variable", f.Env,
+			"hint", "rename the variable; or list it in CONFIG_ENV_ALLOW, unless it is a key or a token of the agent")
 		return nil, false
 	}
 	v, err := schema.ParseText(f, text)
@@ -38,16 +40,6 @@ func (e environment) Value(service string, f conf.Field) (v any, ok bool) {
 		return nil, false
 	}
 	return v, true
-}
-
-// ownSecret reports whether a variable holds a secret of the agent itself. A caller that
-// may write a schema must not be able to serve it to a service.
-func ownSecret(name string) bool {
-	switch name {
-	case "CONFIG_API_TOKEN", "CONFIG_JOIN_TOKEN", "CONFIG_MQTT_PASSWORD", "LITESTREAM_SECRET_ACCESS_KEY":
-		return true
-	}
-	return keys.Own(name)
 }
 
 // Secrets are the secret values that this agent serves to an authenticated caller. They
@@ -62,7 +54,8 @@ type Secrets struct {
 
 // SecretsOptions set up Secrets.
 type SecretsOptions struct {
-	Lookup  func(string) (string, bool) // the environment of the agent
+	Lookup  func(string) (string, bool)         // the environment of the agent
+	Allowed func(service, variable string) bool // which of it a field of a service may have
 	Schemas *schema.Cache
 	Sealer  *keys.Sealer
 	Service string // the service beside this agent, "" for none
@@ -71,7 +64,7 @@ type SecretsOptions struct {
 
 // NewSecrets returns Secrets. It opens none yet.
 func NewSecrets(o SecretsOptions) *Secrets {
-	return &Secrets{environment: environment{o.Lookup, o.Schemas, o.Logger.Warn}, sealer: o.Sealer, log: o.Logger, own: o.Service}
+	return &Secrets{environment: environment{o.Lookup, o.Allowed, o.Schemas, o.Logger.Warn}, sealer: o.Sealer, log: o.Logger, own: o.Service}
 }
 
 // Values returns the values of a record's secret fields by dotted key: from the

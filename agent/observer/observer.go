@@ -129,7 +129,7 @@ func (b *Observer) load(set keys.Set, ro updates.Options) error {
 	}
 	cache := schema.NewCache()
 	b.view = documents.NewView(documents.NewSecrets(documents.SecretsOptions{
-		Lookup: b.o.LookupEnv, Schemas: cache, Sealer: keys.NewSealer(keys.NewHolder(set)), Logger: b.log,
+		Lookup: b.o.LookupEnv, Allowed: b.o.EnvAllowed, Schemas: cache, Sealer: keys.NewSealer(keys.NewHolder(set)), Logger: b.log,
 	}))
 	b.link = newBrokerLink()
 	b.accepted = newAcceptedState(b.view, raw, b.link, b.log)

@@ -34,6 +34,7 @@ type Options struct {
 	SchemaDir   string // *.json, one schema a service; loaded by the leader at its start
 	NodeID      string
 	ServiceName string // the service beside this agent: GET /v1/config
+	EnvAllow    string // variables that services may have besides those that EnvAllowed accepts, comma separated
 
 	LocalAddr    string
 	ManagerHost  string
@@ -217,6 +218,9 @@ func (o *Options) Complete() error {
 		return conf.Errorf(conf.CodeUsage, "CONFIG_LOG_FORMAT %q is neither text nor json", o.LogFormat)
 	}
 	if _, err := o.Level(); err != nil {
+		return err
+	}
+	if err := o.checkEnvAllow(); err != nil {
 		return err
 	}
 	return o.Backup.Validate()

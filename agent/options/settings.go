@@ -45,6 +45,7 @@ func Settings(o *Options) []Setting {
 		text("This agent", "service", "CONFIG_SERVICE_NAME", "service beside this agent, served at /v1/config; an observer takes several, comma separated", &o.ServiceName),
 		text("This agent", "role", "CONFIG_ROLE", "member of the cluster, or observer: follows a broker and needs no cluster port", &o.Role),
 		text("This agent", "node-id", "CONFIG_NODE_ID", "name of this member (default: made on first run and kept)", &o.NodeID),
+		text("This agent", "env-allow", "CONFIG_ENV_ALLOW", "variables of the agent's environment that a schema may name although they look like the agent's or the host's, comma separated; SERVICE:NAME for one service only", &o.EnvAllow),
 		text("This agent", "schema-dir", "CONFIG_SCHEMA_DIR", "directory of <service>.json schemas to load at start", &o.SchemaDir),
 		text("Listeners", "local-addr", "CONFIG_LOCAL_ADDR", "local HTTP for the service beside this agent; loopback", &o.LocalAddr),
 		text("Listeners", "local-socket", "CONFIG_LOCAL_SOCKET", "unix socket of the same API (default: DATA-DIR/local.sock; none = off)", &o.LocalSocket),
