@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/membership"
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/agent/peers"
+	"github.com/holdfast-config/holdfast/agent/process"
 	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/agent/rotation"
@@ -144,6 +145,8 @@ func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 	a.share = admin.NewLimits()
 	registry.MustRegister(
 		a.backend.Metrics(a.share), a.audit, r.reissuing, r.backups.Metrics(), broker.Metrics(a.broker, a.publisher),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "holdfast_log_dropped_total", Help: "Lines of the log that were dropped, because nothing read them."},
+			func() float64 { return float64(process.DroppedLines(a.log)) }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	a.local, err = localapi.New(localapi.Options{

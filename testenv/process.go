@@ -46,10 +46,16 @@ func Spawn(t testing.TB, dir string, env []string, name string, args ...string) 
 
 func spawn(t testing.TB, out *Transcript, dir string, env []string, name string, args ...string) *Process {
 	t.Helper()
+	return spawnTo(t, out, out, dir, env, name, args...)
+}
+
+// spawnTo is spawn with another stderr.
+func spawnTo(t testing.TB, out *Transcript, stderr io.Writer, dir string, env []string, name string, args ...string) *Process {
+	t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
 	cmd.Env = append(cleanEnv(), env...)
-	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Stdout, cmd.Stderr = out, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error, 1)
 	starter() <- func() { started <- cmd.Start() }

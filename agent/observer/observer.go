@@ -213,7 +213,10 @@ func (b *Observer) newLocalAPI(token string) (err error) {
 		return out
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector{b}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collector{b},
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "holdfast_log_dropped_total", Help: "Lines of the log that were dropped, because nothing read them."},
+			func() float64 { return float64(process.DroppedLines(b.log)) }),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	b.local, err = localapi.New(localapi.Options{
 		Service: b.services[0], Source: b.provider, Token: func() string { return token }, Keys: list,
 		Health: b.Health, Ready: b.ready, Logger: b.log, Metrics: registry,

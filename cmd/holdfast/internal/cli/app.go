@@ -20,7 +20,8 @@ type App struct {
 	In        io.Reader
 	Out, Err  io.Writer
 	LookupEnv func(string) (string, bool)
-	Version   string // of this binary, set by the linker; "" is taken from the build
+	Version   string   // of this binary, set by the linker; "" is taken from the build
+	AtEnd     []func() // called when the command has ended and its error is reported
 
 	adminURL, localURL, token string
 	dataDir, envFile          string
@@ -63,6 +64,9 @@ func (a *App) Run(ctx context.Context, root *cobra.Command, args []string) int {
 		err = UsageError(cmd, "%s", err.Error())
 	}
 	Report(a.Err, err)
+	for _, f := range a.AtEnd {
+		f()
+	}
 	return exitCode(err)
 }
 

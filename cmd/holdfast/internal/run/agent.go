@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
+	"os/signal"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -49,6 +53,7 @@ backup holds no keys. Agents of the old cluster join the new one.`,
 	restore := cmd.Flags().Bool("restore", false, "first fill an empty data directory from the backup, in a new epoch")
 	point := AddPoint(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		detachLog(a)
 		if err := settings.Resolve(cmd, a); err != nil {
 			return err
 		}
@@ -79,6 +84,19 @@ backup holds no keys. Agents of the old cluster join the new one.`,
 
 // tuneOnce is for tuneGC, once in a process.
 var tuneOnce sync.Once
+
+// detachLog makes stderr a stream that never blocks and never ends the process, whatever
+// its reader does: an agent serves with or without its log.
+func detachLog(a *cli.App) {
+	signal.Ignore(syscall.SIGPIPE) // writes return EPIPE instead
+	w := process.NewLogWriter(a.Err)
+	a.Err = w
+	log.SetOutput(w) // of packages without a logger of their own
+	a.AtEnd = append(a.AtEnd, func() {
+		w.Flush(time.Second)
+		w.Close()
+	})
+}
 
 // newAgent builds an agent that logs to stderr.
 func newAgent(ctx context.Context, a *cli.App, o options.Options) (*agent.Agent, error) {

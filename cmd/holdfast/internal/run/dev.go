@@ -44,6 +44,7 @@ of its agents.`,
 	settings := addSettings(cmd, defaults)
 	n := cmd.Flags().Int("agents", 1, "how many agents to run, as one cluster")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		detachLog(a)
 		if err := settings.Resolve(cmd, a); err != nil {
 			return err
 		}
