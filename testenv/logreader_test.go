@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -58,4 +59,25 @@ func fillPipe(t *testing.T, w *os.File) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// SIGHUP does not end an agent: it reads its log level again.
+func TestHangup(t *testing.T) {
+	t.Parallel()
+	a := StartProcess(t)
+	a.proc.Signal(syscall.SIGHUP)
+	Await(t, "the log level", func() bool { return strings.Contains(a.Log(), "log_level=INFO") })
+	f, err := os.OpenFile(a.EnvFile(), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteString("CONFIG_MANAGER_LOG_LEVEL=DEBUG\n")
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	a.proc.Signal(syscall.SIGHUP)
+	Await(t, "the new level", func() bool { return strings.Contains(a.Log(), "log_level=DEBUG") })
+	a.Patch("stt-worker", `{"vad_threshold":0.6}`)
+	Await(t, "a line of that level", func() bool { return strings.Contains(a.Log(), "level=DEBUG msg=") })
+	a.Stop()
 }

@@ -58,9 +58,19 @@ func keepLine(path string, mode os.FileMode, fresh func() string) (string, error
 	return v, nil
 }
 
-// ReplaceLine replaces a file by one line, durably. On a full disk the file does not change.
+// ReplaceLine replaces a file by one line, durably, with the mode whatever the umask is. On
+// a full disk the file does not change.
 func ReplaceLine(path string, mode os.FileMode, v string) error {
-	err := errors.Join(durable.RemoveTemps(path), durable.WriteFile(path, []byte(v+"\n"), mode))
+	err := durable.RemoveTemps(path)
+	if err == nil {
+		_, err = durable.Replace(path, mode, func(f *os.File) error {
+			if err := f.Chmod(mode); err != nil {
+				return err
+			}
+			_, err := f.WriteString(v + "\n")
+			return err
+		})
+	}
 	switch {
 	case err == nil:
 		return nil

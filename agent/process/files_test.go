@@ -50,3 +50,19 @@ func TestReplaceLineOnFullDisk(t *testing.T) {
 		t.Errorf("the file holds %q", got)
 	}
 }
+
+// A service of the file's group reads the token, whatever umask the agent starts with.
+func TestModeOfTheLocalToken(t *testing.T) {
+	for _, mask := range []int{0, 0o022, 0o077, 0o777} {
+		path := filepath.Join(t.TempDir(), "local-token")
+		old := syscall.Umask(mask)
+		_, err := LocalToken(path)
+		syscall.Umask(old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
+			t.Errorf("umask %03o: %v, %v", mask, info.Mode(), err)
+		}
+	}
+}

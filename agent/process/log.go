@@ -30,7 +30,7 @@ func DroppedLines(l *slog.Logger) uint64 {
 }
 
 // NewLogger makes the logger that o asks for. A LogWriter logs with it that it dropped
-// lines.
+// lines, and has one level, the last one, for all of its loggers.
 func NewLogger(o options.Options, w io.Writer) (*slog.Logger, error) {
 	name, err := o.Level()
 	if err != nil {
@@ -41,11 +41,15 @@ func NewLogger(o options.Options, w io.Writer) (*slog.Logger, error) {
 		return nil, err
 	}
 	ho := &slog.HandlerOptions{Level: l}
+	out, ok := w.(*LogWriter)
+	if ok {
+		out.level.Set(l)
+		ho.Level = &out.level
+	}
 	var h slog.Handler = slog.NewTextHandler(w, ho)
 	if o.LogFormat == "json" {
 		h = slog.NewJSONHandler(w, ho)
 	}
-	out, ok := w.(*LogWriter)
 	if !ok {
 		return slog.New(h), nil
 	}

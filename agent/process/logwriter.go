@@ -3,6 +3,7 @@ package process
 import (
 	"bytes"
 	"io"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ type LogWriter struct {
 	w       io.Writer
 	wake    chan struct{} // there is something to write, of one slot
 	dropped atomic.Uint64
+	level   slog.LevelVar // of all loggers that write here
 
 	mu      sync.Mutex
 	queue   [][]byte

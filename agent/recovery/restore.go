@@ -163,7 +163,7 @@ func checkEmpty(o *options.Options) error {
 	}
 	var found []string
 	for _, e := range ents {
-		if !slices.Contains(mine, e.Name()) && !strings.HasPrefix(e.Name(), "config.db.restored") {
+		if !slices.Contains(mine, e.Name()) && !ofVolume(e) && !strings.HasPrefix(e.Name(), "config.db.restored") {
 			found = append(found, e.Name())
 		}
 	}
@@ -177,6 +177,18 @@ func checkEmpty(o *options.Options) error {
 	}
 	return conf.Errorf(conf.CodeConflict, "%s is not empty: it holds %s", o.DataDir, strings.Join(found[:min(5, len(found))], ", ")).
 		WithHint("a restore overwrites nothing: use an empty data directory (--data-dir) with the .env file in it, or move these files away. For one file alone: holdfast backup restore -o FILE")
+}
+
+// ofVolume reports whether a file system or its volume manager, and no agent, made the
+// entry at the root of a volume.
+func ofVolume(e fs.DirEntry) bool {
+	switch e.Name() {
+	case "lost+found", ".snapshot", ".snapshots", ".zfs", ".Trashes", "$RECYCLE.BIN", "System Volume Information", "@eaDir":
+		return e.IsDir()
+	case ".DS_Store", "aquota.user", "aquota.group":
+		return e.Type().IsRegular()
+	}
+	return false
 }
 
 // verifySigners checks that the keys in the .env file are those of the backup.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"os"
 	"os/signal"
 	"sync"
 	"syscall"
@@ -32,7 +33,7 @@ In an empty data directory it starts a new cluster of one and generates its keys
 and two API tokens into the .env file; with --join it joins a cluster that is there,
 with a token that "holdfast token create" made on one of its agents. It serves from the
 last-known-good file at once and opens the store after that. SIGTERM or Ctrl-C is a
-graceful shutdown.
+graceful shutdown; SIGHUP reads the log level again.
 
 With --role observer it is not a member: it subscribes to the signed updates of its
 service at an MQTT broker, verifies them with the trusted key, and serves the same local
@@ -55,6 +56,9 @@ backup holds no keys. Agents of the old cluster join the new one.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		detachLog(a)
 		if err := settings.Resolve(cmd, a); err != nil {
+			return err
+		}
+		if err := reloadOnHangup(cmd, a, settings); err != nil {
 			return err
 		}
 		o, ctx := settings.Options, cmd.Context()
@@ -96,6 +100,31 @@ func detachLog(a *cli.App) {
 		w.Flush(time.Second)
 		w.Close()
 	})
+}
+
+// reloadOnHangup reads the log level again at each SIGHUP, which otherwise ends a process.
+func reloadOnHangup(cmd *cobra.Command, a *cli.App, settings *Settings) error {
+	logger, err := process.NewLogger(settings.Options, a.Err)
+	if err != nil {
+		return err
+	}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	go func() {
+		for range hangups {
+			o := options.Defaults()
+			err := o.Resolve(settings.given(cmd), a.LookupEnv)
+			if err == nil {
+				_, err = process.NewLogger(o, a.Err) // sets the level of all loggers
+			}
+			if err != nil {
+				logger.Warn("SIGHUP: the log level stays as it is", "err", err, "hint", conf.HintOf(err))
+				continue
+			}
+			logger.Info("SIGHUP: read the log level again", "log_level", o.LogLevel, "hint", "other settings are read at a start")
+		}
+	}()
+	return nil
 }
 
 // newAgent builds an agent that logs to stderr.
