@@ -52,16 +52,38 @@ func variableName(key string) string {
 	return string(b)
 }
 
-// reserved reports whether a variable of this name changes how the shell or the
-// loader that reads the file works. A configuration must not do that.
-func reserved(name string) bool {
-	switch name {
-	case "PATH", "IFS", "HOME", "BASH_ENV", "SHELLOPTS", "BASHOPTS", "PS4", "PROMPT_COMMAND", "CDPATH",
-		"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "NODE_OPTIONS", "NODE_PATH", "PERL5OPT", "PERL5LIB", "RUBYOPT",
-		"RUBYLIB", "JAVA_TOOL_OPTIONS", "GCONV_PATH":
-		return true
+// readerNames change how the shell or the loader that reads the file works.
+//
+// shellNames are variables that a shell sets itself or gives a meaning to. Some are
+// read-only, which ends a bash in POSIX mode (UID, PPID), some accept numbers only,
+// which ends a dash (OPTIND), some have another value when they are read (SECONDS),
+// and some run or stop commands (PS1, TMOUT).
+var (
+	readerNames = nameSet(`PATH IFS HOME BASH_ENV SHELLOPTS BASHOPTS PS4 PROMPT_COMMAND CDPATH PYTHONPATH PYTHONHOME
+		PYTHONSTARTUP NODE_OPTIONS NODE_PATH PERL5OPT PERL5LIB RUBYOPT RUBYLIB JAVA_TOOL_OPTIONS GCONV_PATH`)
+	shellNames = nameSet(`_ ARGC ARGV BASH BASHPID CHILD_MAX COLUMNS COMPREPLY COMP_CWORD COMP_KEY COMP_LINE COMP_POINT
+		COMP_TYPE COMP_WORDBREAKS COMP_WORDS COPROC DIRSTACK EGID EMACS ENV EPOCHREALTIME EPOCHSECONDS ERRNO EUID
+		EXECIGNORE FIGNORE FPATH FUNCNAME FUNCNEST GID GLOBIGNORE GLOBSORT GROUPS HISTCMD HISTCONTROL HISTFILE
+		HISTFILESIZE HISTSIZE IGNOREEOF KSHEGID KSHGID KSHUID KSH_VERSION LINENO LINES MAILCHECK MAPFILE MODULE_PATH
+		NULLCMD OLDPWD OPTARG OPTERR OPTIND PGRP PIPESTATUS POSIXLY_CORRECT PPID PS0 PS1 PS2 PS3 PWD RANDOM
+		READLINE_ARGUMENT READLINE_LINE READLINE_MARK READLINE_POINT READNULLCMD REPLY SAVEHIST SECONDS SHLVL SRANDOM
+		TIMEFORMAT TMOUT TRY_BLOCK_ERROR TRY_BLOCK_INTERRUPT TTY TTYIDLE UID USERNAME USER_ID WATCH ZDOTDIR
+		ZSH_EVAL_CONTEXT ZSH_SUBSHELL ZSH_VERSION`)
+)
+
+func nameSet(names string) map[string]bool {
+	set := map[string]bool{}
+	for name := range strings.FieldsSeq(names) {
+		set[name] = true
 	}
-	return strings.HasPrefix(name, "LD_") || strings.HasPrefix(name, "DYLD_") || strings.HasPrefix(name, "BASH_FUNC_")
+	return set
+}
+
+// reserved reports whether a variable of this name changes how the shell or the
+// loader that reads the file works, or cannot be set in one of them.
+func reserved(name string) bool {
+	return readerNames[name] || shellNames[name] || strings.HasPrefix(name, "LD_") || strings.HasPrefix(name, "DYLD_") ||
+		strings.HasPrefix(name, "BASH_")
 }
 
 // formatShell writes the variables for POSIX sh and the dotenv readers.
@@ -84,7 +106,7 @@ func formatEnv(vars []variable, prefix string, write func(string) (string, bool)
 			}
 		}
 		if skip == "" && reserved(prefix+v.name) {
-			skip = prefix + v.name + " would change how the reader runs; ask with ?prefix="
+			skip = prefix + v.name + " would change how the reader runs, or is a shell's own; ask with ?prefix="
 		}
 		if skip != "" {
 			fmt.Fprintf(&b, "# %s is left out: %s\n", strconv.QuoteToASCII(v.key), skip)

@@ -36,8 +36,8 @@ var envValues = []struct {
 	{"escape_text", `a\nb\tc`, true},
 	{"escape_text_quote", `it's a\nb`, true},
 	{"glob", `* ? [a]`, true},
-	{"lines", "one\ntwo\n\nfour", true},
-	{"lines_quote", "it's\ntwo lines", true},
+	{"text_lines", "one\ntwo\n\nfour", true},
+	{"text_lines_quote", "it's\ntwo lines", true},
 	{"regex", "[.!?…]+[\"')\\\\]]?\\\\s", true},
 	{"semicolon", `a; touch pwned; b`, true},
 	{"single", `it's`, true},
@@ -181,8 +181,8 @@ func TestEnvForDocker(t *testing.T) {
 		got[name] = value
 	}
 	want := wantEnv("")
-	delete(want, "LINES")
-	delete(want, "LINES_QUOTE")
+	delete(want, "TEXT_LINES")
+	delete(want, "TEXT_LINES_QUOTE")
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

@@ -18,12 +18,6 @@ STT_ESCAPE_TEXT_QUOTE="it's a\\nb"
 STT_FLAG=true
 STT_GLOB='* ? [a]'
 STT_LD_PRELOAD=/evil.so
-STT_LINES='one
-two
-
-four'
-STT_LINES_QUOTE="it's
-two lines"
 STT_LIST="[1,\"it's\"]"
 STT_NOTHING=
 # "nul" is left out: its value has a NUL byte
@@ -35,6 +29,12 @@ STT_SINGLE="it's"
 STT_SPACES='  two  spaces  '
 STT_SUBSTITUTION="\`id\` it's"
 STT_TAB='a	b'
+STT_TEXT_LINES='one
+two
+
+four'
+STT_TEXT_LINES_QUOTE="it's
+two lines"
 STT_TILDE='~/x'
 STT_UNICODE='Grüße 🙂'
 STT_URL='https://user@host:8080/a,b?c=d%20e'

@@ -17,24 +17,24 @@ ESCAPE_TEXT='a\nb\tc'
 ESCAPE_TEXT_QUOTE="it's a\\nb"
 FLAG=true
 GLOB='* ? [a]'
-# "ld_preload" is left out: LD_PRELOAD would change how the reader runs; ask with ?prefix=
-LINES='one
-two
-
-four'
-LINES_QUOTE="it's
-two lines"
+# "ld_preload" is left out: LD_PRELOAD would change how the reader runs, or is a shell's own; ask with ?prefix=
 LIST="[1,\"it's\"]"
 NOTHING=
 # "nul" is left out: its value has a NUL byte
 NUMBER=0.5
-# "path" is left out: PATH would change how the reader runs; ask with ?prefix=
+# "path" is left out: PATH would change how the reader runs, or is a shell's own; ask with ?prefix=
 REGEX="[.!?…]+[\"')\\\\]]?\\\\s"
 SEMICOLON='a; touch pwned; b'
 SINGLE="it's"
 SPACES='  two  spaces  '
 SUBSTITUTION="\`id\` it's"
 TAB='a	b'
+TEXT_LINES='one
+two
+
+four'
+TEXT_LINES_QUOTE="it's
+two lines"
 TILDE='~/x'
 UNICODE='Grüße 🙂'
 URL='https://user@host:8080/a,b?c=d%20e'
