@@ -1,7 +1,9 @@
 package localapi
 
 import (
+	"bufio"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -11,6 +13,7 @@ type variable struct {
 	name  string // without a prefix
 	key   string
 	value string
+	null  bool   // left out unless the caller asks for empty ones
 	skip  string // the reason that it is left out, or ""
 }
 
@@ -28,7 +31,7 @@ func variables(d *derivedForms) []variable {
 		}
 	}
 	for _, key := range d.names {
-		v := variable{name: variableName(key), key: key, value: string(d.values[key].raw.body)}
+		v := variable{name: variableName(key), key: key, value: string(d.values[key].raw.body), null: string(d.values[key].json.body) == "null"}
 		switch {
 		case owner[v.name] != key:
 			v.skip = fmt.Sprintf("%s is the name of %s", v.name, strconv.QuoteToASCII(owner[v.name]))
@@ -86,27 +89,53 @@ func reserved(name string) bool {
 		strings.HasPrefix(name, "BASH_")
 }
 
+// withEmptyNulls returns the variables with an empty value for each null.
+func withEmptyNulls(vars []variable) []variable {
+	out := slices.Clone(vars)
+	for i := range out {
+		out[i].null = false
+	}
+	return out
+}
+
+// maxDockerLine is the longest line that docker run --env-file reads: it fails at a
+// longer one, also in a comment.
+const maxDockerLine = bufio.MaxScanTokenSize - 1
+
 // formatShell writes the variables for POSIX sh and the dotenv readers.
-func formatShell(vars []variable, prefix string) string { return formatEnv(vars, prefix, quote) }
+func formatShell(vars []variable, prefix string) string {
+	return formatEnv(vars, prefix, func(_, value string) (string, string) { return quote(value), "" })
+}
 
 // formatDocker writes them for docker run --env-file, which reads everything after
 // the first "=" unchanged and cannot have a line break.
 func formatDocker(vars []variable, prefix string) string {
-	return formatEnv(vars, prefix, func(s string) (string, bool) { return s, !strings.ContainsAny(s, "\r\n") })
+	return formatEnv(vars, prefix, func(name, value string) (string, string) {
+		switch {
+		case strings.ContainsAny(value, "\r\n"):
+			return "", "its value has a line break"
+		case len(name)+len("=")+len(value) > maxDockerLine:
+			return "", fmt.Sprintf("docker reads lines of at most %d bytes", maxDockerLine)
+		default:
+			return value, ""
+		}
+	})
 }
 
-func formatEnv(vars []variable, prefix string, write func(string) (string, bool)) string {
+// formatEnv writes each variable with the text that write returns for its value, or a
+// comment with the reason that it is left out.
+func formatEnv(vars []variable, prefix string, write func(name, value string) (text, skip string)) string {
 	var b strings.Builder
 	for _, v := range vars {
-		skip := v.skip
-		text, ok := "", false
-		if skip == "" {
-			if text, ok = write(v.value); !ok {
-				skip = "its value has a line break"
-			}
-		}
-		if skip == "" && reserved(prefix+v.name) {
+		text, skip := "", v.skip
+		switch {
+		case skip != "":
+		case v.null:
+			skip = "its value is null; ask with ?nulls=empty"
+		case reserved(prefix + v.name):
 			skip = prefix + v.name + " would change how the reader runs, or is a shell's own; ask with ?prefix="
+		default:
+			text, skip = write(prefix+v.name, v.value)
 		}
 		if skip != "" {
 			fmt.Fprintf(&b, "# %s is left out: %s\n", strconv.QuoteToASCII(v.key), skip)
@@ -132,16 +161,16 @@ func formatEnv(vars []variable, prefix string, write func(string) (string, bool)
 //     before $ and `, there being no spelling that it and sh share;
 //  4. with \ before every special character, when it ends in a backslash: dotenv
 //     readers lose the closing quote of the other forms and with it the next lines.
-func quote(s string) (string, bool) {
+func quote(s string) string {
 	switch {
 	case safe(s):
-		return s, true
+		return s
 	case strings.HasSuffix(s, `\`):
-		return escapeBare(s), true
+		return escapeBare(s)
 	case !strings.Contains(s, `'`) && !strings.Contains(s, `\\`):
-		return `'` + s + `'`, true
+		return `'` + s + `'`
 	default:
-		return `"` + doubleQuoter.Replace(s) + `"`, true
+		return `"` + doubleQuoter.Replace(s) + `"`
 	}
 }
 

@@ -1,6 +1,7 @@
 package localapi
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"flag"
@@ -97,7 +98,7 @@ func TestEnvGolden(t *testing.T) {
 // want is the environment that every reader must see.
 func wantEnv(prefix string) map[string]string {
 	want := map[string]string{
-		"NUMBER": "0.5", "FLAG": "true", "NOTHING": "", "LIST": `[1,"it's"]`, "DB": `{"host":"h","port-range":"1-2"}`,
+		"NUMBER": "0.5", "FLAG": "true", "LIST": `[1,"it's"]`, "DB": `{"host":"h","port-range":"1-2"}`,
 		"DB_HOST": "taken", "DB_PORT_RANGE": "1-2", "WEIRD_KEY_": "v",
 	}
 	for _, v := range envValues {
@@ -196,10 +197,46 @@ func FuzzQuote(f *testing.F) {
 		if strings.IndexByte(s, 0) >= 0 {
 			return
 		}
-		text, _ := quote(s)
+		text := quote(s)
 		out, err := exec.CommandContext(t.Context(), "/bin/sh", "-c", "V="+text+"\nprintf %s. \"$V\"").Output()
 		if err != nil || string(out) != s+"." {
 			t.Fatalf("%q is written as %s and read as %q, %v", s, text, out, err)
 		}
 	})
+}
+
+// pydantic-settings refuses the empty text for an int | None: an absent variable is
+// what it reads as null.
+func TestEnvLeavesNullsOut(t *testing.T) {
+	d := envDocument(t)
+	for _, format := range []func([]variable, string) string{formatShell, formatDocker} {
+		if text := format(d.vars, ""); strings.Contains(text, "\nNOTHING=") || !strings.Contains(text, `# "nothing" is left out: its value is null`) {
+			t.Errorf("a null is not left out with a comment:\n%s", text)
+		}
+		if text := format(withEmptyNulls(d.vars), ""); !strings.Contains(text, "\nNOTHING=\n") || !strings.Contains(text, "\nEMPTY=\n") {
+			t.Errorf("nulls=empty does not write an empty value:\n%s", text)
+		}
+	}
+}
+
+// Docker reads the file with bufio.Scanner, and fails at a longer line.
+func TestEnvForDockerHasNoLineThatDockerRefuses(t *testing.T) {
+	most := strings.Repeat("v", bufio.MaxScanTokenSize-1-len("A_FITS="))
+	doc := (&Renderer{}).Render(record("a", 1, string(encode(map[string]any{"fits": most, "long": most + "v", "short": "s"}))))
+	d := doc.plain.derived.get()
+	text := formatDocker(d.vars, "A_")
+	lines := 0
+	scanner := bufio.NewScanner(strings.NewReader(text))
+	for scanner.Scan() {
+		lines++
+	}
+	if err := scanner.Err(); err != nil || lines != 3 {
+		t.Fatalf("docker reads %d lines: %v", lines, err)
+	}
+	if !strings.Contains(text, "A_FITS="+most+"\n") || !strings.Contains(text, `# "long" is left out: docker reads lines of at most`) {
+		t.Error("want the line that fits, and a comment for the one that does not")
+	}
+	if !strings.Contains(formatShell(d.vars, "A_"), "A_LONG=") {
+		t.Error("the limit is Docker's")
+	}
 }

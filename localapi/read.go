@@ -28,6 +28,7 @@ type resource struct {
 	own     bool // the agent's own service, not named in the path
 	raw     bool // key: text instead of JSON
 	docker  bool // env: for docker run --env-file
+	nulls   bool // env: a null is an empty value instead of a comment
 	explain bool // document: where its values come from, instead of the document
 	trusted bool // the caller may see secrets
 }
@@ -66,14 +67,18 @@ func (t *resource) selectRepresentation(doc *Document) (*representation, *conf.E
 }
 
 func (t *resource) selectEnv(d *derivedForms) *representation {
-	if t.prefix == "" && !t.docker {
+	if t.prefix == "" && !t.docker && !t.nulls {
 		return &d.env
+	}
+	vars := d.vars
+	if t.nulls {
+		vars = withEmptyNulls(vars)
 	}
 	format := formatShell
 	if t.docker {
 		format = formatDocker
 	}
-	rep := newRepresentation([]byte(format(d.vars, t.prefix)), typeText)
+	rep := newRepresentation([]byte(format(vars, t.prefix)), typeText)
 	rep.secret = d.env.secret
 	return &rep
 }
@@ -110,6 +115,10 @@ func (t *resource) query(r *http.Request, maxWait time.Duration) (wait time.Dura
 			if t.docker = v[0] == "docker"; !t.docker && v[0] != "sh" {
 				e = conf.Errorf(conf.CodeMalformed, "unknown format %q", clip(v[0])).WithHint("use format=sh or format=docker")
 			}
+		case name == "nulls" && t.kind == kindEnv:
+			if t.nulls = v[0] == "empty"; !t.nulls && v[0] != "comment" {
+				e = conf.Errorf(conf.CodeMalformed, "bad nulls %q", clip(v[0])).WithHint("use nulls=empty or nulls=comment")
+			}
 		default:
 			known = false
 		}
@@ -128,7 +137,7 @@ func (t *resource) parameters() string {
 	case kindKey:
 		return "raw, wait"
 	case kindEnv:
-		return "format, prefix, wait"
+		return "format, nulls, prefix, wait"
 	default:
 		return "explain, wait"
 	}

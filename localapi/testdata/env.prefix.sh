@@ -19,7 +19,7 @@ STT_FLAG=true
 STT_GLOB='* ? [a]'
 STT_LD_PRELOAD=/evil.so
 STT_LIST="[1,\"it's\"]"
-STT_NOTHING=
+# "nothing" is left out: its value is null; ask with ?nulls=empty
 # "nul" is left out: its value has a NUL byte
 STT_NUMBER=0.5
 STT_PATH=/evil

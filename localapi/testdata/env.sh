@@ -19,7 +19,7 @@ FLAG=true
 GLOB='* ? [a]'
 # "ld_preload" is left out: LD_PRELOAD would change how the reader runs, or is a shell's own; ask with ?prefix=
 LIST="[1,\"it's\"]"
-NOTHING=
+# "nothing" is left out: its value is null; ask with ?nulls=empty
 # "nul" is left out: its value has a NUL byte
 NUMBER=0.5
 # "path" is left out: PATH would change how the reader runs, or is a shell's own; ask with ?prefix=
