@@ -98,6 +98,7 @@ func (c *compiler) run() (*Schema, error) {
 	}
 	c.secretNodes = c.findSecretNodes(g)
 	c.out = &Schema{service: c.service, validate: sch, fast: newFastValidator(sch, g.nodes), byKey: map[string]*prop{}, costs: costs}
+	boundIntegers(g.nodes)
 	c.out.unique = slices.ContainsFunc(g.nodes, func(s *jsonschema.Schema) bool { return s.UniqueItems })
 	c.checkedDefaults = extent{}
 	c.rootObject(sch)

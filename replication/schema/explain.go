@@ -399,7 +399,7 @@ func count(n int, what string) string {
 
 func rat(r *big.Rat) string {
 	f, _ := r.Float64()
-	if f != 0 && (f < 1e-6 && f > -1e-6 || f > 1e15 || f < -1e15) {
+	if f != 0 && (f < 1e-6 && f > -1e-6 || f >= conf.MaxInteger || f <= -conf.MaxInteger) {
 		return strconv.FormatFloat(f, 'g', -1, 64)
 	}
 	return strconv.FormatFloat(f, 'f', -1, 64)
