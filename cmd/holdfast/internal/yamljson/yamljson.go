@@ -78,16 +78,32 @@ func yamlNode(d *json.Decoder) (*yaml.Node, error) {
 	case string:
 		return yamlString(v), nil
 	case json.Number:
-		tag := "!!int"
 		if strings.ContainsAny(v.String(), ".eE") {
-			tag = "!!float"
+			return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!float", Value: yamlFloat(v.String())}, nil
 		}
-		return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: v.String()}, nil
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: v.String()}, nil
 	case bool:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(v)}, nil
 	default:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}, nil
 	}
+}
+
+// yamlFloat writes a number of JSON as YAML 1.1 (PyYAML) reads it too: with a dot, and
+// with a sign in the exponent. It takes 1e-7 and 1.0e7 for text.
+func yamlFloat(s string) string {
+	i := strings.IndexAny(s, "eE")
+	if i < 0 {
+		return s
+	}
+	digits, exponent := s[:i], s[i+1:]
+	if !strings.Contains(digits, ".") {
+		digits += ".0"
+	}
+	if exponent[0] != '-' && exponent[0] != '+' {
+		exponent = "+" + exponent
+	}
+	return digits + s[i:i+1] + exponent
 }
 
 // Every version of YAML reads what matches bare as text, unless it matches special.
