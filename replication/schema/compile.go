@@ -36,6 +36,7 @@ func Compile(service string, raw []byte) (s *Schema, err error) {
 	if sc.details != nil {
 		return nil, invalid(service, sc.details)
 	}
+	addObjectTypes(doc)
 	c := &compiler{service: service, doc: doc, requiredSecrets: map[string]bool{}}
 	// The second pass compiles the document whose `required` lists have lost the secrets.
 	for range 2 {

@@ -6,7 +6,7 @@
 // v2, zod or Go emit it, plus the keywords x-complexity, x-help, x-secret,
 // x-secret-source and x-env. Nested objects with declared properties flatten to
 // dotted keys; everything else (an array, a free object, a union of models, a
-// recursive property) is one leaf.
+// recursive property) is one leaf. A value with properties and no type is an object.
 //
 // # Defaults
 //
