@@ -247,9 +247,10 @@ func (c *compiler) checkDefault(p *prop, list []*jsonschema.Schema, inherited bo
 	if p.object == nil {
 		p.field.Default = json.RawMessage(jsonText(p.def))
 	}
-	// An enclosing object's default is checked there. After a removal of secrets
+	// The default of an enclosing object is checked there, and that of the whole
+	// document here: it need not have what is required. After a removal of secrets
 	// from `required`, the second pass checks.
-	if inherited || c.droppedRequired {
+	if inherited && len(p.path) > 1 || c.droppedRequired {
 		return
 	}
 	x := explainer{doc: p.def, own: p}
