@@ -124,6 +124,7 @@ func (c *compiler) library() (sch *jsonschema.Schema, err error) {
 	lib := jsonschema.NewCompiler()
 	lib.DefaultDraft(jsonschema.Draft2020)
 	lib.AssertFormat()
+	registerFormats(lib)
 	lib.UseRegexpEngine(compilePattern)
 	lib.UseLoader(noLoader{})
 	if err := lib.AddResource(base, c.doc); err != nil {
