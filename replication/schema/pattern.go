@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"regexp/syntax"
+	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -22,7 +23,8 @@ const (
 type pattern struct {
 	source string
 	re     *regexp.Regexp
-	size   int // of the program
+	except *regexp.Regexp // text that matches it does not match the pattern; nil: none
+	size   int            // of the program
 }
 
 // weight returns the steps of one match of a short text.
@@ -32,7 +34,26 @@ func (p *pattern) String() string { return p.source }
 
 // MatchString reports whether s contains a match; text over maxPatternText has none.
 func (p *pattern) MatchString(s string) bool {
-	return len(s) <= maxPatternText && p.re.MatchString(s)
+	return len(s) <= maxPatternText && (p.except == nil || !p.except.MatchString(s)) && p.re.MatchString(s)
+}
+
+// Pydantic writes these patterns for a Decimal: one lookahead that rules out text
+// without a digit, and one in an alternative.
+var (
+	decimalLookahead   = `^(?!^[-+.]*$)`
+	noDigit            = regexp.MustCompile(`^[-+.]*$`)
+	decimalAlternative = regexp.MustCompile(`^(\[\+-\]\?0\*\(\?:\\d\{0,\d+\}\|)\(\?=\[\\d\.\]\{1,\d+\}0\*\$\)(\\d(?:\*|\{0,\d+\})\\\.\\d(?:\*|\{0,\d+\})0\*\$\))$`)
+)
+
+// withoutDecimalLookahead translates the pattern of a Decimal to one without
+// lookahead, for text that noDigit does not match. The second lookahead restricts an
+// alternative of one that matches every text, so the result is the same without it.
+func withoutDecimalLookahead(source string) (text string, ok bool) {
+	rest, ok := strings.CutPrefix(source, decimalLookahead)
+	if !ok {
+		return source, false
+	}
+	return "^" + decimalAlternative.ReplaceAllString(rest, "$1$2"), true
 }
 
 var unicodeEscape = regexp.MustCompile(`\\(\\|u\{([0-9A-Fa-f]{1,6})\}|u([0-9A-Fa-f]{4})|Z)`)
@@ -43,11 +64,11 @@ func compilePattern(source string) (jsonschema.Regexp, error) {
 	if len(source) > maxPattern {
 		return nil, fmt.Errorf("pattern of %d bytes is over the limit of %d", len(source), maxPattern)
 	}
-	tree, err := syntax.Parse(source, syntax.Perl)
-	text := source
+	text, isDecimal := withoutDecimalLookahead(source)
+	tree, err := syntax.Parse(text, syntax.Perl)
 	if err != nil {
 		// Go writes these differently: \uXXXX and \u{X} of ECMA 262, \Z of Python.
-		text = unicodeEscape.ReplaceAllStringFunc(source, func(m string) string {
+		text = unicodeEscape.ReplaceAllStringFunc(text, func(m string) string {
 			switch {
 			case m == `\Z`:
 				return `\z`
@@ -73,7 +94,11 @@ func compilePattern(source string) (jsonschema.Regexp, error) {
 	if err != nil {
 		return nil, explainPattern(err)
 	}
-	return &pattern{source: source, re: re, size: len(prog.Inst)}, nil
+	p := &pattern{source: source, re: re, size: len(prog.Inst)}
+	if isDecimal {
+		p.except = noDigit
+	}
+	return p, nil
 }
 
 func explainPattern(err error) error {
