@@ -53,10 +53,10 @@ func (n *Node) Propose(ctx context.Context, c command.Command) (command.Result, 
 	if err != nil {
 		return command.Result{}, err
 	}
-	if err := n.checkCommand(c); err != nil {
+	if err := n.ready(ctx); err != nil {
 		return command.Result{}, err
 	}
-	if err := n.ready(ctx); err != nil {
+	if err := n.checkCommand(c); err != nil {
 		return command.Result{}, err
 	}
 	p := &proposal{ctx, data, make(chan response, 1)}

@@ -12,6 +12,7 @@ import (
 
 // RunAutopilot is a leader job: raft-autopilot promotes and removes members.
 func (m *Manager) RunAutopilot(ctx context.Context, rep *replica.Replica) {
+	m.members.Features().Reset()
 	rep.Node().Autopilot(ctx, replication.AutopilotOptions{
 		Voters: m.o.Voters, DeadAfter: m.o.DeadAfter, Stats: m.cluster.NodeStats,
 		Eligible: func(id string) bool {

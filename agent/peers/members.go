@@ -131,7 +131,7 @@ func (l *MemberList) Set(members []conf.Member) {
 		newly = newly || !l.removed[node]
 	}
 	l.removed = removed
-	l.features.forgetRemoved(out)
+	l.features.retain(out)
 	if !slices.Equal(out, l.saved.Members) || l.unknown {
 		l.saved.Members, l.unknown = out, false
 		if err := l.write(); err != nil {

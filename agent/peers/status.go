@@ -46,9 +46,10 @@ func (c *Cluster) Report(ctx context.Context, node string) (r Report, err error)
 func (c *Cluster) NodeStats(ctx context.Context, id, _ string) (replication.NodeStats, error) {
 	var r Report
 	if err := c.Call(ctx, id, routeStatus, nil, &r); err != nil {
+		c.Features().SetSilent(id, time.Now())
 		return replication.NodeStats{}, err
 	}
-	c.Features().Set(id, r.Version, r.Features)
+	c.Features().Set(id, r.Version, r.Features, time.Now())
 	return replication.NodeStats{LastTerm: r.LastTerm, LastIndex: r.LastIndex, LastContact: r.LastContact}, nil
 }
 

@@ -159,7 +159,7 @@ func (r *Replica) openNode(ctx context.Context) error {
 	node, err := replication.Open(ctx, replication.Options{
 		Dir: s.o.Options.RaftDir(), NodeID: c.Self(), Logger: s.log, Join: !c.IsSingleNode(),
 		HadLog: c.HasLog(), MinIndex: served,
-		CheckCommand: c.Features().Check,
+		CheckCommand: c.CheckCommand,
 		FSM:          r.store, OnApplied: r.onApplied, OnDigest: r.digest.onDigest, OnRestored: r.onRestored, OnBlocked: r.onBlocked,
 		Transport: replication.NewTransport(c.Port.RaftLayer(), s.log),
 	})
