@@ -101,13 +101,32 @@ func (g *guard) check(w http.ResponseWriter, r *http.Request) *conf.Error {
 // proxied reports whether a request has headers of a proxy.
 func proxied(h http.Header) bool {
 	for name := range h {
-		switch {
-		case len(name) > 12 && name[:12] == "X-Forwarded-", name == "Forwarded", name == "Via", name == "X-Real-Ip":
+		if proxyHeaders[name] {
 			return true
+		}
+		for _, prefix := range proxyPrefixes {
+			if strings.HasPrefix(name, prefix) {
+				return true
+			}
+		}
+		for _, part := range proxyParts {
+			if strings.Contains(name, part) {
+				return true
+			}
 		}
 	}
 	return false
 }
+
+// Names of headers that only proxies, load balancers and delivery networks add, as
+// net/http spells them. Headers of tracing are none: a service passes them on itself.
+var (
+	proxyParts    = []string{"orwarded", "Client-Ip", "Clientip", "Connecting-Ip", "Real-Ip", "Remote-Ip", "User-Ip", "Proxyuser-Ip", "Connection-Ip", "Socketip"}
+	proxyPrefixes = []string{"Akamai-", "Cdn-", "Cf-", "Fastly-", "Fly-", "X-Akamai-", "X-Amz-Cf-", "X-Arr-", "X-Envoy-", "X-Original-", "X-Rewrite-", "X-Varnish"}
+	proxyHeaders  = map[string]bool{
+		"Via": true, "X-Via": true, "Max-Forwards": true, "X-Remote-Addr": true, "X-Coming-From": true, "X-Originating-Ip": true,
+	}
+)
 
 // ownPage reports whether a request does not come from a page of another origin.
 // Such a page could not read the response, but must not start requests either.

@@ -98,7 +98,17 @@ func TestTheAddressThatItListensOnIsItsName(t *testing.T) {
 func TestProxiesOverRawTCP(t *testing.T) {
 	s := newServer(t, newMemory(record("stt-worker", 7, sttConfig)))
 	addr := listen(t, s)
-	for _, h := range []string{"X-Forwarded-For: 10.0.0.1", "x-forwarded-for: 127.0.0.1", "X-Forwarded-Host: localhost", "Forwarded: for=127.0.0.1", "X-Forwarded-For:", "X-Forwarded-Proto: https", "X-Forwarded-Anything: 1", "X-Real-IP: 10.0.0.1", "Via: 1.1 x"} {
+	headers := []string{"X-Forwarded-For: 10.0.0.1", "x-forwarded-for: 127.0.0.1", "X-Forwarded-Host: localhost", "Forwarded: for=127.0.0.1", "X-Forwarded-For:", "X-Forwarded-Proto: https", "X-Forwarded-Anything: 1", "X-Real-IP: 10.0.0.1", "Via: 1.1 x"}
+	for _, name := range []string{
+		"True-Client-IP", "true-client-ip", "CF-Connecting-IP", "CF-Connecting-IPv6", "CF-Ray", "CF-Visitor", "CF-Worker", "CDN-Loop", "X-Client-IP", "Client-IP", "X-Cluster-Client-IP",
+		"X-Envoy-External-Address", "X-Envoy-Original-Path", "Fastly-Client-IP", "Fastly-FF", "Fly-Client-IP", "Fly-Forwarded-Port", "X-Forwarded", "Forwarded-For", "X-Original-Forwarded-For",
+		"X-Original-URL", "X-Original-Host", "X-Original-URI", "X-Rewrite-URL", "X-Remote-IP", "X-Remote-Addr", "X-ProxyUser-IP", "X-Azure-ClientIP", "X-Azure-SocketIP", "X-Appengine-User-IP",
+		"X-Vercel-Forwarded-For", "X-NF-Client-Connection-IP", "Akamai-Origin-Hop", "X-Akamai-Edgescape", "X-Amz-Cf-Id", "X-ARR-ClientCert", "Do-Connecting-IP", "Ali-Cdn-Real-IP", "WL-Proxy-Client-IP", "Proxy-Client-IP",
+		"X-Via", "X-Varnish", "X-Coming-From", "Max-Forwards", "X-Originating-IP", "X-Http-Forwarded-For", "X_Forwarded_For",
+	} {
+		headers = append(headers, name+": 127.0.0.1")
+	}
+	for _, h := range headers {
 		for _, path := range []string{"/v1/config/stt-worker", "/healthz", "/v1/config/stt-worker/vad"} {
 			status, body := raw(t, addr, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\n"+h+"\r\n\r\n")
 			if status != 403 || !strings.Contains(body, "proxy") {
@@ -106,8 +116,13 @@ func TestProxiesOverRawTCP(t *testing.T) {
 			}
 		}
 	}
-	if n := s.metrics.rejected[rejectedProxy].Load(); n != 27 {
+	if n := s.metrics.rejected[rejectedProxy].Load(); n != uint64(3*len(headers)) {
 		t.Errorf("counted %d", n)
+	}
+	for _, h := range []string{"X-Request-Id: 1", "Traceparent: 00-1-1-01", "X-Holdfast: 1", "X-Amzn-Trace-Id: Root=1", "Viable: 1", "Flying: 1", "X-Clients: 3"} {
+		if status, body := raw(t, addr, "GET /v1/config/stt-worker HTTP/1.1\r\nHost: localhost\r\n"+h+"\r\n\r\n"); status != 200 {
+			t.Errorf("with %s: %d %s", h, status, body)
+		}
 	}
 }
 
