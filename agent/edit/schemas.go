@@ -32,7 +32,7 @@ func (e *Editor) PutSchemas(ctx context.Context, who conf.Principal, schemas map
 		if err != nil {
 			return nil, err
 		}
-		if _, err := e.o.Schemas.Get(n, c); err != nil {
+		if _, err := e.o.Schemas.Admit(n, c); err != nil {
 			return nil, err
 		}
 		canonical[n] = c

@@ -33,6 +33,10 @@ func Compile(service string, raw []byte) (s *Schema, err error) {
 	if sc.count > maxSubschemas {
 		sc.fail(nil, "more than %d subschemas", maxSubschemas)
 	}
+	if sc.memory > maxPatternMemory {
+		sc.fail(nil, "its patterns take %s compiled, at most %s: use fewer of them, or smaller repetitions and classes",
+			mebibytes(sc.memory), mebibytes(maxPatternMemory))
+	}
 	if sc.details != nil {
 		return nil, invalid(service, sc.details)
 	}
@@ -47,8 +51,11 @@ func Compile(service string, raw []byte) (s *Schema, err error) {
 			break
 		}
 	}
+	s.patternMemory = sc.memory
 	return s, nil
 }
+
+func mebibytes(n int) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
 // invalid returns the error of a rejected schema.
 func invalid(service string, details []conf.FieldError) *conf.Error {

@@ -32,7 +32,8 @@
 // A schema is untrusted. Compile limits its size, the number of its subschemas and
 // fields, the work of checking one value (references that multiply, enumerations),
 // and the size of its patterns, which run in linear time because they have no
-// lookaround and no back-references. The work for a whole document is limited before
+// lookaround and no back-references. The memory that compiled patterns take is limited
+// for each schema, and by Cache.Admit for all. The work for a whole document is limited before
 // it is validated. A $ref points into the same document; nothing is loaded.
 //
 // A *Schema is immutable and safe for concurrent use; so is a *Cache. The leader

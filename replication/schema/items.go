@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
@@ -126,6 +127,7 @@ type entry struct {
 	once   sync.Once
 	schema *Schema
 	err    error
+	memory atomic.Int64 // of the patterns, once it is compiled
 }
 
 // NewCache returns an empty cache.
@@ -140,7 +142,11 @@ func (c *Cache) Get(service string, raw []byte) (*Schema, error) {
 	if e == nil || !bytes.Equal(e.raw, raw) {
 		e = c.replace(service, raw)
 	}
-	e.once.Do(func() { e.schema, e.err = Compile(service, e.raw) })
+	e.once.Do(func() {
+		if e.schema, e.err = Compile(service, e.raw); e.err == nil {
+			e.memory.Store(int64(e.schema.patternMemory))
+		}
+	})
 	return e.schema, e.err
 }
 
@@ -156,6 +162,34 @@ func (c *Cache) replace(service string, raw []byte) *entry {
 	e := &entry{raw: bytes.Clone(raw)}
 	c.entries[service] = e
 	return e
+}
+
+// Admit is Get for a schema that is about to be stored. It returns an error, and
+// forgets the schema, when its patterns and those of the other services that this
+// process has compiled take more memory than all may. What is stored is never
+// refused: Get has no such limit.
+func (c *Cache) Admit(service string, raw []byte) (*Schema, error) {
+	s, err := c.Get(service, raw)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	total := s.patternMemory
+	for name, e := range c.entries {
+		if name != service {
+			total += int(e.memory.Load())
+		}
+	}
+	if total <= maxAllPatternMemory || s.patternMemory <= freePatternMemory {
+		return s, nil
+	}
+	if e := c.entries[service]; e != nil && bytes.Equal(e.raw, raw) {
+		delete(c.entries, service)
+	}
+	return nil, conf.Errorf(conf.CodeInvalid, "schema of %s is rejected: its patterns take %s compiled, and with those of all other services %s, at most %s",
+		service, mebibytes(s.patternMemory), mebibytes(total), mebibytes(maxAllPatternMemory)).
+		WithHint("use fewer patterns, or smaller repetitions and classes; nothing was changed")
 }
 
 // Items returns the items of an effective document, by the schema of its service

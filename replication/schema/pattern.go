@@ -17,6 +17,11 @@ const (
 	maxPattern     = 4096
 	maxProgram     = 10000
 	maxPatternText = 64 << 10
+
+	// Compiled, a pattern takes up to thousands of times its text.
+	maxPatternMemory    = 16 << 20  // of one schema
+	maxAllPatternMemory = 256 << 20 // of all schemas
+	freePatternMemory   = 64 << 10  // a schema with so little is admitted in any case
 )
 
 // pattern is a regular expression that cannot hang the process.
@@ -25,6 +30,7 @@ type pattern struct {
 	re     *regexp.Regexp
 	except *regexp.Regexp // text that matches it does not match the pattern; nil: none
 	size   int            // of the program
+	memory int            // estimated bytes that it takes compiled
 }
 
 // weight returns the steps of one match of a short text.
@@ -94,11 +100,35 @@ func compilePattern(source string) (jsonschema.Regexp, error) {
 	if err != nil {
 		return nil, explainPattern(err)
 	}
-	p := &pattern{source: source, re: re, size: len(prog.Inst)}
+	p := &pattern{source: source, re: re, size: len(prog.Inst), memory: programMemory(prog)}
 	if isDecimal {
 		p.except = noDigit
 	}
 	return p, nil
+}
+
+// programMemory estimates the bytes that Go's engine keeps for a program. A short one
+// that starts with ^ can have a second form, with a jump for each range of characters;
+// instructions of a repetition share those ranges.
+func programMemory(prog *syntax.Prog) int {
+	const (
+		base, perInst, perJump = 1 << 10, 48, 14
+		maxOnePass, perOnePass = 1000, 96
+	)
+	memory := base + perInst*len(prog.Inst)
+	onePass := len(prog.Inst) < maxOnePass && prog.StartCond()&syntax.EmptyBeginText != 0
+	seen := map[*rune]bool{}
+	for i := range prog.Inst {
+		in := &prog.Inst[i]
+		if onePass {
+			memory += perOnePass + perJump*len(in.Rune)
+		}
+		if len(in.Rune) > 0 && !seen[&in.Rune[0]] {
+			seen[&in.Rune[0]] = true
+			memory += 4 * len(in.Rune)
+		}
+	}
+	return memory
 }
 
 func explainPattern(err error) error {

@@ -35,6 +35,7 @@ func set(names ...string) map[string]bool {
 // scanner checks every subschema of a document before the library compiles it.
 type scanner struct {
 	count   int
+	memory  int // that its patterns take compiled
 	details []conf.FieldError
 }
 
@@ -112,9 +113,12 @@ func (s *scanner) keywords(obj map[string]any, path []string) {
 
 func (s *scanner) pattern(path []string, v any) {
 	if text, ok := v.(string); ok {
-		if _, err := compilePattern(text); err != nil {
+		re, err := compilePattern(text)
+		if err != nil {
 			s.fail(path, "bad pattern: %v", err)
+			return
 		}
+		s.memory += re.(*pattern).memory
 	}
 }
 

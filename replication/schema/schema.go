@@ -20,6 +20,8 @@ type Schema struct {
 	byKey    map[string]*prop
 	costs    []float64 // see graph.costs
 	unique   bool      // elements of some array must be unique
+
+	patternMemory int // estimated bytes of its compiled patterns
 }
 
 // object is a JSON object with declared properties: the root, or a nested one.
