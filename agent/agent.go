@@ -54,6 +54,7 @@ type Agent struct {
 // listeners are the open ports of an agent.
 type listeners struct {
 	local, admin, socket net.Listener // socket is nil when it is off
+	cluster              net.Listener // bound before a join, which uses up a token
 }
 
 // Info is what a person needs to know of a running agent.
@@ -139,6 +140,9 @@ func (a *Agent) listen() (err error) {
 	if a.listeners.admin, err = process.Listen("tcp", net.JoinHostPort(a.o.ManagerHost, a.o.ManagerPort), "CONFIG_MANAGER_HOST and CONFIG_MANAGER_PORT"); err != nil {
 		return err
 	}
+	if a.listeners.cluster, err = process.Listen("tcp", a.o.ClusterAddr, "CONFIG_CLUSTER_ADDR"); err != nil {
+		return err
+	}
 	a.listeners.socket, err = process.ListenSocket(a.o.LocalSocket, a.log)
 	return err
 }
@@ -160,7 +164,7 @@ func (a *Agent) joinCluster(ctx context.Context, holder *keys.Holder) error {
 		return err
 	}
 	a.cluster, err = peers.Open(list, peers.Options{
-		Identity: id, Listen: a.o.ClusterAddr, Advertise: a.o.Advertise(), ServiceName: a.o.ServiceName, Joiner: a.members.Joiner(id), Logger: a.log,
+		Identity: id, Listener: a.listeners.cluster, Advertise: a.o.Advertise(), ServiceName: a.o.ServiceName, Joiner: a.members.Joiner(id), Logger: a.log,
 	})
 	return err
 }

@@ -6,10 +6,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/holdfast-config/holdfast/agent"
+	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/testenv"
 )
@@ -81,5 +83,57 @@ func TestAnswersWhileJoining(t *testing.T) {
 	}
 	if code, _, body := ask("http://" + adminAddr + "/api/config/health"); code != http.StatusOK && code != http.StatusUnauthorized {
 		t.Errorf("the admin API after the join: %d %s", code, body)
+	}
+}
+
+// TestARefusedJoinKeepsTheToken: a join that cannot succeed, for the agent's own port or
+// for an address that a member has, neither uses the token nor is logged as a join.
+func TestARefusedJoinKeepsTheToken(t *testing.T) {
+	t.Parallel()
+	founder := start(t, testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for i, tc := range []struct {
+		name   string
+		refuse func(o *options.Options)
+		code   conf.Code
+		says   string
+	}{
+		{"its port is taken", func(o *options.Options) { o.ClusterAddr = taken.Addr().String() }, conf.CodeUsage, "address already in use"},
+		{"its address is a member's", func(o *options.Options) { o.AdvertiseAddr = founder.Info().Cluster }, conf.CodeConflict, "belongs to member n1"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			token := founder.joinToken(conf.MemberServer)
+			node := []string{"n2", "n3"}[i]
+			o := joining(t, founder, node, token.Token)
+			tc.refuse(&o)
+			a, err := agent.New(t.Context(), o, founder.Log)
+			if err == nil {
+				run(t, o, a)
+			}
+			if conf.CodeOf(err) != tc.code || !strings.Contains(err.Error(), tc.says) || conf.HintOf(err) == "" {
+				t.Fatalf("got %v, want %q", err, tc.says)
+			}
+			list, err := founder.Rooms().Members.Tokens(t.Context())
+			if err != nil || !slices.ContainsFunc(list, func(i conf.JoinTokenInfo) bool { return i.ID == token.ID && i.Used == 0 }) {
+				t.Errorf("the token is used: %+v, %v", list, err)
+			}
+			page, err := founder.Rooms().Backend.AccessLog(t.Context(), conf.AccessFilter{Limit: 1000})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, row := range page.Results {
+				if row.UserID == "join:"+node && row.Success {
+					t.Errorf("logged as a join: %+v", row)
+				}
+			}
+			if members := founder.Rooms().Cluster.Members(); slices.ContainsFunc(members, func(m conf.Member) bool { return m.NodeID == node }) {
+				t.Errorf("it is a member: %+v", members)
+			}
+			start(t, joining(t, founder, node, token.Token)).ready() // from another directory
+		})
 	}
 }

@@ -109,7 +109,7 @@ func (a *Agent) brokerTasks(failed chan<- error) (run []func(context.Context)) {
 
 // closeFiles closes what New opened. What Run has stopped already is left alone.
 func (a *Agent) closeFiles() {
-	for _, l := range []net.Listener{a.listeners.local, a.listeners.admin, a.listeners.socket} {
+	for _, l := range []net.Listener{a.listeners.local, a.listeners.admin, a.listeners.socket, a.listeners.cluster} {
 		if l != nil {
 			_ = l.Close()
 		}

@@ -31,6 +31,25 @@ func (n *Node) Servers() (servers []Server, index uint64, err error) {
 	return servers, f.Index(), nil
 }
 
+// CheckAddr returns the error of AddNonvoter for an address that another member has.
+func (n *Node) CheckAddr(id, addr string) error {
+	servers, _, err := n.Servers()
+	if err != nil {
+		return err
+	}
+	for _, s := range servers {
+		if s.ID != id && s.Addr == addr {
+			return addrTaken(s.ID, addr)
+		}
+	}
+	return nil
+}
+
+func addrTaken(id, addr string) error {
+	return conf.Errorf(conf.CodeConflict, "the address %s belongs to member %s", addr, id).
+		WithHint("remove that member first if it no longer exists: holdfast cluster remove %s", id)
+}
+
 // AddNonvoter adds a member that does not vote, or changes the address of a member. A
 // voter stays a voter.
 func (n *Node) AddNonvoter(ctx context.Context, id, addr string) error {
@@ -47,8 +66,7 @@ func (n *Node) AddNonvoter(ctx context.Context, id, addr string) error {
 				return n.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(addr), prev, t)
 			})
 		case s.ID != id && s.Addr == addr:
-			return conf.Errorf(conf.CodeConflict, "the address %s belongs to member %s", addr, s.ID).
-				WithHint("remove that member first if it no longer exists: holdfast cluster remove %s", s.ID)
+			return addrTaken(s.ID, addr)
 		}
 	}
 	return n.change(ctx, func(t time.Duration) raft.IndexFuture {

@@ -69,6 +69,16 @@ func (m *Manager) admit(ctx context.Context, r transport.JoinRequest) (transport
 	if err != nil {
 		return transport.JoinGrant{}, err
 	}
+	select {
+	case m.admitting <- struct{}{}:
+		defer func() { <-m.admitting }()
+		err = rep.Node().CheckAddr(r.NodeID, r.Advertise) // before the use of the token counts
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
+		return transport.JoinGrant{}, err
+	}
 	at := conf.FormatTime(now)
 	res, err := rep.Node().Propose(ctx, &command.Cluster{
 		At: at, By: "join:" + r.NodeID,

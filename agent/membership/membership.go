@@ -35,6 +35,8 @@ type Manager struct {
 	cluster *peers.Cluster
 	sup     *replica.Supervisor
 
+	admitting chan struct{} // of one slot: joins are one after the other
+
 	status   *replica.Status
 	pending  func() bool // a recovery is not finished
 	rejected atomic.Bool // the other members reject this agent
@@ -43,7 +45,7 @@ type Manager struct {
 // New makes a Manager that can give this agent its identity. Attach comes before
 // everything else.
 func New(o Options) *Manager {
-	return &Manager{o: o.Options, log: o.Logger, members: o.Members, keys: o.Keys, audit: o.Audit}
+	return &Manager{o: o.Options, log: o.Logger, members: o.Members, keys: o.Keys, audit: o.Audit, admitting: make(chan struct{}, 1)}
 }
 
 // Attach gives the Manager the cluster and the replicas, and registers its routes.

@@ -26,9 +26,9 @@ type Replica interface {
 // Options set up a Cluster.
 type Options struct {
 	Identity    *pki.Identity
-	Listen      string // address of the cluster port
-	Advertise   string // where other members reach it, "" for the address of the listener
-	ServiceName string // the service beside this agent
+	Listener    net.Listener // the cluster port; the Cluster closes it
+	Advertise   string       // where other members reach it, "" for the address of the listener
+	ServiceName string       // the service beside this agent
 	Joiner      transport.Joiner
 	Logger      *slog.Logger
 }
@@ -56,7 +56,7 @@ func Open(list *MemberList, o Options) (*Cluster, error) {
 	c := &Cluster{MemberList: list, service: o.ServiceName, log: o.Logger, mux: http.NewServeMux(), changed: make(chan struct{})}
 	list.SetSelf(o.Identity.NodeID)
 	port, err := transport.Open(transport.Options{
-		Identity: o.Identity, Listen: o.Listen, Advertise: o.Advertise, Logger: o.Logger, RPC: c.mux, Joiner: o.Joiner,
+		Identity: o.Identity, Listener: o.Listener, Advertise: o.Advertise, Logger: o.Logger, RPC: c.mux, Joiner: o.Joiner,
 		Allowed: list.Allowed, NodeAt: c.nodeAt, AddrOf: c.addrOf, OnRefused: c.logRejected,
 	})
 	if err != nil {
