@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"encoding/json"
 	"strings"
 	"time"
 
@@ -10,6 +11,22 @@ import (
 
 // maxAhead is how far a row of another member may be ahead of the leader's clock.
 const maxAhead = 5 * time.Minute
+
+// What each member may have the leader write, in bytes. A member that is over it keeps its
+// rows, and sends them again later.
+const (
+	reportedPerSecond = 64 << 10
+	reportedAtOnce    = 8 << 20
+)
+
+// reportedSize is about what a batch takes in the log and in the database.
+func reportedSize(b *command.Audit) int {
+	data, err := json.Marshal(b)
+	if err != nil {
+		return reportedAtOnce
+	}
+	return len(data)
+}
 
 // QueueID names the queue of a member in the database. A later incarnation of a server
 // continues the queue of the earlier one. A member that is not a server keeps its id:

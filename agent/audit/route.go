@@ -15,12 +15,17 @@ const routeAccess = "/access"
 
 // RegisterRoutes registers the route by which members deliver their rows to the leader.
 func RegisterRoutes(c *peers.Cluster, s *replica.Supervisor) {
+	quota := peers.NewQuota("bytes of the access log", reportedPerSecond, reportedAtOnce)
 	peers.HandlePost(c, routeAccess, func(ctx context.Context, p pki.Peer, a command.Audit) (any, error) {
 		r, err := s.LeaderReplica()
 		if err != nil {
 			return nil, err
 		}
 		if err := CheckReported(&a); err != nil {
+			return nil, err
+		}
+		if err := quota.Take(p.NodeID, reportedSize(&a), time.Now()); err != nil {
+			c.LogRefused("a batch of the access log", p.NodeID, err)
 			return nil, err
 		}
 		ClampTimestamps(a.Rows, time.Now())

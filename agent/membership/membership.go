@@ -9,7 +9,6 @@ import (
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/replica"
-	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
@@ -32,6 +31,7 @@ type Manager struct {
 	members *peers.MemberList
 	keys    func() keys.Set
 	audit   func(conf.Access)
+	hellos  *peers.Quota
 	cluster *peers.Cluster
 	sup     *replica.Supervisor
 
@@ -45,7 +45,10 @@ type Manager struct {
 // New makes a Manager that can give this agent its identity. Attach comes before
 // everything else.
 func New(o Options) *Manager {
-	return &Manager{o: o.Options, log: o.Logger, members: o.Members, keys: o.Keys, audit: o.Audit, admitting: make(chan struct{}, 1)}
+	return &Manager{
+		o: o.Options, log: o.Logger, members: o.Members, keys: o.Keys, audit: o.Audit, admitting: make(chan struct{}, 1),
+		hellos: peers.NewQuota("changes of its own row", 0.5, 10),
+	}
 }
 
 // Attach gives the Manager the cluster and the replicas, and registers its routes.
@@ -66,10 +69,7 @@ const (
 )
 
 func (m *Manager) registerRoutes() {
-	leaderOnly(m, routeHello, func(ctx context.Context, r *replica.Replica, p pki.Peer, row command.Member) (any, error) {
-		row.NodeID, row.Role = p.NodeID, string(p.Role) // of the certificate, not of the caller
-		return struct{}{}, m.registerMember(ctx, r, row)
-	})
+	leaderOnly(m, routeHello, m.hello)
 	leaderOnly(m, routeLeave, func(ctx context.Context, r *replica.Replica, p pki.Peer, _ struct{}) (any, error) {
 		return struct{}{}, m.remove(ctx, r, "leave:"+p.NodeID, p.NodeID)
 	})

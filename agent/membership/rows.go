@@ -68,7 +68,9 @@ func (m *Manager) RegisterSelf(ctx context.Context, rep *replica.Replica) {
 	} else if leader, ok := c.Leader(); ok {
 		err = c.Call(cctx, leader, routeHello, self, nil)
 	}
-	if err != nil && ctx.Err() == nil {
+	if code := conf.CodeOf(err); (code == conf.CodeDenied || code == conf.CodeInvalid) && ctx.Err() == nil {
+		c.LogRefused("this member's address or build", id.NodeID, err)
+	} else if err != nil && ctx.Err() == nil {
 		m.log.Debug("this member's row was not written yet", "err", err)
 	}
 }

@@ -118,6 +118,32 @@ func (c *Cluster) addrOf(node string) (string, bool) {
 	return m.Addr, ok
 }
 
+// RegisteredHosts lists the hosts under which a member is known: in its row, and to Raft.
+func (c *Cluster) RegisteredHosts(node string) (hosts []string) {
+	var addrs []string
+	for _, s := range c.servers() {
+		if s.ID == node {
+			addrs = append(addrs, s.Addr)
+		}
+	}
+	if m, ok := c.Find(node); ok {
+		addrs = append(addrs, m.Addr)
+	}
+	for _, addr := range addrs {
+		if host, _, err := net.SplitHostPort(addr); err == nil {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
+}
+
+// LogRefused logs that what a member sent was refused, once a minute for each member.
+func (c *Cluster) LogRefused(what, node string, err error) {
+	if c.limiter.allow(what+" "+node, time.Now()) {
+		c.log.Warn("refused: "+what, "node", node, "err", err, "hint", conf.HintOf(err))
+	}
+}
+
 // logRejected logs a connection that the cluster port rejected.
 func (c *Cluster) logRejected(r transport.Refused) {
 	level := slog.LevelWarn

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"time"
 
@@ -53,9 +54,19 @@ func decodeAndCall[In any](w http.ResponseWriter, r *http.Request, f func(contex
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, conf.MaxDocument)).Decode(&in); err != nil {
 		return nil, conf.Errorf(conf.CodeMalformed, "the request does not decode: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), rpcTimeout)
+	ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), callerKey{}, r.RemoteAddr), rpcTimeout)
 	defer cancel()
 	return f(ctx, p, in)
+}
+
+type callerKey struct{}
+
+// CallerHost is the address at the other end of the connection of a request, for a route
+// of HandlePost; the zero address when it is not known.
+func CallerHost(ctx context.Context) netip.Addr {
+	addr, _ := ctx.Value(callerKey{}).(string)
+	ap, _ := netip.ParseAddrPort(addr)
+	return ap.Addr().Unmap().WithZone("")
 }
 
 func writeReply(w http.ResponseWriter, v any, err error) {
