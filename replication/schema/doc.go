@@ -15,10 +15,13 @@
 // present, by value or by default, even {}, gets the defaults of its properties, at
 // every depth; the object's own default overrides those of its properties, so a key
 // that is removed returns to its earlier value. An object that is absent and has no
-// default stays absent: JSON Schema does not distinguish a Pydantic default_factory
-// from an optional object of zod or Go, and an object by default may activate
-// something. json_schema_extra={"default": {}} requests it. Defaults inside the
-// elements of arrays, free objects and unions are left to the service.
+// default gets those of its properties when that makes it valid: it is declared as an
+// object only, and what it requires has a default or is a secret. So a service reads
+// them also where Pydantic has a default_factory, or where only a secret makes the
+// object. An object that may be null, that lacks a required value, or whose presence
+// other keywords decide (oneOf, if, not, dependentRequired) stays absent;
+// json_schema_extra={"default": {}} requests it. Defaults inside the elements of arrays,
+// free objects and unions are left to the service.
 //
 // # Secrets
 //
@@ -33,8 +36,9 @@
 // fields, the work of checking one value (references that multiply, enumerations),
 // and the size of its patterns, which run in linear time because they have no
 // lookaround and no back-references. The memory that compiled patterns take is limited
-// for each schema, and by Cache.Admit for all. The work for a whole document is limited before
-// it is validated. A $ref points into the same document; nothing is loaded.
+// for each schema, and by Cache.Admit for all. The work for a whole document is
+// limited before it is validated. A $ref points into the same document; nothing is
+// loaded.
 //
 // A *Schema is immutable and safe for concurrent use; so is a *Cache. The leader
 // compiles schemas and validates edits, the state machine of every node derives

@@ -153,7 +153,7 @@ func TestDefaults(t *testing.T) {
 		"preset": {"type":"object","default":{"x":7},"properties":{"x":{"type":"integer","default":1},"z":{"type":"integer","default":3}}},
 		"list": {"type":"array","items":{"type":"object","properties":{"q":{"default":1}}},"default":[{}]}`))
 	for _, c := range []struct{ values, want string }{
-		{`{}`, `{"empty":{"deep":{"y":2},"x":1},"list":[{}],"null":null,"plain":5,"preset":{"x":7,"z":3}}`},
+		{`{}`, `{"absent":{"x":1},"empty":{"deep":{"y":2},"x":1},"list":[{}],"null":null,"plain":5,"preset":{"x":7,"z":3}}`},
 		{`{"absent":{},"plain":6,"preset":{"z":4},"empty":{"x":9}}`, `{"absent":{"x":1},"empty":{"deep":{"y":2},"x":9},"list":[{}],"null":null,"plain":6,"preset":{"x":7,"z":4}}`},
 	} {
 		doc, errs := s.Effective(document(t, c.values))

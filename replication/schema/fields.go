@@ -18,6 +18,7 @@ type location struct {
 	required   bool
 	stack      []*jsonschema.Schema // the enclosing objects
 	defaults   map[string]any       // the default of the enclosing object
+	closed     bool                 // an enclosing object may rule out that a member is present
 }
 
 // rootObject fills in c.out.root.
@@ -85,6 +86,7 @@ func (c *compiler) object(v mergedSchema, at location) *object {
 	o := &object{props: make(map[string]*prop, len(props)), names: conf.SortedKeys(props)}
 	required := map[string]bool{}
 	for _, s := range v.chain {
+		at.closed = at.closed || relatesMembers(s)
 		for _, name := range s.Required {
 			required[name] = true
 		}
@@ -131,14 +133,19 @@ func (c *compiler) property(name string, v mergedSchema, list []*jsonschema.Sche
 	if flat {
 		defaults, _ := def.(map[string]any)
 		p.object = c.object(v, location{
-			path: p.path, key: key, complexity: string(p.field.Complexity), defaults: defaults,
+			path: p.path, key: key, closed: at.closed, complexity: string(p.field.Complexity), defaults: defaults,
 			required: p.field.Required || at.required && defaults != nil,
 			stack:    append(slices.Clone(at.stack), v.chain...),
 		})
 	} else {
 		c.leaf(p, v)
 	}
-	c.checkDefault(p, list, inherited)
+	if p.object != nil && !p.hasDefault && !at.closed && v.types == isObject {
+		p.impliedDefault(v)
+	}
+	if !p.implied {
+		c.checkDefault(p, list, inherited)
+	}
 	if _, taken := c.out.byKey[key]; taken {
 		c.fail(key, "two properties have this key: a nested one and one with a dot in its name")
 	}
@@ -147,6 +154,40 @@ func (c *compiler) property(name string, v mergedSchema, list []*jsonschema.Sche
 		c.out.leaves = append(c.out.leaves, p)
 	}
 	return p
+}
+
+// relatesMembers reports whether the presence of one member can rule out that of
+// another, or the number of members matters.
+func relatesMembers(s *jsonschema.Schema) bool {
+	return len(s.AnyOf)+len(s.OneOf)+len(s.DependentRequired)+len(s.DependentSchemas)+len(s.Dependencies) > 0 ||
+		s.Not != nil || s.If != nil || s.MinProperties != nil || s.MaxProperties != nil
+}
+
+// impliedDefault gives an object without a default that of its properties, when it is
+// valid with nothing else: an object that is absent, or that only a secret makes, then
+// has their defaults. One that may be null, or that requires a value, stays absent.
+// Each default is checked by itself, so that only what is required is left to check.
+func (p *prop) impliedDefault(v mergedSchema) {
+	def := map[string]any{}
+	for _, name := range p.object.names {
+		if sub := p.object.props[name]; sub != nil && sub.hasDefault { // nil: too many fields
+			def[name] = sub.def
+		}
+	}
+	for _, s := range v.chain {
+		if relatesMembers(s) || s.Enum != nil || s.Const != nil || s.PropertyNames != nil || s.PatternProperties != nil {
+			return
+		}
+		for _, name := range s.Required {
+			sub := p.object.props[name]
+			if _, ok := def[name]; !ok && (sub == nil || !sub.isSecret()) {
+				return
+			}
+		}
+	}
+	if len(def) > 0 {
+		p.def, p.hasDefault, p.implied = def, true, true
+	}
 }
 
 // annotate sets the texts of the field for its readers.

@@ -39,6 +39,7 @@ type prop struct {
 	bounds     bounds
 	required   bool
 	hasDefault bool // has a default
+	implied    bool // the default is that of the properties
 	def        any  // the default, complete; immutable
 
 	checks []*jsonschema.Schema // of a secret: the schemas of its value
