@@ -23,7 +23,7 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # Packages whose tests start clusters or take long; make check leaves them out.
 CHECK_SKIP := /(agent|replication|replication/backup|replication/raftguard)$$|/testenv(/|$$)
 # The rules of the tree and of the pages, which are fast.
-CHECK_RULES := TestLayers|TestEveryPackageHasDoc|TestSizeAndManners|TestTopLevel|TestPages|TestDesignPagesNameWhatExists|TestPackageTable|TestConsoleBlocks
+CHECK_RULES := TestLayers|TestEveryPackageHasDoc|TestSizeAndManners|TestSizes|TestTopLevel|TestPages|TestDesignPagesNameWhatExists|TestPackageTable|TestConsoleBlocks
 
 # The race detector needs a C compiler; the product itself needs none.
 RACE       = $(shell command -v gcc >/dev/null && echo -race)
