@@ -27,18 +27,7 @@ func lateSnapshot(t *testing.T, guard bool) (last uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if guard {
-			guarded.Serve(func() bool { return r.State() == raft.Leader })
-		}
-	}()
-	defer func() {
-		_ = r.Shutdown().Error()
-		guarded.Stop()
-		<-ended
-	}()
+	defer serve(r, guarded, guard)()
 	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("n2"), Addr: []byte(leader.LocalAddr())}
 	members := raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{
 		{ID: "n1", Address: trans.LocalAddr()}, {ID: "n2", Address: leader.LocalAddr()},
@@ -131,18 +120,7 @@ func timeoutNow(t *testing.T, guard bool) (state raft.RaftState, terms uint64, r
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if guard {
-			guarded.Serve(func() bool { return r.State() == raft.Leader })
-		}
-	}()
-	defer func() {
-		_ = r.Shutdown().Error()
-		guarded.Stop()
-		<-ended
-	}()
+	defer serve(r, guarded, guard)()
 	eventually(t, "leading", func() bool { return r.State() == raft.Leader })
 	term := r.CurrentTerm()
 	req := raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("n1"), Addr: []byte(trans.LocalAddr())}}
@@ -167,5 +145,21 @@ func TestLateTimeoutNow(t *testing.T) {
 	}
 	if !unseated {
 		t.Error("without the guard nothing happened: the test proves nothing")
+	}
+}
+
+// serve runs the filter when guard is set. The function it returns stops raft, then the filter.
+func serve(r *raft.Raft, f *requestFilter, guard bool) func() {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if guard {
+			f.Serve(func() bool { return r.State() == raft.Leader })
+		}
+	}()
+	return func() {
+		_ = r.Shutdown().Error()
+		f.Stop()
+		<-ended
 	}
 }
