@@ -46,17 +46,7 @@ func openLogs(tb testing.TB) (*ChecksumStore, *raftboltdb.BoltStore) {
 // eventually waits for cond, which must come true.
 func eventually(tb testing.TB, what string, cond func() bool) {
 	tb.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			tb.Fatalf("did not happen: %s", what)
-		}
-	}
+	base.AwaitWithin(tb, patience, what, cond)
 }
 
 func wantCode(tb testing.TB, err error, want conf.Code) {

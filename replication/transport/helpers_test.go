@@ -61,17 +61,7 @@ func wantHint(t testing.TB, err error) {
 // await polls a condition that no channel tells of.
 func await(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("never came true: %s", what)
-		}
-	}
+	base.AwaitWithin(t, patience, what, cond)
 }
 
 // cluster is a CA that makes identities.
