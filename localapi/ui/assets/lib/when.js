@@ -1,0 +1,31 @@
+// Ends and moments, beside format.js. Every function takes the time that it compares with.
+import { clock, span } from './format.js';
+
+const YEAR = 365 * 86400;
+const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
+
+export const millis = (iso) => (iso ? Date.parse(iso) : NaN);
+
+// until says how long after now something ends.
+export function until(iso, now) {
+  const t = millis(iso);
+  if (Number.isNaN(t)) return 'never';
+  const left = (t - now) / 1000;
+  if (left <= 0) return 'ended';
+  return left < 2 * YEAR ? `in ${span(left)}` : `in ${Math.floor(left / YEAR)} years`;
+}
+
+// stamp is the clock time of today, else the day with it.
+export function stamp(iso, now) {
+  const t = millis(iso);
+  if (Number.isNaN(t)) return 'never';
+  const d = new Date(t), n = new Date(now);
+  if (d.toISOString().slice(0, 10) === n.toISOString().slice(0, 10)) return clock(iso);
+  const year = d.getUTCFullYear() === n.getUTCFullYear() ? '' : ` ${d.getUTCFullYear()}`;
+  return `${d.getUTCDate()} ${MONTHS[d.getUTCMonth()]}${year} ${clock(iso)}`;
+}
+
+// took is a short time: "0.8 s" where span would say "0 s".
+export function took(seconds) {
+  return seconds < 10 ? `${Math.round(seconds * 10) / 10} s` : span(seconds);
+}

@@ -1,0 +1,81 @@
+// The values of a service, each with who set it, when and why.
+import { useEffect, useState } from 'preact/hooks';
+import { html } from '../lib/html.js';
+import { href } from '../lib/router.js';
+import { clock, count, quoted, shown } from '../lib/format.js';
+import { readDraft } from '../lib/draft.js';
+import { isSet, originOf, since, versionsOf } from '../lib/service.js';
+import { Button, Failure, Note, Time, Ver } from '../components/basic.js';
+import { mayWrite, useApp } from '../components/context.js';
+import { DepthTools, useDepth, visible } from '../components/depth.js';
+import { FieldRead } from '../components/field-read.js';
+import { RestoreDialog } from '../components/restore.js';
+import { ServiceHead, ServiceTabs } from '../components/service-head.js';
+import { ServiceMenu } from '../components/service-menu.js';
+
+const keysOf = (list) => [...new Set(list.flatMap((v) => v.keys))];
+
+function News({ model, from, onDismiss }) {
+  const list = since(model.history, from);
+  if (list.length === 0) return null;
+  const [newest] = list;
+  const keys = keysOf(list);
+  const acts = html`<${Button} kind="tiny" href=${href(['services', model.name, 'history'], { from, to: model.version })}>Show v${newest.version}</${Button}>`;
+  return html`<${Note} tone="theirs" role="status" acts=${acts} onClose=${onDismiss}><b>v${newest.version} by ${newest.by}: ${keys.slice(0, 6).join(', ')}${keys.length > 6 ? ` and ${keys.length - 6} more` : ''}.</b> <bdi>${quoted(newest.reason)}</bdi> Shown below.</${Note}>`;
+}
+
+function Saved({ saved, onDismiss, onUndo, off }) {
+  const acts = saved.changed && saved.before > 0 && html`<${Button} kind="tiny" icon="undo" off=${off} title=${`Restores v${saved.before} as v${saved.version + 1}, with your reason`} onClick=${onUndo}>Undo</${Button}>`;
+  return html`<${Note} tone="ok" role="status" acts=${acts} onClose=${onDismiss}><b>${saved.changed ? `Saved as v${saved.version} at ${clock(saved.at)}.` : `Nothing changed: v${saved.version} had these values already.`}</b>
+    ${!saved.applied && ' The cluster has it; this agent serves it a moment later.'}</${Note}>`;
+}
+
+function DraftNote({ model, outage, editHref, off }) {
+  const draft = readDraft(model.name);
+  if (!draft) return null;
+  const n = draft.json === undefined ? Object.keys(draft.changes).length : 0;
+  const acts = html`<${Button} kind="tiny" off=${off} href=${editHref}>Open the draft</${Button}>`;
+  return html`<${Note} tone="info" icon="pen" acts=${acts}><b>Your draft${n > 0 ? ` of ${count(n, 'change')}` : ''} is kept</b> in this tab. ${outage ? 'You can keep typing; saving is off for now.' : ''}</${Note}>`;
+}
+
+function Recent({ model }) {
+  const list = versionsOf(model.history).slice(0, 5);
+  if (list.length === 0) return html`<aside></aside>`;
+  return html`<aside aria-label="Last changes"><section class="panel"><header><h2>Last changes</h2><a class="push" href=${href(['services', model.name, 'history'])}>All</a></header>
+    <ul class="changes">${list.map((v) => html`<li key=${v.version}><div class="row"><${Ver} n=${v.version} /><span class="strong">${v.by}</span><span class="muted push"><${Time} at=${v.at} /></span></div>
+      ${v.reason && html`<div>${v.reason}</div>`}<div class="mono clip muted">${v.keys.slice(0, 4).join(', ')}${v.keys.length > 4 ? ` and ${v.keys.length - 4} more` : ''}</div></li>`)}</ul></section></aside>`;
+}
+
+export function ServiceRead({ model, shared, found, saved, news, onDismiss, onOwn, error }) {
+  const { say } = useApp();
+  const [depth, setDepth] = useDepth();
+  const [filter, setFilter] = useState('');
+  const [json, setJSON] = useState(!model.drawable);
+  const [undo, setUndo] = useState(false);
+  const off = mayWrite(shared);
+  const editHref = href(['services', model.name]) + '?edit';
+  const set = (row) => isSet(model, row);
+  const textOf = (row) => (row.secret ? '' : shown(originOf(model, row).value));
+  const rows = visible(model.rows, { depth, filter, textOf, changed: set, found });
+  useEffect(() => {
+    if (filter !== '') say(`${rows.length} of ${model.rows.length} shown`);
+  }, [filter, rows.length]);
+  const readOnly = off && !shared.outage;
+  return html`<main class="page" id="main" tabindex="-1">
+    <${ServiceHead} model=${model}><${ServiceMenu} model=${model} off=${off} onJSON=${() => setJSON(true)} />
+      <${Button} kind=${off && !shared.outage ? '' : 'primary'} icon="pen" off=${readOnly ? off : ''} data-edit="" aria-describedby=${readOnly ? 'role-why' : undefined} href=${editHref} kbd="e">Edit</${Button}></${ServiceHead}>
+    <${ServiceTabs} name=${model.name} at="values" model=${model} />
+    ${error && html`<${Failure} error=${error} what="This could not be read again." />`}
+    ${saved ? html`<${Saved} saved=${saved} off=${off} onDismiss=${onDismiss} onUndo=${() => setUndo(true)} />` : news !== null && html`<${News} model=${model} from=${news} onDismiss=${onDismiss} />`}
+    ${readOnly && html`<${Note} tone="info" icon="lock"><span id="role-why"><b>You can read, not change.</b> ${off}</span></${Note}>`}
+    ${!readOnly && html`<${DraftNote} model=${model} outage=${shared.outage} editHref=${editHref} />`}
+    <div class="split"><div>
+      <${DepthTools} rows=${model.rows} depth=${depth} setDepth=${setDepth} filter=${filter} setFilter=${setFilter} changed=${set}>
+        <${Button} kind="quiet" class="push" icon="braces" aria-expanded=${String(json)} aria-controls="json" onClick=${() => setJSON(!json)}>JSON</${Button}></${DepthTools}>
+      <section class="panel" id="json" hidden=${!json} aria-label="JSON">${json && html`<pre class="pad" tabindex="0">${JSON.stringify(model.config, null, 2)}</pre>`}</section>
+      ${rows.length > 0 && html`<section class="panel" aria-label="Values"><ul class=${`fields${rows.length > 60 ? ' long' : ''}`}>${rows.map((row) => html`<li key=${row.key}><${FieldRead} model=${model} row=${row} off=${readOnly ? off : ''} open=${row.key === found} /></li>`)}</ul></section>`}
+      ${rows.length === 0 && model.rows.length > 0 && html`<p class="muted">No field matches “${filter}”.</p>`}
+    </div><${Recent} model=${model} /></div>
+    ${undo && html`<${RestoreDialog} model=${model} version=${saved.before} off=${off} onClose=${() => setUndo(false)} onDone=${(answer) => { setUndo(false); onOwn(answer); }} />`}
+  </main>`;
+}
