@@ -12,9 +12,9 @@ BIN       := bin/holdfast
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # Commands that the tests run, each with the Debian package that has it.
 TEST_TOOLS := python3=python3 node=nodejs curl=curl sqlite3=sqlite3 gcc=gcc,libc6-dev git=git openssl=openssl flock=util-linux ip=iproute2 \
-	mosquitto=mosquitto mosquitto_sub=mosquitto-clients chromium=chromium
+	zsh=zsh php=php-cli ruby=ruby nginx=nginx-light mosquitto=mosquitto mosquitto_sub=mosquitto-clients chromium=chromium
 # Debian packages that they need and that have no command.
-TEST_PACKAGES := python3-paho-mqtt python3-cryptography node-mqtt
+TEST_PACKAGES := python3-pydantic python3-paho-mqtt python3-cryptography node-mqtt php-vlucas-phpdotenv ruby-dotenv
 
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -23,17 +23,17 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # Packages whose tests start clusters or take long; make check leaves them out.
 CHECK_SKIP := /(agent|replication|replication/backup|replication/raftguard)$$|/testenv(/|$$)
 # The rules of the tree and of the pages, which are fast.
-CHECK_RULES := TestLayers|TestEveryPackageHasDoc|TestSizeAndManners|TestSizes|TestTopLevel|TestPages|TestDesignPagesNameWhatExists|TestPackageTable|TestConsoleBlocks
+CHECK_RULES := TestLayers|TestEveryPackageHasDoc|TestSizeAndManners|TestSizes|TestTopLevel|TestPages|TestDesignPagesNameWhatExists|TestPackageTable|TestDocBlocks|TestWords
 
 # The race detector needs a C compiler; the product itself needs none.
 RACE       = $(shell command -v gcc >/dev/null && echo -race)
-TEST_FLAGS ?= -timeout 20m
+TEST_FLAGS ?= -timeout 30m
 
 # missing is what to do about something that is not there: under CI it fails,
 # for a person it is said aloud.
 missing = { if [ "$$CI" = true ]; then echo "FAIL: $(1)" >&2; exit 1; else echo "SKIPPED: $(1)" >&2; fi; }
 
-.PHONY: help demo build check check-tests test test-tools test-go test-short lint vuln bench chaos image fmt clean
+.PHONY: help demo build check check-tests test test-tools test-go test-short lint vuln bench screenshots pairs chaos image image-dirs fmt clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -84,7 +84,7 @@ vuln: ## known vulnerabilities of what is linked; needs the database on the netw
 	else echo "SKIPPED: govulncheck: its database cannot be reached from here" >&2; fi
 
 test-go:
-	go test $(RACE) $(TEST_FLAGS) ./...
+	go test $(RACE) $(TEST_FLAGS) ./testenv ./... # the longest first, so that the others run beside it
 	go test -run 'TestSimulation' $(TEST_FLAGS) ./replication
 
 test-short: ## the tests with shorter loops, without the race detector
@@ -93,12 +93,30 @@ test-short: ## the tests with shorter loops, without the race detector
 bench: build ## measure; a few minutes on an idle machine
 	go run ./testenv/bench -agent ./$(BIN) $(BENCH_FLAGS)
 
+screenshots: ## make the pictures of the documentation, docs/images/*.png, and say how long the page takes
+	@mkdir -p docs/images
+	HOLDFAST_PICTURES=$(CURDIR)/docs/images go test -trimpath ./testenv/cogtest -run '^TestPictures$$' -count=1 -v
+	go test -trimpath ./testenv/servicetest ./testenv/pagetest -run '^(TestLargeServices|TestManyServices)$$' -count=1 -v | grep -E ' ms$$|^(ok|FAIL)'
+
+DESIGN ?= ../shared/ui
+PAIRS  ?= /tmp/holdfast-pairs
+pairs: ## put each state of the page beside that of its design: DESIGN=directory PAIRS=directory
+	HOLDFAST_DESIGN=$(abspath $(DESIGN)) HOLDFAST_PAIRS=$(abspath $(PAIRS)) go test -trimpath ./testenv/cogtest -run '^TestPairs$$' -count=1 -v
+
 DURATION ?= 10m
 SEED     ?= 0
 chaos: ## break a cluster at random (DURATION=10m SEED=7), and say whether it stayed consistent
 	go test ./testenv/chaos -run TestChaos -count=1 -v -timeout 0 -args -duration=$(DURATION) -seed=$(SEED) $(CHAOS_FLAGS)
+	go test ./testenv/upgrade -count=1 -v -timeout 30m -args -all
+	go test ./testenv/rendertest -run TestKills -count=1 -v -timeout 30m -args -all
 
-image: build ## a container image with nothing but the binary
+# Services whose sidecars get a join token of their own from docker-compose.yml.
+SERVICES ?= $(basename $(notdir $(wildcard testenv/schemas/*.json)))
+image-dirs: # what volumes are mounted at, in the image: it gives them their owner
+	rm -rf bin/image && mkdir -p -m 0755 bin/image
+	mkdir -m 0700 -p bin/image/data bin/image/backups bin/image/tokens/server bin/image/tokens/sidecar $(SERVICES:%=bin/image/tokens/sidecar/%)
+
+image: build image-dirs ## a container image with nothing but the binary
 	docker build -t holdfast .
 
 fmt: ## format the code

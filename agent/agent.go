@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -24,6 +24,7 @@ import (
 	"github.com/holdfast-config/holdfast/localapi"
 	"github.com/holdfast-config/holdfast/localapi/admin"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/connlimit"
 )
 
 // Agent is one running agent. Make it with New, then call Run once.
@@ -31,7 +32,7 @@ type Agent struct {
 	o    options.Options
 	log  *slog.Logger
 	info Info
-	lock *os.File // held while the agent uses its directory
+	held *process.Held // while the agent uses its directory
 
 	members   *membership.Manager
 	cluster   *peers.Cluster
@@ -45,22 +46,24 @@ type Agent struct {
 	broker    *broker.Broker    // nil when it is off
 	publisher *broker.Publisher // nil without an external broker
 
-	listeners listeners
-	local     *localapi.Server
-	admin     *http.Server
-	share     *admin.Limits // of the admin API among its callers
+	clusterL net.Listener // bound before a join, which uses up a token
+	local    *localapi.Server
+	admin    *http.Server
+	limits   limits
+	page     *page
 }
 
-// listeners are the open ports of an agent.
-type listeners struct {
-	local, admin, socket net.Listener // socket is nil when it is off
-	cluster              net.Listener // bound before a join, which uses up a token
+// limits are what the callers of this agent share.
+type limits struct {
+	admin *admin.Limits
+	ports *connlimit.Budget
 }
 
 // Info is what a person needs to know of a running agent.
 type Info struct {
 	AdminURL  string
 	LocalURL  string
+	PageURL   string // the web page
 	Cluster   string // where other agents join
 	Socket    string // "" when it is off
 	MQTT      string // the embedded broker; "" when it is off
@@ -78,31 +81,45 @@ type Info struct {
 // or the ports are not usable, and then leaves nothing open. The error of keys that could
 // not be written has a method Lines() with the lines for the .env file, for the caller to
 // print once.
-func New(ctx context.Context, o options.Options, log *slog.Logger) (_ *Agent, err error) {
+func New(ctx context.Context, o options.Options, log *slog.Logger) (*Agent, error) {
 	if err := o.Complete(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
-		return nil, conf.Errorf(conf.CodeUsage, "data directory: %w", err).WithHint("set CONFIG_DATA_DIR to a directory that this user may write")
+	held, err := process.Hold(&o, log)
+	if err != nil {
+		return nil, err
 	}
-	a := &Agent{o: o, log: log}
+	a, err := NewWith(ctx, o, held, log)
+	if err != nil {
+		held.Close()
+	}
+	return a, err
+}
+
+// NewWith is New with the lock and the ports that the process has. When it fails they stay
+// open, and what serves at them continues.
+func NewWith(ctx context.Context, o options.Options, held *process.Held, log *slog.Logger) (_ *Agent, err error) {
+	if err := o.Complete(); err != nil {
+		return nil, err
+	}
+	if err := held.Err(); err != nil {
+		return nil, err
+	}
+	a := &Agent{o: o, log: log, limits: limits{admin.NewLimits(), connlimit.NewBudget(connlimit.Descriptors(), log)}}
 	defer func() {
 		if err != nil {
 			a.closeFiles()
 		}
 	}()
-	if a.lock, err = process.LockDir(o.DataDir); err != nil {
-		return nil, err
-	}
 	if a.o.NodeID, err = process.NodeID(o); err != nil {
 		return nil, err
 	}
-	if err := a.listen(); err != nil {
+	if a.clusterL, err = process.Listen("tcp", a.o.ClusterAddr, "CONFIG_CLUSTER_ADDR"); err != nil {
 		return nil, err
 	}
 	// Before the keys: a join brings them.
 	holder := &keys.Holder{}
-	if err := a.joinCluster(ctx, holder); err != nil {
+	if err := a.joinCluster(ctx, held, holder); err != nil {
 		return nil, err
 	}
 	set, generated, err := keys.Load(o.Env, o.EnvFile, keys.Options{
@@ -124,32 +141,22 @@ func New(ctx context.Context, o options.Options, log *slog.Logger) (_ *Agent, er
 		return nil, err
 	}
 	a.info = Info{
-		AdminURL: "http://" + process.Reachable(a.listeners.admin.Addr()), LocalURL: "http://" + a.listeners.local.Addr().String(), Cluster: a.cluster.Port.Addr(),
+		AdminURL: a.o.AdminScheme() + process.Reachable(held.Admin.Addr()), LocalURL: "http://" + held.Local.Addr().String(), Cluster: a.cluster.Port.Addr(),
 		NodeID: a.o.NodeID, DataDir: o.DataDir, EnvFile: o.EnvFile, Generated: generated.Names, Tokens: set.Tokens, Source: source,
 	}
-	if a.listeners.socket != nil {
+	if a.info.PageURL = a.page.listen(a.info.AdminURL); a.page.listener != nil {
+		held.Announce(&a.o, a.page.listener, log)
+	}
+	if held.Socket != nil {
 		a.info.Socket = a.o.LocalSocket
 	}
+	a.held = held
 	return a, nil
-}
-
-func (a *Agent) listen() (err error) {
-	if a.listeners.local, err = process.Listen("tcp", a.o.LocalAddr, "CONFIG_LOCAL_ADDR"); err != nil {
-		return err
-	}
-	if a.listeners.admin, err = process.Listen("tcp", net.JoinHostPort(a.o.ManagerHost, a.o.ManagerPort), "CONFIG_MANAGER_HOST and CONFIG_MANAGER_PORT"); err != nil {
-		return err
-	}
-	if a.listeners.cluster, err = process.Listen("tcp", a.o.ClusterAddr, "CONFIG_CLUSTER_ADDR"); err != nil {
-		return err
-	}
-	a.listeners.socket, err = process.ListenSocket(a.o.LocalSocket, a.log)
-	return err
 }
 
 // joinCluster gives this agent its identity, by a join if need be, and opens the cluster
 // port. The keys of holder are set before the port starts.
-func (a *Agent) joinCluster(ctx context.Context, holder *keys.Holder) error {
+func (a *Agent) joinCluster(ctx context.Context, held *process.Held, holder *keys.Holder) error {
 	list, err := peers.OpenMemberList(a.o.ClusterFile(), a.o.NodeID, a.log)
 	if err != nil {
 		return err
@@ -157,14 +164,19 @@ func (a *Agent) joinCluster(ctx context.Context, holder *keys.Holder) error {
 	a.members = membership.New(membership.Options{
 		Options: &a.o, Members: list, Keys: holder.Load, Audit: func(row conf.Access) { a.audit.Record(row) }, Logger: a.log,
 	})
+	secure, err := process.AdminTLS(&a.o, a.log)
+	if err != nil {
+		return err
+	}
 	id, err := a.members.Identity(ctx, func() func() error {
-		return membership.ServePlaceholder(a.o.Join, a.listeners.local, a.listeners.socket, a.listeners.admin).Detach
+		return membership.ServePlaceholder(a.o.Join, held.Local, held.Socket, held.Admin, secure).Detach
 	})
 	if err != nil {
 		return err
 	}
 	a.cluster, err = peers.Open(list, peers.Options{
-		Identity: id, Listener: a.listeners.cluster, Advertise: a.o.Advertise(), ServiceName: a.o.ServiceName, Joiner: a.members.Joiner(id), Logger: a.log,
+		Identity: id, Listener: a.clusterL, Advertise: a.o.Advertise(), ServiceName: a.o.ServiceName, Joiner: a.members.Joiner(id), Now: a.o.Clock, Logger: a.log,
+		Conns: a.limits.ports.Max(connlimit.Cluster), OnFull: a.full(connlimit.Cluster),
 	})
 	return err
 }
@@ -185,16 +197,23 @@ func (a *Agent) Info() Info {
 // Health is this agent's health, from memory.
 func (a *Agent) Health() conf.Health { return a.backend.Health() }
 
-// AwaitReady returns when the agent is in normal mode, or with ctx's error.
+// AwaitReady returns when the health shows normal mode, or with ctx's error.
 func (a *Agent) AwaitReady(ctx context.Context) error {
+	again := time.NewTicker(100 * time.Millisecond) // whether there is a leader is no change of the status
+	defer again.Stop()
 	for {
 		st := a.status.Get()
-		if st.Mode == conf.ModeNormal {
+		h := a.Health()
+		if h.OperationalMode == conf.ModeNormal {
 			return nil
 		}
 		select {
 		case <-st.Changed:
+		case <-again.C:
 		case <-ctx.Done():
+			if h.Err != nil && st.Mode == conf.ModeNormal {
+				return conf.Errorf(conf.CodeNoQuorum, "%s: %w", *h.Err, ctx.Err())
+			}
 			return errors.Join(ctx.Err(), a.status.Ready())
 		}
 	}

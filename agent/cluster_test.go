@@ -149,8 +149,8 @@ func TestAgentsFormACluster(t *testing.T) {
 	if v, _ := n2.level(); v != "60" {
 		t.Fatal(v)
 	}
-	n2.ready()
-	if v, src := n2.level(); v != "60" || src != "replica" {
-		t.Fatalf("%s from %s", v, src)
+	n2.Await("its own database, without a quorum", func() bool { v, src := n2.level(); return v == "60" && src == "replica" })
+	if h := n2.Health(); h.OperationalMode != conf.ModeReadOnly || h.OK {
+		t.Fatalf("alone of three voters: %+v", h)
 	}
 }

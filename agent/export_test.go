@@ -8,10 +8,12 @@ import (
 	"github.com/holdfast-config/holdfast/agent/edit"
 	"github.com/holdfast-config/holdfast/agent/keys"
 	"github.com/holdfast-config/holdfast/agent/membership"
+	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/agent/rotation"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 // Rooms are the parts of an agent, for tests that look into them.
@@ -37,4 +39,9 @@ func (a *Agent) Rooms() Rooms {
 		Members: a.members, Cluster: a.cluster, Replicas: a.replicas, Backend: a.backend, Broker: a.broker,
 		Holder: r.holder, Keys: r.keys, Rotation: r.rotation, View: r.view, Recovery: r.recovery, Backups: r.backups, Editor: r.editor,
 	}
+}
+
+// PageAddr is where an agent with the role serves its page, for CONFIG_UI_ADDR.
+func PageAddr(role, addr string) string {
+	return newPage(&options.Options{Ports: options.Ports{UIAddr: addr}}, pki.Role(role), nil).addr
 }

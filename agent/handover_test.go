@@ -77,8 +77,8 @@ func TestHandedOverBeforeAnnounced(t *testing.T) {
 	}
 }
 
-// A leader that dies for good between the two leaves the key to the others: whoever
-// leads next announces it, and once the dead one is taken out it is put to use.
+// A leader that dies permanently between the two leaves the key to the other members: the
+// next leader announces it, and once the dead one is taken out it is put to use.
 func TestLeaderDiesBeforeTheAnnouncement(t *testing.T) {
 	t.Parallel()
 	r, _ := three(t)

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"io/fs"
 	"net/http"
@@ -272,4 +273,34 @@ func TestSidecarThatLostItsLogIsFedAgain(t *testing.T) {
 		}
 		side.Await("a log that is noted", side.Rooms().Cluster.HasLog)
 	}
+}
+
+// A member whose database is being rebuilt from the log knows the other members still: after
+// a restart in that moment it finds them, whatever else is damaged by then.
+func TestMembersAreKeptWhileTheDatabaseIsRebuilt(t *testing.T) {
+	t.Parallel()
+	r, o := three(t)
+	r[0].lead(r[1], r[2])
+	for _, a := range []int{2, 1, 0} {
+		r[a].Stop()
+	}
+	for _, p := range []string{o[2].DBPath, o[2].DBPath + "-wal", o[2].DBPath + "-shm"} {
+		_ = os.Remove(p)
+	}
+	alone := start(t, o[2]) // nobody tells it how much of its log is committed
+	alone.Await("it to wait for a leader", func() bool {
+		event := alone.Health().Event
+		return event != nil && *event == "waiting for a leader"
+	})
+	if got := len(alone.Rooms().Cluster.OtherServers()); got != 2 {
+		t.Errorf("it knows of %d other servers", got)
+	}
+	alone.Stop()
+	if err := os.WriteFile(filepath.Join(o[2].RaftDir(), "raft.db"), bytes.Repeat([]byte("not a log "), 1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r[0], r[1] = start(t, o[0]), start(t, o[1])
+	r[0].Await("a leader", func() bool { return r[0].Rooms().Cluster.IsReadyLeader() || r[1].Rooms().Cluster.IsReadyLeader() })
+	back := start(t, o[2]).ready()
+	back.Await("the value", func() bool { v, _ := back.level(); return v == "7" })
 }

@@ -1,6 +1,8 @@
 package agent_test
 
 import (
+	"crypto/tls"
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
@@ -26,6 +28,8 @@ func TestAnswersWhileJoining(t *testing.T) {
 	o.LocalAddr, o.LocalSocket = freeAddr(t), filepath.Join(t.TempDir(), "s")
 	adminAddr := freeAddr(t)
 	_, o.ManagerPort, _ = net.SplitHostPort(adminAddr)
+	o.ManagerCert, o.ManagerKey = filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	writeCertificate(t, o.ManagerCert, o.ManagerKey, 1) // the admin port never speaks plain HTTP then
 	type made struct {
 		a   *agent.Agent
 		err error
@@ -35,7 +39,7 @@ func TestAnswersWhileJoining(t *testing.T) {
 		a, err := agent.New(t.Context(), o, founder.Log)
 		came <- made{a, err}
 	}()
-	client := &http.Client{Timeout: testenv.Patience, Transport: &http.Transport{}}
+	client := &http.Client{Timeout: testenv.Patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	defer client.CloseIdleConnections()
 	ask := func(url string) (int, http.Header, string) {
 		resp, err := client.Get(url)
@@ -46,9 +50,9 @@ func TestAnswersWhileJoining(t *testing.T) {
 		body, _ := io.ReadAll(resp.Body)
 		return resp.StatusCode, resp.Header, string(body)
 	}
-	founder.Await("the joiner to listen", func() bool { code, _, _ := ask("http://" + adminAddr + "/"); return code != 0 })
+	founder.Await("the joiner to listen", func() bool { code, _, _ := ask("https://" + adminAddr + "/"); return code != 0 })
 	for _, url := range []string{
-		"http://" + adminAddr + "/api/config/services/demo", "http://" + adminAddr + "/api/config/health", "http://" + o.LocalAddr + "/v1/config/demo",
+		"https://" + adminAddr + "/api/config/services/demo", "https://" + adminAddr + "/api/config/health", "http://" + o.LocalAddr + "/v1/config/demo",
 		"http://" + o.LocalAddr + "/v1/watch/demo", "http://" + o.LocalAddr + "/readyz",
 	} {
 		var code int
@@ -74,14 +78,14 @@ func TestAnswersWhileJoining(t *testing.T) {
 	if m.err != nil {
 		t.Fatal(m.err)
 	}
-	if got := m.a.Info(); got.AdminURL != "http://"+adminAddr || got.LocalURL != "http://"+o.LocalAddr {
+	if got := m.a.Info(); got.AdminURL != "https://"+adminAddr || got.LocalURL != "http://"+o.LocalAddr {
 		t.Errorf("it moved to %+v", got)
 	}
 	r := run(t, o, m.a).ready()
 	if v, _ := r.level(); v != "1" {
 		t.Errorf("level %s", v)
 	}
-	if code, _, body := ask("http://" + adminAddr + "/api/config/health"); code != http.StatusOK && code != http.StatusUnauthorized {
+	if code, _, body := ask("https://" + adminAddr + "/api/config/health"); code != http.StatusOK && code != http.StatusUnauthorized {
 		t.Errorf("the admin API after the join: %d %s", code, body)
 	}
 }
@@ -135,5 +139,33 @@ func TestARefusedJoinKeepsTheToken(t *testing.T) {
 			}
 			start(t, joining(t, founder, node, token.Token)).ready() // from another directory
 		})
+	}
+}
+
+// Who joins a cluster in its first second knows where to ask: the founder's own row in the
+// list of members comes a moment later.
+func TestJoiningKnowsTheFounder(t *testing.T) {
+	t.Parallel()
+	founder := start(t, testenv.Options(t, map[string]string{"CONFIG_NODE_ID": "n1", "CONFIG_CLUSTER_ADDR": freeAddr(t)})).ready()
+	for _, n := range founder.status().Nodes {
+		if n.NodeID != "n1" || n.Role != conf.MemberServer || n.Addr == "" {
+			t.Errorf("the founder's own status in the first second: %+v", n)
+		}
+	}
+	o := joining(t, founder, "n2", founder.joinToken(conf.MemberServer).Token)
+	r := start(t, o)
+	var saved struct{ Members []conf.Member }
+	text, err := os.ReadFile(o.ClusterFile())
+	if err == nil {
+		err = json.Unmarshal(text, &saved)
+	}
+	if err != nil || !slices.ContainsFunc(saved.Members, func(m conf.Member) bool { return m.NodeID == "n1" && m.Addr == founder.Info().Cluster }) {
+		t.Errorf("%v: %s", err, text)
+	}
+	r.ready()
+	for _, n := range r.status().Nodes {
+		if n.Role != conf.MemberServer {
+			t.Errorf("the status of %s at the other one: %+v", n.NodeID, n)
+		}
 	}
 }

@@ -99,7 +99,7 @@ func TestRouteMatrix(t *testing.T) {
 		}
 		if route.Role == "" {
 			switch route.Method + " " + path {
-			case "GET /api/config/health", "GET /openapi.json", "POST /api/config/rebuild", "POST /api/session", "DELETE /api/session":
+			case "GET /api/config/health", "GET /openapi.json", "POST /api/config/rebuild", "GET /api/session", "POST /api/session", "DELETE /api/session":
 			default:
 				t.Errorf("%s %s is open without a token", route.Method, path)
 			}
@@ -166,7 +166,10 @@ func (r *running) localMatrix(s *strangers) {
 	for _, path := range []string{
 		"/v1/config/demo", "/v1/config/demo/level", "/v1/config/demo/api_key", "/v1/env/demo", "/v1/watch/demo", "/v1/config", "/v1/env", "/v1/watch",
 		"/v1/keys", "/healthz", "/readyz", "/metrics", "/", "/api/config/services", "/v1/config/demo/level/x", "/debug/pprof/",
+		"/s/demo/ofrep/v1/evaluate/flags", "/s/demo/ofrep/v1/evaluate/flags/level", "/s/demo/ofrep/v1/evaluate/flags/api_key", "/s/demo/ofrep/v1/events",
 	} {
+		asks := strings.Contains(path, "/evaluate/") // takes POST, only, and shows a secret to nobody
+
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"} {
 			reads := method == "GET" || method == "HEAD"
 			for what, given := range map[string]string{"no": "", "a wrong": "wrong", "the right": token, "an admin": testenv.WriteToken} {
@@ -175,7 +178,11 @@ func (r *running) localMatrix(s *strangers) {
 				switch {
 				case code >= 500:
 					t.Error(name)
-				case !reads && code != 405 && code != 403:
+				case asks && (strings.Contains(body, "canary-secret-value") || (method == "POST") == (code == 405)):
+					t.Error(name)
+				case asks && method == "POST" && given != "" && given != token && code != 401:
+					t.Error(name)
+				case !reads && !asks && code != 405 && code != 403:
 					t.Error(name)
 				case strings.Contains(body, "canary-secret-value") && given != token:
 					t.Error(name)

@@ -103,7 +103,7 @@ func TestClusterLivesOnInOneServer(t *testing.T) {
 		t.Fatalf("%+v", n2.Rooms().Replicas.Servers())
 	}
 	n3.Stop()
-	// It joins anew, under its old name.
+	// It joins again, under its old name.
 	n3 = start(t, joining(t, n2, "n3", n2.joinToken(conf.MemberServer).Token)).ready()
 	n3.Await("the value", func() bool { v, _ := n3.level(); return v == "12" })
 	n2.Await("one state", func() bool { return sameDigests(n2.status(), 2) })

@@ -47,7 +47,7 @@ func TestGuessesBehindASidecar(t *testing.T) {
 	if code := honest(testenv.ReadToken); code != http.StatusOK {
 		t.Errorf("another one behind the same sidecar gets %d", code)
 	}
-	// Whoever looks for those who guess finds their address, and not what they say of it.
+	// A search for those who guess finds their address, and not what they say of it.
 	if code, _, _ := n1.Call("GET", n1.Info().AdminURL+"/api/config/me", "", "X-API-Token", "guess", "X-Holdfast-Caller", "192.0.2.9"); code != http.StatusUnauthorized {
 		t.Fatal(code)
 	}

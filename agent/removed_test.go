@@ -89,7 +89,7 @@ func TestARemovedMemberStaysOut(t *testing.T) {
 		t.Fatal(body)
 	}
 	n1.ready()
-	n1.Rooms().Cluster.Set([]conf.Member{{NodeID: "n1", Role: conf.MemberServer, Addr: n1.Info().Cluster}}) // what the new store knows
+	n1.Rooms().Cluster.Set([]conf.Member{{NodeID: "n1", Role: conf.MemberServer, Addr: n1.Info().Cluster}}, nil) // what the new store knows
 	if th.pull(key) {
 		t.Error("it gets a key from a store that was rebuilt")
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"log/slog"
 	"net/url"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/backend"
 	"github.com/holdfast-config/holdfast/agent/backupjob"
 	"github.com/holdfast-config/holdfast/agent/broker"
+	"github.com/holdfast-config/holdfast/agent/certfile"
 	"github.com/holdfast-config/holdfast/agent/documents"
 	"github.com/holdfast-config/holdfast/agent/edit"
 	"github.com/holdfast-config/holdfast/agent/keys"
@@ -21,11 +23,16 @@ import (
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/process"
 	"github.com/holdfast-config/holdfast/agent/recovery"
+	"github.com/holdfast-config/holdfast/agent/renderjob"
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/agent/rotation"
 	"github.com/holdfast-config/holdfast/localapi"
 	"github.com/holdfast-config/holdfast/localapi/admin"
+	"github.com/holdfast-config/holdfast/localapi/events"
+	"github.com/holdfast-config/holdfast/localapi/ofrep"
+	"github.com/holdfast-config/holdfast/localapi/ui"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/connlimit"
 	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/schema"
 	"github.com/holdfast-config/holdfast/replication/view"
@@ -43,8 +50,9 @@ type rooms struct {
 	view      *documents.View
 	recovery  *recovery.Manager
 	backups   *backupjob.Manager
-	editor    *edit.Editor // for callers: rejects changes while the agent is not in normal mode
-	system    *edit.Editor // for the agent itself
+	files     *renderjob.Job // nil without CONFIG_RENDER
+	editor    *edit.Editor   // for callers: rejects changes while the agent is not in normal mode
+	system    *edit.Editor   // for the agent itself
 }
 
 // build wires everything below the servers, fills the view from the last-known-good file,
@@ -74,18 +82,22 @@ func (a *Agent) loadLKG(r *rooms) *lkg.Content {
 	hmacs := r.keys.Set().HMACKeys("")
 	loaded, err := lkg.Load(a.o.LKGPath, hmacs...)
 	hmac, epoch, past := hmacs[0], "", []string(nil)
+	var refused error
 	switch {
 	case err == nil:
 		hmac = hmacs[loaded.KeyIndex] // until the replica tells which one is active
 		r.view.Reset(view.SourceLKG, loaded.Epoch, loaded.Index, loaded.Records)
 		epoch, past = loaded.Epoch, loaded.PastEpochs
+		if err := loaded.Journal.Err; err != nil {
+			a.log.Warn("not all of the last-known-good journal is used", "err", err, "hint", conf.HintOf(err))
+		}
 		a.log.Info("serving the last known good values", "services", len(loaded.Records), "epoch", loaded.Epoch, "generated_at", conf.FormatTime(loaded.GeneratedAt))
 	case conf.CodeOf(err) == conf.CodeNotFound:
 	default:
 		a.status.SetLKGError(err)
-		a.log.Error("the last-known-good file is refused; a fresh one is written as soon as the replica is up", "path", a.o.LKGPath, "err", err)
+		refused = err
 	}
-	a.lkg = lkg.NewWriter(a.o.LKGPath, hmac, documents.NewLKGProvider(r.view, epoch, past, nil), a.log, lkg.WriterOptions{Loaded: loaded})
+	a.lkg = lkg.NewWriter(a.o.LKGPath, hmac, documents.NewLKGProvider(r.view, epoch, past, nil), a.log, lkg.WriterOptions{Loaded: loaded, Refused: refused})
 	return loaded
 }
 
@@ -98,13 +110,13 @@ func (a *Agent) buildReplicas(r *rooms, loaded *lkg.Content) {
 	archive := &backend.Archive{}
 	eo := edit.Options{
 		Proposer: archive, Records: documents.Records{View: r.view}, Archive: archive, Schemas: r.schemas, Sealer: r.sealer,
-		Signer: r.keys.Signer, Ready: func() error { return nil }, // the agent's own changes are what makes it ready
+		Signer: r.keys.Signer, Now: a.o.Clock, CanSignVersions: a.cluster.CanSignVersions, Ready: func() error { return nil }, // the agent's own changes are what makes it ready
 	}
 	r.system = edit.New(eo)
 	eo.Ready = func() error { return a.replicas.Writable() }
 	eo.Confirm = func(ctx context.Context) error { return a.replicas.ConfirmLeadership(ctx) }
 	r.editor = edit.New(eo)
-	r.reissuing = rotation.NewReissuing(a.o.MQTTReissue, r.editor, r.view, eo.Ready, a.log)
+	r.reissuing = rotation.NewReissuing(a.o.MQTTReissue, r.editor, r.view, eo.Ready, a.o.Clock, a.log)
 	record := func(row conf.Access) { a.audit.Record(row) }
 	r.rotation = rotation.New(rotation.Options{
 		Options: &a.o, Keys: r.keys, Sealer: r.sealer, Cluster: a.cluster, View: r.view, Secrets: r.secrets, LKG: a.lkg, Editor: r.editor,
@@ -114,22 +126,25 @@ func (a *Agent) buildReplicas(r *rooms, loaded *lkg.Content) {
 		Options: &a.o, Cluster: a.cluster, View: r.view, Schemas: r.schemas,
 		KeyIDs: func() []string { return conf.SortedKeys(r.keys.PublicKeys()) }, Logger: a.log,
 	})
+	r.files = renderjob.New(renderjob.Options{Path: a.o.Render, View: r.view, Secrets: r.secrets, Logger: a.log})
+	memberKeys := membership.NewMemberKeys(a.cluster, a.o.Clock, a.log)
 	a.replicas = replica.New(replica.Options{
 		Options: &a.o, Cluster: a.cluster, Status: a.status, View: r.view, Schemas: r.schemas, Keys: r.rotation, Recovery: r.recovery,
 		LKG: a.lkg, Editor: r.system, Loaded: loaded, Logger: a.log,
 		Jobs: replica.Jobs{
-			Life:       []replica.Job{r.rotation.RunKeySync, a.members.ProbeMembership, r.backups.WatchLeader},
-			Leader:     []replica.Job{a.members.RunAutopilot, r.rotation.RunRotations, r.reissuing.Run, audit.PruneJob(a.o.AuditRetention, a.o.HistoryRetention, a.log), r.backups.RunBackup},
+			Life:       []replica.Job{r.rotation.RunKeySync, a.members.ProbeMembership, a.announce, r.backups.WatchLeader},
+			Leader:     []replica.Job{a.members.RunAutopilot, memberKeys.Run, r.rotation.RunRotations, r.reissuing.Run, audit.PruneJob(a.o.AuditRetention, a.o.HistoryRetention, a.log), r.backups.RunBackup},
 			Leadership: []replica.Job{a.members.RegisterSelf, r.rotation.RenewCertificate},
 			Founder:    a.members.WriteTokenFiles,
 			Rejoin:     a.members.Rejoin,
 		},
 	})
 	archive.Supervisor = a.replicas
+	memberKeys.Attach(a.replicas)
 	a.audit = audit.New(a.o.AuditSpool(), audit.Sender(a.cluster, a.replicas), a.log)
 	a.backend = backend.New(backend.Options{
 		View: r.view, Supervisor: a.replicas, Status: a.status, Schemas: r.schemas, Secrets: r.secrets, Editor: r.editor, LKG: a.lkg,
-		Backups: r.backups, Keys: r.keys, Options: &a.o, Cluster: a.cluster,
+		Backups: r.backups, Keys: r.keys, Options: &a.o, Cluster: a.cluster, Ports: a.limits.ports, Remarks: []func() error{r.files.Err},
 	})
 	a.cluster.Attach(a.replicas, a.backend.Report)
 	a.replicas.RegisterRoutes()
@@ -139,23 +154,36 @@ func (a *Agent) buildReplicas(r *rooms, loaded *lkg.Content) {
 	audit.RegisterRoutes(a.cluster, a.replicas)
 }
 
+// announce is a job of the replica: it tells the other members where this agent is.
+func (a *Agent) announce(ctx context.Context, r *replica.Replica) {
+	membership.Announce(ctx, a.members, r)
+}
+
 // buildServers makes the two APIs.
 func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 	registry := prometheus.NewRegistry()
-	a.share = admin.NewLimits()
+	a.page = newPage(&a.o, a.cluster.Port.Identity().Role, a.log)
 	registry.MustRegister(
-		a.backend.Metrics(a.share), a.audit, r.reissuing, r.backups.Metrics(), broker.Metrics(a.broker, a.publisher),
+		a.backend.Metrics(a.limits.admin), a.audit, r.reissuing, r.backups.Metrics(), broker.Metrics(a.broker, a.publisher),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "holdfast_log_dropped_total", Help: "Lines of the log that were dropped, because nothing read them."},
 			func() float64 { return float64(process.DroppedLines(a.log)) }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	r.files.Register(registry)
+	for _, p := range connlimit.Ports {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "holdfast_port_rejected_total", Help: "Connections that a port rejected, because it had as many as it may.", ConstLabels: prometheus.Labels{"port": string(p)},
+		}, func() float64 { return float64(a.limits.ports.Rejected(p)) }))
+	}
 	a.local, err = localapi.New(localapi.Options{
 		Service: a.o.ServiceName, Source: a.documents, Token: func() string { return token }, Keys: r.keys.VerificationKeys,
-		Health: a.backend.Health, Ready: a.replicas.Serving, Explain: a.backend.Explain, Logger: a.log, Metrics: registry,
+		Health: a.backend.Health, Ready: a.replicas.Serving, Explain: a.backend.ExplainHere, Logger: a.log, Metrics: registry,
+		MaxConnections: a.limits.ports.Max(connlimit.Local), OnFull: a.full(connlimit.Local),
 	})
 	if err != nil {
 		return err
 	}
+	ofrep.Register(a.local, r.schemas)
 	ao := admin.Options{
 		Auth: &backend.Authenticator{
 			Bootstrap: keys.NewAuthenticator(set.Tokens), Supervisor: a.replicas, TokensUnrevoked: r.recovery.TokensUnrevoked, Now: time.Now,
@@ -163,8 +191,10 @@ func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 		Audit: a.audit, Health: a.backend, Reader: a.backend, Queries: a.backend, Versions: a.backend, Schemas: a.backend, Profiles: a.backend,
 		Editor: r.editor, SchemaEditor: r.editor, ProfileEditor: r.editor, Rebuilder: a.backend, Cluster: clusterAPI{a.cluster, a.members},
 		Keys: r.rotation, APITokens: backend.APITokens{Supervisor: a.replicas}, Secrets: a.backend, Backups: r.backups, Logger: a.log,
-		Limits:      a.share,
+		Limits:      a.limits.admin,
 		RequestKeys: func() [][]byte { return r.keys.Set().RequestKeys(r.keys.ActiveID(conf.KeyMaster)) },
+		SessionKeys: func() [][]byte { return r.keys.Set().SessionKeys(r.keys.ActiveID(conf.KeyMaster)) },
+		Links:       a.page.links, Version: a.o.Version, Insecure: a.o.AdminInsecure(),
 	}
 	// What members send here is answered here: only the port for callers forwards. A
 	// member's address means all its callers, and it slows each of them by itself: one that
@@ -177,27 +207,41 @@ func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 	if err != nil {
 		return err
 	}
-	a.cluster.HandleAPI(h)
+	a.cluster.HandleAPI(replica.WithIndex(h, a.replicas))
 	ao.Self = a.cluster.Self
 	ao.Forward = &peers.Forwarder{Cluster: a.cluster, AwaitLocal: a.backend.AwaitLocal}
 	ao.Consistent = a.replicas.Consistent
 	ao.Age = func() (string, time.Duration) { return r.view.Load().Source, a.replicas.Age() }
+	ao.Events = events.NewHub(a.backend.Follow)
 	ao.Relay = a.cluster.Port.Identity().Role == pki.RoleSidecar
 	if h, err = admin.New(ao); err != nil {
 		return err
 	}
 	a.admin = admin.NewServer(h)
+	a.admin.ErrorLog = slog.NewLogLogger(a.log.Handler(), slog.LevelDebug) // of handshakes: anybody can fail one
+	if a.o.AdminScheme() == "https://" {
+		if a.admin.TLSConfig, err = process.AdminTLS(&a.o, a.log); err != nil {
+			return err
+		}
+	} else if a.o.AdminInsecure() {
+		a.log.Warn("the admin API and the web page are open to a network in plain HTTP: tokens and values can be read on the way; set CONFIG_MANAGER_TLS_CERT and CONFIG_MANAGER_TLS_KEY, or put TLS in front")
+	}
+	a.admin.Handler = ui.Over(h)
+	a.admin.RegisterOnShutdown(ao.Events.Stop)
 	return nil
 }
+
+// full is what a port calls when it rejects a connection for want of room.
+func (a *Agent) full(p connlimit.Port) func() { return func() { a.limits.ports.Reject(p) } }
 
 // buildBrokers makes the embedded broker and the publisher to an external one, as far as
 // the settings ask for them.
 func (a *Agent) buildBrokers() (err error) {
 	provider := backend.BrokerProvider{Backend: a.backend}
 	if a.o.MQTTAddr != "" && a.o.MQTTAddr != "none" {
-		bo := broker.Options{Addr: a.o.MQTTAddr, User: a.o.MQTTUser, Password: a.o.MQTTPassword, Source: provider, Logger: a.log}
+		bo := broker.Options{Addr: a.o.MQTTAddr, User: a.o.MQTTUser, Password: a.o.MQTTPassword, Source: provider, Logger: a.log, Limits: broker.Limits{Connections: a.limits.ports.Max(connlimit.MQTT)}, OnFull: a.full(connlimit.MQTT)}
 		if a.o.MQTTCert != "" || a.o.MQTTKey != "" {
-			if bo.TLS, err = broker.ServerTLS(a.o.MQTTCert, a.o.MQTTKey, a.log); err != nil {
+			if bo.TLS, err = certfile.Server("the MQTT broker", "CONFIG_MQTT", a.o.MQTTCert, a.o.MQTTKey, a.log); err != nil {
 				return err
 			}
 		}

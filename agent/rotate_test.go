@@ -165,6 +165,7 @@ func TestRotation(t *testing.T) {
 		t.Fatalf("old keys are left: %v", err)
 	}
 	// A sidecar that joins now gets what is in use.
+	r[0].lead(r[1:]...)
 	late := start(t, joining(t, r[0], "late", r[0].joinToken(conf.MemberSidecar).Token)).ready()
 	late.Await("the value", func() bool { v, _ := late.level(); return v == "23" })
 	if got, want := late.publicKeyIDs(), r[0].publicKeyIDs(); !slices.Equal(got, want) {

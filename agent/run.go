@@ -5,14 +5,23 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
+	"github.com/holdfast-config/holdfast/agent/process"
 	"github.com/holdfast-config/holdfast/localapi/admin"
+	"github.com/holdfast-config/holdfast/replication/alarm"
+	"github.com/holdfast-config/holdfast/replication/connlimit"
+	"github.com/holdfast-config/holdfast/replication/view"
 )
 
-// stopTimeout bounds a graceful shutdown.
-const stopTimeout = 10 * time.Second
+// A graceful shutdown takes stopTimeout at most; requests in progress may take
+// serverGrace of it, after which their connections are closed.
+const (
+	stopTimeout = 5 * time.Second
+	serverGrace = 1500 * time.Millisecond
+)
 
 // task is one part that runs until it is stopped.
 type task struct {
@@ -35,15 +44,17 @@ func (t *task) stop() {
 	t.done.Wait()
 }
 
-// Run serves until ctx ends, then stops the servers, the brokers and the access log, writes
-// the last-known-good file, and stops the replica and the cluster port. It returns nil after
-// a graceful shutdown.
+// Run serves until ctx ends, then writes the last-known-good file and stops the servers and
+// the brokers, all at once, and after them the access log, the replica and the cluster port.
+// No client can delay that for longer than serverGrace. It returns nil after a graceful
+// shutdown.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.closeFiles()
 	all, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	failed := make(chan error, 5)
 	state := startTask(all, a.documents.Run)
+	files := startTask(all, a.rooms.files.Run)
 	servers := a.startServers(failed)
 	a.cluster.Port.Start()
 	replicas := startTask(all, a.replicas.Run)
@@ -56,14 +67,22 @@ func (a *Agent) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		a.log.Info("stopping")
 	case err = <-failed:
-		a.log.Error("a server failed: stopping", "err", err)
+		alarm.ServerFailed.Report(a.log, "err", err)
 	}
 	graceful, done := context.WithTimeout(all, stopTimeout)
 	defer done()
-	_ = a.admin.Shutdown(graceful)
-	_ = a.local.Stop(graceful)
+	var first sync.WaitGroup
+	first.Go(func() { _ = a.lkg.Flush(graceful) }) // a kill in a moment must not lose it; the flush below reports
+	first.Go(func() { a.stopAdmin(graceful) })
+	first.Go(func() {
+		serving, done := context.WithTimeout(graceful, serverGrace)
+		defer done()
+		_ = a.local.Stop(serving)
+	})
+	first.Go(brokers.stop)
+	first.Go(files.stop)
+	first.Wait()
 	servers.Wait()
-	brokers.stop()
 	auditLog.stop()
 	writer.stop()
 	if ferr := a.lkg.Flush(graceful); ferr != nil {
@@ -73,6 +92,41 @@ func (a *Agent) Run(ctx context.Context) error {
 	_ = a.cluster.Port.Stop(graceful)
 	state.stop()
 	return err
+}
+
+// databaseGrace is how long the first answers of the local API wait for the database.
+const databaseGrace = 250 * time.Millisecond
+
+// awaitDatabase returns when the database is served, or after a moment: it may be newer
+// than the last-known-good file, and opening it takes milliseconds. Callers wait meanwhile.
+func (a *Agent) awaitDatabase() {
+	if _, err := os.Stat(a.o.DBPath); err != nil {
+		return
+	}
+	end := time.NewTimer(databaseGrace)
+	defer end.Stop()
+	for {
+		snap, state := a.rooms.view.Load(), a.status.Get()
+		if snap.Source != view.SourceLKG || state.Err != nil {
+			return
+		}
+		select {
+		case <-snap.Changed():
+		case <-state.Changed:
+		case <-end.C:
+			return
+		}
+	}
+}
+
+// stopAdmin lets the requests of the admin API in progress end, and then closes their
+// connections: one that a client has sent half of never ends by itself.
+func (a *Agent) stopAdmin(ctx context.Context) {
+	ctx, done := context.WithTimeout(ctx, serverGrace)
+	defer done()
+	if a.admin.Shutdown(ctx) != nil {
+		_ = a.admin.Close()
+	}
 }
 
 // startServers serves the two APIs. A server that fails is sent to failed.
@@ -85,11 +139,26 @@ func (a *Agent) startServers(failed chan<- error) *sync.WaitGroup {
 			}
 		})
 	}
-	serve(func() error { return a.local.Serve(a.listeners.local) })
-	if a.listeners.socket != nil {
-		serve(func() error { return a.local.Serve(a.listeners.socket) })
+	serve(func() error {
+		a.awaitDatabase()
+		return a.local.Serve(a.held.Local)
+	})
+	if a.held.Socket != nil {
+		serve(func() error {
+			a.awaitDatabase()
+			return a.local.Serve(a.held.Socket)
+		})
 	}
-	serve(func() error { return a.admin.Serve(admin.LimitConns(a.listeners.admin, a.share)) })
+	serveAdmin := func(l net.Listener, port connlimit.Port) {
+		serve(func() error {
+			l := admin.LimitConns(l, a.limits.admin, a.limits.ports, port)
+			return process.ServeAdmin(a.admin, l, a.o.AdminScheme() == "https://")
+		})
+	}
+	serveAdmin(a.held.Admin, connlimit.Admin)
+	if l := a.page.listener; l != nil {
+		serveAdmin(l, connlimit.Page)
+	}
 	return &servers
 }
 
@@ -109,10 +178,8 @@ func (a *Agent) brokerTasks(failed chan<- error) (run []func(context.Context)) {
 
 // closeFiles closes what New opened. What Run has stopped already is left alone.
 func (a *Agent) closeFiles() {
-	for _, l := range []net.Listener{a.listeners.local, a.listeners.admin, a.listeners.socket, a.listeners.cluster} {
-		if l != nil {
-			_ = l.Close()
-		}
+	if a.clusterL != nil {
+		_ = a.clusterL.Close()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -122,7 +189,8 @@ func (a *Agent) closeFiles() {
 	if a.cluster != nil {
 		_ = a.cluster.Port.Stop(ctx)
 	}
-	if a.lock != nil {
-		_ = a.lock.Close()
+	a.page.close()
+	if a.held != nil {
+		a.held.Close()
 	}
 }

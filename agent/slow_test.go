@@ -14,7 +14,7 @@ import (
 )
 
 // The ports give a header 5 s and a body 20 s. What they would not cut they would
-// hold for ever, so that these bounds may be wide.
+// hold permanently, so that these bounds may be wide.
 const withinHead, withinBody = 30 * time.Second, time.Minute
 
 // TestSlowClients holds connections open in every way that a slow client can. Each

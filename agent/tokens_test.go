@@ -35,7 +35,7 @@ func TestAPITokensOfACluster(t *testing.T) {
 	n2 := start(t, o2).ready()
 	side := start(t, joining(t, n1, "side", n1.joinToken(conf.MemberSidecar).Token)).ready()
 
-	// At a follower: whoever makes one there uses it there at once.
+	// At a follower: a caller that makes one there uses it there at once.
 	tok := n2.apiToken(conf.RoleWrite, "ann", "1h")
 	code, body := n2.me(tok.Token)
 	var who conf.Principal

@@ -63,7 +63,11 @@ func (d *derivedForms) walk(doc map[string]any, prefix string, obj map[string]an
 		}
 		if _, known := d.values[name]; !known {
 			found, _ := conf.Lookup(doc, name)
-			d.values[name] = d.newValue(name, found)
+			var public *value
+			if d.public != nil {
+				public = d.public.get().values[name]
+			}
+			d.values[name] = d.newValue(found, public)
 			d.names = append(d.names, name)
 		}
 		if sub, ok := obj[k].(map[string]any); ok {
@@ -72,12 +76,37 @@ func (d *derivedForms) walk(doc map[string]any, prefix string, obj map[string]an
 	}
 }
 
-func (d *derivedForms) newValue(name string, v any) *value {
+// value returns the value of a key of a request, nil for none. One with quotes is rare:
+// its value is made for each request.
+func (d *derivedForms) value(key string) *value {
+	if v := d.values[key]; v != nil {
+		return v
+	}
+	p, ok := conf.ParseQuoted(key)
+	if !ok {
+		return nil
+	}
+	doc, err := conf.ParseObject(d.config, len(d.config))
+	if err != nil {
+		return nil
+	}
+	found, ok := p.Find(doc)
+	if !ok {
+		return nil
+	}
+	var public *value
+	if d.public != nil {
+		public = d.public.get().value(key)
+	}
+	return d.newValue(found, public)
+}
+
+// newValue returns the forms of a value; public is what callers without proof see of it.
+func (d *derivedForms) newValue(v any, public *value) *value {
 	text := encode(v)
 	out := &value{json: newRepresentation(text, typeJSON), raw: newRepresentation(rawText(v, text), typeText)}
 	if d.public != nil {
-		seen := d.public.get().values[name]
-		secret := seen == nil || !bytes.Equal(seen.json.body, text)
+		secret := public == nil || !bytes.Equal(public.json.body, text)
 		out.json.secret, out.raw.secret = secret, secret
 	}
 	return out

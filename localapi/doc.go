@@ -1,6 +1,7 @@
 // Package localapi serves a service beside the agent: its document, single keys,
 // its environment, and every change of them, over HTTP on the loopback interface
-// and on a unix socket. It only reads; docs/http.md is its reference.
+// and on a unix socket. It only reads; docs/http.md is its reference. A Room is a
+// package that adds routes of its own: localapi/ofrep.
 //
 // # Data flow
 //
@@ -24,6 +25,8 @@
 //   - A request with a foreign Host or headers of a proxy is rejected, so that
 //     neither a web page (DNS rebinding) nor request forgery through another
 //     program reads the configuration.
+//   - The paths of a Room have the same guards. Those that take POST read a body; no
+//     other path does.
 //   - Waiting requests are level-triggered: each loads the newest document and may
 //     skip versions. None of them delays the writer or another client.
 //

@@ -4,8 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/httperror"
@@ -14,9 +14,20 @@ import (
 // Renderer makes documents. Its zero value renders without secrets.
 type Renderer struct {
 	// Secrets returns the secret values that this agent has for the service of
-	// rec, by dotted key; nil when there are none. It is called once a version,
-	// and the map must not change afterwards.
+	// rec, each at its place in the document; nil when there are none. It is called
+	// once a version.
 	Secrets func(service string, rec *conf.Record) map[string]any
+
+	// Overlay returns what the environment of this agent decides of the document of
+	// rec; nil for nothing. It is called once a version.
+	Overlay func(rec *conf.Record) Overlay
+}
+
+// Overlay is what the environment of an agent decides of a document.
+type Overlay struct {
+	Config     []byte   // the effective document with it; nil when it is that of the record
+	Keys       []string // the plain keys that it decides
+	SecretKeys []string // the secrets that it decides
 }
 
 // Document is one version of one service, ready to be sent. It is immutable.
@@ -27,9 +38,11 @@ type Document struct {
 	exists  bool
 	deleted bool
 
-	id            string // "<epoch>:<version>", the id of its event
+	id            string // "<epoch>:<version>", of which an event's id is made
 	versionHeader []string
 	epochHeader   []string
+
+	schema json.RawMessage // of the record
 
 	plain *content
 	full  *content // with secrets; the same as plain when there are none
@@ -62,6 +75,7 @@ var (
 	cacheNever      = []string{"no-store"}
 	noSniff         = []string{"nosniff"}
 	allowReads      = []string{"GET, HEAD"}
+	allowPost       = []string{"POST"}
 	closeHeader     = []string{"close"}
 )
 
@@ -72,6 +86,7 @@ func (r *Renderer) Render(rec *conf.Record) *Document {
 		service: rec.Service, version: rec.Version, epoch: rec.Epoch,
 		exists: rec.Exists(), deleted: rec.Deleted,
 		id:            rec.Epoch + ":" + version,
+		schema:        rec.Schema,
 		versionHeader: []string{version},
 	}
 	if rec.Epoch != "" {
@@ -80,7 +95,15 @@ func (r *Renderer) Render(rec *conf.Record) *Document {
 	if !d.exists {
 		return d
 	}
-	d.plain = newContent(rec, version, rec.Config)
+	var env Overlay
+	if r != nil && r.Overlay != nil {
+		env = r.Overlay(rec)
+	}
+	config := []byte(rec.Config)
+	if env.Config != nil {
+		config = env.Config
+	}
+	d.plain = newContent(rec, version, config, env.Keys)
 	d.full = d.plain
 	if r == nil || r.Secrets == nil {
 		return d
@@ -89,24 +112,43 @@ func (r *Renderer) Render(rec *conf.Record) *Document {
 	if len(secrets) == 0 {
 		return d
 	}
-	merged, err := mergeSecrets(rec, secrets)
+	merged, err := mergeSecrets(rec, config, secrets)
 	if err != nil {
 		d.full, d.err = nil, err
 		return d
 	}
-	d.full = newContent(rec, version, merged)
+	d.full = newContent(rec, version, merged, slices.Sorted(slices.Values(slices.Concat(env.Keys, env.SecretKeys))))
 	d.full.secret = true
 	d.full.derived.public = &d.plain.derived
 	return d
 }
 
-func newContent(rec *conf.Record, version string, config []byte) *content {
+// Config returns the effective document as it is served, with the secrets when open is set;
+// nil when the service has none.
+func (d *Document) Config(open bool) ([]byte, error) {
+	switch {
+	case !d.exists:
+		return nil, nil
+	case !open:
+		return d.plain.derived.config, nil
+	case d.full == nil:
+		return nil, d.err
+	default:
+		return d.full.derived.config, nil
+	}
+}
+
+func newContent(rec *conf.Record, version string, config []byte, envKeys []string) *content {
 	sum := sha256.New()
 	sum.Write([]byte(rec.Epoch))
 	sum.Write([]byte{0})
 	sum.Write(config)
+	for _, key := range envKeys { // they are in the body, too
+		sum.Write([]byte{0})
+		sum.Write([]byte(key))
+	}
 	tag := `"` + version + "-" + hex.EncodeToString(sum.Sum(nil)[:8]) + `"`
-	body := encodeBody(rec, config)
+	body := encodeBody(rec, config, envKeys)
 	return &content{
 		representation: representation{
 			body: body, tag: tag, etag: []string{"W/" + tag},
@@ -118,8 +160,10 @@ func newContent(rec *conf.Record, version string, config []byte) *content {
 
 // encodeBody writes conf.ReadResponse by hand: config keeps its signed bytes, and
 // encoding/json would scan it again for every version.
-func encodeBody(rec *conf.Record, config []byte) []byte {
-	service, meta := encode(rec.Service), encode(rec.Metadata())
+func encodeBody(rec *conf.Record, config []byte, envKeys []string) []byte {
+	metadata := rec.Metadata()
+	metadata.EnvKeys = envKeys
+	service, meta := encode(rec.Service), encode(metadata)
 	b := make([]byte, 0, len(service)+len(config)+len(meta)+40)
 	b = append(b, `{"service":`...)
 	b = append(b, service...)
@@ -139,42 +183,16 @@ func encode(v any) []byte {
 	return b
 }
 
-// mergeSecrets adds the secrets to the effective document at their place in the
-// schema: a property named with dots stays one member, other dots are levels.
-func mergeSecrets(rec *conf.Record, secrets map[string]any) ([]byte, error) {
-	doc, err := conf.ParseObject(rec.Config, len(rec.Config))
+// mergeSecrets adds the secrets to the effective document.
+func mergeSecrets(rec *conf.Record, config []byte, secrets map[string]any) ([]byte, error) {
+	doc, err := conf.ParseObject(config, len(config))
 	if err != nil {
 		return nil, err
 	}
-	var schema struct {
-		Properties map[string]json.RawMessage `json:"properties"`
-	}
-	if rec.Schema != nil {
-		if err := json.Unmarshal(rec.Schema, &schema); err != nil {
-			return nil, conf.Errorf(conf.CodeCorrupt, "schema of %s: %w", rec.Service, err)
-		}
-	}
-	for _, key := range conf.SortedKeys(secrets) {
-		_, literal := schema.Properties[key]
-		setValue(doc, key, secrets[key], literal)
-	}
+	conf.Merge(doc, secrets)
 	merged, err := httperror.Marshal(doc)
 	if err != nil {
 		return nil, conf.Errorf(conf.CodeInternal, "secrets of %s: %w", rec.Service, err)
 	}
 	return merged, nil
-}
-
-func setValue(doc map[string]any, key string, value any, literal bool) {
-	head, rest, dotted := strings.Cut(key, ".")
-	if literal || !dotted {
-		doc[key] = value
-		return
-	}
-	sub, ok := doc[head].(map[string]any)
-	if !ok {
-		sub = map[string]any{}
-		doc[head] = sub
-	}
-	setValue(sub, rest, value, false)
 }

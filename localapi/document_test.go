@@ -2,6 +2,7 @@ package localapi
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,14 +50,49 @@ func TestETagFollowsWhatADocumentSays(t *testing.T) {
 	}
 }
 
+// The ETag and the metadata tell what the environment decides, also when it agrees with
+// what is stored; the secrets are added to it.
+func TestDocumentWithAnOverlay(t *testing.T) {
+	rec := record("a", 3, `{"x":1,"y":1}`)
+	without := (&Renderer{}).Render(rec)
+	same := (&Renderer{Overlay: func(*conf.Record) Overlay { return Overlay{Config: rec.Config, Keys: []string{"x"}} }}).Render(rec)
+	if same.plain.tag == without.plain.tag {
+		t.Error("the ETag does not know that the environment decides")
+	}
+	r := &Renderer{
+		Overlay: func(*conf.Record) Overlay {
+			return Overlay{Config: []byte(`{"x":2,"y":1}`), Keys: []string{"x"}, SecretKeys: []string{"s"}}
+		},
+		Secrets: func(string, *conf.Record) map[string]any { return map[string]any{"s": "secret"} },
+	}
+	d := r.Render(rec)
+	for c, want := range map[*content]conf.ReadResponse{
+		d.plain: {Config: json.RawMessage(`{"x":2,"y":1}`), Metadata: conf.Metadata{EnvKeys: []string{"x"}}},
+		d.full:  {Config: json.RawMessage(`{"s":"secret","x":2,"y":1}`), Metadata: conf.Metadata{EnvKeys: []string{"s", "x"}}},
+	} {
+		var got conf.ReadResponse
+		if err := conf.DecodeStrict(c.body, 1<<20, &got); err != nil {
+			t.Fatal(err)
+		}
+		if string(got.Config) != string(want.Config) || !slices.Equal(got.Metadata.EnvKeys, want.Metadata.EnvKeys) || got.Metadata.Checksum != rec.Checksum {
+			t.Errorf("%s", c.body)
+		}
+		if v := c.derived.get().value("x"); string(v.raw.body) != "2" || !strings.Contains(string(c.derived.get().env.body), "X=2\n") {
+			t.Errorf("the key or the environment file has the stored value")
+		}
+	}
+}
+
 func TestSecretsGoWhereTheSchemaHasThem(t *testing.T) {
 	rec := record("a", 1, `{"db":{"host":"h"},"n":1e21,"text":"<&>"}`)
-	rec.Schema = json.RawMessage(`{"properties":{"api.key":{"type":"string"}}}`)
 	r := &Renderer{Secrets: func(service string, got *conf.Record) map[string]any {
 		if service != "a" || got != rec {
 			t.Errorf("called for %s, %v", service, got)
 		}
-		return map[string]any{"api.key": "k", "db.password": "p", "new.deep.one": json.Number("5"), "plain": true}
+		return map[string]any{
+			"api.key": "k", "db": map[string]any{"password": "p"},
+			"new": map[string]any{"deep": map[string]any{"one": json.Number("5")}}, "plain": true,
+		}
 	}}
 	doc := r.Render(rec)
 	const want = `{"api.key":"k","db":{"host":"h","password":"p"},"n":1e21,"new":{"deep":{"one":5}},"plain":true,"text":"<&>"}`

@@ -2,10 +2,13 @@ package localapi
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
 // variable is one line of the environment of a document.
@@ -25,13 +28,13 @@ func variables(d *derivedForms) []variable {
 	owner := map[string]string{}
 	depth := func(key string) int { return strings.Count(key, ".") }
 	for _, key := range d.names {
-		name := variableName(key)
+		name := conf.VariableName(key)
 		if had, taken := owner[name]; !taken || depth(key) < depth(had) {
 			owner[name] = key
 		}
 	}
 	for _, key := range d.names {
-		v := variable{name: variableName(key), key: key, value: string(d.values[key].raw.body), null: string(d.values[key].json.body) == "null"}
+		v := variable{name: conf.VariableName(key), key: key, value: string(d.values[key].raw.body), null: string(d.values[key].json.body) == "null"}
 		switch {
 		case owner[v.name] != key:
 			v.skip = fmt.Sprintf("%s is the name of %s", v.name, strconv.QuoteToASCII(owner[v.name]))
@@ -41,18 +44,6 @@ func variables(d *derivedForms) []variable {
 		vars = append(vars, v)
 	}
 	return vars
-}
-
-// variableName is the key in upper case, with an underscore for every character
-// that a variable name cannot have.
-func variableName(key string) string {
-	b := []byte(strings.ToUpper(key))
-	for i, c := range b {
-		if !(c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' && i > 0) {
-			b[i] = '_'
-		}
-	}
-	return string(b)
 }
 
 // readerNames change how the shell or the loader that reads the file works.
@@ -122,6 +113,61 @@ func formatDocker(vars []variable, prefix string) string {
 	})
 }
 
+// formatNode writes them for Node (--env-file, util.parseEnv, the package dotenv), which
+// takes what is between two equal quotes as it is, and knows no escape but \n in double
+// quotes. The file is not one for a shell.
+func formatNode(vars []variable, prefix string) string {
+	return formatEnv(vars, prefix, func(_, value string) (string, string) {
+		switch {
+		case strings.ContainsRune(value, '\r'):
+			return "", "its value has a carriage return, which Node makes a line break"
+		case safe(value):
+			return value, ""
+		}
+		for _, q := range []string{"'", "`", `"`} {
+			if !strings.Contains(value, q) && (q != `"` || !strings.Contains(value, `\n`)) {
+				return q + value + q, ""
+			}
+		}
+		return "", "Node has no spelling for a value with all three quotes"
+	})
+}
+
+// formatPHP writes them for phpdotenv, which knows escapes in double quotes, and refuses a
+// whole file with an escape that it does not know, such as that of a shell before a
+// backtick. The file is not one for a shell.
+func formatPHP(vars []variable, prefix string) string {
+	return formatEnv(vars, prefix, func(_, value string) (string, string) {
+		if safe(value) {
+			return value, ""
+		}
+		return `"` + phpQuoter.Replace(value) + `"`, ""
+	})
+}
+
+var phpQuoter = strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`, "\n", `\n`, "\r", `\r`)
+
+// formatJSON writes them as one JSON object of strings. What formatEnv leaves out with a
+// comment is not there, and every value is exact.
+func formatJSON(vars []variable, prefix string) string {
+	out := make(map[string]string, len(vars))
+	for _, v := range vars {
+		if v.skip == "" && !v.null && !reserved(prefix+v.name) {
+			out[prefix+v.name] = v.value
+		}
+	}
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(out) // strings only
+	return b.String()
+}
+
+// envFormats are the values of format=.
+var envFormats = map[string]func(vars []variable, prefix string) string{
+	"sh": formatShell, "docker": formatDocker, "node": formatNode, "php": formatPHP, "json": formatJSON,
+}
+
 // formatEnv writes each variable with the text that write returns for its value, or a
 // comment with the reason that it is left out.
 func formatEnv(vars []variable, prefix string, write func(name, value string) (text, skip string)) string {
@@ -154,19 +200,23 @@ func formatEnv(vars []variable, prefix string, write func(name, value string) (t
 // (python-dotenv, godotenv, docker compose) too where they and sh have a common
 // spelling. In order:
 //
-//  1. as it is, when every character is safe everywhere;
-//  2. in single quotes, when it has no single quote, no two backslashes in a row
+//  1. as it is, when every character is safe everywhere; zsh replaces "=" in front of a part;
+//  2. in double quotes, when it has a line break and nothing that means something
+//     there: phpdotenv and older dotenv-ruby read lines in single quotes as several;
+//  3. in single quotes, when it has no single quote, no two backslashes in a row
 //     and none at its end (dotenv readers unescape those);
-//  3. in double quotes with \ before \ " $ and `; python-dotenv keeps the one
+//  4. in double quotes with \ before \ " $ and `; python-dotenv keeps the one
 //     before $ and `, there being no spelling that it and sh share;
-//  4. with \ before every special character, when it ends in a backslash: dotenv
+//  5. with \ before every special character, when it ends in a backslash: dotenv
 //     readers lose the closing quote of the other forms and with it the next lines.
 func quote(s string) string {
 	switch {
-	case safe(s):
+	case safe(s) && !strings.HasPrefix(s, "=") && !strings.Contains(s, ":="):
 		return s
 	case strings.HasSuffix(s, `\`):
 		return escapeBare(s)
+	case strings.ContainsAny(s, "\r\n") && !strings.ContainsAny(s, "\"$\\`"):
+		return `"` + s + `"`
 	case !strings.Contains(s, `'`) && !strings.Contains(s, `\\`):
 		return `'` + s + `'`
 	default:

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
 // knownToShells are the variables that the manuals of bash, dash, ksh and zsh give a
@@ -92,9 +94,6 @@ func TestEnvLeavesNamesToTheShell(t *testing.T) {
 		}
 	}
 	if ran == 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no shell to test with")
-		}
-		t.Skip("SKIPPED: no shell to test with")
+		base.Missing(t, "no shell to test with")
 	}
 }

@@ -40,14 +40,34 @@ func (s *Server) writeJSON(w http.ResponseWriter, r *http.Request, route route, 
 
 // unknownPath is the 404 of the router.
 func (s *Server) unknownPath(w http.ResponseWriter, r *http.Request) {
+	if s.guard.posts(r.URL.Path) {
+		w.Header()["Allow"] = allowPost
+		rejectedAtDoor(s.router, w, r, errPostOnly())
+		return
+	}
 	s.fail(w, r, routeOther, conf.Errorf(conf.CodeNotFound, "no such path").
 		WithHint("there are /v1/config/SERVICE[/KEY], /v1/env/SERVICE, /v1/watch/SERVICE, /v1/keys, /healthz, /readyz and /metrics"))
 }
 
+const hintLater = "retry in a moment, or with ?wait=30s; /readyz shows when it is ready, /healthz the reason"
+
+// Values of X-Config-Source.
+const (
+	sourceReplica = "replica"
+	sourceDefault = "default"
+)
+
 // explain is the error for a missing resource. It suggests what the caller may
 // have meant. doc is nil when the service has no document.
 func (s *Server) explain(t resource, doc *Document) *conf.Error {
+	source := ""
+	if st := s.source.State(); st != nil && st.source != nil {
+		source = st.source[0]
+	}
 	switch {
+	case doc != nil && source == sourceDefault:
+		return conf.Errorf(conf.CodeReadOnly, "the defaults of %q do not have this, and its stored values are not here yet", doc.service).
+			WithHint(hintLater)
 	case doc != nil && doc.exists:
 		names := doc.plain.derived.get().names
 		return conf.Errorf(conf.CodeNotFound, "service %q has no key %q", doc.service, clip(t.key)).
@@ -65,10 +85,15 @@ func (s *Server) explain(t resource, doc *Document) *conf.Error {
 	if err := conf.CheckService(t.service); err != nil {
 		return conf.Errorf(conf.CodeNotFound, "no such service: %w", err).WithHint("%s", conf.HintOf(err))
 	}
-	if st := s.source.State(); st == nil || st.source == nil {
-		// The agent has no data of any service yet: the service may exist.
-		return conf.Errorf(conf.CodeReadOnly, "this agent has no values yet: its first copy is on the way").
-			WithHint("retry in a moment, or with ?wait=30s; /readyz shows when it is ready, /healthz the reason")
+	switch { // whether the service may exist although this agent has nothing of it
+	case s.opts.Unheard != nil && s.opts.Unheard(t.service):
+		return conf.Errorf(conf.CodeReadOnly, "nothing was heard yet of %q", t.service).WithHint(hintLater)
+	case s.opts.Unheard != nil:
+	case source == "":
+		return conf.Errorf(conf.CodeReadOnly, "this agent has no values yet: its first copy is on the way").WithHint(hintLater)
+	case source != sourceReplica:
+		return conf.Errorf(conf.CodeReadOnly, "this agent cannot know whether %q exists: its source is %s, which may be older than the store", t.service, source).
+			WithHint(hintLater)
 	}
 	return conf.Errorf(conf.CodeNotFound, "no service %q", t.service).
 		WithHint("%s", suggest(t.service, s.source.Names(), "services"))

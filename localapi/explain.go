@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/httperror"
 )
 
 // serveExplanation responds with where the values of a service come from. It is
@@ -16,6 +17,9 @@ func (s *Server) serveExplanation(w http.ResponseWriter, r *http.Request, route 
 		return
 	}
 	out, err := s.opts.Explain(r.Context(), service, t.trusted)
+	if httperror.ClientGone(r.Context(), err) {
+		httperror.Abandon()
+	}
 	if err != nil {
 		e, ok := errors.AsType[*conf.Error](err)
 		if !ok {

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -25,7 +26,9 @@ const (
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.recovered(w, r)
 	if err := s.guard.check(w, r); err != nil {
-		s.fail(w, r, routeOther, err)
+		if !rejectedAtDoor(s.router, w, r, err) {
+			s.fail(w, r, routeOther, err)
+		}
 		return
 	}
 	if name, ok := strings.CutPrefix(r.URL.Path, documentPrefix); ok && strings.IndexByte(name, '/') < 0 {
@@ -41,6 +44,7 @@ type guard struct {
 	hosts   map[string]bool // accepted Host headers besides localhost and addresses
 	uids    map[uint32]bool // that may read secrets on the unix socket
 	token   func() string   // nil or "" accepts none
+	posts   func(path string) bool
 	log     *slog.Logger
 	metrics *metrics
 
@@ -67,8 +71,12 @@ func newGuard(opts Options, m *metrics) (*guard, error) {
 // check rejects a request that may not be answered.
 func (g *guard) check(w http.ResponseWriter, r *http.Request) *conf.Error {
 	if r.ContentLength != 0 {
-		// No handler reads the body, but net/http does before it reuses the connection.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		// Where no handler reads the body net/http does, before it reuses the connection.
+		timeout := bodyTimeout
+		if r.Method == http.MethodPost {
+			timeout = postTimeout
+		}
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
 	}
 	if proxied(r.Header) {
 		g.reject(r, rejectedProxy)
@@ -86,9 +94,16 @@ func (g *guard) check(w http.ResponseWriter, r *http.Request) *conf.Error {
 			WithHint("send the request from the server of the page to the agent")
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header()["Allow"] = allowReads
-		return conf.Errorf(conf.CodeMethod, "the local API only reads").
-			WithHint("use GET or HEAD here; changes go to the admin API")
+		switch {
+		case !g.posts(r.URL.Path):
+			w.Header()["Allow"] = allowReads
+			return conf.Errorf(conf.CodeMethod, "the local API only reads").
+				WithHint("use GET or HEAD here; changes go to the admin API")
+		case r.Method != http.MethodPost:
+			w.Header()["Allow"] = allowPost
+			return errPostOnly()
+		}
+		return nil
 	}
 	if r.ContentLength != 0 {
 		g.reject(r, rejectedBody)
@@ -96,6 +111,11 @@ func (g *guard) check(w http.ResponseWriter, r *http.Request) *conf.Error {
 		return conf.Errorf(conf.CodeMalformed, "a read takes no body").WithHint("send the request without one")
 	}
 	return nil
+}
+
+// errPostOnly is the error for another method on the path of a question with a body.
+func errPostOnly() *conf.Error {
+	return conf.Errorf(conf.CodeMethod, "this path takes a question with a body").WithHint("use POST; it changes nothing")
 }
 
 // proxied reports whether a request has headers of a proxy.
@@ -147,6 +167,9 @@ func ownPage(r *http.Request) bool {
 func (g *guard) hostAllowed(r *http.Request) bool {
 	if peerOf(r.Context()) != nil {
 		return true
+	}
+	if r.Host == "" && !r.ProtoAtLeast(1, 1) && (r.URL.Path == "/healthz" || r.URL.Path == "/readyz") {
+		return true // a probe of an old load balancer; a browser always names the host
 	}
 	name := hostName(r.Host)
 	if name == "localhost" || g.hosts[name] {
@@ -237,7 +260,7 @@ func (s *Server) recovered(w http.ResponseWriter, r *http.Request) {
 		panic(v)
 	}
 	s.metrics.panics.Add(1)
-	s.log.Error("local API handler panicked", "path", clip(r.URL.Path), "panic", v, "stack", string(debug.Stack()))
+	alarm.LocalPanic.Report(s.log, "path", clip(r.URL.Path), "panic", v, "stack", string(debug.Stack()))
 	clear(w.Header())
 	s.fail(w, r, routeOther, conf.Errorf(conf.CodeInternal, "internal error").
 		WithHint("the agent's log has the details"))

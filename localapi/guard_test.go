@@ -78,6 +78,11 @@ func TestForeignHostsOverRawTCP(t *testing.T) {
 			t.Errorf("%s: %d %s", name, status, body)
 		}
 	}
+	for _, probe := range []string{"GET /healthz HTTP/1.0\r\n\r\n", "GET /readyz HTTP/1.0\r\n\r\n"} { // of old load balancers
+		if status, body := raw(t, addr, probe); status == 403 {
+			t.Errorf("%q: %d %s", probe, status, body)
+		}
+	}
 	if status, _ := raw(t, addr, path+"Host: localhost\r\nHost: evil.example\r\n\r\n"); status != 400 {
 		t.Errorf("two Host headers: %d", status)
 	}
@@ -268,6 +273,13 @@ func TestTooManyConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close() //nolint:errcheck // closed again below
+		// A stream is a request in progress: one without any would make room.
+		if _, err := io.WriteString(c, "GET /v1/watch/stt-worker HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
 		held = append(held, c)
 	}
 	await(t, "two connections are open", func() bool { return s.connections() == 2 })

@@ -93,9 +93,9 @@ func TestKeys(t *testing.T) {
 func TestEnvRoute(t *testing.T) {
 	s := newServer(t, newMemory(record("stt-worker", 7, `{"a":"x y","b":"p\nq"}`)))
 	for path, want := range map[string]string{
-		"/v1/env/stt-worker": "A='x y'\nB='p\nq'\n",
-		"/v1/env":            "A='x y'\nB='p\nq'\n",
-		"/v1/env/stt-worker?format=sh&prefix=STT_":     "STT_A='x y'\nSTT_B='p\nq'\n",
+		"/v1/env/stt-worker": "A='x y'\nB=\"p\nq\"\n",
+		"/v1/env":            "A='x y'\nB=\"p\nq\"\n",
+		"/v1/env/stt-worker?format=sh&prefix=STT_":     "STT_A='x y'\nSTT_B=\"p\nq\"\n",
 		"/v1/env/stt-worker?format=docker":             "A=x y\n# \"b\" is left out: its value has a line break\n",
 		"/v1/env/stt-worker?format=docker&prefix=_stt": "_sttA=x y\n# \"b\" is left out: its value has a line break\n",
 	} {
@@ -113,7 +113,7 @@ func TestBadQueries(t *testing.T) {
 		"/v1/config/stt-worker?wiat=30s", "/v1/config/stt-worker?wait=soon", "/v1/config/stt-worker?wait=-1s", "/v1/config/stt-worker?wait=",
 		"/v1/config/stt-worker?raw", "/v1/config/stt-worker?wait=1s&wait=2s", "/v1/config/stt-worker?%zz",
 		"/v1/config/stt-worker/vad?raw=maybe", "/v1/config/stt-worker/vad?prefix=A", "/v1/env/stt-worker?prefix=9", "/v1/env/stt-worker?prefix=A-",
-		"/v1/env/stt-worker?format=json", "/v1/watch/stt-worker?wait=1s", "/v1/watch/stt-worker?key=a&key=b", "/v1/watch/stt-worker?key=",
+		"/v1/env/stt-worker?format=toml", "/v1/watch/stt-worker?wait=1s", "/v1/watch/stt-worker?key=a&key=b", "/v1/watch/stt-worker?key=",
 		"/v1/env/stt-worker?prefix=" + strings.Repeat("A", 200),
 	} {
 		if f := wantFailure(t, get(t, s, path), 400, conf.CodeMalformed); len(f.Error) > 300 {

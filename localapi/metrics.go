@@ -71,6 +71,14 @@ type metrics struct {
 	watches     atomic.Int64
 	connections func() int
 	state       func() *State
+	rooms       []*roomMetrics
+}
+
+// roomMetrics count what a Room answers.
+type roomMetrics struct {
+	name     string
+	requests [len(statuses)]atomic.Uint64
+	streams  atomic.Int64
 }
 
 func (m *metrics) count(r route, status int) { m.requests[r][statusSlot(status)].Add(1) }
@@ -107,16 +115,23 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	for r := range m.requests {
+	requests := func(name string, of *[len(statuses)]atomic.Uint64) {
 		for i, status := range statuses {
-			if n := m.requests[r][i].Load(); n > 0 {
+			if n := of[i].Load(); n > 0 {
 				code := "other"
 				if status != 0 {
 					code = strconv.Itoa(status)
 				}
-				counter(descRequests, n, routeNames[r], code)
+				counter(descRequests, n, name, code)
 			}
 		}
+	}
+	for r := range m.requests {
+		requests(routeNames[r], &m.requests[r])
+	}
+	for _, room := range m.rooms {
+		requests(room.name, &room.requests)
+		gauge(descWaiting, float64(room.streams.Load()), room.name)
 	}
 	for i := range m.rejected {
 		counter(descRejected, m.rejected[i].Load(), rejectReasonNames[i])

@@ -25,12 +25,13 @@ type resource struct {
 	key     string
 	prefix  string // env: before each name
 	kind    kind
-	own     bool // the agent's own service, not named in the path
-	raw     bool // key: text instead of JSON
-	docker  bool // env: for docker run --env-file
-	nulls   bool // env: a null is an empty value instead of a comment
-	explain bool // document: where its values come from, instead of the document
-	trusted bool // the caller may see secrets
+	own     bool                                        // the agent's own service, not named in the path
+	raw     bool                                        // key: text instead of JSON
+	format  func(vars []variable, prefix string) string // env: nil for sh
+	json    bool                                        // env: format is a JSON object
+	nulls   bool                                        // env: a null is an empty value instead of a comment
+	explain bool                                        // document: where its values come from, instead of the document
+	trusted bool                                        // the caller may see secrets
 }
 
 // selectRepresentation finds the resource in an existing document. A missing key is
@@ -52,12 +53,12 @@ func (t *resource) selectRepresentation(doc *Document) (*representation, *conf.E
 	if t.kind == kindEnv {
 		return t.selectEnv(d), nil
 	}
-	v, ok := d.values[t.key]
+	v := d.value(t.key)
 	switch {
-	case !ok && !t.trusted && doc.full != nil && doc.full.derived.get().values[t.key] != nil:
+	case v == nil && !t.trusted && doc.full != nil && doc.full.derived.get().value(t.key) != nil:
 		return nil, conf.Errorf(conf.CodeUnauthenticated, "%q of service %q is a secret", t.key, doc.service).
 			WithHint("send the content of the agent's local-token file in %s, or use the unix socket", tokenHeader)
-	case !ok:
+	case v == nil:
 		return nil, errAbsent
 	case t.raw:
 		return &v.raw, nil
@@ -67,18 +68,22 @@ func (t *resource) selectRepresentation(doc *Document) (*representation, *conf.E
 }
 
 func (t *resource) selectEnv(d *derivedForms) *representation {
-	if t.prefix == "" && !t.docker && !t.nulls {
+	if t.prefix == "" && t.format == nil && !t.nulls {
 		return &d.env
 	}
 	vars := d.vars
 	if t.nulls {
 		vars = withEmptyNulls(vars)
 	}
-	format := formatShell
-	if t.docker {
-		format = formatDocker
+	format := t.format
+	if format == nil {
+		format = formatShell
 	}
-	rep := newRepresentation([]byte(format(vars, t.prefix)), typeText)
+	kind := typeText
+	if t.json {
+		kind = typeJSON
+	}
+	rep := newRepresentation([]byte(format(vars, t.prefix)), kind)
 	rep.secret = d.env.secret
 	return &rep
 }
@@ -108,12 +113,13 @@ func (t *resource) query(r *http.Request, maxWait time.Duration) (wait time.Dura
 			t.raw, e = parseFlag(name, v[0])
 		case name == "prefix" && t.kind == kindEnv:
 			t.prefix = v[0]
-			if variableName(v[0]) != strings.ToUpper(v[0]) || len(v[0]) > conf.MaxName {
+			if conf.VariableName(v[0]) != strings.ToUpper(v[0]) || len(v[0]) > conf.MaxName {
 				e = conf.Errorf(conf.CodeMalformed, "bad prefix %q", clip(v[0])).WithHint("use letters, digits and underscores, a letter first, such as STT_")
 			}
 		case name == "format" && t.kind == kindEnv:
-			if t.docker = v[0] == "docker"; !t.docker && v[0] != "sh" {
-				e = conf.Errorf(conf.CodeMalformed, "unknown format %q", clip(v[0])).WithHint("use format=sh or format=docker")
+			t.json = v[0] == "json"
+			if t.format = envFormats[v[0]]; t.format == nil {
+				e = conf.Errorf(conf.CodeMalformed, "unknown format %q", clip(v[0])).WithHint("use one of %s", strings.Join(conf.SortedKeys(envFormats), ", "))
 			}
 		case name == "nulls" && t.kind == kindEnv:
 			if t.nulls = v[0] == "empty"; !t.nulls && v[0] != "comment" {
@@ -211,7 +217,7 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, route rou
 	if rep.secret {
 		h["Cache-Control"] = cacheNever
 	}
-	if matches(asked, rep.tag) {
+	if MatchesTag(asked, rep.tag) {
 		s.metrics.count(route, http.StatusNotModified)
 		w.WriteHeader(http.StatusNotModified)
 		return
@@ -242,9 +248,9 @@ func (s *Server) stateHeaders(h http.Header) {
 	}
 }
 
-// matches reports whether an If-None-Match header has the tag: weak comparison,
+// MatchesTag reports whether an If-None-Match header has the tag: weak comparison,
 // lists, and "*" for any.
-func matches(header []string, tag string) bool {
+func MatchesTag(header []string, tag string) bool {
 	for _, list := range header {
 		for list != "" {
 			list = strings.TrimLeft(list, " \t,")

@@ -24,14 +24,15 @@ import (
 const (
 	DefaultMaxWait        = 5 * time.Minute
 	DefaultMaxConnections = 4096
+	Heartbeat             = 15 * time.Second // of a stream
 
 	headerTimeout  = 5 * time.Second
 	idleTimeout    = 2 * time.Minute
-	writeTimeout   = 30 * time.Second // of one response, and of one event of a stream
-	heartbeat      = 15 * time.Second
-	stopGrace      = 2 * time.Second // for responses in progress
+	writeTimeout   = 30 * time.Second        // of one response, and of one event of a stream
+	stopGrace      = 1500 * time.Millisecond // for responses in progress
 	maxHeaderBytes = 16 << 10
 	bodyTimeout    = time.Second // of a body that is not read
+	postTimeout    = 5 * time.Second
 )
 
 // Options are what a Server needs. Source is required.
@@ -42,6 +43,15 @@ type Options struct {
 	Keys    func() []Key       // the keys that verify signed updates
 	Health  func() conf.Health // for /healthz
 	Ready   func() error       // for /readyz; nil is always ready
+
+	// OwnVersions says that versions are the agent's own count, or not signed, as an
+	// observer's are: a lower one is not older.
+	OwnVersions bool
+
+	// Unheard says of a service without a document that this agent should have one and
+	// has not received it yet. Nil: whatever the store has is there when the source is the
+	// replica.
+	Unheard func(service string) bool
 
 	// Explain returns where the values of a service come from, with the values of
 	// secrets in clear only when open is set; nil is unsupported.
@@ -54,6 +64,7 @@ type Options struct {
 	AllowedUIDs    []uint32      // that may read secrets on the unix socket, besides this uid and root
 	MaxWait        time.Duration // longest ?wait=, DefaultMaxWait when 0
 	MaxConnections int           // open connections of one listener, DefaultMaxConnections when 0
+	OnFull         func()        // called for each connection over MaxConnections; may be nil
 }
 
 // Key is a public key that verifies signed updates, as /v1/keys shows it.
@@ -93,7 +104,9 @@ type Server struct {
 	prom    http.Handler
 	guard   *guard
 
-	stopping chan struct{} // closed by the first Stop
+	life     context.Context // ends when stopping does
+	stopping <-chan struct{} // closed by the first Stop
+	end      context.CancelFunc
 	mu       sync.Mutex
 	stopped  bool
 	servers  []*http.Server
@@ -125,8 +138,9 @@ func New(opts Options) (*Server, error) {
 	}
 	s := &Server{
 		opts: opts, source: opts.Source, log: opts.Logger, metrics: &metrics{state: opts.Source.State},
-		stopping: make(chan struct{}),
 	}
+	s.life, s.end = context.WithCancel(context.Background())
+	s.stopping = s.life.Done()
 	var err error
 	if s.guard, err = newGuard(opts, s.metrics); err != nil {
 		return nil, err
@@ -137,10 +151,11 @@ func New(opts Options) (*Server, error) {
 	}
 	s.prom = metricsHandler(opts.Metrics)
 	s.router = s.routes()
+	s.guard.posts = posts(s.router)
 	return s, nil
 }
 
-// routes has everything but a whole document, which ServeHTTP handles first: the
+// routes has everything of its own but a whole document, which ServeHTTP handles first: the
 // router allocates for a path with a parameter. It gets reads only.
 func (s *Server) routes() *httprouter.Router {
 	r := httprouter.New()
@@ -180,7 +195,12 @@ func (s *Server) Handler() http.Handler { return s }
 // Serve serves the connections of l, TCP or unix, until Stop or until l fails, and
 // closes l. It returns nil after Stop.
 func (s *Server) Serve(l net.Listener) error {
-	port := connlimit.Listen(l, connlimit.Limits{Max: s.opts.MaxConnections}, func() { s.metrics.rejected[rejectedConnection].Add(1) })
+	port := connlimit.Listen(l, connlimit.Limits{Max: s.opts.MaxConnections}, func() {
+		s.metrics.rejected[rejectedConnection].Add(1)
+		if s.opts.OnFull != nil {
+			s.opts.OnFull()
+		}
+	})
 	srv := &http.Server{
 		Handler:                      s,
 		ReadHeaderTimeout:            headerTimeout,
@@ -189,6 +209,7 @@ func (s *Server) Serve(l net.Listener) error {
 		MaxHeaderBytes:               maxHeaderBytes,
 		DisableGeneralOptionsHandler: true,
 		ConnContext:                  ConnContext,
+		ConnState:                    connlimit.Track,
 		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	s.mu.Lock()
@@ -208,13 +229,13 @@ func (s *Server) Serve(l net.Listener) error {
 }
 
 // Stop closes the listeners and ends waiting requests and streams at once. Other
-// responses may finish until ctx ends, or for two seconds. It returns after every
+// responses may finish until ctx ends, or for stopGrace. It returns after every
 // Serve.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.stopped {
 		s.stopped = true
-		close(s.stopping)
+		s.end()
 	}
 	servers := s.servers
 	s.mu.Unlock()

@@ -30,7 +30,7 @@ func mayWait(now *representation, err *conf.Error, asked []string) bool {
 	if err != nil {
 		return err == errAbsent
 	}
-	return len(asked) == 0 || matches(asked, now.tag)
+	return len(asked) == 0 || MatchesTag(asked, now.tag)
 }
 
 // wait blocks until the resource differs from was, which is nil for a missing one,
@@ -71,6 +71,6 @@ func hasChanged(was, now *representation, err *conf.Error, asked []string) bool 
 	case was == nil:
 		return true
 	default:
-		return now.tag != was.tag && !matches(asked, now.tag)
+		return now.tag != was.tag && !MatchesTag(asked, now.tag)
 	}
 }

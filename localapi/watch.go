@@ -1,7 +1,6 @@
 package localapi
 
 import (
-	"bytes"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/julienschmidt/httprouter"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -58,11 +58,11 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, t resource) 
 		// The response has started: it can only be cut off.
 		if v := recover(); v != nil {
 			s.metrics.panics.Add(1)
-			s.log.Error("local API watch panicked", "path", clip(r.URL.Path), "panic", v, "stack", string(debug.Stack()))
+			alarm.WatchPanic.Report(s.log, "path", clip(r.URL.Path), "panic", v, "stack", string(debug.Stack()))
 			panic(http.ErrAbortHandler)
 		}
 	}()
-	s.watch(&stream{w: w, control: http.NewResponseController(w)}, r, t)
+	s.watch(NewEventStream(w), r, t)
 }
 
 func (t *resource) watchQuery(r *http.Request) *conf.Error {
@@ -86,11 +86,11 @@ const (
 )
 
 // watch writes events until the client disconnects or the server stops.
-func (s *Server) watch(st *stream, r *http.Request, t resource) {
-	if st.comment("holdfast") != nil {
+func (s *Server) watch(st *EventStream, r *http.Request, t resource) {
+	if st.Comment("holdfast") != nil {
 		return
 	}
-	beat := time.NewTicker(heartbeat)
+	beat := time.NewTicker(Heartbeat)
 	defer beat.Stop()
 	seen := parseEventID(r.Header.Get("Last-Event-ID"))
 	told := sentNothing
@@ -111,44 +111,20 @@ func (s *Server) watch(st *stream, r *http.Request, t resource) {
 		case tag == told:
 		case doc == nil && told == sentNothing:
 			// It was missing and still is.
-		case doc != nil && !seen.olderThan(doc):
-			// The client has this version, or a later one, from an earlier connection.
-		case st.event(doc, rep, t) != nil:
+		case doc != nil && seen.has(doc, tag, s.opts.OwnVersions):
+			// The client has this state, or a later one, from an earlier connection.
+		case t.event(st, doc, rep) != nil:
 			return
+		default:
+			seen = eventID{} // what comes now is new to the client, also what it had once
 		}
 		if doc != nil || told != sentNothing {
 			told = tag
 		}
-		if !s.await(st, r, changed, beat.C) {
+		if !st.Await(r.Context(), s.stopping, changed, beat.C) {
 			return
 		}
 	}
-}
-
-// await blocks until there may be a change, and keeps the stream alive.
-func (s *Server) await(st *stream, r *http.Request, changed <-chan struct{}, beat <-chan time.Time) bool {
-	for {
-		select {
-		case <-changed:
-			return true
-		case <-beat:
-			if st.comment("") != nil {
-				return false
-			}
-		case <-r.Context().Done():
-			return false
-		case <-s.stopping:
-			return false
-		}
-	}
-}
-
-// stream writes server-sent events. Each write has a deadline, so a client that
-// does not read is disconnected.
-type stream struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	buf     bytes.Buffer
 }
 
 // deletedEvent is the data of the event for a missing resource.
@@ -159,66 +135,57 @@ type deletedEvent struct {
 }
 
 // event writes the resource of doc; a nil rep is a missing one.
-func (st *stream) event(doc *Document, rep *representation, t resource) error {
-	st.buf.Reset()
-	if doc != nil {
-		st.buf.WriteString("id: " + doc.id + "\n")
-	}
-	var data []byte
+func (t *resource) event(st *EventStream, doc *Document, rep *representation) error {
+	id, tag := "", sentAbsent
 	if rep != nil {
-		st.buf.WriteString("event: config\n")
-		data = rep.body
-	} else {
-		st.buf.WriteString("event: deleted\n")
-		g := deletedEvent{Service: t.service, Key: t.key}
-		if doc != nil {
-			g.Version = doc.version
-		}
-		data = encode(g)
+		tag = rep.tag
 	}
-	for line := range bytes.Lines(data) {
-		st.buf.WriteString("data: ")
-		st.buf.Write(bytes.TrimRight(line, "\r\n"))
-		st.buf.WriteByte('\n')
+	if doc != nil {
+		id = doc.EventID(tag)
 	}
-	st.buf.WriteByte('\n')
-	return st.flush()
+	if rep != nil {
+		return st.Send(id, "config", rep.body)
+	}
+	g := deletedEvent{Service: t.service, Key: t.key}
+	if doc != nil {
+		g.Version = doc.version
+	}
+	return st.Send(id, "deleted", encode(g))
 }
 
-func (st *stream) comment(text string) error {
-	st.buf.Reset()
-	st.buf.WriteString(": " + text + "\n\n")
-	return st.flush()
-}
-
-func (st *stream) flush() error {
-	if err := st.control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return err
-	}
-	if _, err := st.w.Write(st.buf.Bytes()); err != nil {
-		return err
-	}
-	return st.control.Flush()
-}
-
-// eventID is a parsed Last-Event-ID: "<epoch>:<version>".
+// eventID is a parsed Last-Event-ID: "<epoch>:<version>:<tag>", what a client has seen.
+// The tag differs when an environment secret does, which makes no version.
 type eventID struct {
 	epoch   string
 	version uint64
-	ok      bool
+	tag     string
 }
 
+// parseEventID returns the zero eventID, of a client that has seen nothing, for any other
+// text: also for the ids without a tag of earlier builds.
 func parseEventID(s string) eventID {
-	i := strings.LastIndexByte(s, ':')
-	if i < 0 {
+	parts := strings.Split(s, ":")
+	if len(parts) != 3 || parts[2] == "" {
 		return eventID{}
 	}
-	v, err := strconv.ParseUint(s[i+1:], 10, 64)
-	return eventID{epoch: s[:i], version: v, ok: err == nil}
+	v, err := strconv.ParseUint(parts[1], 10, 64)
+	if err != nil {
+		return eventID{}
+	}
+	return eventID{parts[0], v, parts[2]}
 }
 
-// olderThan reports whether doc is new to a client that has id. Within an epoch
-// versions only grow; another epoch is always new.
-func (id eventID) olderThan(doc *Document) bool {
-	return !id.ok || id.epoch != doc.epoch || id.version < doc.version
+// has reports whether a client with id has this state of doc, or a later one. Within an
+// epoch the leader's versions only grow: an agent with an older one is catching up.
+// Versions that the agent counts itself begin again when it loses its files, so with own
+// they say nothing.
+func (id eventID) has(doc *Document, tag string, own bool) bool {
+	switch {
+	case id.tag == "" || id.epoch != doc.epoch:
+		return false
+	case id.version != doc.version:
+		return id.version > doc.version && !own
+	default:
+		return id.tag == strings.Trim(tag, `"`)
+	}
 }

@@ -47,7 +47,36 @@ func bubble(t *testing.T, m *memory, test func(t *testing.T, s *Server, c *http.
 	})
 }
 
+// stateID is the id of an event for the document of rec, as an untrusted caller sees it.
+func stateID(rec *conf.Record) string {
+	d := (&Renderer{}).Render(rec)
+	tag := sentAbsent
+	if d.exists {
+		tag = d.plain.tag
+	}
+	return d.id + ":" + strings.Trim(tag, `"`)
+}
+
 func id(version int) string { return testEpoch + ":" + strconv.Itoa(version) }
+
+// untagged is an event with the first two parts of its id only.
+func untagged(e event) event {
+	if i := strings.LastIndexByte(e.id, ':'); strings.Count(e.id, ":") == 2 {
+		e.id = e.id[:i]
+	}
+	return e
+}
+
+// versionOf is the version in the id of an event.
+func versionOf(t *testing.T, e event) int {
+	t.Helper()
+	parts := strings.Split(e.id, ":")
+	v, err := strconv.Atoi(parts[min(1, len(parts)-1)])
+	if err != nil || len(parts) != 3 || parts[0] != testEpoch {
+		t.Fatalf("id %q", e.id)
+	}
+	return v
+}
 
 // quiet checks that no event came.
 func quiet(t *testing.T, ch <-chan event, why string) {
@@ -79,14 +108,11 @@ func TestWatch(t *testing.T) {
 			if first != (event{id: first.id, name: "config", data: body}) {
 				t.Fatalf("got %+v", first)
 			}
-			version, err := strconv.Atoi(strings.TrimPrefix(first.id, testEpoch+":"))
-			if err != nil {
-				t.Fatal(err)
-			}
+			version := versionOf(t, first)
 			m.set(reissued(record("stt-worker", uint64(version), sttConfig)))
 			quiet(t, ch, "only the signature changed")
 			m.set(record("stt-worker", uint64(version)+1, `{"a":2}`))
-			if e := next(t, ch); e.id != id(version+1) || e.name != "config" || !strings.Contains(e.data, `"config":{"a":2}`) {
+			if e := next(t, ch); versionOf(t, e) != version+1 || e.name != "config" || !strings.Contains(e.data, `"config":{"a":2}`) {
 				t.Fatalf("got %+v", e)
 			}
 			m.set(record("stt-worker", uint64(version)+2, sttConfig))
@@ -101,27 +127,65 @@ func TestWatch(t *testing.T) {
 func TestWatchGoesOnFromTheLastEvent(t *testing.T) {
 	m := newMemory(record("stt-worker", 7, `{"a":1}`))
 	bubble(t, m, func(t *testing.T, _ *Server, c *http.Client) {
+		state := func(version uint64, config string) string { return stateID(record("stt-worker", version, config)) }
 		for last, fresh := range map[string]bool{
-			id(6): true, id(7): false, id(9): false, "another-epoch:7": true, "another-epoch:99": true, "": true, "7": true, "x:y": true, ":": true,
+			state(6, `{"a":1}`): true, state(7, `{"a":1}`): false, state(9, `{"a":1}`): false,
+			state(7, `{"a":2}`): true,                          // with another secret of the environment
+			testEpoch + ":7":    true, testEpoch + ":7:": true, // of an earlier build
+			"another-epoch:7:x": true, "another-epoch:99:x": true, "": true, "7": true, "x:y": true, ":": true, "::": true, ":::": true,
 		} {
 			_, ch := open(t, c, "/v1/watch/stt-worker", "Last-Event-ID: "+last)
 			if !fresh {
 				quiet(t, ch, "the reader has it: "+last)
 				continue
 			}
-			if e := next(t, ch); e.id != id(7) {
+			if e := next(t, ch); e.id != state(7, `{"a":1}`) {
 				t.Errorf("after %q: %+v", last, e)
 			}
 		}
-		_, ch := open(t, c, "/v1/watch/stt-worker", "Last-Event-ID: "+id(9))
+		_, ch := open(t, c, "/v1/watch/stt-worker", "Last-Event-ID: "+state(9, `{"a":3}`))
 		m.set(record("stt-worker", 8, `{"a":2}`))
 		m.set(record("stt-worker", 9, `{"a":3}`))
 		quiet(t, ch, "this agent is only catching up")
 		m.set(record("stt-worker", 10, `{"a":4}`))
-		if e := next(t, ch); e.id != id(10) {
+		if e := next(t, ch); versionOf(t, e) != 10 {
+			t.Fatalf("got %+v", e)
+		}
+		m.set(record("stt-worker", 10, `{"a":5}`)) // a secret of the environment
+		if e := next(t, ch); versionOf(t, e) != 10 || !strings.Contains(e.data, `{"a":5}`) {
 			t.Fatalf("got %+v", e)
 		}
 	})
+}
+
+// A state of the first connection that comes back is news.
+func TestWatchSendsWhatComesBack(t *testing.T) {
+	m := newMemory(record("stt-worker", 7, `{"a":2}`))
+	bubble(t, m, func(t *testing.T, _ *Server, c *http.Client) {
+		_, ch := open(t, c, "/v1/watch/stt-worker", "Last-Event-ID: "+stateID(record("stt-worker", 7, `{"a":1}`)))
+		for _, config := range []string{`{"a":2}`, `{"a":1}`, `{"a":2}`} {
+			m.set(record("stt-worker", 7, config))
+			if e := next(t, ch); !strings.Contains(e.data, config) {
+				t.Fatalf("got %+v, want %s", e, config)
+			}
+		}
+	})
+}
+
+// An observer that lost its files counts versions again.
+func TestWatchOfAnAgentThatCountsAnew(t *testing.T) {
+	m := newMemory(record("stt-worker", 1, `{"a":1}`))
+	bubble(t, m, func(t *testing.T, _ *Server, c *http.Client) {
+		_, ch := open(t, c, "/v1/watch/stt-worker", "Last-Event-ID: "+stateID(record("stt-worker", 9, `{"a":0}`)))
+		for v, config := range []string{`{"a":1}`, `{"a":2}`} {
+			m.set(record("stt-worker", uint64(v+1), config))
+			if e := next(t, ch); versionOf(t, e) != v+1 || !strings.Contains(e.data, config) {
+				t.Fatalf("got %+v", e)
+			}
+		}
+		_, again := open(t, c, "/v1/watch/stt-worker", "Last-Event-ID: "+stateID(record("stt-worker", 2, `{"a":2}`)))
+		quiet(t, again, "the reader has it")
+	}, func(o *Options) { o.OwnVersions = true })
 }
 
 func TestWatchTellsOfDeletionAndReturn(t *testing.T) {
@@ -130,13 +194,13 @@ func TestWatchTellsOfDeletionAndReturn(t *testing.T) {
 		_, ch := open(t, c, "/v1/watch/stt-worker")
 		next(t, ch)
 		m.set(tombstone("stt-worker", 8))
-		if e := next(t, ch); e != (event{id: id(8), name: "deleted", data: `{"service":"stt-worker","version":8}`}) {
+		if e := untagged(next(t, ch)); e != (event{id: id(8), name: "deleted", data: `{"service":"stt-worker","version":8}`}) {
 			t.Fatalf("got %+v", e)
 		}
 		m.set(tombstone("stt-worker", 9))
 		quiet(t, ch, "it is as gone as before")
 		m.set(record("stt-worker", 10, `{"a":1}`))
-		if e := next(t, ch); e.id != id(10) || e.name != "config" {
+		if e := next(t, ch); versionOf(t, e) != 10 || e.name != "config" {
 			t.Fatalf("got %+v", e)
 		}
 		m.remove("stt-worker")
@@ -144,7 +208,7 @@ func TestWatchTellsOfDeletionAndReturn(t *testing.T) {
 			t.Fatalf("got %+v", e)
 		}
 		_, ch = open(t, c, "/v1/watch/router")
-		if e := next(t, ch); e.name != "deleted" || e.id != id(4) {
+		if e := next(t, ch); e.name != "deleted" || versionOf(t, e) != 4 {
 			t.Fatalf("got %+v", e)
 		}
 	})
@@ -157,7 +221,7 @@ func TestWatchOfAServiceThatIsNotThereYet(t *testing.T) {
 		m.set(record("router", 1, `{}`))
 		quiet(t, ch, "it is not there yet")
 		m.set(record("tts-worker", 1, `{"a":1}`))
-		if e := next(t, ch); e.id != id(1) {
+		if e := next(t, ch); versionOf(t, e) != 1 {
 			t.Fatalf("got %+v", e)
 		}
 		wantFailure(t, get(t, s, "/v1/watch/Bad_Name"), 404, conf.CodeNotFound)
@@ -168,17 +232,17 @@ func TestWatchOfOneKey(t *testing.T) {
 	m := newMemory(record("stt-worker", 7, `{"a":{"x":1},"b":1}`))
 	bubble(t, m, func(t *testing.T, _ *Server, c *http.Client) {
 		_, ch := open(t, c, "/v1/watch/stt-worker?key=a.x")
-		if e := next(t, ch); e != (event{id: id(7), name: "config", data: "1"}) {
+		if e := untagged(next(t, ch)); e != (event{id: id(7), name: "config", data: "1"}) {
 			t.Fatalf("got %+v", e)
 		}
 		m.set(record("stt-worker", 8, `{"a":{"x":1,"y":2},"b":2}`))
 		quiet(t, ch, "another key changed")
 		m.set(record("stt-worker", 9, `{"a":{"x":"two"},"b":2}`))
-		if e := next(t, ch); e != (event{id: id(9), name: "config", data: `"two"`}) {
+		if e := untagged(next(t, ch)); e != (event{id: id(9), name: "config", data: `"two"`}) {
 			t.Fatalf("got %+v", e)
 		}
 		m.set(record("stt-worker", 10, `{"b":2}`))
-		if e := next(t, ch); e != (event{id: id(10), name: "deleted", data: `{"service":"stt-worker","key":"a.x","version":10}`}) {
+		if e := untagged(next(t, ch)); e != (event{id: id(10), name: "deleted", data: `{"service":"stt-worker","key":"a.x","version":10}`}) {
 			t.Fatalf("got %+v", e)
 		}
 	})
@@ -208,12 +272,12 @@ func TestHeartbeat(t *testing.T) {
 		for range 5 {
 			began := time.Now()
 			e := <-ch
-			if e.comment == "" || time.Since(began) != heartbeat {
+			if e.comment == "" || time.Since(began) != Heartbeat {
 				t.Fatalf("got %+v after %s", e, time.Since(began))
 			}
 		}
 		m.set(record("stt-worker", 8, `{}`))
-		if e := next(t, ch); e.id != id(8) {
+		if e := next(t, ch); versionOf(t, e) != 8 {
 			t.Fatalf("got %+v", e)
 		}
 	})
@@ -237,7 +301,7 @@ func TestASlowReaderHoldsUpNobody(t *testing.T) {
 		began := time.Now()
 		for v := 2; v < 100; v++ {
 			m.set(record("stt-worker", uint64(v), `{"n":1}`))
-			if e := next(t, fast); e.id != id(v) {
+			if e := next(t, fast); versionOf(t, e) != v {
 				t.Fatalf("got %+v", e)
 			}
 		}
@@ -270,7 +334,7 @@ func TestAReaderThatFallsBehindGetsTheNewest(t *testing.T) {
 		}
 		ch := events(c)
 		count, last := 0, ""
-		for last != id(1000) {
+		for !strings.HasPrefix(last, id(1000)+":") {
 			last = next(t, ch).id
 			count++
 		}

@@ -48,6 +48,8 @@ func (n *Node) Autopilot(ctx context.Context, o AutopilotOptions) {
 	if o.Stable == 0 {
 		o.Stable = 2 * time.Second
 	}
+	eligible := o.Eligible
+	o.Eligible = func(id string) bool { return eligible(id) && checkNotCutOff(n, id) == nil }
 	p := &autopilotDelegate{node: n, o: o, seen: map[raft.ServerID]time.Time{}}
 	ap := autopilot.New(n.raft, p, autopilot.WithLogger(raftguard.NewLogger(n.log)), autopilot.WithPromoter(promoter{autopilot.DefaultPromoter(), p}),
 		autopilot.WithUpdateInterval(time.Second), autopilot.WithReconcileInterval(2*time.Second))

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
 	"github.com/holdfast-config/holdfast/replication/command"
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
 // wire is a TCP transport that can drop commit notifications.
@@ -62,10 +64,9 @@ func TestFollowersSeeCommitsAtOnce(t *testing.T) {
 	drop.Store(true)
 	leader.write(t, "router", 21, 21)
 	eventually(t, "notifications to be dropped", func() bool { return dropped.Load() >= 2 })
-	<-time.After(200 * time.Millisecond)
-	if a, b := version(t, nodes[1].st, "router"), version(t, nodes[2].st, "router"); a != 20 || b != 20 {
-		t.Fatalf("without a notification the followers are at %d and %d: this test shows nothing", a, b)
-	}
+	base.Holds(t, 200*time.Millisecond, "without a notification the followers stay at version 20, else this test shows nothing", func() bool {
+		return version(t, nodes[1].st, "router") == 20 && version(t, nodes[2].st, "router") == 20
+	})
 	drop.Store(false)
 	leader.write(t, "router", 22, 22)
 	wantVersion(t, nodes[1], "router", 22)

@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/raftguard"
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
 // slowBolt is a log whose disk can be slow, or hangs while mu is held.
@@ -73,8 +75,7 @@ func TestSlowDiskLeadsWithoutTheGuard(t *testing.T) {
 	disk.mu.Lock()
 	done := make(chan error, 1)
 	go func() { _, err := nodes[0].Propose(t.Context(), edit("router", 2)); done <- err }()
-	<-time.After(hungLimit + time.Second)
-	if otherLeads(nodes)() {
+	if base.Poll(hungLimit+time.Second, otherLeads(nodes)) { // no Fatal while the disk hangs
 		t.Error("without the guard nothing happened: TestHungDiskDoesNotLead proves nothing")
 	}
 	disk.mu.Unlock()
@@ -86,10 +87,9 @@ func TestSlowDiskLeadsWithoutTheGuard(t *testing.T) {
 		t.Error(err)
 	}
 	disk.delay.Store(0)
-	<-time.After(slowLimit)
-	if !nodes[0].IsLeader() || nodes[0].Term() != term {
-		t.Error("without the guard nothing happened: TestSlowDiskDoesNotLead proves nothing")
-	}
+	base.Holds(t, slowLimit, "without the guard nothing happens, else TestSlowDiskDoesNotLead proves nothing", func() bool {
+		return nodes[0].IsLeader() && nodes[0].Term() == term
+	})
 }
 
 func TestSlowDiskDoesNotLead(t *testing.T) {

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/raft"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/store"
@@ -62,17 +61,6 @@ func (m *Node) Blocked() error {
 		return *p
 	}
 	return nil
-}
-
-func (m *Node) Snapshot(ctx context.Context) error {
-	if err := m.ready(ctx); err != nil {
-		return err
-	}
-	err := m.await(ctx, func() error { return m.raft.Snapshot().Error() })
-	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
-		return nil
-	}
-	return err
 }
 
 // setAside moves the directory of log and snapshots away, as the agent does.

@@ -80,6 +80,9 @@ func (n *Node) Promote(ctx context.Context, id string) error {
 	if err != nil || s.Voter {
 		return err
 	}
+	if err := checkNotCutOff(n, id); err != nil {
+		return err
+	}
 	return n.change(ctx, func(t time.Duration) raft.IndexFuture {
 		return n.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(s.Addr), prev, t)
 	})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/raftguard"
@@ -170,6 +171,19 @@ func (n *Node) Barrier(ctx context.Context) error {
 	return nil
 }
 
+// Snapshot makes a snapshot of what is applied, which new members get from then on. It
+// does nothing when nothing was applied since the last one.
+func (n *Node) Snapshot(ctx context.Context) error {
+	if err := n.ready(ctx); err != nil {
+		return err
+	}
+	err := n.await(ctx, func() error { return n.raft.Snapshot().Error() })
+	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return nil
+	}
+	return err
+}
+
 // ReadIndex returns an index that no acknowledged write exceeds. A reader that has
 // applied it reads linearizably. It appends an entry: raft's VerifyLeader counts
 // non-voters (docs/design/pitfalls.md), so it cannot be used for this.
@@ -246,7 +260,7 @@ func (n *Node) monitor() {
 				n.updateAddress()
 			}
 		case <-fault:
-			n.log.Error("this node stopped applying changes", "err", n.fault.Err())
+			alarm.ApplyStops.Report(n.log, "err", n.fault.Err())
 			n.leadership.notify(false)
 			fault = nil
 		case <-n.tasks.stopping:

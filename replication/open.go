@@ -1,16 +1,17 @@
 package replication
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"path/filepath"
 
 	"github.com/hashicorp/raft"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/durable"
+	"github.com/holdfast-config/holdfast/replication/logspace"
 	"github.com/holdfast-config/holdfast/replication/raftguard"
 )
-
-const logCacheSize = 512
 
 // Open starts this node. A node without files starts a cluster of its own, unless
 // Options.Join is set.
@@ -94,11 +95,7 @@ func run(o *Options, logs *raftguard.ChecksumStore, snaps *raftguard.SnapshotSto
 		CloseTransport: trans.Close, Go: n.tasks.start,
 	}
 	failStop := raftguard.NewFailStopStore(logs, fault, n.disk)
-	cache, err := raft.NewLogCache(logCacheSize, failStop)
-	if err != nil {
-		cancel()
-		return nil, err
-	}
+	counted := logspace.NewLog(failStop)
 	// On a goroutine of its own: the store ends the goroutine that meets a fault.
 	started := make(chan error, 1)
 	go func() {
@@ -112,7 +109,7 @@ func run(o *Options, logs *raftguard.ChecksumStore, snaps *raftguard.SnapshotSto
 			}
 			started <- err
 		}()
-		n.raft, err = raft.NewRaft(o.raftConfig(), n.fsm, cache, failStop, snaps, trans)
+		n.raft, err = raft.NewRaft(o.raftConfig(), n.fsm, counted, failStop, snaps, trans)
 	}()
 	if err := <-started; err != nil {
 		cancel()
@@ -122,6 +119,8 @@ func run(o *Options, logs *raftguard.ChecksumStore, snaps *raftguard.SnapshotSto
 		return nil, err
 	}
 	n.proposals.raft, n.proposals.tasks, n.disk.Raft = n.raft, &n.tasks, n.raft
+	trans.Attach(n.raft)
+	trans.GuardTerms(id, n.raft, fault)
 	go trans.Serve(func() bool { return n.raft.State() == raft.Leader })
 	notifier.Start(n.raft)
 	go n.monitor()
@@ -129,5 +128,11 @@ func run(o *Options, logs *raftguard.ChecksumStore, snaps *raftguard.SnapshotSto
 		Raft: n.raft, ID: id, Log: o.Logger, Fault: fault, Refused: o.refused, StartElection: n.startElection,
 	}
 	n.tasks.start(func() { probe.Run(n.tasks.stopping) })
+	bound := logspace.Bound{Log: counted, Raft: n.raft, Limit: cmp.Or(o.LogLimit, logspace.Limit(durable.Volume(o.Dir))), Newest: snaps.NewestSize, Logger: o.Logger}
+	n.tasks.start(func() {
+		_ = counted.Measure(n.tasks.stopping)
+		bound.Run(n.tasks.stopping)
+	})
+	n.tasks.start(func() { raftguard.NewAwayMembers(o.Logger).Run(n.raft, n.tasks.stopping) })
 	return n, nil
 }

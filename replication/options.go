@@ -60,6 +60,7 @@ type tuning struct {
 	Heartbeat, Election, Lease, Commit time.Duration
 	SnapshotInterval                   time.Duration // how often raft checks whether to write one
 	SnapshotThreshold, TrailingLogs    uint64
+	LogLimit                           int64         // bytes of the log; see logspace.Bound
 	SlowDisk, HungDisk                 time.Duration // limits of an append; see raftguard.DiskMonitor
 	LockTimeout                        time.Duration // wait for another process that has Dir open
 

@@ -28,6 +28,8 @@ type Agent struct {
 	args []string
 	log  *Transcript
 	proc *Process
+
+	asUser int // whom the process runs as, when the test is root; 0: the same user
 }
 
 // NewAgent makes an agent and does not start it. env is added to its settings.
@@ -62,6 +64,7 @@ func settings(dir, schemas string, ports [3]int) map[string]string {
 		"CONFIG_MANAGER_HOST": "127.0.0.1",
 		"CONFIG_MANAGER_PORT": strconv.Itoa(ports[1]),
 		"CONFIG_CLUSTER_ADDR": loopback(ports[2]),
+		"CONFIG_UI_ADDR":      "none",
 		"CONFIG_SCHEMA_DIR":   schemas,
 		"CONFIG_API_TOKENS":   apiTokens,
 		"REBUILD_TOKEN":       RebuildToken,
@@ -91,6 +94,9 @@ func cut(e string) (name, value string, ok bool) {
 // Set changes one setting, for the next start.
 func (a *Agent) Set(name, value string) { a.env[name] = value }
 
+// Use makes another build the agent's, for the next start.
+func (a *Agent) Use(bin string) { a.bin = bin }
+
 // Env is the agent's settings as NAME=value, for a client beside it.
 func (a *Agent) Env() []string {
 	var env []string
@@ -106,7 +112,12 @@ func (a *Agent) Start() {
 	if a.proc != nil && a.proc.Running() {
 		a.t.Fatal("the agent runs already")
 	}
-	a.proc = spawn(a.t, a.log, filepath.Dir(a.Dir), a.Env(), a.bin, a.args...)
+	bin, args := a.bin, a.args
+	if a.asUser != 0 {
+		id := strconv.Itoa(a.asUser)
+		bin, args = "setpriv", append([]string{"--reuid", id, "--regid", id, "--clear-groups", a.bin}, a.args...)
+	}
+	a.proc = spawn(a.t, a.log, filepath.Dir(a.Dir), a.Env(), bin, args...)
 }
 
 // Kill ends the process at once, with SIGKILL.

@@ -18,6 +18,7 @@ import (
 
 	_ "modernc.org/sqlite" // to look into what was restored
 
+	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -433,8 +434,11 @@ func TestLoss(t *testing.T) {
 		t.Errorf("the new cluster serves %v of the epoch %s", doc.Values["vad_threshold"], doc.Metadata.Epoch)
 	}
 	c.Nodes[1].Kill()
-	lkg := filepath.Join(t.TempDir(), "lkg")
-	copyFile(t, side.LKG(), lkg)
+	saved := filepath.Join(t.TempDir(), "config.lkg.json") // and the journal, when there is one
+	copyFile(t, side.LKG(), saved)
+	if _, err := os.Stat(lkg.JournalPath(side.LKG())); err == nil {
+		copyFile(t, lkg.JournalPath(side.LKG()), lkg.JournalPath(saved))
+	}
 	sideKeys, err := os.ReadFile(side.EnvFile())
 	if err != nil {
 		t.Fatal(err)
@@ -455,7 +459,10 @@ func TestLoss(t *testing.T) {
 	}
 	s.Wipe()
 	copyFile(t, keys, first.EnvFile())
-	copyFile(t, lkg, first.LKG())
+	copyFile(t, saved, first.LKG())
+	if _, err := os.Stat(lkg.JournalPath(saved)); err == nil {
+		copyFile(t, lkg.JournalPath(saved), lkg.JournalPath(first.LKG()))
+	}
 	addSidecarsKey(t, first.EnvFile(), string(sideKeys))
 	first.Start()
 	if doc := first.AwaitServing("stt-worker"); fmt.Sprint(doc.Values["vad_threshold"]) != "0.62" || doc.Source != "lkg" {
@@ -591,7 +598,7 @@ func TestStockLitestreamReads(t *testing.T) {
 	}
 }
 
-// TestRebuildPrefersTheBackup: with the replica gone for good, an agent that may
+// TestRebuildPrefersTheBackup: with the replica gone permanently, an agent that may
 // rebuild takes the newest good backup, and what its own file has that is newer.
 func TestRebuildPrefersTheBackup(t *testing.T) {
 	t.Parallel()

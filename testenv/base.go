@@ -13,6 +13,9 @@ var (
 	FreePorts    = base.FreePorts
 	FreePortRows = base.FreePortRows
 	PortFree     = base.PortFree
+	Missing      = base.Missing
+	MissingPart  = base.MissingPart
+	Need         = base.Need
 
 	poll = base.Poll
 )

@@ -11,8 +11,16 @@ import (
 	"testing"
 )
 
-// Root is the top directory of the repository.
+// Root is the top directory of the repository. A test runs in the directory of its package;
+// the path in a binary that was built with -trimpath is not one of this machine.
 func Root() string {
+	dir, err := os.Getwd()
+	for err == nil && dir != "/" {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Dir(filepath.Dir(file))
 }
@@ -28,6 +36,13 @@ var built struct {
 // "./cmd/holdfast", below Root) once in a test process and returns its path.
 func Binary(t testing.TB, pkg string) string {
 	t.Helper()
+	return BinaryOf(t, Root(), "", pkg)
+}
+
+// BinaryOf builds the command pkg of the tree at root, with more flags. name tells this
+// build from others of the same command.
+func BinaryOf(t testing.TB, root, name, pkg string, flags ...string) string {
+	t.Helper()
 	built.Lock()
 	defer built.Unlock()
 	if built.dir == "" {
@@ -37,21 +52,22 @@ func Binary(t testing.TB, pkg string) string {
 		}
 		built.dir, built.made = dir, map[string]error{}
 	}
-	out := filepath.Join(built.dir, filepath.Base(pkg))
-	if err, ok := built.made[pkg]; ok {
+	out := filepath.Join(built.dir, name, filepath.Base(pkg))
+	if err, ok := built.made[out]; ok {
 		if err != nil {
 			t.Fatal(err)
 		}
 		return out
 	}
-	cmd := exec.Command("go", "build", "-trimpath", "-o", out, pkg)
-	cmd.Dir = Root()
+	args := append([]string{"build", "-trimpath", "-o", out}, flags...)
+	cmd := exec.Command("go", append(args, pkg)...)
+	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	var err error
 	if text, fail := cmd.CombinedOutput(); fail != nil {
-		err = fmt.Errorf("building %s: %w\n%s", pkg, fail, strings.TrimSpace(string(text)))
+		err = fmt.Errorf("building %s: %w\n%s", strings.TrimSpace(name+" "+pkg), fail, strings.TrimSpace(string(text)))
 	}
-	built.made[pkg] = err
+	built.made[out] = err
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,20 +82,4 @@ func Main(m *testing.M) int {
 		}
 	}()
 	return m.Run()
-}
-
-// Need fails the test when a command that it needs is not on this machine. A
-// developer who has not installed it may go without: the test is then skipped,
-// aloud, but never under CI.
-func Need(t testing.TB, commands ...string) {
-	t.Helper()
-	for _, c := range commands {
-		if _, err := exec.LookPath(c); err == nil {
-			continue
-		}
-		if os.Getenv("CI") == "" {
-			t.Skipf("%s is not installed; make test installs it when run as root", c)
-		}
-		t.Fatalf("%s is not installed, and under CI nothing may be left out", c)
-	}
 }

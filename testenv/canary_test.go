@@ -14,6 +14,7 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
@@ -104,7 +105,6 @@ func TestCanaries(t *testing.T) {
 	c.Join(conf.MemberServer, "CONFIG_MQTT_ADDR="+broker)
 	c.Join(conf.MemberServer)
 	c.Join(conf.MemberServer)
-	side := c.beside("vault")
 	c.AwaitVoters(3)
 	heard := overhear(t, broker)
 	leader, followers := c.Servers()
@@ -113,6 +113,7 @@ func TestCanaries(t *testing.T) {
 	const route = "/api/config/services/vault"
 	leader.Try("PUT", "/api/config/schemas/vault", vaultSchema).OK(t)
 	leader.Try("PUT", "/api/config/schemas/other", `{"type":"object","properties":{"token":{"type":"string","x-secret":true}}}`).OK(t)
+	side := c.beside("vault") // ready as soon as its service exists
 	version := func() uint64 {
 		var d conf.ReadResponse
 		leader.Try("GET", route+"?consistent=1", "").Into(t, &d)
@@ -267,26 +268,20 @@ func stolen(t *testing.T, side *Node, others string) {
 	if len(found) < 2 || strings.Contains(string(envFile), "CONFIG_MASTER_KEY") {
 		t.Fatalf("the sidecar has %d keys, and the master key: %t", len(found), strings.Contains(string(envFile), "CONFIG_MASTER_KEY"))
 	}
-	type meta struct {
-		Epoch    string `json:"config_epoch"`
-		Services map[string]struct {
-			Secrets []conf.SealedSecret `json:"sealed_secrets"`
-		} `json:"services"`
-	}
-	var file struct {
-		Epoch   string                     `json:"config_epoch"`
-		Payload map[string]json.RawMessage `json:"payload"`
-	}
-	var m meta
-	Await(t, "the sidecar's last-known-good file to have all secrets", func() bool {
-		data, err := os.ReadFile(side.LKG())
-		m = meta{}
-		return err == nil && json.Unmarshal(data, &file) == nil && json.Unmarshal(file.Payload["_meta"], &m) == nil &&
-			len(m.Services["vault"].Secrets) == 3 && len(m.Services["other"].Secrets) == 1
+	var file *lkg.Content
+	sealed := map[string][]conf.SealedSecret{}
+	Await(t, "the sidecar's last-known-good file to have all secrets", func() (ok bool) {
+		if file, err = side.LastKnownGood(); err != nil {
+			return false
+		}
+		for _, r := range file.Records {
+			sealed[r.Service] = r.Secrets
+		}
+		return len(sealed["vault"]) == 3 && len(sealed["other"]) == 1
 	})
 	opened := map[string]int{}
-	for service, s := range m.Services {
-		for _, sealed := range s.Secrets {
+	for service, secrets := range sealed {
+		for _, sealed := range secrets {
 			id := seal.SecretID{Epoch: file.Epoch, Service: service, Key: sealed.Key, KeyID: sealed.KeyID}
 			tries := append([][]byte(nil), found...)
 			for _, k := range found { // as if one of them were the master key

@@ -123,8 +123,8 @@ func (c *Cluster) Join(role string, env ...string) *Node {
 	return n
 }
 
-// Holdfast runs the command line tool beside the agent, and returns what it
-// printed to its standard output.
+// Holdfast runs the command line tool beside the agent, as one that is installed, and
+// returns what it printed to its standard output.
 func (n *Node) Holdfast(args ...string) (stdout string, code int) {
 	n.t.Helper()
 	out := filepath.Join(n.t.TempDir(), "stdout")
@@ -132,7 +132,7 @@ func (n *Node) Holdfast(args ...string) (stdout string, code int) {
 	for _, a := range args {
 		quoted += " '" + a + "'"
 	}
-	p := Spawn(n.t, filepath.Dir(n.Dir), n.Env(), "sh", "-c", "exec '"+n.bin+"'"+quoted+" >"+out)
+	p := Spawn(n.t, filepath.Dir(n.Dir), append(n.Env(), n.path()), "sh", "-c", "exec '"+n.bin+"'"+quoted+" >"+out)
 	code = p.Wait(n.t, "holdfast "+strings.Join(args, " "))
 	data, err := os.ReadFile(out)
 	if err != nil {
@@ -160,11 +160,15 @@ func (n *Node) TokenCommand(args ...string) string {
 	return out
 }
 
+// path is the PATH on which a shell finds the program.
+func (n *Node) path() string {
+	return "PATH=" + filepath.Dir(n.bin) + string(os.PathListSeparator) + os.Getenv("PATH")
+}
+
 // Paste starts the agent with a command line, as it is, in a shell.
 func (n *Node) Paste(command string) {
 	n.t.Helper()
-	path := "PATH=" + filepath.Dir(n.bin) + string(os.PathListSeparator) + os.Getenv("PATH")
-	n.proc = spawn(n.t, n.log, filepath.Dir(n.Dir), append(n.Env(), path), "sh", "-c", command)
+	n.proc = spawn(n.t, n.log, filepath.Dir(n.Dir), append(n.Env(), n.path()), "sh", "-c", command)
 	n.pid.Store(int64(n.proc.Pid()))
 }
 

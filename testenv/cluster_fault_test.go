@@ -135,6 +135,13 @@ func TestQuorumLost(t *testing.T) {
 		t.Errorf("cluster status without a quorum: exit %d\n%s", code, out)
 	}
 
+	for _, n := range left {
+		n.AwaitHealth("the fallback", func(h conf.Health) bool { return readOnly(h) && !h.OK })
+		if out, code := n.Holdfast("health"); code != 6 || !strings.Contains(out, "no leader") {
+			t.Errorf("health of %s without a quorum: exit %d\n%s", n.ID, code, out)
+		}
+	}
+
 	// A service's agent restarts in the middle of it: it serves what it had.
 	left[1].AwaitLKG(State{"router": left[1].Document("router")})
 	left[1].Kill()
@@ -210,7 +217,7 @@ func TestPartitions(t *testing.T) {
 		Await(t, tc.name+": the others to take a write", func() bool {
 			return patchRouter(c.Except(n)[rand.IntN(3)], 50+rand.IntN(50)).Status == http.StatusOK
 		})
-		// Whoever is cut off says so, in time, and serves its reads (the load holds that).
+		// A member that is cut off says so, in time, and serves its reads (the load holds that).
 		if tc.name != "follower, silently" {
 			for try := 1; ; try++ {
 				began := time.Now()

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -110,7 +111,32 @@ func (c *compose) story(ports []int) {
 		st := c.status(servers[0])
 		return st.Quorum && st.Voters == 3 && reachableNodes(st) == 5
 	})
+	c.agentCrashes()
 	c.sidecarsAreNotServers()
+}
+
+// agentCrashes kills the process of a sidecar. Docker restarts it, and the service beside
+// it hears of the next change.
+func (c *compose) agentCrashes() {
+	c.t.Helper()
+	const agent, service = "stt-worker-agent", "stt-worker"
+	out, err := docker(c.t, "inspect", "-f", "{{.State.Pid}}", c.ids[agent])
+	pid, perr := strconv.Atoi(strings.TrimSpace(out))
+	if err != nil || perr != nil || pid <= 1 {
+		c.t.Fatalf("the process of %s: %v %s", agent, err, out)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		c.t.Fatal(err)
+	}
+	Await(c.t, "Docker to start the agent again", func() bool {
+		out, err := docker(c.t, "inspect", "-f", "{{.State.Running}} {{.State.Pid}}", c.ids[agent])
+		return err == nil && strings.HasPrefix(out, "true ") && strings.TrimSpace(out) != "true "+strconv.Itoa(pid)
+	})
+	c.set("server-2", "0.8")
+	Await(c.t, "the service to print the change", func() bool {
+		out, _ := docker(c.t, "logs", c.ids[service])
+		return strings.Contains(out, "vad_threshold = 0.8")
+	})
 }
 
 // sidecarsAreNotServers looks into the containers of the sidecars: neither the keys
@@ -239,11 +265,8 @@ func composeTools(t *testing.T) (tools [][]string) {
 	if _, err := exec.LookPath("docker-compose"); err == nil {
 		tools = append(tools, []string{"docker-compose"})
 	}
-	if tools == nil && os.Getenv("CI") == "" {
-		t.Skip("neither docker compose nor docker-compose is installed")
-	}
 	if tools == nil {
-		t.Fatal("neither docker compose nor docker-compose is installed, and under CI nothing may be left out")
+		Missing(t, "neither docker compose nor docker-compose is installed")
 	}
 	return tools
 }
@@ -261,7 +284,8 @@ func scratchImage(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	image := "holdfast-test-" + strconv.Itoa(os.Getpid())
+	imageDirs(t, dir)
+	image := fmt.Sprintf("holdfast-test-%d-%s", os.Getpid(), strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-")))
 	if out, err := docker(t, "build", "-q", "-t", image, "-f", filepath.Join(Root(), "Dockerfile"), dir); err != nil {
 		t.Fatalf("building the image: %v\n%s", err, out)
 	}
@@ -275,7 +299,7 @@ func scratchImage(t *testing.T) string {
 
 func docker(t *testing.T, args ...string) (string, error) { return command(t, nil, "docker", args...) }
 
-// command runs to its end, in cleanups too, and never for ever.
+// command runs to its end, in cleanups too, and never endlessly.
 func command(t *testing.T, env []string, name string, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*Patience)

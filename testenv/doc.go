@@ -54,6 +54,7 @@
 //	log flushed at each entry       TestSimulationFinds
 //	wiped voter under its old id    TestSimulationFinds, TestMemberWithLessThanItPromised
 //	late TimeoutNow                 TestLateTimeoutNow
+//	terms of non-voters             TestTermOfAMemberThatDoesNotVote, TestSidecarThatRaisesTheTerm
 //	pipelines end at a rejection    TestRejectionDoesNotEndReplication
 //	notify only of committed        TestSimulationFinds, TestNotifiesOnlyAsLeaderOfTheTerm, TestFollowersSeeCommitsAtOnce
 //	damaged keys in the log file    TestDamagedKeyOfAnEntry
@@ -64,6 +65,9 @@
 //	entries of newer builds         TestUndecodableEntries, TestOldBuildIsNotWrittenPast (agent)
 //	row digests                     TestFlipsInContent, TestSingleBitFlips (store)
 //	snapshot livelock               TestSnapshotLoopIsFound (agent)
+//
+// Agents that lie to the other members are builds of their own, see KnownBad:
+// TestSidecarThatRaisesTheTerm, TestSidecarsReportStopsNothing.
 //
 // Methods of Agent are called from one goroutine of the test at a time, except
 // those that only make requests, which any goroutine may call.

@@ -255,3 +255,34 @@ func packageTable(t *testing.T) string {
 	b.WriteString("\n`testenv` and its parts may import `agent`, `localapi/client` and some of `replication`.\n\n")
 	return b.String()
 }
+
+// TestPagesAskNoProxyForLocalhost: curl and Python ask the proxy of the environment for
+// localhost too, and a person behind a proxy copies the lines.
+func TestPagesAskNoProxyForLocalhost(t *testing.T) {
+	t.Parallel()
+	loopback := regexp.MustCompile(`(127\.0\.0\.1|localhost)[:/]`)
+	commands := 0
+	for _, name := range repositoryFiles(t) {
+		if ext := filepath.Ext(name); (ext != ".md" && ext != ".sh" && ext != ".py") || strings.HasPrefix(name, "testenv/testdata/") {
+			continue // testdata has what others wrote
+		}
+		text := strings.ReplaceAll(readFile(t, name), "\\\n", " ")
+		for line := range strings.Lines(text) {
+			_, command, ok := strings.Cut(line, "curl ")
+			if ok && loopback.MatchString(command) && !strings.Contains(command, "--unix-socket") {
+				if commands++; !strings.Contains(command, "--noproxy '*'") {
+					t.Errorf("%s: without --noproxy '*': %s", name, line)
+				}
+			}
+			if strings.Contains(line, "urlopen(") {
+				t.Errorf("%s: use an opener with ProxyHandler({}): %s", name, line)
+			}
+		}
+		if strings.Contains(text, "curl ") && strings.Contains(text, " $API/") && !strings.Contains(text, "export NO_PROXY=localhost,127.0.0.1") {
+			t.Errorf("%s: curl asks a proxy for $API", name)
+		}
+	}
+	if commands < 20 {
+		t.Errorf("found only %d commands", commands)
+	}
+}

@@ -57,3 +57,33 @@ func TestHistoryWithLostAnswers(t *testing.T) {
 		t.Errorf("a service that ended by a delete whose answer was lost: the history is %v", got)
 	}
 }
+
+// TestHistoryWithAStaleWrite: a write that was made on another version than it names is
+// seen at once, however many outcomes are unknown beside it.
+func TestHistoryWithAStaleWrite(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		in   input
+		out  output
+		want int
+	}{
+		"a put on its version":        {input{op: opPut, value: "a", expect: 7}, output{ok: true, version: 8}, 0},
+		"a stale put":                 {input{op: opPut, value: "a", expect: 5}, output{ok: true, version: 8}, 1},
+		"a stale delete":              {input{op: opDelete, expect: 5}, output{ok: true, version: 8}, 1},
+		"a conflict":                  {input{op: opPut, value: "a", expect: 5}, output{version: 7}, 0},
+		"a conflict with itself":      {input{op: opPut, value: "a", expect: 7}, output{version: 7}, 1},
+		"a lost answer":               {input{op: opPut, value: "a", expect: 5}, output{unknown: true}, 0},
+		"a patch names none":          {input{op: opPatch, value: "a"}, output{ok: true, version: 8}, 0},
+		"nothing was there to delete": {input{op: opDelete, expect: 5}, output{}, 0},
+	} {
+		h := NewHistory()
+		for i := range 1000 {
+			h.add(100+i, input{op: opPatch, service: "s", value: fmt.Sprint(i)}, h.now(), output{unknown: true})
+		}
+		c.in.service = "s"
+		h.add(1, c.in, h.now(), c.out)
+		if got := h.Problems(); got != c.want {
+			t.Errorf("%s: %d problems, want %d: %q", name, got, c.want, h.problems)
+		}
+	}
+}

@@ -114,6 +114,12 @@ func StartObserver(t testing.TB, o options.Options) *ObserverInProcess {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return RunObserver(t, b)
+}
+
+// RunObserver runs an observer that was made.
+func RunObserver(t testing.TB, b *observer.Observer) *ObserverInProcess {
+	t.Helper()
 	return &ObserverInProcess{b, startTask(t, b.Run, b.Health)}
 }
 

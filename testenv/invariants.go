@@ -3,6 +3,7 @@ package testenv
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"testing"
 )
 
@@ -89,7 +90,7 @@ func (c *Cluster) converged() error {
 				return err
 			}
 			// What is signed is the same everywhere, to the byte.
-			if string(got.Config) != string(want.Config) || got.Metadata != want.Metadata {
+			if string(got.Config) != string(want.Config) || !reflect.DeepEqual(got.Metadata, want.Metadata) {
 				return fmt.Errorf("%s serves %s as %s %s, %s as %s %s", live[0].ID, s, want.Config, jsonText(want.Metadata), n.ID, got.Config, jsonText(got.Metadata))
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"go/types"
 	"io"
 	"maps"
 	"os"
@@ -26,62 +27,78 @@ const module = "github.com/holdfast-config/holdfast"
 // an arrow of the table that the code does not have: put it there, in the open, or take it
 // out.
 var layers = map[string][]string{
-	"replication/durable":      {},
-	"replication/jsonscan":     {},
-	"replication/conf":         {"replication/jsonscan"},
-	"replication/backup":       {"replication/conf", "replication/durable"},
-	"replication/command":      {"replication/conf", "replication/jsonscan"},
-	"replication/httperror":    {"replication/conf"},
-	"replication/pki":          {"replication/conf", "replication/durable"},
-	"replication/schema":       {"replication/conf", "replication/jsonscan"},
-	"replication/seal":         {"replication/conf", "replication/jsonscan"},
-	"replication/view":         {"replication/conf"},
-	"replication/connlimit":    {"replication/conf", "replication/httperror"},
-	"replication/store/tables": {"replication/command", "replication/conf"},
-	"replication/store/query":  {"replication/command", "replication/conf", "replication/store/tables"},
-	"replication/store/search": {"replication/conf", "replication/store/tables"},
-	"replication/store/stream": {"replication/conf", "replication/store/tables"},
-	"replication/transport":    {"replication/conf", "replication/connlimit", "replication/httperror", "replication/pki"},
+	"replication/durable":        {},
+	"replication/logspace":       {},
+	"replication/jsonscan":       {},
+	"replication/trust":          {"replication/conf"},
+	"replication/conf":           {"replication/jsonscan"},
+	"replication/alarm":          {"replication/conf"},
+	"replication/backup":         {"replication/alarm", "replication/conf", "replication/durable"},
+	"replication/command":        {"replication/conf", "replication/jsonscan"},
+	"replication/httperror":      {"replication/conf"},
+	"replication/pki":            {"replication/conf", "replication/durable"},
+	"replication/schema":         {"replication/conf", "replication/jsonscan", "replication/schema/dialect"},
+	"replication/schema/dialect": {"replication/conf", "replication/seal"},
+	"replication/seal":           {"replication/conf", "replication/jsonscan"},
+	"replication/view":           {"replication/conf"},
+	"replication/connlimit":      {"replication/conf", "replication/httperror"},
+	"replication/store/tables":   {"replication/command", "replication/conf"},
+	"replication/store/query":    {"replication/command", "replication/conf", "replication/store/tables"},
+	"replication/store/search":   {"replication/conf", "replication/store/tables"},
+	"replication/store/stream":   {"replication/conf", "replication/store/tables"},
+	"replication/transport":      {"replication/alarm", "replication/conf", "replication/connlimit", "replication/httperror", "replication/pki"},
 	"replication/store/apply": {
 		"replication/command", "replication/conf", "replication/jsonscan", "replication/store/search", "replication/store/tables",
 	},
 	"replication/store": {
-		"replication/command", "replication/conf", "replication/store/apply", "replication/store/query", "replication/store/search",
+		"replication/command", "replication/conf", "replication/durable", "replication/store/apply", "replication/store/query", "replication/store/search",
 		"replication/store/stream", "replication/store/tables",
 	},
-	"replication/raftguard": {"replication/conf", "replication/durable", "replication/store"},
-	"replication":           {"replication/command", "replication/conf", "replication/raftguard", "replication/store"},
+	"replication/raftguard": {"replication/alarm", "replication/conf", "replication/durable", "replication/store"},
+	"replication":           {"replication/command", "replication/alarm", "replication/conf", "replication/durable", "replication/logspace", "replication/raftguard", "replication/store"},
 	"localapi/fairqueue":    {"replication/conf"},
+	"localapi/clients":      {"replication/conf"},
 	"localapi/client":       {"replication/conf", "replication/httperror", "replication/seal"},
-	"localapi":              {"replication/conf", "replication/connlimit", "replication/httperror"},
-	"localapi/admin":        {"replication/conf", "replication/connlimit", "replication/httperror", "localapi/fairqueue"},
-	"agent/broker":          {"replication/conf", "replication/seal"},
-	"agent/edit":            {"replication/command", "replication/conf", "replication/schema", "replication/seal"},
-	"agent/keys":            {"replication/conf", "replication/durable", "replication/seal"},
-	"agent/lkg":             {"replication/conf", "replication/durable", "replication/jsonscan", "replication/seal"},
+	"localapi":              {"replication/alarm", "replication/conf", "replication/connlimit", "replication/httperror"},
+	"localapi/ofrep":        {"replication/conf", "replication/httperror", "replication/schema", "localapi"},
+	"localapi/render":       {"replication/alarm", "replication/conf", "replication/durable", "replication/trust", "localapi", "localapi/yamljson"},
+	"localapi/events":       {},
+	"localapi/session":      {},
+	"localapi/ui":           {},
+	"localapi/admin":        {"replication/alarm", "replication/conf", "replication/connlimit", "replication/httperror", "localapi/events", "localapi/fairqueue", "localapi/session"},
+	"agent/broker":          {"replication/alarm", "replication/conf", "replication/seal"},
+	"agent/certfile":        {"replication/alarm", "replication/conf"},
+	"agent/edit":            {"replication/command", "replication/conf", "replication/schema", "replication/schema/dialect", "replication/seal"},
+	"agent/keys":            {"replication/conf", "replication/durable", "replication/seal", "replication/trust"},
+	"agent/renderjob":       {"replication/conf", "replication/trust", "replication/view", "localapi/render", "agent/documents"},
+	"agent/lkg":             {"replication/alarm", "replication/conf", "replication/durable", "replication/jsonscan", "replication/seal"},
 	"agent/updates":         {"replication/conf", "replication/seal"},
 	"agent/options":         {"replication/backup", "replication/conf", "agent/keys"},
-	"agent/documents":       {"replication/conf", "replication/schema", "replication/view", "localapi", "agent/edit", "agent/keys", "agent/lkg"},
-	"agent/process":         {"replication/conf", "replication/durable", "agent/options"},
-	"agent/schemas":         {"replication/conf", "replication/schema", "replication/seal", "replication/store"},
+	"agent/documents":       {"replication/alarm", "replication/conf", "replication/schema", "replication/seal", "replication/view", "localapi", "agent/edit", "agent/keys", "agent/lkg"},
+	"agent/process":         {"replication/alarm", "replication/conf", "replication/durable", "agent/certfile", "agent/options"},
+	"agent/schemas":         {"replication/alarm", "replication/conf", "replication/schema", "replication/schema/dialect", "replication/seal", "replication/store"},
 	"agent/observer": {
-		"replication/conf", "replication/schema", "replication/seal", "replication/view", "localapi", "localapi/client", "agent/broker",
-		"agent/documents", "agent/keys", "agent/lkg", "agent/options", "agent/process", "agent/schemas", "agent/updates",
+		"replication/alarm", "replication/conf", "replication/schema", "replication/seal", "replication/view", "localapi", "localapi/client", "localapi/ofrep", "agent/broker",
+		"agent/documents", "agent/keys", "agent/lkg", "agent/options", "agent/process", "agent/renderjob", "agent/schemas", "agent/updates",
+	},
+	"agent/fallback": {
+		"replication/alarm", "replication/conf", "replication/httperror", "replication/schema", "replication/seal", "replication/view", "localapi", "localapi/ofrep",
+		"localapi/ui", "agent/documents", "agent/keys", "agent/lkg", "agent/options", "agent/process", "agent/renderjob", "agent/schemas",
 	},
 	"agent/peers": {
 		"replication", "replication/command", "replication/conf", "replication/httperror", "replication/pki", "replication/transport",
 		"localapi/admin", "agent/lkg",
 	},
 	"agent/recovery": {
-		"replication", "replication/backup", "replication/command", "replication/conf", "replication/durable", "replication/pki",
+		"replication", "replication/backup", "replication/command", "replication/alarm", "replication/conf", "replication/durable", "replication/pki",
 		"replication/schema", "replication/seal", "replication/store", "replication/transport", "replication/view", "localapi/client",
 		"agent/documents", "agent/edit", "agent/keys", "agent/lkg", "agent/options", "agent/peers", "agent/process", "agent/schemas",
 	},
 	"agent/replica": {
-		"replication", "replication/backup", "replication/command", "replication/conf", "replication/schema", "replication/store",
+		"replication", "replication/backup", "replication/command", "replication/alarm", "replication/conf", "replication/schema", "replication/store",
 		"replication/view", "agent/documents", "agent/lkg", "agent/options", "agent/peers", "agent/process", "agent/recovery", "agent/schemas",
 	},
-	"agent/audit": {"replication/command", "replication/conf", "replication/pki", "agent/peers", "agent/replica"},
+	"agent/audit": {"replication/command", "replication/alarm", "replication/conf", "replication/pki", "agent/peers", "agent/replica"},
 	"agent/backupjob": {
 		"replication/backup", "replication/conf", "replication/schema", "agent/documents", "agent/options", "agent/peers", "agent/recovery",
 		"agent/replica",
@@ -96,38 +113,63 @@ var layers = map[string][]string{
 		"agent/replica",
 	},
 	"agent/backend": {
-		"replication/command", "replication/conf", "replication/schema", "replication/seal", "replication/store", "localapi/admin",
-		"agent/backupjob", "agent/broker", "agent/documents", "agent/edit", "agent/keys", "agent/lkg", "agent/options", "agent/peers",
+		"replication/command", "replication/conf", "replication/connlimit", "replication/schema", "replication/seal", "replication/store", "replication/view", "localapi/admin",
+		"localapi/events", "agent/backupjob", "agent/broker", "agent/documents", "agent/edit", "agent/keys", "agent/lkg", "agent/options", "agent/peers",
 		"agent/process", "agent/replica", "agent/rotation",
 	},
 	"agent": {
-		"replication/conf", "replication/pki", "replication/schema", "replication/view", "localapi", "localapi/admin", "agent/audit",
-		"agent/backend", "agent/backupjob", "agent/broker", "agent/documents", "agent/edit", "agent/keys", "agent/lkg", "agent/membership",
-		"agent/options", "agent/peers", "agent/process", "agent/recovery", "agent/replica", "agent/rotation",
+		"replication/alarm", "replication/conf", "replication/connlimit", "replication/pki", "replication/schema", "replication/view", "localapi", "localapi/admin", "localapi/events", "localapi/ofrep", "localapi/session", "localapi/ui",
+		"agent/audit",
+		"agent/backend", "agent/backupjob", "agent/broker", "agent/certfile", "agent/documents", "agent/edit", "agent/keys", "agent/lkg", "agent/membership",
+		"agent/options", "agent/peers", "agent/process", "agent/recovery", "agent/renderjob", "agent/replica", "agent/rotation",
 	},
-	"cmd/holdfast/internal/yamljson": {"replication/conf"},
-	"cmd/holdfast/internal/cli":      {"replication/conf", "localapi/client", "agent/options"},
-	"cmd/holdfast/internal/values":   {"replication/conf", "cmd/holdfast/internal/cli"},
-	"cmd/holdfast/internal/change":   {"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/values"},
-	"cmd/holdfast/internal/model":    {"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/values"},
-	"cmd/holdfast/internal/read":     {"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/values"},
+	"localapi/yamljson":             {"replication/conf"},
+	"cmd/holdfast/internal/foreign": {"replication/conf"},
+	"cmd/holdfast/internal/migrate": {
+		"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/foreign", "cmd/holdfast/internal/values",
+	},
+	"cmd/holdfast/internal/cli":       {"replication/conf", "replication/trust", "localapi/client", "agent/options"},
+	"cmd/holdfast/internal/values":    {"replication/conf", "cmd/holdfast/internal/cli"},
+	"cmd/holdfast/internal/change":    {"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/values"},
+	"cmd/holdfast/internal/envfile":   {"replication/conf"},
+	"cmd/holdfast/internal/supervise": {"replication/conf"},
+	"cmd/holdfast/internal/doors": {
+		"replication/conf", "localapi/client", "localapi/clients", "localapi/render", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/envfile",
+		"cmd/holdfast/internal/supervise",
+	},
+	"cmd/holdfast/internal/typegen": {"replication/conf"},
+	"cmd/holdfast/internal/model": {
+		"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/typegen", "cmd/holdfast/internal/values",
+	},
+	"cmd/holdfast/internal/read": {
+		"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/envfile", "cmd/holdfast/internal/values",
+	},
 	"cmd/holdfast/internal/run": {
-		"replication/conf", "localapi/client", "agent", "agent/backupjob", "agent/observer", "agent/options", "agent/process", "agent/recovery",
+		"replication/conf", "localapi/client", "agent", "agent/backupjob", "agent/fallback", "agent/observer", "agent/options", "agent/process", "agent/recovery",
 		"cmd/holdfast/internal/cli",
 	},
 	"cmd/holdfast/internal/cluster": {"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/run"},
 	"cmd/holdfast/internal/ops": {
-		"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/run", "cmd/holdfast/internal/yamljson",
+		"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/migrate", "cmd/holdfast/internal/run", "localapi/yamljson",
 	},
 	"cmd/holdfast": {
-		"cmd/holdfast/internal/change", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/cluster", "cmd/holdfast/internal/model",
-		"cmd/holdfast/internal/ops", "cmd/holdfast/internal/read", "cmd/holdfast/internal/run",
+		"cmd/holdfast/internal/change", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/cluster", "cmd/holdfast/internal/doors",
+		"cmd/holdfast/internal/model", "cmd/holdfast/internal/ops", "cmd/holdfast/internal/read", "cmd/holdfast/internal/run",
 	},
 	"testenv/base":                     {},
+	"testenv/browser":                  {"testenv/base"},
 	"testenv/chaos":                    {},
 	"testenv/mutate":                   {},
+	"testenv/upgrade":                  {},
+	"testenv/pagetest":                 {},
+	"testenv/cogtest":                  {},
+	"testenv/servicetest":              {},
+	"testenv/ofrep":                    {},
 	"testenv/services/go":              {},
+	"testenv/services/openfeature":     {"testenv/ofrep"},
 	"testenv/services/mqtt/subscriber": {},
+	"testenv/doors":                    {},
+	"testenv/rendertest":               {},
 	"testenv/bench":                    {"replication/conf", "replication/seal", "localapi/client"},
 	"testenv":                          {"replication/conf", "agent", "agent/observer", "agent/options", "testenv/base"},
 }
@@ -138,7 +180,7 @@ var owners = map[string][]string{
 	"github.com/gowebpki/jcs":               {"replication/seal"},
 	"github.com/santhosh-tekuri/jsonschema": {"replication/schema"},
 	"modernc.org/sqlite":                    {"replication/store"},
-	"github.com/hashicorp/raft":             {"replication", "replication/raftguard"},
+	"github.com/hashicorp/raft":             {"replication", "replication/logspace", "replication/raftguard"},
 	"github.com/hashicorp/raft-boltdb":      {"replication/raftguard"},
 	"github.com/hashicorp/raft-autopilot":   {"replication"},
 	"github.com/hashicorp/go-hclog":         {"replication/raftguard"},
@@ -148,19 +190,27 @@ var owners = map[string][]string{
 	"github.com/aws/aws-sdk-go-v2":          {"replication/backup"}, // what its client of S3 cannot do
 	"github.com/julienschmidt/httprouter":   {"localapi", "localapi/admin"},
 	"github.com/mochi-mqtt/server":          {"agent/broker"},
-	"github.com/eclipse/paho.mqtt.golang":   {"testenv/services/mqtt/subscriber"}, // and tests of agent/broker
-	"github.com/joho/godotenv":              {"agent/keys"},
+	"github.com/eclipse/paho.golang":        {"testenv/services/mqtt/subscriber"},
+	"github.com/eclipse/paho.mqtt.golang":   {}, // tests of agent/broker
+	"github.com/joho/godotenv":              {"agent/keys", "cmd/holdfast/internal/foreign"},
+	"github.com/magiconair/properties":      {"cmd/holdfast/internal/foreign"},
 	"github.com/prometheus/client_golang": {
 		"localapi", "agent", "agent/audit", "agent/backend", "agent/backupjob", "agent/broker", "agent/observer", "agent/rotation",
+		"agent/renderjob", "localapi/render",
 	},
 	"github.com/spf13/cobra": {
 		"cmd/holdfast", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/run", "cmd/holdfast/internal/read", "cmd/holdfast/internal/change",
-		"cmd/holdfast/internal/model", "cmd/holdfast/internal/cluster", "cmd/holdfast/internal/ops",
+		"cmd/holdfast/internal/model", "cmd/holdfast/internal/cluster", "cmd/holdfast/internal/ops", "cmd/holdfast/internal/doors", "cmd/holdfast/internal/migrate",
 	},
 	"github.com/spf13/pflag":            {"cmd/holdfast/internal/run"},
-	"go.yaml.in/yaml":                   {"cmd/holdfast/internal/yamljson"},
+	"go.yaml.in/yaml":                   {"localapi/yamljson", "localapi/render", "cmd/holdfast/internal/foreign"},
+	"github.com/pelletier/go-toml":      {"localapi/render"},
+	"github.com/rogpeppe/go-internal":   {"localapi/render"}, // a diff; and tests
 	"github.com/anishathalye/porcupine": {"testenv"},
-	"go.uber.org/goleak":                {"testenv/base"}, // for the tests of all
+	"github.com/open-feature/go-sdk":    {"testenv/ofrep", "testenv/services/openfeature"},
+	"go.uber.org/goleak":                {"testenv/base"},    // for the tests of all
+	"github.com/chromedp/chromedp":      {"testenv/browser"}, // and tests of pages
+	"github.com/chromedp/cdproto":       {"testenv/browser"},
 	"github.com/google/uuid":            nil,
 	"golang.org/x":                      nil,
 }
@@ -399,12 +449,38 @@ func TestSizeAndManners(t *testing.T) {
 		{"agent", "x.go", `package agent; import l "log"; func f() { l.Fatalf("") }`},
 		{"agent", "x_test.go", `package agent; import "time"; func f() { time.Sleep(1) }`},
 		{"testenv", "x.go", `package testenv; import "time"; func f() { time.Sleep(1) }`},
+		{"agent", "x_test.go", `package agent; import "time"; func f() { <-time.After(1) }`},
 		{"agent", "x_test.go", `package agent; func f() { t.Skip() }`},
+		{"agent", "x_test.go", `package agent; func f() { s.t.SkipNow() }`},
+		{"testenv", "x.go", `package testenv; func f() { s.t.Skipf("") }`},
+		{"testenv", "x.go", `package testenv; import "os"; func f() { os.Getenv("CI") }`},
 	} {
 		if manners(bad.pkg, bad.file, []byte(bad.text)) == nil {
 			t.Errorf("nothing is found in %.60q", bad.text)
 		}
 	}
+}
+
+// maySkip has the test files that leave something out under CI too, and why.
+var maySkip = map[string]string{
+	"cmd/holdfast/internal/typegen/typegen_test.go": "tsc is not among the test tools; the golden files are compared in any case",
+	"testenv/cogtest/pairs_test.go":                 "it makes pictures for a person, on request only",
+	"testenv/compose_test.go":                       "no package installs a Docker engine in the container of a CI",
+	"testenv/ofrep/feature_test.go":                 "the scenarios are not in the repository",
+	"testenv/ofrep/spec_test.go":                    "the document is not in the repository",
+	"testenv/upgrade/oldbuild_test.go":              "a shallow clone of a CI has no older commit to build",
+}
+
+// maySleep has the files of tests in which time passes, and why. Files that import
+// testing/synctest need not be here: the time of a bubble is not real.
+var maySleep = map[string]string{
+	"replication/diskmonitor_test.go":       "a disk that takes its time",
+	"replication/raftguard/pipenet_test.go": "a network of a bubble, used by tests in bubbles only",
+}
+
+func isCI(e ast.Expr) bool {
+	lit, ok := e.(*ast.BasicLit)
+	return ok && lit.Value == `"CI"`
 }
 
 // manners says what is wrong with one file.
@@ -429,6 +505,8 @@ func manners(pkg, name string, data []byte) (bad []string) {
 	}
 	program := strings.HasPrefix(pkg, "cmd/") || strings.HasPrefix(pkg, "testenv/bench") || strings.HasPrefix(pkg, "testenv/services/")
 	sample := strings.HasPrefix(pkg, "testenv/services/")
+	// What may end or leave out a test, other than base.Missing.
+	skips := (test || strings.HasPrefix(pkg, "testenv")) && pkg != "testenv/base" && maySkip[pkg+"/"+name] == ""
 	fakeTime := imported["synctest"] != "" // time.Sleep in a bubble waits for nothing real
 	// A fuzz target skips inputs that mean nothing to it.
 	var fuzz []ast.Expr
@@ -443,6 +521,22 @@ func manners(pkg, name string, data []byte) (bad []string) {
 	inFuzz := func(at token.Pos) bool {
 		return slices.ContainsFunc(fuzz, func(e ast.Expr) bool { return e.Pos() <= at && at < e.End() })
 	}
+	sleeps := (test || strings.HasPrefix(pkg, "testenv") && !sample) && !fakeTime && maySleep[pkg+"/"+name] == ""
+	// A channel of the clock in a select is a deadline; alone it is time.Sleep.
+	inSelect := map[ast.Stmt]bool{}
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch s := n.(type) {
+		case *ast.CommClause:
+			inSelect[s.Comm] = true
+		case *ast.ExprStmt:
+			if receive, ok := s.X.(*ast.UnaryExpr); ok && receive.Op == token.ARROW && sleeps && !inSelect[s] {
+				if call, ok := receive.X.(*ast.CallExpr); ok && strings.HasPrefix(types.ExprString(call.Fun), "time.") {
+					bad = append(bad, fmt.Sprintf("line %d sleeps: await a condition", fset.Position(s.Pos()).Line))
+				}
+			}
+		}
+		return true
+	})
 	ast.Inspect(f, func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
 		if !ok {
@@ -452,21 +546,23 @@ func manners(pkg, name string, data []byte) (bad []string) {
 		if !ok {
 			return true
 		}
+		at := fset.Position(call.Pos()).Line
 		x, ok := sel.X.(*ast.Ident)
+		if skips && (!ok || imported[x.Name] == "") && regexp.MustCompile(`^Skip(f|Now)?$`).MatchString(sel.Sel.Name) && !inFuzz(call.Pos()) {
+			bad = append(bad, fmt.Sprintf("line %d skips: base.Missing does, and fails under CI", at))
+		}
 		if !ok {
 			return true
 		}
 		what := imported[x.Name] + "." + sel.Sel.Name
-		at := fset.Position(call.Pos()).Line
 		switch {
 		case !program && regexp.MustCompile(`^log\.(Fatal|Panic)`).MatchString(what),
 			!program && !test && what == "os.Exit":
 			bad = append(bad, fmt.Sprintf("line %d calls %s: return an error, only a command decides to end the process", at, what))
-		case what == "time.Sleep" && (test || strings.HasPrefix(pkg, "testenv") && !sample) && !fakeTime:
+		case what == "time.Sleep" && sleeps:
 			bad = append(bad, fmt.Sprintf("line %d sleeps: await a condition", at))
-		case test && imported[x.Name] == "" && regexp.MustCompile(`^Skip(f|Now)?$`).MatchString(sel.Sel.Name) &&
-			!inFuzz(call.Pos()) && !bytes.Contains(data, []byte(`os.Getenv("CI")`)):
-			bad = append(bad, fmt.Sprintf("line %d skips: with CI set a missing part must fail", at))
+		case what == "os.Getenv" && len(call.Args) == 1 && skips && isCI(call.Args[0]):
+			bad = append(bad, fmt.Sprintf("line %d looks at CI: call base.Missing or base.MissingPart", at))
 		}
 		return true
 	})

@@ -408,5 +408,5 @@ func (l *Load) AwaitWrites(count int) {
 	Await(l.t, fmt.Sprintf("%d more acknowledged writes", count), func() bool { return l.Acknowledged() >= before+count })
 }
 
-// Linger lets the clients work for a while.
+// Linger lets the clients work for some time.
 func (l *Load) Linger(d time.Duration) { l.wait(d) }

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.golang/paho"
+
 	"github.com/holdfast-config/holdfast/agent/updates"
 	hfclient "github.com/holdfast-config/holdfast/localapi/client"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -30,17 +32,24 @@ import (
 type forger struct {
 	rng     *rand.Rand
 	foreign ed25519.PrivateKey
+	leader  *seal.Signer
 	good    [][]byte // newest first is of no matter; all of one service, epoch and key
 	signed  [][]byte // signed by the leader, and still not to be accepted: older, of others, of the future
 }
 
 const forgedEpoch = "550e8400-e29b-41d4-a716-446655440000"
 
+// What a receiver holds, and from which version on it takes another document.
+const (
+	heldVersion = 8
+	heldConfig  = `{"a":10}`
+)
+
 // newForger signs what a leader would have. begin is the time of what a receiver
 // holds; good messages are later.
 func newForger(t *testing.T, key ed25519.PrivateKey, seed uint64, begin time.Time) *forger {
 	t.Helper()
-	f := &forger{rng: rand.New(rand.NewPCG(seed, seed)), foreign: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, ed25519.SeedSize))}
+	f := &forger{rng: rand.New(rand.NewPCG(seed, seed)), leader: seal.NewSigner(key), foreign: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, ed25519.SeedSize))}
 	sign := func(service, epoch, config string, at time.Time) []byte {
 		data, err := seal.EncodeUpdate(seal.NewSigner(key).Sign(service, []byte(config), epoch, at))
 		if err != nil {
@@ -67,13 +76,43 @@ func newForger(t *testing.T, key ed25519.PrivateKey, seed uint64, begin time.Tim
 // order of the group of Ed25519: S+L signs too, for who does not look.
 var edOrder, _ = new(big.Int).SetString("7237005577332262213973186563042994240857116359379907606001950938285454250989", 10)
 
-// next is one forgery. It is never one of the good messages.
-func (f *forger) next() []byte {
-	for {
-		m := f.make()
-		if !slices.ContainsFunc(f.good, func(g []byte) bool { return bytes.Equal(g, m) }) {
-			return m
-		}
+// next is one forgery, with what it says of its version: no good message has a signed
+// version above that which is held.
+func (f *forger) next() (m []byte, version, signature string) {
+	if m = f.make(); f.rng.IntN(10) == 0 {
+		m = f.good[f.rng.IntN(len(f.good))]
+	}
+	version, signature = f.version(m)
+	return m, version, signature
+}
+
+// version is what a forger says of the version of a message.
+func (f *forger) version(m []byte) (version, signature string) {
+	sum, epoch := seal.Checksum([]byte("{}")), forgedEpoch
+	if u, err := seal.DecodeUpdate(m); err == nil {
+		sum, epoch = u.Checksum, u.Epoch
+	}
+	sign := func(s *seal.Signer, version uint64) string { return s.SignVersion("stt-worker", epoch, version, sum) }
+	switch f.rng.IntN(9) {
+	case 0: // stripped
+		return "", ""
+	case 1:
+		return "9", ""
+	case 2: // a replay, in order
+		n := uint64(1 + f.rng.IntN(heldVersion-1))
+		return strconv.FormatUint(n, 10), sign(f.leader, n)
+	case 3: // and under another number
+		return "9", sign(f.leader, 7)
+	case 4: // of the number that is held
+		return strconv.Itoa(heldVersion), sign(f.leader, heldVersion)
+	case 5:
+		return "9", sign(seal.NewSigner(f.foreign), 9)
+	case 6:
+		return "9", f.leader.SignVersion("router", epoch, 9, sum)
+	case 7: // of what is held
+		return "9", f.leader.SignVersion("stt-worker", forgedEpoch, heldVersion, seal.Checksum([]byte(heldConfig)))
+	default:
+		return []string{"-1", "0", "09", "9 ", "1e9", "18446744073709551616"}[f.rng.IntN(6)], sign(f.leader, 7)
 	}
 }
 
@@ -194,10 +233,11 @@ func TestMutatedEnvelopes(t *testing.T) {
 		t.Fatal(err)
 	}
 	begin := time.Now().Add(-time.Minute).Truncate(time.Microsecond)
-	held := seal.NewSigner(private).Sign("stt-worker", []byte(`{"a":1}`), forgedEpoch, begin)
+	held := seal.NewSigner(private).Sign("stt-worker", []byte(heldConfig), forgedEpoch, begin)
 	record := &conf.Record{
-		Service: held.Service, Version: 3, Epoch: held.Epoch, Config: held.Config, Checksum: held.Checksum, IssuedAt: held.IssuedAt,
+		Service: held.Service, Version: heldVersion, Epoch: held.Epoch, Config: held.Config, Checksum: held.Checksum, IssuedAt: held.IssuedAt,
 		Signature: held.Signature, KeyID: seal.KeyID(public),
+		VersionSignature: seal.NewSigner(private).SignVersion(held.Service, held.Epoch, heldVersion, held.Checksum),
 	}
 	const workers = 2
 	var all sync.WaitGroup
@@ -212,18 +252,19 @@ func TestMutatedEnvelopes(t *testing.T) {
 		all.Go(func() {
 			passed := 0
 			for range total / workers {
-				m := f.next()
+				m, version, signature := f.next()
 				u, err := hfclient.VerifyUpdate(m, public)
 				if err == nil {
 					// A leader signed these very bytes: only replays and messages for others are so.
 					passed++
-					if !slices.ContainsFunc(f.signed, func(s []byte) bool { return bytes.Equal(s, m) }) {
+					if !slices.ContainsFunc(slices.Concat(f.signed, f.good), func(s []byte) bool { return bytes.Equal(s, m) }) {
 						t.Errorf("VerifyUpdate accepts %s", m)
 					}
 				} else if u.Service != "" {
 					t.Errorf("VerifyUpdate refuses and returns %+v", u)
 				}
-				v := receiver.Receive(updates.Message{Service: "stt-worker", Payload: m, Version: 99})
+				n, _ := strconv.ParseUint(version, 10, 64)
+				v := receiver.Receive(updates.Message{Service: "stt-worker", Payload: m, Version: n, VersionSignature: signature})
 				if v.Err == nil || v.Record != nil || v.Confirmed != "" {
 					t.Errorf("the receiver accepts %s: %+v", m, v)
 				}
@@ -232,11 +273,14 @@ func TestMutatedEnvelopes(t *testing.T) {
 				t.Error("no replay was among the forgeries")
 			}
 			// It is not that nothing is accepted.
-			for _, g := range f.good {
-				if _, err := hfclient.VerifyUpdate(g, public); err != nil {
+			for i, g := range f.good {
+				u, err := hfclient.VerifyUpdate(g, public)
+				if err != nil {
 					t.Error(err)
 				}
-				if v := receiver.Receive(updates.Message{Service: "stt-worker", Payload: g}); v.Record == nil {
+				n := uint64(heldVersion + 1 + i)
+				signature := f.leader.SignVersion("stt-worker", forgedEpoch, n, u.Checksum)
+				if v := receiver.Receive(updates.Message{Service: "stt-worker", Payload: g, Version: n, VersionSignature: signature}); v.Record == nil {
 					t.Errorf("a good message is refused: %+v", v)
 				}
 			}
@@ -259,32 +303,39 @@ func TestMQTTMutatedEnvelopes(t *testing.T) {
 	writePEM(t, trust, public)
 	begin := time.Now().Add(-time.Minute).Truncate(time.Second)
 	f := newForger(t, private, 7, begin)
-	held, err := seal.EncodeUpdate(seal.NewSigner(private).Sign("stt-worker", []byte(`{"a":1}`), forgedEpoch, begin))
+	held, err := seal.EncodeUpdate(seal.NewSigner(private).Sign("stt-worker", []byte(heldConfig), forgedEpoch, begin))
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := startMosquitto(t)
-	m.publish(string(held), true)
+	properties := func(version uint64, config []byte) paho.UserProperties {
+		return versioned(strconv.FormatUint(version, 10), f.leader.SignVersion("stt-worker", forgedEpoch, version, seal.Checksum(config)))
+	}
+	m.publish(string(held), true, properties(heldVersion, []byte(heldConfig))...)
 	subs := follow(t, m.addr, trust)
-	subs.says(fmt.Sprintf("accepted stt-worker %s %s", conf.FormatTime(begin), `{"a":1}`))
+	subs.says(fmt.Sprintf("accepted stt-worker %s %s", conf.FormatTime(begin), heldConfig))
 
 	publish := m.publisher()
 	sent := 0
 	for sent < total {
-		forged := f.next()
+		forged, version, signature := f.next()
 		// mosquitto_sub gives lines: one with a line end in it is two messages to the
 		// shell, and an empty one none.
 		if len(forged) == 0 || bytes.ContainsAny(forged, "\n\x00") || bytes.Equal(forged, held) {
 			continue
 		}
-		publish(forged)
+		said := versioned(version, signature)
+		if version == "" {
+			said = nil
+		}
+		publish(forged, said)
 		sent++
 	}
-	publish(f.good[0])
 	last, err := seal.DecodeUpdate(f.good[0])
 	if err != nil {
 		t.Fatal(err)
 	}
+	publish(f.good[0], properties(heldVersion+1, last.Config))
 	end := fmt.Sprintf("accepted stt-worker %s %s\n", last.IssuedAt, last.Config)
 	for name, p := range subs.running {
 		AwaitWithin(t, 2*Patience, "the "+name+" subscriber to have them all", func() bool { return strings.HasSuffix(said(p), end) })

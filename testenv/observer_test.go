@@ -46,8 +46,8 @@ func refusals(t testing.TB, a *Agent) map[string]string {
 	return out
 }
 
-// monitor reads an observer all the time and fails when it ever goes back, whoever
-// is down and whatever is restarted.
+// monitor reads an observer all the time and fails when it ever goes back,
+// whatever is down or restarted.
 type monitor struct {
 	t     testing.TB
 	a     *Agent
@@ -107,7 +107,7 @@ func (m *monitor) seen() (version uint64, reads int) {
 
 // TestObserver follows a cluster of three through a real Mosquitto, with a write
 // always on its way: the broker is killed, leaders die, the observers are killed and
-// restarted, and all of that at once. Whoever reads them sees no older value, ever.
+// restarted, and all of that at once. A reader of them sees no older value, ever.
 func TestObserver(t *testing.T) {
 	t.Parallel()
 	m := startMosquitto(t)
@@ -284,13 +284,23 @@ func TestObserverAtTheEmbeddedBroker(t *testing.T) {
 	if r := o.Local("/v1/config"); !strings.Contains(string(r.OK(t).Body), `"service":"stt-worker"`) {
 		t.Errorf("its own service: %s", r)
 	}
-	o.Local("/v1/config/nobody").Want(t, http.StatusNotFound, conf.CodeNotFound)
+	if r := o.Local("/v1/config/nobody").Want(t, http.StatusServiceUnavailable, conf.CodeReadOnly); r.Header.Get("Retry-After") == "" {
+		t.Errorf("it says that a service which it has not heard of yet does not exist, or for ever: %s", r)
+	}
 	if r := o.Local("/readyz"); r.Status != http.StatusServiceUnavailable || !strings.Contains(string(r.Body), "nobody") {
 		t.Errorf("ready without one of its services: %s", r)
 	}
 	for _, path := range []string{"/v1/config/router", "/v1/env/stt-worker", "/v1/config/stt-worker/whisper_model"} {
 		if own, theirs := o.Local(path).OK(t), a.Local(path).OK(t); path != "/v1/config/router" && string(own.Body) != string(theirs.Body) {
 			t.Errorf("%s: %s, the member says %s", path, own, theirs)
+		}
+	}
+	for path, want := range map[string]string{
+		"/ofrep/v1/evaluate/flags/whisper_model": `"value":"base.en","reason":"STATIC"`, "/ofrep/v1/evaluate/flags/api_key": "FLAG_NOT_FOUND",
+		"/s/router/ofrep/v1/evaluate/flags": `"key":"router_stream_min_chars","value":30,`, "/s/nobody/ofrep/v1/evaluate/flags": "nothing was heard yet",
+	} {
+		if r := Do("POST", "http://"+o.LocalAddr+path, "{}"); !strings.Contains(string(r.Body), want) || strings.Contains(string(r.Body), "hush") {
+			t.Errorf("%s: %s", path, r)
 		}
 	}
 	token, err := os.ReadFile(o.Path("local-token"))

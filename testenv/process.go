@@ -17,14 +17,14 @@ import (
 // Pdeathsig when the *thread* that started a child ends, so children are started
 // from a thread that lives as long as the process.
 var starter = sync.OnceValue(func() chan<- func() {
-	todo := make(chan func())
+	work := make(chan func())
 	go func() {
 		runtime.LockOSThread()
-		for f := range todo {
+		for f := range work {
 			f()
 		}
 	}()
-	return todo
+	return work
 })
 
 // Process is one child of the test.

@@ -90,7 +90,7 @@ func activeKey(st conf.KeysStatus, kind string) string {
 	return ""
 }
 
-// rotated says whether a key is in use, and everything made anew.
+// rotated says whether a key is in use, and everything made again.
 func rotated(st conf.KeysStatus, kind, id string) bool {
 	if activeKey(st, kind) != id {
 		return false
@@ -112,10 +112,10 @@ func TestRotationUnderLoad(t *testing.T) {
 		c.Join("server")
 	}
 	c.AwaitVoters(3)
+	giveSecrets(t, c.Leader()) // before the sidecar: it is up when it serves its service
 	side := c.NewNode("sidecar", "CONFIG_SERVICE_NAME="+sealedService)
 	side.Paste(c.Nodes[0].TokenCommand("--role", "sidecar", "--service", sealedService))
 	side.AwaitUp()
-	giveSecrets(t, c.Leader())
 	for _, n := range c.Nodes {
 		n.AwaitServing(sealedService)
 	}

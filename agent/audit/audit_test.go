@@ -14,6 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/testenv/base"
@@ -228,7 +229,7 @@ func TestBatchUnderWay(t *testing.T) {
 	}
 }
 
-// A row is in the file when its request is answered: whoever kills the agent then
+// A row is in the file when its request is answered: a killed agent then
 // does not take it away.
 func TestRowSurvivesKill(t *testing.T) {
 	f := &flaky{last: map[string]uint64{}, down: true}
@@ -440,5 +441,57 @@ func TestReportedRowsAreChecked(t *testing.T) {
 		if CheckReported(&b) == nil {
 			t.Errorf("%s: taken", name)
 		}
+	}
+}
+
+// What the spool cannot do is an alarm until it can.
+func TestAlarmsOfTheAccessLog(t *testing.T) {
+	dir := t.TempDir()
+	var out strings.Builder
+	log := slog.New(slog.NewTextHandler(&out, nil))
+	count := func(text string) int { return strings.Count(out.String(), text) }
+
+	openSpool(filepath.Join(dir, "missing", "spool"), log).close()
+	if count(alarm.SpoolUnusable.Text) != 1 || count(alarm.SpoolUnusable.End) != 0 {
+		t.Errorf("without a directory: %s", &out)
+	}
+	l := New(filepath.Join(dir, "spool"), nil, log)
+	t.Cleanup(l.spool.close)
+	if count(alarm.SpoolUnusable.End) != 1 {
+		t.Errorf("with a directory: %s", &out)
+	}
+	// The file cannot be written for some time.
+	file := l.spool.f
+	readOnly, err := os.Open(file.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = readOnly.Close() })
+	l.spool.f = readOnly
+	for range 2 {
+		if err := l.spool.add(rowsFor("a")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.spool.f = file
+	for range 2 {
+		if err := l.spool.add(rowsFor("b")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if count(alarm.SpoolUnwritten.Text) != 1 || count(alarm.SpoolUnwritten.End) != 1 {
+		t.Errorf("not written: %s", &out)
+	}
+	// More waits than may.
+	limit := l.spool.limit
+	row := func() { l.spoolRows(queued{row: rowsFor("c")[0], spooled: make(chan struct{})}) }
+	l.spool.limit = 1
+	row()
+	row()
+	l.spool.limit = limit
+	row()
+	row()
+	if count(alarm.AccessLost.Text) != 1 || count(alarm.AccessLost.End) != 1 || l.lost.Load() != 2 {
+		t.Errorf("full: %s", &out)
 	}
 }

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
@@ -32,7 +34,14 @@ type Log struct {
 	wake         chan struct{} // capacity 1: the spool has rows
 	send         func(context.Context, *command.Audit) error
 	log          *slog.Logger
+	alarms       *alarm.Set
 }
+
+// The causes of rows that are not in the access log.
+var (
+	errQueueFull = errors.New("its queue is full: the disk is slower than the requests")
+	errSpoolFull = errors.New("as many rows as may wait for a leader are waiting")
+)
 
 // queued is a row on its way to the spool.
 type queued struct {
@@ -44,7 +53,7 @@ type queued struct {
 // delivers a batch to the leader.
 func New(path string, send func(context.Context, *command.Audit) error, log *slog.Logger) *Log {
 	return &Log{
-		rows: make(chan queued, maxQueued), spool: openSpool(path, log), wake: make(chan struct{}, 1), send: send, log: log,
+		rows: make(chan queued, maxQueued), spool: openSpool(path, log), wake: make(chan struct{}, 1), send: send, log: log, alarms: alarm.NewSet(log),
 	}
 }
 
@@ -65,7 +74,8 @@ func (l *Log) Record(row conf.Access) {
 	select {
 	case l.rows <- queued{row, spooled}:
 	default:
-		l.dropToAgentLog("the access log's queue is full: rows go to this log only", row)
+		l.alarms.Raise(alarm.AccessLost, "", errQueueFull)
+		l.dropToAgentLog(row)
 		return
 	}
 	if l.spoolStalled.Load() {
@@ -81,10 +91,8 @@ func (l *Log) Record(row conf.Access) {
 }
 
 // dropToAgentLog writes rows that cannot be delivered to the agent's log.
-func (l *Log) dropToAgentLog(why string, rows ...conf.Access) {
-	if l.lost.Add(uint64(len(rows))) == uint64(len(rows)) {
-		l.log.Error(why)
-	}
+func (l *Log) dropToAgentLog(rows ...conf.Access) {
+	l.lost.Add(uint64(len(rows)))
 	for _, row := range rows {
 		l.log.Warn("access", "user", row.UserID, "action", row.Action, "service", row.Service, "success", row.Success, "reason", row.Reason)
 	}
@@ -132,8 +140,12 @@ func (l *Log) spoolRows(first queued) {
 		close(q.spooled)
 	}
 	if err != nil {
-		l.dropToAgentLog("the queue of the access log is full: "+err.Error(), rows...)
+		l.alarms.Raise(alarm.AccessLost, "", errSpoolFull)
+		l.dropToAgentLog(rows...)
 		return
+	}
+	if len(l.rows) == 0 && l.spool.pending() < l.spool.limit/2 {
+		l.alarms.Clear("")
 	}
 	select {
 	case l.wake <- struct{}{}:
@@ -202,8 +214,8 @@ func (l *Log) sendBatch(ctx context.Context) bool {
 	err := l.send(ctx, b)
 	switch conf.CodeOf(err) {
 	case conf.CodeInvalid, conf.CodeMalformed, conf.CodeTooLarge:
-		l.log.Error("access log batch permanently rejected", "err", err)
-		l.dropToAgentLog("rows of the access log go to this log only", b.Rows...)
+		alarm.AccessRejected.Report(l.log, "err", err, "rows", len(b.Rows))
+		l.dropToAgentLog(b.Rows...)
 		err = nil
 	}
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
@@ -41,6 +42,7 @@ var crcTable = crc32.MakeTable(crc32.Castagnoli)
 // its own: after a lost tail, a number would otherwise mean two batches.
 type spool struct {
 	log    *slog.Logger
+	alarms *alarm.Set
 	source string
 	limit  int64
 
@@ -83,16 +85,18 @@ type spoolLine struct {
 // openSpool reads what an earlier process left. A file that cannot be used is
 // logged; rows wait in memory then.
 func openSpool(path string, log *slog.Logger) *spool {
-	s := &spool{log: log, source: uuid.NewString(), limit: maxSpoolBytes, path: path}
+	s := &spool{log: log, alarms: alarm.NewSet(log), source: uuid.NewString(), limit: maxSpoolBytes, path: path}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err == nil {
 		s.f = f
 		err = s.load()
 	}
 	if err != nil {
-		log.Error("access log spool not usable: undelivered rows do not survive a restart", "path", path, "err", err)
+		alarm.SpoolUnusable.Report(log, "path", path, "err", err)
 		s.drop()
+		return s
 	}
+	alarm.SpoolUnusable.Over(log, "waiting", len(s.waiting)) // the process that raised it was an earlier one
 	return s
 }
 
@@ -153,7 +157,7 @@ func (s *spool) load() error {
 		s.hold(w)
 	}
 	if bad > 0 {
-		s.log.Error("access log spool has damaged lines, their rows are lost", "path", s.f.Name(), "lines", bad)
+		alarm.SpoolDamaged.Report(s.log, "path", s.f.Name(), "lines", bad)
 		// The next line must not become a part of the torn one.
 		if _, err := s.f.WriteAt([]byte("\n"), s.size); err != nil {
 			return err
@@ -228,9 +232,10 @@ func (s *spool) write(line []byte) error {
 		if n > 0 {
 			_ = s.f.Truncate(s.size)
 		}
-		s.log.Error("access log spool not written", "err", err)
+		s.alarms.Raise(alarm.SpoolUnwritten, "", err)
 		return err
 	}
+	s.alarms.Clear("")
 	s.size += int64(len(line))
 	s.dirty = true
 	return nil
@@ -268,7 +273,7 @@ func (s *spool) first() (*command.Audit, bool) {
 			}
 			l, ok := parseSpoolLine(line)
 			if !ok {
-				s.log.Error("access log spool has an unreadable line, its rows are lost")
+				alarm.SpoolUnreadable.Report(s.log)
 				continue
 			}
 			b.Source, b.Seq, b.Rows = l.Source, l.Seq, append(b.Rows, l.Rows...)

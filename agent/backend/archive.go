@@ -33,6 +33,11 @@ func (a *Archive) VersionValues(ctx context.Context, service string, version uin
 	return replica.Query(a.Supervisor, func(st *store.Store) (json.RawMessage, error) { return st.Queries.VersionValues(ctx, service, version) })
 }
 
+// Profiles lists all profiles.
+func (a *Archive) Profiles(ctx context.Context) ([]conf.Profile, error) {
+	return replica.Query(a.Supervisor, func(st *store.Store) ([]conf.Profile, error) { return st.Queries.Profiles(ctx) })
+}
+
 // Profile returns one profile.
 func (a *Archive) Profile(ctx context.Context, name string) (conf.Profile, error) {
 	return replica.Query(a.Supervisor, func(st *store.Store) (conf.Profile, error) { return st.Queries.Profile(ctx, name) })

@@ -17,9 +17,11 @@ import (
 	"github.com/holdfast-config/holdfast/agent/rotation"
 	"github.com/holdfast-config/holdfast/localapi/admin"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/connlimit"
 	"github.com/holdfast-config/holdfast/replication/schema"
 	"github.com/holdfast-config/holdfast/replication/seal"
 	"github.com/holdfast-config/holdfast/replication/store"
+	"github.com/holdfast-config/holdfast/replication/view"
 )
 
 // Options set up a Backend.
@@ -35,6 +37,9 @@ type Options struct {
 	Keys       *rotation.AgentKeys
 	Options    *options.Options
 	Cluster    *peers.Cluster
+	Ports      *connlimit.Budget
+	// Remarks are what other rooms have to say in the health. They leave ok as it is.
+	Remarks []func() error
 }
 
 // Backend implements admin.Backend. Its methods are safe for concurrent use; those that
@@ -74,10 +79,21 @@ func (b *Backend) CurrentRecord(_ context.Context, service string) (*conf.Record
 	if rec := b.records.Record(service); rec != nil {
 		return rec, nil
 	}
-	if b.o.View.Load().Source == "" {
-		return nil, b.sup.Down()
+	return nil, b.absent(service, conf.Errorf(conf.CodeNotFound, "no service %q", service).WithHint("GET /api/config/services lists them"))
+}
+
+// absent is the error for something of a service that this agent does not have: missing,
+// when it has all that the store has; else it cannot know.
+func (b *Backend) absent(service string, missing error) error {
+	switch source := b.o.View.Load().Source; source {
+	case view.SourceReplica:
+		return missing
+	case "":
+		return b.sup.Down()
+	default:
+		return conf.Errorf(conf.CodeReadOnly, "this agent cannot know whether %q exists: its source is %s, which may be older than the store", service, source).
+			WithHint("try again when its replica is up, or ask another agent; GET /api/config/health shows the reason")
 	}
-	return nil, conf.Errorf(conf.CodeNotFound, "no service %q", service).WithHint("GET /api/config/services lists them")
 }
 
 // Versions lists the kept versions of a service, newest first.
@@ -133,8 +149,8 @@ func (b *Backend) Schemas(ctx context.Context) ([]conf.SchemaInfo, error) {
 func (b *Backend) Schema(ctx context.Context, service string) (conf.SchemaInfo, error) {
 	r := b.records.Record(service)
 	if r == nil || r.Schema == nil {
-		return conf.SchemaInfo{}, conf.Errorf(conf.CodeNotFound, "service %q has no schema", service).
-			WithHint("put one: holdfast schema put %s FILE", service)
+		return conf.SchemaInfo{}, b.absent(service, conf.Errorf(conf.CodeNotFound, "service %q has no schema", service).
+			WithHint("put one: holdfast schema put %s FILE", service))
 	}
 	s, err := b.o.Schemas.Get(service, r.Schema)
 	if err != nil {
@@ -162,30 +178,28 @@ func (b *Backend) Rebuild(ctx context.Context, token string) error {
 	return b.sup.Rebuild(ctx, "by hand")
 }
 
-// AwaitLocal waits for 300 ms at most until this agent has applied a change that the leader
-// has acknowledged: a caller that writes here and then reads here expects its own write.
+// ownWrite is how long the answer to a change that the leader has acknowledged waits for
+// this agent. A member whose log is replicated has the change within milliseconds, and
+// within a second of its own start.
+const ownWrite = 3 * time.Second
+
+// AwaitLocal waits until this agent serves a change that the leader has acknowledged: a
+// caller that writes here and then reads here expects its own write. What takes longer than
+// ownWrite is committed too, and the reply says that it cannot be read here yet.
 // It is peers.Forwarder.AwaitLocal.
 func (b *Backend) AwaitLocal(ctx context.Context, target admin.Target, reply http.Header) {
-	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, ownWrite)
 	defer cancel()
-	switch target.Route {
-	case admin.RouteListAPITokens, admin.RouteCreateAPIToken, admin.RouteRevokeAPIToken:
+	if target.Route == admin.RouteListAPITokens {
 		_ = b.sup.Consistent(ctx) // so that a change of a token takes effect on this agent
 		return
 	}
-	version, err := strconv.ParseUint(reply.Get("X-Config-Version"), 10, 64)
-	if err != nil || target.Service == "" || target.Route == admin.RoutePutSchema {
-		return
+	if target.Route == admin.RouteRemoveMember && target.Node == b.o.Cluster.Self() {
+		return // it gets no more of the log
 	}
-	for {
-		e, ok := b.o.View.Get(target.Service)
-		if !ok || e.Record.Version >= version {
-			return
-		}
-		select {
-		case <-e.Changed():
-		case <-ctx.Done():
-			return
-		}
+	index, err := strconv.ParseUint(reply.Get(replica.IndexHeader), 10, 64)
+	if err != nil {
+		return // it changed nothing, or the leader's build does not tell
 	}
+	reply.Set("X-Config-Applied", strconv.FormatBool(replica.AwaitIndex(ctx, b.sup, index)))
 }

@@ -3,16 +3,31 @@ package backend
 import (
 	"context"
 	"encoding/json"
-	"strings"
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
 
-// Explain returns the layers of each field of a service. Values of secrets
-// are masked unless open is set.
+// explaining is who asks for an explanation.
+type explaining struct {
+	open  bool // shows the values of secrets
+	local bool // shows the values that come from the environment of this agent
+}
+
+// Explain returns the layers of each field of a service, for the admin API. Values of
+// secrets are masked unless open is set; so are those of variables: the environment of an
+// agent does not leave its machine because a schema names it.
 func (b *Backend) Explain(ctx context.Context, service string, open bool) (conf.Explanation, error) {
+	return b.explanation(ctx, service, explaining{open: open})
+}
+
+// ExplainHere is Explain for the local API, whose documents have the values of variables.
+func (b *Backend) ExplainHere(ctx context.Context, service string, open bool) (conf.Explanation, error) {
+	return b.explanation(ctx, service, explaining{open: open, local: true})
+}
+
+func (b *Backend) explanation(ctx context.Context, service string, who explaining) (conf.Explanation, error) {
 	select {
 	case b.explain <- struct{}{}:
 		defer func() { <-b.explain }()
@@ -20,11 +35,12 @@ func (b *Backend) Explain(ctx context.Context, service string, open bool) (conf.
 		return conf.Explanation{}, ctx.Err()
 	}
 	rec := b.records.Record(service)
-	switch {
-	case rec == nil && b.o.View.Load().Source == "":
-		return conf.Explanation{}, b.sup.Down()
-	case !rec.Exists():
-		return conf.Explanation{}, conf.Errorf(conf.CodeNotFound, "service %q has no configuration", service).WithHint("GET /api/config/services lists them")
+	if !rec.Exists() {
+		missing := conf.Errorf(conf.CodeNotFound, "service %q has no configuration", service).WithHint("GET /api/config/services lists them")
+		if rec == nil {
+			return conf.Explanation{}, b.absent(service, missing)
+		}
+		return conf.Explanation{}, missing
 	}
 	sch, err := b.o.Schemas.Get(service, rec.Schema)
 	if err != nil {
@@ -39,17 +55,14 @@ func (b *Backend) Explain(ctx context.Context, service string, open bool) (conf.
 		return conf.Explanation{}, conf.Errorf(conf.CodeCorrupt, "document of %s: %w", service, err)
 	}
 	out := conf.Explanation{Service: service, Version: rec.Version, Epoch: rec.Epoch, Fields: []conf.Explained{}}
+	env := b.o.Secrets.EnvValues(rec)
 	known := map[string]bool{}
 	for _, f := range sch.Fields() {
-		known[f.Key] = true
-		for p := f.Key; strings.Contains(p, "."); {
-			p = p[:strings.LastIndexByte(p, '.')]
-			known[p] = true
-		}
-		out.Fields = append(out.Fields, b.field(ctx, rec, f, values, doc, open))
+		known[conf.FieldPath(f)[0]] = true
+		out.Fields = append(out.Fields, b.field(ctx, rec, f, values, doc, env, who))
 	}
 	for _, key := range conf.SortedKeys(values) { // keys that the schema allows without naming them
-		if !known[key] && conf.CheckKey(key) == nil {
+		if !known[key] && conf.CheckAnyKey(key) == nil {
 			l := b.stored(ctx, rec, key, values[key])
 			out.Fields = append(out.Fields, conf.Explained{Key: key, Type: conf.TypeString, Winner: &l, Shadows: []conf.Layer{}})
 		}
@@ -58,11 +71,11 @@ func (b *Backend) Explain(ctx context.Context, service string, open bool) (conf.
 }
 
 // field collects the layers of one field, strongest first.
-func (b *Backend) field(ctx context.Context, rec *conf.Record, f conf.Field, values, doc map[string]any, open bool) conf.Explained {
+func (b *Backend) field(ctx context.Context, rec *conf.Record, f conf.Field, values, doc, env map[string]any, who explaining) conf.Explained {
 	var layers []conf.Layer
 	if f.IsSecret {
 		show := func(v any) json.RawMessage {
-			if !open {
+			if !who.open {
 				return shown(conf.Masked)
 			}
 			return shown(v)
@@ -76,7 +89,7 @@ func (b *Backend) field(ctx context.Context, rec *conf.Record, f conf.Field, val
 			}
 			l := b.since(ctx, rec, f.Key)
 			l.Source, l.KeyID, l.UpdatedAt, l.Value = conf.SourceDatabase, sealed.KeyID, sealed.UpdatedAt, shown(conf.Masked)
-			if open {
+			if who.open {
 				if v, err := b.o.Secrets.Open(rec, sealed); err == nil {
 					l.Value = shown(v)
 				}
@@ -84,11 +97,19 @@ func (b *Backend) field(ctx context.Context, rec *conf.Record, f conf.Field, val
 			layers = append(layers, l)
 		}
 	} else {
-		if v, ok := conf.Lookup(values, f.Key); ok {
+		if v, ok := env[f.Key]; ok {
+			l := conf.Layer{Source: conf.SourceEnv, Env: f.Env, Value: shown(conf.Masked)}
+			if who.local {
+				l.Value = shown(v)
+			}
+			layers = append(layers, l)
+		}
+		path := conf.FieldPath(f)
+		if v, ok := path.Find(values); ok {
 			layers = append(layers, b.stored(ctx, rec, f.Key, v))
 		}
 		// The default of a member has no effect while the object around it is absent.
-		if _, served := conf.Lookup(doc, f.Key); len(f.Default) > 0 && (served || len(layers) > 0) {
+		if _, served := path.Find(doc); len(f.Default) > 0 && (served || len(layers) > 0) {
 			layers = append(layers, conf.Layer{Source: conf.SourceDefault, Value: f.Default})
 		}
 	}
@@ -131,11 +152,8 @@ func shown(v any) json.RawMessage {
 func (b *Backend) Secrets(_ context.Context, service string) ([]conf.SecretInfo, error) {
 	rec := b.records.Record(service)
 	if rec == nil || rec.Schema == nil {
-		if b.o.View.Load().Source == "" {
-			return nil, b.sup.Down()
-		}
-		return nil, conf.Errorf(conf.CodeNotFound, "service %q has no schema", service).
-			WithHint("put its JSON Schema first: holdfast schema put %s FILE", service)
+		return nil, b.absent(service, conf.Errorf(conf.CodeNotFound, "service %q has no schema", service).
+			WithHint("put its JSON Schema first: holdfast schema put %s FILE", service))
 	}
 	sch, err := b.o.Schemas.Get(service, rec.Schema)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/documents"
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/process"
+	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/agent/rotation"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
@@ -23,20 +24,59 @@ func (b *Backend) Health() conf.Health {
 		lkgErr = file.Err
 	}
 	h := conf.Health{
-		DatabaseStatus: st.Database, OperationalMode: st.Mode, ConfigEpoch: b.o.View.Load().Epoch,
+		DatabaseStatus: st.Database, ConfigEpoch: b.o.View.Load().Epoch,
 		LKGCacheValid: file.Valid, Event: &st.Event, SchemaVersion: b.sup.SchemaVersion(),
 	}
 	backup := b.o.Backups.Known()
 	h.LitestreamStatus, h.LastBackup = backup.LitestreamStatus(), backup.LastBackup
-	full, unopened := b.sup.DiskFull(), b.unopenedError()
-	h.OK = st.Database == conf.DatabaseHealthy && st.Mode == conf.ModeNormal && h.LKGCacheValid && full == nil && unopened == nil
-	for _, err := range []error{st.Err, lkgErr, full, unopened, b.o.Backups.ForeignErr()} {
+	full, unopened, env := b.sup.DiskFull(), b.unopenedError(), documents.EnvError(b.o.Secrets.EnvProblems(b.o.View.Load()))
+	noLeader := b.leaderError()
+	able := st.Mode
+	if h.DatabaseStatus == conf.DatabaseHealthy && conf.CodeOf(st.Schemas) == conf.CodeSchemaMismatch {
+		h.DatabaseStatus, able = conf.DatabaseSchemaMismatch, conf.ModeReadOnly
+	}
+	conf.Standing{Able: able, Leader: noLeader == nil, Faults: []error{full, unopened, st.Schemas, env}}.Judge(&h)
+	if st.Mode != conf.ModeNormal {
+		noLeader = nil // the agent's own state says more
+	}
+	said := []error{st.Err, noLeader, lkgErr, full, unopened, st.Schemas, env, b.o.Backups.ForeignErr(), b.cutOffError(), b.o.Cluster.Clocks.Err(), b.o.Ports.Err()}
+	for _, remark := range b.o.Remarks {
+		said = append(said, remark())
+	}
+	for _, err := range said {
 		if err != nil && h.Err == nil {
 			text := process.PublicText(err)
 			h.Err = &text
 		}
 	}
 	return h
+}
+
+// leaderError is why this agent follows no leader, nil while it does or leads.
+func (b *Backend) leaderError() error {
+	if r := b.sup.Current(); r != nil && r.HasLeader() {
+		return nil
+	}
+	return conf.Errorf(conf.CodeNoQuorum, "no leader was heard from for longer than an election takes: writes are rejected until there is one; see: holdfast cluster status")
+}
+
+// cutOffError names the members that this agent, as the leader, has cut off. It says
+// nothing about this agent, and leaves ok as it is.
+func (b *Backend) cutOffError() error {
+	rep := b.sup.Current()
+	if rep == nil {
+		return nil
+	}
+	var said []string
+	for _, c := range replica.CutOff(rep) {
+		if len(said) < maxNamed {
+			said = append(said, "member "+c.NodeID+" is "+peers.CutOffText(c))
+		}
+	}
+	if said == nil {
+		return nil
+	}
+	return conf.Errorf(conf.CodeConflict, "%s", strings.Join(said, ", "))
 }
 
 // Report returns what this agent reports to other members. It works without a replica too.
@@ -58,6 +98,7 @@ func (b *Backend) Report() peers.Report {
 		r.LastTerm = rep.Node().Term()
 		r.LastIndex, r.Applied = rep.Node().Indexes()
 		r.Digest = rep.Store().Digest()
+		r.CutOff = replica.CutOff(rep)
 		if t := rep.Node().LastContact(); !t.IsZero() {
 			r.LastContact = time.Since(t)
 		}

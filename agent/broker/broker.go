@@ -12,6 +12,7 @@ import (
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -24,6 +25,7 @@ type Options struct {
 	Logger         *slog.Logger
 	HealthEvery    time.Duration // interval of health without a transition, default 30s
 	Limits         Limits
+	OnFull         func() // called for each connection over Limits.Connections; may be nil
 }
 
 // Limits bound what clients can use. Zero fields get their defaults.
@@ -92,7 +94,7 @@ func New(o Options) (*Broker, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	b := &Broker{
-		o: o, log: o.Logger, counters: newCounters(), cache: &messageCache{source: o.Source, log: o.Logger}, retained: make(map[string]*message),
+		o: o, log: o.Logger, counters: newCounters(), cache: &messageCache{source: o.Source, alarms: alarm.NewSet(o.Logger)}, retained: make(map[string]*message),
 		conns: make(map[*conn]struct{}), topics: newTopicIndex(), perIP: make(map[string]int),
 		stopped: make(chan struct{}),
 	}

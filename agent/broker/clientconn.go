@@ -3,10 +3,12 @@ package broker
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,8 +46,8 @@ type clientConn struct {
 	window    int
 	maxSize   int
 	keepAlive time.Duration
-	timeout   time.Duration
-	limit     int // of a packet that the broker sends
+	timeout   time.Duration // of a write; guarded by deadlineMu after the CONNECT
+	limit     int           // of a packet that the broker sends
 
 	acks       chan ack
 	in         chan packets.Packet // of a Subscriber: PUBLISH and SUBACK
@@ -55,6 +57,7 @@ type clientConn struct {
 	err        error
 	lastRead   atomic.Int64 // time of the last read, Unix nanoseconds
 	lastWrite  time.Time    // of the writing goroutine
+	deadlineMu sync.Mutex   // of the deadline of writes
 }
 
 // sendConnect sends CONNECT and reads CONNACK.
@@ -109,6 +112,9 @@ func (u *clientConn) applyConnack(answer *packets.Packet) error {
 	}
 	switch code := answer.ReasonCode; {
 	case code == 0:
+	case answer.Properties.ReasonString == ownBrokerReason:
+		return conf.Errorf(conf.CodeUsage, "the broker that MQTT_URL names is the one of a Holdfast agent, which accepts no publisher").
+			WithHint("MQTT_URL is for a broker of your own; without one remove it: services subscribe at the broker of their agent")
 	case code == unsupported, code == 1: // a 3.1.1 broker answers version 5 with 1
 		return errProtocol
 	case bytes.IndexByte(credentials, code) >= 0:
@@ -231,7 +237,9 @@ func (u *clientConn) packet() (pk packets.Packet, err error) {
 // write sends whole packets.
 func (u *clientConn) write(bufs net.Buffers) error {
 	u.lastWrite = time.Now()
+	u.deadlineMu.Lock()
 	_ = u.nc.SetWriteDeadline(u.lastWrite.Add(u.timeout))
+	u.deadlineMu.Unlock()
 	_, err := bufs.WriteTo(u.nc)
 	return err
 }
@@ -254,6 +262,17 @@ func (u *clientConn) ping(now time.Time) error {
 }
 
 // disconnect ends the connection; the broker discards the Will.
+// hurryWhen lets a broker that does not read hold up a write only for disconnectTimeout once ctx
+// has ended. The caller calls the returned function when it writes no more.
+func (u *clientConn) hurryWhen(ctx context.Context) (release func() bool) {
+	return context.AfterFunc(ctx, func() {
+		u.deadlineMu.Lock()
+		defer u.deadlineMu.Unlock()
+		u.timeout = min(u.timeout, disconnectTimeout)
+		_ = u.nc.SetWriteDeadline(time.Now().Add(disconnectTimeout))
+	})
+}
+
 func (u *clientConn) disconnect() {
 	_ = u.write(net.Buffers{{packets.Disconnect << 4, 0}})
 	u.close()

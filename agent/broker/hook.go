@@ -41,6 +41,10 @@ func (p *policy) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Pack
 	switch pk.FixedHeader.Type {
 	case packets.Connect:
 		if !c.established {
+			if pk.ProtocolVersion < 5 && pk.Connect.ClientIdentifier == "" && !pk.Connect.Clean { // [MQTT-3.1.3-8] of 3.1.1; mochi answers 0x80
+				_ = p.b.server.SendConnack(cl, packets.Err3ClientIdentifierNotValid, false, nil)
+				return pk, p.reject(c, cl, ReasonMalformed, packets.ErrClientIdentifierNotValid)
+			}
 			p.rewriteConnect(c, &pk)
 		}
 	case packets.Publish:
@@ -74,8 +78,8 @@ func (p *policy) rewriteConnect(c *conn, pk *packets.Packet) {
 	if pk.Connect.ClientIdentifier != "" {
 		pk.Connect.ClientIdentifier = "client-" + strconv.FormatUint(p.b.ids.Add(1), 10)
 		pk.Connect.Clean = true
-	} else if c.v5 {
-		pk.Connect.Clean = true // without it, 3.1.1 must reject an empty id, and mochi does
+	} else {
+		pk.Connect.Clean = true
 	}
 	c.keepAlive = time.Duration(pk.Connect.Keepalive) * time.Second * 3 / 2
 	pk.Properties.User = nil
@@ -102,6 +106,10 @@ func (p *policy) reject(c *conn, cl *mochi.Client, r Reason, code packets.Code) 
 	return packets.ErrRejectPacket
 }
 
+// ownBrokerReason is how the broker of an agent tells a publisher, which has a Will, what
+// it is: else MQTT_URL with its address looks like a wrong password.
+const ownBrokerReason = "this is the broker of a Holdfast agent, which accepts no publisher"
+
 // OnConnect rejects a Will, which mochi would publish in spite of the write ACL
 // (mochi-mqtt/server#503), and extended authentication. mochi sends no CONNACK for an error
 // of this hook.
@@ -110,7 +118,7 @@ func (p *policy) OnConnect(cl *mochi.Client, pk packets.Packet) error {
 	code := packets.CodeSuccess
 	switch {
 	case pk.Connect.WillFlag:
-		code = packets.ErrNotAuthorized
+		code = packets.Code{Code: packets.ErrNotAuthorized.Code, Reason: ownBrokerReason}
 		c.reject(ReasonWill)
 	case pk.Properties.AuthenticationMethod != "":
 		code = packets.ErrBadAuthenticationMethod

@@ -27,10 +27,7 @@ func need(t testing.TB, name, pkg string) string {
 	if err != nil {
 		path = filepath.Join("/usr/sbin", name)
 		if _, err := os.Stat(path); err != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatalf("%s is missing: install the package %s", name, pkg)
-			}
-			t.Skipf("SKIPPED: %s is missing: install the package %s", name, pkg)
+			base.Missing(t, "%s is missing: install the package %s", name, pkg)
 		}
 	}
 	return path

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/holdfast-config/holdfast/replication/alarm"
 )
 
-const disconnectTimeout = 2 * time.Second // for the PUBACK of the last health message
+const disconnectTimeout = time.Second // for the PUBACK of the last health message
 
 // publishConn is one connection of a Publisher: the messages that the broker does not have yet,
 // and those in flight. At most one message per topic waits, the newest.
@@ -131,13 +133,14 @@ func (s *publishConn) send() error {
 		head := publishHeader(nil, m, h)
 		if !s.u.fits(m, head) {
 			s.p.rejected.Add(1)
-			s.p.log.Error("message too large for the external MQTT broker", "topic", m.topic, "bytes", len(head)+len(m.payload))
+			s.p.alarms.Raise(alarm.MessageTooLarge, m.topic, fmt.Errorf("it has %d bytes, the broker takes %d", len(head)+len(m.payload), s.u.maxSize), "topic", m.topic)
 			continue
 		}
 		if h.qos > 0 {
 			s.inflight[h.id] = inflightMessage{m, time.Now()}
 		} else {
 			s.p.published.Add(1)
+			s.p.alarms.Clear(m.topic)
 		}
 		bufs = append(bufs, head, m.payload)
 		if size += len(head) + len(m.payload); size >= batchBytes {
@@ -176,10 +179,11 @@ func (s *publishConn) onAck(a ack) {
 	delete(s.inflight, a.id)
 	if a.code < 0x80 {
 		s.p.published.Add(1)
+		s.p.alarms.Clear(f.m.topic)
 		return
 	}
 	s.p.rejected.Add(1)
-	s.p.log.Warn("the external MQTT broker rejected a message", "topic", f.m.topic, "reason", fmt.Sprintf("%#02x", a.code))
+	s.p.alarms.Raise(alarm.MessageRejected, f.m.topic, fmt.Errorf("reason %#02x", a.code), "topic", f.m.topic)
 	if _, newer := s.waiting[f.m.topic]; !newer {
 		s.rejected[f.m.topic] = f.m
 	}
@@ -217,7 +221,9 @@ func (s *publishConn) sendDisconnect() {
 	}
 	id := s.nextID()
 	head := publishHeader(nil, m, header{v5: s.u.v5, qos: s.u.qos, retain: true, id: id})
+	s.u.deadlineMu.Lock()
 	s.u.timeout = min(s.u.timeout, disconnectTimeout)
+	s.u.deadlineMu.Unlock()
 	if s.u.write(net.Buffers{head, m.payload}) != nil || s.u.qos == 0 {
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -51,8 +52,9 @@ type PublisherStats struct {
 // NewPublisher, then call Run once.
 type Publisher struct {
 	connector
-	o     PublisherOptions
-	cache *messageCache // of the goroutine of Run
+	o      PublisherOptions
+	cache  *messageCache // of the goroutine of Run
+	alarms *alarm.Set    // by topic
 
 	pending             atomic.Int64
 	published, rejected atomic.Uint64
@@ -77,7 +79,7 @@ func NewPublisher(o PublisherOptions) (*Publisher, error) {
 	setDefault(&o.Timeout, 10*time.Second)
 	setDefault(&o.MinBackoff, 200*time.Millisecond)
 	setDefault(&o.MaxBackoff, 10*time.Second)
-	return &Publisher{o: o, connector: connector{
+	return &Publisher{o: o, alarms: alarm.NewSet(o.Logger.With("broker", t.addr)), connector: connector{
 		log: o.Logger.With("broker", t.addr), target: t, config: t.tlsConfig(o.TLS), clientID: o.ClientID, timeout: o.Timeout,
 		keepAlive: publisherKeepAlive, limit: publisherPacket,
 	}}, nil
@@ -105,6 +107,7 @@ func (p *Publisher) Run(ctx context.Context) {
 		leading, changed := p.o.Leading()
 		if !leading {
 			p.cache, attempts = nil, 0 // another leader may have started an epoch
+			p.alarms.Only("")
 			select {
 			case <-changed:
 			case <-ctx.Done():
@@ -177,7 +180,7 @@ func (p *Publisher) leaderContext(ctx context.Context) (context.Context, func())
 // broker had acknowledged the newest message of every topic.
 func (p *Publisher) publishOnce(ctx context.Context) (settled bool, err error) {
 	if p.cache == nil {
-		p.cache = &messageCache{source: p.o.Source, log: p.log}
+		p.cache = &messageCache{source: p.o.Source, alarms: alarm.NewSet(p.log)}
 	}
 	will, err := p.will()
 	if err != nil {
@@ -192,6 +195,7 @@ func (p *Publisher) publishOnce(ctx context.Context) (settled bool, err error) {
 		}
 		return false, err
 	}
+	defer u.hurryWhen(ctx)()
 	p.warned = time.Time{}
 	p.pending.Store(int64(len(p.cache.newest)) + 1)
 	p.connected.Store(true)
@@ -210,6 +214,6 @@ func (p *Publisher) will() (*message, error) {
 }
 
 func finalHealth(h conf.Health, event string) conf.Health {
-	h.OK, h.Event, h.Err = false, &event, nil
+	h.OK, h.OperationalMode, h.Event, h.Err = false, conf.ModeReadOnly, &event, nil // until the next leader says more
 	return h
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -88,7 +90,7 @@ func eventOf(t testing.TB, pk packets.Packet) string {
 }
 
 func TestHealthGoesOutside(t *testing.T) {
-	s := newStub(t, nil)
+	s := newBadBroker(t, nil)
 	src := newSource()
 	publish(t, PublisherOptions{URL: s.url("mqtt"), Source: src, HealthEvery: 20 * time.Millisecond})
 	s.awaitPublish(func(pk packets.Packet) bool { return pk.TopicName == HealthTopic })
@@ -105,7 +107,7 @@ func TestFallsBackTo311(t *testing.T) {
 		"closed":                nil,
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newStub(t, func(s *stub) { s.only311, s.answer5 = true, answer })
+			s := newBadBroker(t, func(s *badBroker) { s.only311, s.answer5 = true, answer })
 			src := newSource(record("a", testEpoch, 1, false))
 			p, _ := publish(t, PublisherOptions{URL: s.url("mqtt"), Source: src})
 			settled(t, p, 2)
@@ -121,7 +123,7 @@ func TestFallsBackTo311(t *testing.T) {
 }
 
 func TestWindowOfTheBroker(t *testing.T) {
-	s := newStub(t, func(s *stub) { s.receiveMaximum = 3 })
+	s := newBadBroker(t, func(s *badBroker) { s.receiveMaximum = 3 })
 	src := newSource()
 	for i := range 300 {
 		src.set(record(fmt.Sprintf("s%d", i), testEpoch, 1, false))
@@ -138,7 +140,7 @@ func TestWindowOfTheBroker(t *testing.T) {
 // TestLoadsOnlyWhatChanged holds that acknowledgements cost no look at the source:
 // with many services that would be the square of their number.
 func TestLoadsOnlyWhatChanged(t *testing.T) {
-	s := newStub(t, nil)
+	s := newBadBroker(t, nil)
 	src := newSource()
 	for i := range 500 {
 		src.set(record(fmt.Sprintf("s%d", i), testEpoch, 1, false))
@@ -156,34 +158,83 @@ func TestLoadsOnlyWhatChanged(t *testing.T) {
 }
 
 func TestRefusedMessageIsTriedAgain(t *testing.T) {
-	s := newStub(t, func(s *stub) { s.refuse = 2 })
+	s, log := newBadBroker(t, func(s *badBroker) { s.refuse = 2 }), &keptLog{}
 	p, _ := publish(t, PublisherOptions{
-		URL: s.url("mqtt"), Source: newSource(record("a", testEpoch, 1, false)), HealthEvery: 20 * time.Millisecond,
+		Logger: log.logger(),
+		URL:    s.url("mqtt"), Source: newSource(record("a", testEpoch, 1, false)), HealthEvery: 20 * time.Millisecond,
 	})
 	await(t, "published in the end", func() bool { return p.Stats().Refused >= 2 && s.accepted("system/config/a") })
 	if n := p.Stats().Connects; n != 1 {
 		t.Fatalf("%d connections", n)
 	}
+	await(t, "the end of the alarm", func() bool { return log.count(alarm.MessageRejected.End) == 1 })
+	if n := log.count(alarm.MessageRejected.Text); n != 1 {
+		t.Errorf("logged %d times", n)
+	}
 }
 
 func TestMessageTooLargeForTheBroker(t *testing.T) {
-	s := newStub(t, func(s *stub) { s.maxPacket = 2000 })
+	s := newBadBroker(t, func(s *badBroker) { s.maxPacket = 2000 })
 	big := signed("big", testEpoch, 1, []byte(`{"x":"`+strings.Repeat("y", 4000)+`"}`), false)
-	p, _ := publish(t, PublisherOptions{URL: s.url("mqtt"), Source: newSource(big, record("a", testEpoch, 1, false))})
+	src, log := newSource(big, record("a", testEpoch, 1, false)), &keptLog{}
+	p, _ := publish(t, PublisherOptions{URL: s.url("mqtt"), Source: src, Logger: log.logger()})
 	settled(t, p, 2)
 	if s := p.Stats(); s.Refused != 1 || s.Connects != 1 {
 		t.Fatalf("%+v", s)
 	}
+	src.set(record("big", testEpoch, 2, false))
+	await(t, "the end of the alarm", func() bool { return log.count(alarm.MessageTooLarge.End) == 1 })
+	if n := log.count(alarm.MessageTooLarge.Text); n != 1 {
+		t.Errorf("logged %d times", n)
+	}
 }
+
+// A record that cannot be encoded is an alarm until it can.
+func TestAlarmOfWhatCannotBeEncoded(t *testing.T) {
+	good := record("a", testEpoch, 1, false)
+	bad := *good
+	bad.Config = []byte("{")
+	src, log := newSource(&bad), &keptLog{}
+	f := &messageCache{source: src, alarms: alarm.NewSet(log.logger())}
+	f.sync()
+	f.sync()
+	src.set(record("a", testEpoch, 2, false))
+	f.sync()
+	if log.count(alarm.NotEncoded.Text) != 1 || log.count(alarm.NotEncoded.End) != 1 {
+		t.Errorf("log: %s", log)
+	}
+}
+
+// keptLog keeps what is logged.
+type keptLog struct {
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func (l *keptLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.out.Write(p)
+}
+
+func (l *keptLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.out.String()
+}
+
+func (l *keptLog) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+func (l *keptLog) count(text string) int { return strings.Count(l.String(), text) }
 
 func TestSilentBrokerIsLeft(t *testing.T) {
 	t.Run("no PUBACK", func(t *testing.T) {
-		s := newStub(t, func(s *stub) { s.mute = true })
+		s := newBadBroker(t, func(s *badBroker) { s.mute = true })
 		p, _ := publish(t, PublisherOptions{URL: s.url("mqtt"), Source: newSource(), Timeout: 100 * time.Millisecond})
 		await(t, "it tries again", func() bool { return p.Stats().Connects > 2 })
 	})
 	t.Run("no CONNACK", func(t *testing.T) {
-		s := newStub(t, func(s *stub) { s.deaf = true })
+		s := newBadBroker(t, func(s *badBroker) { s.deaf = true })
 		p, stop := publish(t, PublisherOptions{URL: s.url("mqtt"), Source: newSource(), Timeout: 50 * time.Millisecond})
 		await(t, "it tries again", func() bool { return p.Stats().Failures > 2 })
 		stop()
@@ -197,7 +248,7 @@ func TestMalformedAnswers(t *testing.T) {
 	for _, answer := range [][]byte{
 		{0x20}, {0x20, 0}, {0x20, 1, 0}, {0x20, 4, 0, 0, 9, 0x26}, {0x20, 0xff, 0xff, 0xff, 0x7f}, {0x30, 2, 0, 0}, {0xff, 0xff}, {0x20, 3, 0, 0x97, 0},
 	} {
-		s := newStub(t, func(s *stub) { s.raw = answer })
+		s := newBadBroker(t, func(s *badBroker) { s.raw = answer })
 		p, stop := publish(t, PublisherOptions{URL: s.url("mqtt"), Source: newSource(), Timeout: 100 * time.Millisecond})
 		await(t, "it fails", func() bool { return p.Stats().Failures > 0 })
 		stop()
@@ -208,7 +259,7 @@ func TestMalformedAnswers(t *testing.T) {
 }
 
 func TestPublisherCredentials(t *testing.T) {
-	s := newStub(t, func(s *stub) { s.user, s.password = "leader", "p@ss:w/rd" })
+	s := newBadBroker(t, func(s *badBroker) { s.user, s.password = "leader", "p@ss:w/rd" })
 	var log lines
 	src := newSource(record("a", testEpoch, 1, false))
 	p, _ := publish(t, PublisherOptions{URL: "mqtt://leader:p%40ss%3Aw%2Frd@" + s.addr().String(), Source: src, Logger: log.logger()})
@@ -223,7 +274,7 @@ func TestPublisherCredentials(t *testing.T) {
 
 func TestPublisherTLS(t *testing.T) {
 	cert, pool := selfSigned(t)
-	s := newStub(t, func(s *stub) { s.config = &tls.Config{Certificates: []tls.Certificate{cert}} })
+	s := newBadBroker(t, func(s *badBroker) { s.config = &tls.Config{Certificates: []tls.Certificate{cert}} })
 	src := newSource(record("a", testEpoch, 1, false))
 	p, _ := publish(t, PublisherOptions{URL: s.url("mqtts"), Source: src, TLS: &tls.Config{RootCAs: pool}})
 	settled(t, p, 2)
@@ -235,7 +286,7 @@ func TestPublisherTLS(t *testing.T) {
 }
 
 func TestDoesNotConnectUnlessLeading(t *testing.T) {
-	s := newStub(t, nil)
+	s := newBadBroker(t, nil)
 	l := leads(false)
 	p, _ := publish(t, PublisherOptions{URL: s.url("mqtt"), Source: newSource(), Leading: l.get})
 	for range 10 {
@@ -307,7 +358,7 @@ func TestBackoff(t *testing.T) {
 func TestEpochChanges(t *testing.T) {
 	const next = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 	src := newSource(record("a", testEpoch, 1, false))
-	f := &messageCache{source: src}
+	f := &messageCache{source: src, alarms: alarm.NewSet(slog.New(slog.DiscardHandler))}
 	if d := f.sync(); len(d.changed) != 1 || d.changed[0].topic != ConfigPrefix+"a" {
 		t.Fatalf("without a change of the epoch: %v", d.changed)
 	}
@@ -321,7 +372,7 @@ func TestEpochChanges(t *testing.T) {
 		t.Fatalf("it is published again: %v", d.changed)
 	}
 	// An agent that starts from its last-known-good file learns of it with its store.
-	late := &messageCache{source: src}
+	late := &messageCache{source: src, alarms: f.alarms}
 	changes := src.changes
 	src.changes = nil
 	late.sync()

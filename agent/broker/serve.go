@@ -12,6 +12,7 @@ import (
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -65,6 +66,9 @@ func (b *Broker) admit(nc net.Conn) {
 	case stopping:
 	case full:
 		c.reject(ReasonConnections)
+		if b.o.OnFull != nil {
+			b.o.OnFull()
+		}
 	case crowded:
 		c.reject(ReasonPerIP)
 	default:
@@ -81,7 +85,7 @@ func (b *Broker) serve(c *conn) {
 	defer func() {
 		if r := recover(); r != nil {
 			c.reject(ReasonPanic)
-			b.log.Error("panic on an MQTT connection", "remote", c.RemoteAddr().String(), "panic", r, "stack", string(debug.Stack()))
+			alarm.BrokerPanic.Report(b.log, "remote", c.RemoteAddr().String(), "panic", r, "stack", string(debug.Stack()))
 		}
 	}()
 	_ = c.Conn.SetReadDeadline(time.Now().Add(b.o.Limits.Connect))

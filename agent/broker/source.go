@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"iter"
-	"log/slog"
 	"strconv"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
@@ -56,6 +56,9 @@ func newMessage(topic string, payload []byte, r *conf.Record) *message {
 			{"config-index", strconv.FormatUint(r.Index, 10)},
 			{"key-id", r.KeyID},
 		}
+		if r.VersionSignature != "" {
+			m.user = append(m.user, [2]string{"version-signature", r.VersionSignature})
+		}
 		if r.Deleted { // a service that exists may have an empty document too
 			m.user = append(m.user, [2]string{"config-deleted", "true"})
 		}
@@ -78,7 +81,7 @@ func healthMessage(h conf.Health) (*message, error) {
 // belongs to one goroutine.
 type messageCache struct {
 	source  Source
-	log     *slog.Logger
+	alarms  *alarm.Set // by topic
 	mark    any
 	epoch   string
 	changes int                 // of the epoch, in its message
@@ -105,13 +108,12 @@ func (f *messageCache) sync() delta {
 	if f.newest == nil {
 		f.newest = make(map[string]*message)
 	}
-	var err error // the last one
 	var seen map[string]bool
 	if whole {
 		seen = make(map[string]bool, len(f.newest))
 	}
 	if len(st.Changes) > 0 && (whole || len(st.Changes) != f.changes) {
-		err = f.syncEpochs(st.Changes, &d)
+		f.syncEpochs(st.Changes, &d)
 	}
 	for r := range st.Records {
 		if r.Signature == "" {
@@ -127,9 +129,10 @@ func (f *messageCache) sync() delta {
 		}
 		payload, eerr := seal.EncodeUpdate(r.Update())
 		if eerr != nil {
-			err = eerr
+			f.alarms.Raise(alarm.NotEncoded, topic, eerr, "topic", topic)
 			continue
 		}
+		f.alarms.Clear(topic)
 		m := newMessage(topic, payload, r)
 		f.newest[topic] = m
 		if old == nil || !bytes.Equal(old.payload, payload) || !bytes.Equal(old.props, m.props) {
@@ -145,9 +148,6 @@ func (f *messageCache) sync() delta {
 		}
 	}
 	f.mark, f.epoch = st.Cursor, st.Epoch
-	if err != nil {
-		f.log.Error("cannot publish a service over MQTT", "err", err)
-	}
 	return d
 }
 
@@ -157,9 +157,10 @@ func (f *messageCache) syncHealth(repeat bool) (*message, <-chan struct{}) {
 	h, next := f.source.Health()
 	m, err := healthMessage(h)
 	if err != nil {
-		f.log.Error("cannot publish health over MQTT", "err", err)
+		f.alarms.Raise(alarm.NotEncoded, HealthTopic, err, "topic", HealthTopic)
 		return nil, next
 	}
+	f.alarms.Clear(HealthTopic)
 	if !repeat && f.health != nil && bytes.Equal(f.health.payload, m.payload) {
 		return nil, next
 	}
@@ -168,16 +169,17 @@ func (f *messageCache) syncHealth(repeat bool) (*message, <-chan struct{}) {
 }
 
 // syncEpochs puts the message of the epoch changes before the updates of the epoch.
-func (f *messageCache) syncEpochs(changes []conf.EpochChange, d *delta) error {
+func (f *messageCache) syncEpochs(changes []conf.EpochChange, d *delta) {
 	f.changes = len(changes)
 	payload, err := seal.EncodeEpochs(changes)
 	if err != nil {
-		return err
+		f.alarms.Raise(alarm.NotEncoded, EpochTopic, err, "topic", EpochTopic)
+		return
 	}
+	f.alarms.Clear(EpochTopic)
 	if old := f.newest[EpochTopic]; old == nil || !bytes.Equal(old.payload, payload) {
 		m := newMessage(EpochTopic, payload, nil)
 		f.newest[EpochTopic] = m
 		d.changed = append(d.changed, m)
 	}
-	return nil
 }

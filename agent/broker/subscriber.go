@@ -35,6 +35,8 @@ type Message struct {
 	Version, Index uint64
 	Deleted        bool
 	Described      bool // there is a config-version
+
+	VersionSignature string
 }
 
 // SubscriberOptions of a Subscriber. URL, Filters and Handle are required.
@@ -141,6 +143,7 @@ func (s *Subscriber) subscribeOnce(ctx context.Context) (settled bool, err error
 	if err != nil {
 		return false, err
 	}
+	defer u.hurryWhen(ctx)()
 	defer s.connected.Store(false)
 	if err := u.subscribe(s.o.Filters); err != nil {
 		u.close()
@@ -228,6 +231,8 @@ func (s *Subscriber) deliver(u *clientConn, pk *packets.Packet) error {
 			m.Version, m.Described = n, true
 		case p.Key == "config-index" && err == nil:
 			m.Index = n
+		case p.Key == "version-signature":
+			m.VersionSignature = p.Val
 		case p.Key == "config-deleted":
 			m.Deleted = p.Val == "true"
 		}

@@ -110,13 +110,13 @@ func NewLKGProvider(v *View, epoch string, past []string, verified func(*Snapsho
 	return &LKGProvider{v: v, epoch: epoch, past: past, verified: verified}
 }
 
-// Next waits for content newer than the index after, or of another epoch.
-func (p *LKGProvider) Next(ctx context.Context, after uint64) (*lkg.Content, error) {
+// Next waits for content newer than the index after(), or of another epoch.
+func (p *LKGProvider) Next(ctx context.Context, after func() uint64) (*lkg.Content, error) {
 	for {
 		snap := p.v.Load()
 		if snap.Source == view.SourceReplica || p.verified != nil && p.verified(snap) {
 			p.mu.Lock()
-			newer := snap.Index > after || snap.Epoch != p.epoch
+			newer := snap.Index > after() || snap.Epoch != p.epoch
 			if newer {
 				p.enter(snap.Epoch)
 			}

@@ -7,11 +7,12 @@ import (
 
 	"github.com/holdfast-config/holdfast/agent/edit"
 	"github.com/holdfast-config/holdfast/agent/keys"
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/schema"
 )
 
-// environment reads the secrets that services have in the environment of the agent.
+// environment reads the values that services have in the environment of the agent.
 type environment struct {
 	lookup  func(string) (string, bool)
 	allowed func(service, variable string) bool
@@ -19,8 +20,25 @@ type environment struct {
 	warn    func(msg string, args ...any)
 }
 
-// Value returns the environment's value of a field; not ok when it has none, or one of
-// the wrong type.
+// quietly returns the environment without its warnings.
+func (e environment) quietly() environment {
+	e.warn = func(string, ...any) {}
+	return e
+}
+
+// mayHave reports whether a field may have its value from the variable that its schema
+// names: a schema is written by any caller that may change configuration.
+func (e environment) mayHave(service string, f conf.Field) bool {
+	if e.allowed(service, f.Env) {
+		return true
+	}
+	e.warn("a schema names a variable that is not for its service: it is not served", "service", service, "key", f.Key, "variable", f.Env,
+		"hint", "rename the variable; or list it in CONFIG_ENV_ALLOW, unless it is a key or a token of the agent")
+	return false
+}
+
+// Value returns the environment's value of a secret field; not ok when it has none, or
+// one of the wrong type.
 func (e environment) Value(service string, f conf.Field) (v any, ok bool) {
 	if f.SecretSource == nil || *f.SecretSource != conf.SourceEnv {
 		return nil, false
@@ -29,9 +47,7 @@ func (e environment) Value(service string, f conf.Field) (v any, ok bool) {
 	if !ok {
 		return nil, false
 	}
-	if !e.allowed(service, f.Env) { // a schema is written by any caller that may change configuration
-		e.warn("a schema names a variable that is not for its service: it is not served", "service", service, "key", f.Key, "variable", f.Env,
-			"hint", "rename the variable; or list it in CONFIG_ENV_ALLOW, unless it is a key or a token of the agent")
+	if !e.mayHave(service, f) {
 		return nil, false
 	}
 	v, err := schema.ParseText(f, text)
@@ -47,9 +63,10 @@ func (e environment) Value(service string, f conf.Field) (v any, ok bool) {
 type Secrets struct {
 	environment
 	sealer   *keys.Sealer
-	log      *slog.Logger
+	alarms   *alarm.Set
 	own      string // the service beside this agent
-	unopened unopenedSecrets
+	unopened findings[UnopenedSecret]
+	problems findings[EnvProblem]
 }
 
 // SecretsOptions set up Secrets.
@@ -64,16 +81,18 @@ type SecretsOptions struct {
 
 // NewSecrets returns Secrets. It opens none yet.
 func NewSecrets(o SecretsOptions) *Secrets {
-	return &Secrets{environment: environment{o.Lookup, o.Allowed, o.Schemas, o.Logger.Warn}, sealer: o.Sealer, log: o.Logger, own: o.Service}
+	return &Secrets{environment: environment{o.Lookup, o.Allowed, o.Schemas, o.Logger.Warn}, sealer: o.Sealer, alarms: alarm.NewSet(o.Logger), own: o.Service}
 }
 
-// Values returns the values of a record's secret fields by dotted key: from the
-// environment, else those of the store that this agent can open.
+// Values returns the values of a record's secret fields, at their places in the
+// document: from the environment, else those of the store that this agent can open.
 func (s *Secrets) Values(service string, rec *conf.Record) map[string]any {
 	// Most services have no secrets, and their schemas need not be compiled for
 	// this: compiling is nearly all of a start from the last-known-good file. (The
 	// stored form is canonical, its names are plain.)
 	if len(rec.Secrets) == 0 && !bytes.Contains(rec.Schema, []byte(`"x-secret-source"`)) {
+		s.unopened.set(rec, nil)
+		s.alarmUnopened(service, nil)
 		return nil
 	}
 	sch, err := s.schemas.Get(service, rec.Schema)
@@ -82,6 +101,11 @@ func (s *Secrets) Values(service string, rec *conf.Record) map[string]any {
 		return nil
 	}
 	out := map[string]any{}
+	open := map[string]bool{}
+	add := func(f conf.Field, v any) {
+		open[f.Key] = true
+		conf.Merge(out, conf.FieldPath(f).Nest(v))
+	}
 	var unopened []UnopenedSecret
 	for _, sealed := range rec.Secrets {
 		f, ok := sch.Field(sealed.Key)
@@ -96,25 +120,18 @@ func (s *Secrets) Values(service string, rec *conf.Record) map[string]any {
 			}
 			continue
 		}
-		out[sealed.Key] = v
+		add(f, v)
 	}
 	for _, f := range sch.Fields() {
 		if f.IsSecret {
 			if v, ok := s.Value(service, f); ok {
-				out[f.Key] = v
+				add(f, v)
 			}
 		}
 	}
-	unopened = slices.DeleteFunc(unopened, func(u UnopenedSecret) bool { _, ok := out[u.Key]; return ok })
-	if s.unopened.set(rec, unopened) {
-		for _, u := range unopened {
-			why := "it is damaged"
-			if u.NoKey {
-				why = "this agent does not hold the master key " + u.KeyID
-			}
-			s.log.Error("a stored secret is not served", "service", service, "key", u.Key, "why", why)
-		}
-	}
+	unopened = slices.DeleteFunc(unopened, func(u UnopenedSecret) bool { return open[u.Key] })
+	s.unopened.set(rec, unopened)
+	s.alarmUnopened(service, unopened)
 	return out
 }
 

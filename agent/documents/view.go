@@ -15,9 +15,10 @@ type (
 	Snapshot = view.Snapshot[*localapi.Document]
 )
 
-// NewView makes an empty view whose documents contain the secrets of s.
+// NewView makes an empty view whose documents contain the secrets of s, and what the
+// environment of the agent decides.
 func NewView(s *Secrets) *View {
-	return view.New((&localapi.Renderer{Secrets: s.Values}).Render)
+	return view.New((&localapi.Renderer{Secrets: s.Values, Overlay: s.Overlay}).Render)
 }
 
 // Records reads the records of a view.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/command"
@@ -30,6 +31,7 @@ type Records interface {
 type Archive interface {
 	VersionValues(ctx context.Context, service string, version uint64) (json.RawMessage, error)
 	Profile(ctx context.Context, name string) (conf.Profile, error)
+	Profiles(ctx context.Context) ([]conf.Profile, error)
 	RequestResult(ctx context.Context, id string) (command.Result, bool, error)
 }
 
@@ -50,6 +52,10 @@ type Options struct {
 	Ready    func() error // returns nil while this agent accepts writes, else why it does not
 	Now      func() time.Time
 
+	// CanSignVersions reports, from memory, that all voters can apply what has the signature
+	// of a version; nil: they cannot.
+	CanSignVersions func() bool
+
 	// Confirm returns nil when Records contains every write that was acknowledged
 	// before the call. A result that needs no log entry, such as a conflict, waits for
 	// it: an agent that was stopped may not have noticed that another one leads.
@@ -62,6 +68,8 @@ type Editor struct {
 	o     Options
 	locks *locks
 	floor issuedAtFloor
+
+	versions atomic.Bool // versions are signed: what signsVersions found
 }
 
 // New makes an Editor.
@@ -79,13 +87,21 @@ func New(o Options) *Editor {
 // returns what would be the outcome.
 //
 // OpPut makes a version even when the values stay the same. OpPatch and OpRestore
-// that change nothing make none.
+// that change nothing make none. An OpPut with a schema stores both or neither, in one
+// version: only the new values have to be valid, and only under the new schema.
 func (e *Editor) Do(ctx context.Context, who conf.Principal, d conf.Draft) (conf.Outcome, error) {
 	if err := e.authorize(who, d.Reason, d.DryRun); err != nil {
 		return conf.Outcome{}, err
 	}
 	if err := conf.CheckService(d.Service); err != nil {
 		return conf.Outcome{}, err
+	}
+	if d.Op == conf.OpSchema {
+		outs, err := e.putSchemas(ctx, who, map[string][]byte{d.Service: d.Schema}, d.Reason, requestID(who, d.RequestID), d.DryRun)
+		if err != nil {
+			return conf.Outcome{}, err
+		}
+		return outs[0], nil
 	}
 	doc := d.Decoded
 	if doc == nil && (d.Op == conf.OpPut || d.Op == conf.OpPatch) {
@@ -99,6 +115,10 @@ func (e *Editor) Do(ctx context.Context, who conf.Principal, d conf.Draft) (conf
 			return conf.Outcome{}, err
 		}
 	}
+	ns, err := schemaOf(e.o.Schemas, d)
+	if err != nil {
+		return conf.Outcome{}, err
+	}
 	unlock, err := e.locks.lock(ctx, d.Service)
 	if err != nil {
 		return conf.Outcome{}, err
@@ -107,7 +127,7 @@ func (e *Editor) Do(ctx context.Context, who conf.Principal, d conf.Draft) (conf
 
 	ids := requestIDs(who, d)
 	for try := 1; ; try++ {
-		out, err := e.attempt(ctx, who, d, doc, ids)
+		out, err := e.attempt(ctx, who, d, doc, ns, ids)
 		if conf.CodeOf(err) != conf.CodeConflict || try == tries {
 			return out, err
 		}
@@ -130,7 +150,7 @@ func (e *Editor) Do(ctx context.Context, who conf.Principal, d conf.Draft) (conf
 const tries = 3
 
 // attempt is one attempt of Do. The caller holds the service's lock.
-func (e *Editor) attempt(ctx context.Context, who conf.Principal, d conf.Draft, doc map[string]any, ids []string) (conf.Outcome, error) {
+func (e *Editor) attempt(ctx context.Context, who conf.Principal, d conf.Draft, doc map[string]any, ns *newSchema, ids []string) (conf.Outcome, error) {
 	if d.RequestID != "" {
 		if out, done, err := e.replay(ctx, ids, d.Service); done || err != nil {
 			return out, err
@@ -151,12 +171,20 @@ func (e *Editor) attempt(ctx context.Context, who conf.Principal, d conf.Draft, 
 			return conf.Outcome{}, err
 		}
 	}
+	if cur == nil { // its schema comes with the draft
+		cur = &conf.Record{Service: d.Service}
+	}
 	now := e.o.Now()
-	u, secrets, err := e.change(ctx, cur, d, doc, now)
+	u, secrets, err := e.change(ctx, cur, d, doc, ns, now)
 	if err != nil {
 		return conf.Outcome{}, err
 	}
 	out := conf.Outcome{Service: d.Service, Version: u.Version, Changed: true, Config: u.Config}
+	if ns.replaces(cur) {
+		if out.Stale, err = staleProfiles(ctx, e.o.Archive, d.Service, ns.compiled); err != nil {
+			return conf.Outcome{}, err
+		}
+	}
 	if len(secrets) == 0 && (d.Op == conf.OpPatch || d.Op == conf.OpRestore) && unchanged(cur, u) {
 		if err := e.o.Confirm(ctx); err != nil {
 			return conf.Outcome{}, err
@@ -170,8 +198,11 @@ func (e *Editor) attempt(ctx context.Context, who conf.Principal, d conf.Draft, 
 	if d.DryRun {
 		return out, nil
 	}
-	ed := e.edit(who, ids[0], string(d.Op), d.Reason, now)
+	ed := newEdit(e, who, ids[0], string(d.Op), d.Reason, now)
 	ed.Updates = []command.Update{u}
+	if ns.replaces(cur) {
+		ed.Schemas = []command.Schema{{Service: d.Service, Schema: ns.raw}}
+	}
 	if ed.Secrets, err = e.seal(ed.Epoch, d.Service, secrets); err != nil {
 		return conf.Outcome{}, err
 	}
@@ -185,11 +216,14 @@ func unchanged(cur *conf.Record, u command.Update) bool {
 
 // change computes the update that d requests, and the secrets that it sets. The
 // caller holds the service's lock.
-func (e *Editor) change(ctx context.Context, cur *conf.Record, d conf.Draft, doc map[string]any, now time.Time) (u command.Update, secrets []newSecret, err error) {
+func (e *Editor) change(ctx context.Context, cur *conf.Record, d conf.Draft, doc map[string]any, ns *newSchema, now time.Time) (u command.Update, secrets []newSecret, err error) {
 	if d.Op == conf.OpDelete {
 		return e.sign(cur, []byte("{}"), []byte("{}"), true, now), nil, nil
 	}
-	s, err := e.schema(cur, cur.Schema)
+	if ns != nil {
+		return e.underNewSchema(cur, ns.compiled, doc, now)
+	}
+	s, err := storedSchema(e, cur, cur.Schema)
 	if err != nil {
 		return u, nil, err
 	}
@@ -236,8 +270,8 @@ func (e *Editor) earlierValues(ctx context.Context, s *schema.Schema, d conf.Dra
 	return values, nil
 }
 
-// schema compiles raw, a schema of the service of cur.
-func (e *Editor) schema(cur *conf.Record, raw json.RawMessage) (*schema.Schema, error) {
+// storedSchema compiles raw, a schema of the service of cur.
+func storedSchema(e *Editor, cur *conf.Record, raw json.RawMessage) (*schema.Schema, error) {
 	s, err := e.o.Schemas.Get(cur.Service, raw)
 	if err != nil {
 		return nil, conf.Errorf(conf.CodeSchemaMismatch, "schema of %s: %w", cur.Service, err)
@@ -268,20 +302,8 @@ func (e *Editor) prepare(cur *conf.Record, s *schema.Schema, values map[string]a
 	return e.sign(cur, v, c, false, now), nil
 }
 
-func (e *Editor) sign(cur *conf.Record, values, config []byte, deleted bool, now time.Time) command.Update {
-	s := e.o.Signer()
-	// Receivers order updates by issued_at. It grows even when this leader's clock is
-	// behind that of the previous leader.
-	now = e.floor.next(cur, now)
-	m := s.Sign(cur.Service, config, e.o.Records.Epoch(), now)
-	return command.Update{
-		Service: cur.Service, Prev: cur.Version, Version: cur.Version + 1, Values: values, Config: config,
-		Checksum: m.Checksum, IssuedAt: m.IssuedAt, Signature: m.Signature, KeyID: s.KeyID(), Deleted: deleted,
-	}
-}
-
-// edit returns a command that has its author, time and reason, but no changes.
-func (e *Editor) edit(who conf.Principal, id, action, reason string, now time.Time) *command.Edit {
+// newEdit returns a command that has its author, time and reason, but no changes.
+func newEdit(e *Editor, who conf.Principal, id, action, reason string, now time.Time) *command.Edit {
 	return &command.Edit{
 		ID: id, Epoch: e.o.Records.Epoch(), At: conf.FormatTime(now), By: who.Name, Reason: reason, Action: action,
 	}
@@ -291,6 +313,9 @@ func (e *Editor) edit(who conf.Principal, id, action, reason string, now time.Ti
 // that of a secret, else empty.
 func (e *Editor) commit(ctx context.Context, ed *command.Edit, key string) error {
 	row := conf.Access{UserID: ed.By, Action: "write", Key: key, Success: true, Reason: ed.Action, Timestamp: ed.At}
+	if ed.Action == command.ActionPut && len(ed.Schemas) > 0 {
+		row.Reason += " with its schema"
+	}
 	if ed.Reason != "" {
 		row.Reason += ": " + ed.Reason
 	}
@@ -393,7 +418,10 @@ func requestIDs(who conf.Principal, d conf.Draft) []string {
 
 // expect checks the preconditions of d against the current record.
 func expect(cur *conf.Record, d conf.Draft) error {
-	if cur == nil || cur.Schema == nil {
+	if cur == nil && d.Schema != nil {
+		cur = &conf.Record{Service: d.Service}
+	}
+	if cur == nil || cur.Schema == nil && d.Schema == nil {
 		return conf.Errorf(conf.CodeNotFound, "service %q has no schema", d.Service).
 			WithHint("put its JSON Schema first: holdfast schema put %s FILE", d.Service)
 	}

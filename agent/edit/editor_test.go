@@ -1,6 +1,7 @@
 package edit
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
@@ -41,7 +42,8 @@ type cluster struct {
 	reissues []*command.Reissue
 	hold     map[string]chan struct{} // proposals of a service wait here
 	entered  chan string
-	lose     error // Propose applies and then answers this
+	refuse   uint64 // features that a voter lacks
+	lose     error  // Propose applies and then answers this
 	log      []byte
 	audits   []conf.Access // of commands that are nothing but audit
 }
@@ -59,6 +61,9 @@ func (c *cluster) Propose(ctx context.Context, cmd command.Command) (command.Res
 		return command.Result{}, err
 	} else if _, err := command.Decode(raw); err != nil {
 		return command.Result{}, err
+	}
+	if c.refuse != 0 && command.RequiredFeatures(cmd)&c.refuse == c.refuse {
+		return command.Result{}, conf.Errorf(conf.CodeUnsupported, "a voter cannot apply this")
 	}
 	c.note(raw, cmd)
 	if r, ok := cmd.(*command.Reissue); ok {
@@ -99,7 +104,7 @@ func (c *cluster) Propose(ctx context.Context, cmd command.Command) (command.Res
 		c.recs[u.Service] = &conf.Record{
 			Service: u.Service, Version: u.Version, Epoch: e.Epoch, Values: u.Values, Config: u.Config, Checksum: u.Checksum,
 			IssuedAt: u.IssuedAt, Signature: u.Signature, KeyID: u.KeyID, UpdatedAt: e.At, UpdatedBy: e.By, Deleted: u.Deleted,
-			Schema: c.recs[u.Service].Schema, Secrets: c.secrets(e, u),
+			Schema: c.recs[u.Service].Schema, Secrets: c.secrets(e, u), VersionSignature: u.VersionSignature,
 		}
 		if c.versions[u.Service] == nil {
 			c.versions[u.Service] = map[uint64]json.RawMessage{}
@@ -127,8 +132,9 @@ func (c *cluster) reissue(r *command.Reissue) (command.Result, error) {
 	c.reissues = append(c.reissues, r)
 	for i, it := range r.Items {
 		rec := *c.recs[it.Service]
-		if rec.Version == it.Version && rec.IssuedAt < r.Issued(i) {
+		if rec.Version == it.Version && (rec.IssuedAt < r.Issued(i) || rec.IssuedAt == it.Replaces) {
 			rec.IssuedAt, rec.Signature, rec.KeyID = r.Issued(i), it.Signature, r.KeyID
+			rec.VersionSignature = cmp.Or(it.VersionSignature, rec.VersionSignature)
 			c.recs[it.Service] = &rec
 		}
 	}
@@ -161,6 +167,13 @@ func (c *cluster) Profile(_ context.Context, n string) (conf.Profile, error) {
 	return conf.Profile{}, conf.Errorf(conf.CodeNotFound, "no profile %q", n)
 }
 
+func (c *cluster) Profiles(context.Context) (out []conf.Profile, err error) {
+	for _, n := range conf.SortedKeys(c.profiles) {
+		out = append(out, c.profiles[n])
+	}
+	return out, nil
+}
+
 func (c *cluster) RequestResult(_ context.Context, id string) (command.Result, bool, error) {
 	r, ok := c.results[id]
 	return r, ok, nil
@@ -173,6 +186,8 @@ type fixture struct {
 	c     *cluster
 	pub   ed25519.PublicKey
 	ready error
+	now   time.Time
+	signs bool // versions
 }
 
 func setup(t *testing.T, services ...string) *fixture {
@@ -181,11 +196,11 @@ func setup(t *testing.T, services ...string) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{c: newCluster(), pub: pub}
+	f := &fixture{c: newCluster(), pub: pub, now: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)}
 	f.Editor = New(Options{
 		Proposer: f.c, Records: f.c, Archive: f.c, Schemas: schema.NewCache(),
 		Sealer: testSealer{}, Signer: func() *seal.Signer { return seal.NewSigner(priv) }, Ready: func() error { return f.ready },
-		Now: func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC) },
+		Now: func() time.Time { return f.now }, CanSignVersions: func() bool { return f.signs },
 	})
 	schemas := map[string][]byte{}
 	for _, s := range services {

@@ -16,7 +16,7 @@ import (
 // are named in unopened, as service/key.
 func (e *Editor) ImportRecords(ctx context.Context, who conf.Principal, recs []*conf.Record, reason string) (dropped, unopened []string, err error) {
 	now := e.o.Now()
-	ed := e.edit(who, requestID(who, ""), "rebuild", reason, now)
+	ed := newEdit(e, who, requestID(who, ""), "rebuild", reason, now)
 	for _, r := range recs {
 		if r.Deleted || r.Schema == nil {
 			continue
@@ -54,7 +54,7 @@ func (e *Editor) ImportRecords(ctx context.Context, who conf.Principal, recs []*
 // prepareEarlier is prepare for values from before a schema change: it drops those
 // that are secrets under the schema.
 func (e *Editor) prepareEarlier(cur *conf.Record, raw json.RawMessage, values map[string]any, now time.Time) (command.Update, error) {
-	s, err := e.schema(cur, raw)
+	s, err := storedSchema(e, cur, raw)
 	if err != nil {
 		return command.Update{}, err
 	}

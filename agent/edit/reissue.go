@@ -9,26 +9,79 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
+// signsVersions reports whether updates get the signature of their version too. Once the
+// store has one, all voters can apply it.
+func signsVersions(e *Editor) bool {
+	if e.versions.Load() {
+		return true
+	}
+	signed := e.o.CanSignVersions != nil && e.o.CanSignVersions()
+	for _, rec := range e.o.Records.Services() {
+		if signed = signed || rec.VersionSignature != ""; signed {
+			break
+		}
+	}
+	if signed {
+		e.versions.Store(true)
+	}
+	return signed
+}
+
+// sign makes the signed update of a service.
+func (e *Editor) sign(cur *conf.Record, values, config []byte, deleted bool, now time.Time) command.Update {
+	s := e.o.Signer()
+	// Receivers that see no signed version order updates by issued_at. It grows even when
+	// this leader's clock is a little behind that of the previous leader.
+	signed := signsVersions(e)
+	now = e.floor.next(cur, now, signed)
+	m := s.Sign(cur.Service, config, e.o.Records.Epoch(), now)
+	version := ""
+	if signed {
+		version = s.SignVersion(cur.Service, m.Epoch, cur.Version+1, m.Checksum)
+	}
+	return command.Update{
+		VersionSignature: version,
+		Service:          cur.Service, Prev: cur.Version, Version: cur.Version + 1, Values: values, Config: config,
+		Checksum: m.Checksum, IssuedAt: m.IssuedAt, Signature: m.Signature, KeyID: s.KeyID(), Deleted: deleted,
+	}
+}
+
 // Reissue renews the signatures of all services and tombstones with the current
 // signer, in one command, and returns their number. Versions and documents stay;
-// issued_at grows. It blocks no edit: the signature of a concurrent edit wins.
+// issued_at grows, unless it is ahead of the clock by more than conf.MaxLead. It blocks no edit:
+// the signature of a concurrent edit wins.
 func (e *Editor) Reissue(ctx context.Context) (int, error) {
+	n, err := e.reissue(ctx, true)
+	if conf.CodeOf(err) == conf.CodeUnsupported { // by a voter of an older build
+		n, err = e.reissue(ctx, false)
+	}
+	return n, err
+}
+
+// reissue is Reissue, with the signatures of versions that are missing or not.
+func (e *Editor) reissue(ctx context.Context, versions bool) (int, error) {
 	if err := e.o.Ready(); err != nil {
 		return 0, err
 	}
 	signer, epoch := e.o.Signer(), e.o.Records.Epoch()
-	at := e.floor.begin(e.o.Now())
+	at := e.floor.begin(e.o.Now(), versions)
 	r := &command.Reissue{Epoch: epoch, At: conf.FormatTime(at), KeyID: signer.KeyID()}
 	sign := func(service string) {
 		cur := e.o.Records.Record(service)
 		if cur == nil || cur.Signature == "" || cur.Epoch != epoch {
 			return
 		}
-		issued := e.floor.renewed(cur, at)
+		issued, back := e.floor.renewed(cur, at, versions)
 		m := signer.Sign(service, cur.Config, epoch, issued)
 		it := command.ReissueItem{Service: service, Version: cur.Version, Signature: m.Signature}
 		if m.IssuedAt != r.At {
 			it.IssuedAt = m.IssuedAt
+		}
+		if back {
+			it.Replaces = cur.IssuedAt
+		}
+		if versions && (cur.VersionSignature == "" || cur.KeyID != r.KeyID) {
+			it.VersionSignature = signer.SignVersion(service, epoch, cur.Version, m.Checksum)
 		}
 		r.Items = append(r.Items, it)
 	}
@@ -63,8 +116,9 @@ func (e *Editor) Reissue(ctx context.Context) (int, error) {
 }
 
 // issuedAtFloor keeps the times of signatures that may not be in the records yet.
-// Every later signature gets a later time: receivers order by issued_at, and drop
-// an update that is older than the one before.
+// Every later signature gets a later time, because receivers that see no signed version
+// order by it. Only a time that is ahead of the clock by more than conf.MaxLead ends, where
+// versions are signed.
 type issuedAtFloor struct {
 	mu       sync.Mutex
 	all      time.Time            // of the last Reissue
@@ -72,12 +126,12 @@ type issuedAtFloor struct {
 }
 
 // begin returns the time of a Reissue.
-func (f *issuedAtFloor) begin(now time.Time) time.Time {
+func (f *issuedAtFloor) begin(now time.Time, back bool) time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.all = after(now, f.all)
+	f.all = after(now, f.all, back)
 	for service, t := range f.services {
-		if t.Before(f.all) {
+		if t.Before(f.all) || ahead(t, now, back) {
 			delete(f.services, service)
 		}
 	}
@@ -85,8 +139,9 @@ func (f *issuedAtFloor) begin(now time.Time) time.Time {
 }
 
 // renewed returns the time for a new signature of cur's version by the Reissue of
-// at. It is later than at only where a leader with a faster clock signed.
-func (f *issuedAtFloor) renewed(cur *conf.Record, at time.Time) time.Time {
+// at. It is later than at only where a leader with a faster clock signed; back reports
+// that it is before the time of cur.
+func (f *issuedAtFloor) renewed(cur *conf.Record, at time.Time, may bool) (_ time.Time, back bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	was, err := conf.ParseTime(cur.IssuedAt)
@@ -94,31 +149,44 @@ func (f *issuedAtFloor) renewed(cur *conf.Record, at time.Time) time.Time {
 		was = held
 	}
 	if err != nil || was.Before(at) {
-		return at
+		return at, false
+	}
+	if ahead(was, at, may) {
+		delete(f.services, cur.Service)
+		return at, true
 	}
 	if f.services == nil {
 		f.services = map[string]time.Time{}
 	}
 	at = was.Add(time.Microsecond)
 	f.services[cur.Service] = at
-	return at
+	return at, false
 }
 
 // next returns the time for the version after cur: now, or just after the last one.
-func (f *issuedAtFloor) next(cur *conf.Record, now time.Time) time.Time {
+func (f *issuedAtFloor) next(cur *conf.Record, now time.Time, back bool) time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now = after(after(now, f.all), f.services[cur.Service])
-	if was, err := conf.ParseTime(cur.IssuedAt); err == nil {
-		now = after(now, was)
+	clock := now
+	for _, t := range []time.Time{f.all, f.services[cur.Service]} {
+		if !ahead(t, clock, back) {
+			now = after(now, t, back)
+		}
 	}
-	return now
+	if was, err := conf.ParseTime(cur.IssuedAt); err == nil && !ahead(was, clock, back) {
+		now = after(now, was, back)
+	}
+	return now.Truncate(time.Microsecond)
 }
 
-// after returns now in microseconds, but at least one microsecond after t.
-func after(now, t time.Time) time.Time {
+// ahead reports whether t is of a clock that was ahead of now, and may end.
+func ahead(t, now time.Time, may bool) bool { return may && t.Sub(now) > conf.MaxLead }
+
+// after returns now in microseconds, but at least one microsecond after t, unless t is
+// ahead.
+func after(now, t time.Time, back bool) time.Time {
 	now = now.Truncate(time.Microsecond)
-	if !now.After(t) {
+	if !now.After(t) && !ahead(t, now, back) {
 		now = t.Add(time.Microsecond)
 	}
 	return now

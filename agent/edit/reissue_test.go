@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
+	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
@@ -18,9 +20,9 @@ func TestReissue(t *testing.T) {
 	if _, err := f.Do(t.Context(), alice, conf.Draft{Service: "gone", Op: conf.OpDelete}); err != nil {
 		t.Fatal(err)
 	}
-	// A leader whose clock was ahead signed this one.
+	// A leader whose clock is a little ahead signed this one.
 	ahead := *f.c.Record("other")
-	ahead.IssuedAt = "2026-01-02T04:00:00+00:00"
+	ahead.IssuedAt = "2026-01-02T03:05:00+00:00"
 	f.c.recs["other"] = &ahead
 
 	f.ready = conf.Errorf(conf.CodeNoQuorum, "not the leader")
@@ -61,7 +63,7 @@ func TestReissue(t *testing.T) {
 			}
 		}
 	}
-	if r := f.c.reissues[0]; len(f.c.reissues) != 3 || r.Items[2].Service != "other" || r.Items[2].IssuedAt != "2026-01-02T04:00:00.000001+00:00" {
+	if r := f.c.reissues[0]; len(f.c.reissues) != 3 || r.Items[2].Service != "other" || r.Items[2].IssuedAt != "2026-01-02T03:05:00.000001+00:00" {
 		t.Fatalf("%d commands, the first %+v", len(f.c.reissues), r)
 	}
 }
@@ -129,4 +131,71 @@ func (l *locks) waiting(service string) int {
 		return s.users
 	}
 	return 0
+}
+
+// A leader whose clock was an hour ahead goes back to the right time: by a reissue of the
+// same version, and by the next one. The versions of both are signed.
+func TestIssuedAtFollowsACorrectedClock(t *testing.T) {
+	f := setup(t, "demo", "other")
+	f.signs = true
+	right := f.now
+	f.now = right.Add(time.Hour)
+	for _, service := range []string{"demo", "other"} {
+		if _, err := f.Do(t.Context(), alice, conf.Draft{Service: service, Op: conf.OpPut, Document: []byte(`{"threshold":0.7}`)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := f.Reissue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.now = right.Add(time.Second)
+	check := func(what, service, issued string, version uint64) {
+		t.Helper()
+		r := f.c.Record(service)
+		if r.IssuedAt != issued || r.Version != version || seal.VerifyRecord(f.pub, r) != nil ||
+			!seal.VerifyVersion(f.pub, r.Service, r.Epoch, r.Version, r.Checksum, r.VersionSignature) {
+			t.Errorf("%s: %s, version %d issued at %s, signature of the version %q", what, service, r.Version, r.IssuedAt, r.VersionSignature)
+		}
+	}
+	if _, err := f.Do(t.Context(), alice, conf.Draft{Service: "demo", Op: conf.OpPut, Document: []byte(`{"threshold":0.8}`)}); err != nil {
+		t.Fatal(err)
+	}
+	check("the next version", "demo", "2026-01-02T03:04:06.000006+00:00", 3)
+	check("and what waits", "other", "2026-01-02T04:04:05.000007+00:00", 2)
+	if n, err := f.Reissue(t.Context()); err != nil || n != 2 {
+		t.Fatal(n, err)
+	}
+	check("signed again", "other", "2026-01-02T03:04:06.000006+00:00", 2)
+	check("signed again", "demo", "2026-01-02T03:04:06.000007+00:00", 3)
+	last := f.c.reissues[len(f.c.reissues)-1]
+	if it := last.Items[1]; it.Service != "other" || it.Replaces != "2026-01-02T04:04:05.000007+00:00" || it.VersionSignature != "" {
+		t.Errorf("the entry has %+v", it)
+	}
+}
+
+// While a voter of an older build is there, an entry has nothing that it cannot apply.
+func TestReissueBesideAnOlderBuild(t *testing.T) {
+	f := setup(t, "demo")
+	f.c.refuse = command.RequiredFeatures(&command.Reissue{Items: []command.ReissueItem{{Replaces: "x"}}})
+	right := f.now
+	f.now = right.Add(time.Hour)
+	if _, err := f.Do(t.Context(), alice, conf.Draft{Service: "demo", Op: conf.OpPut, Document: []byte(`{"threshold":0.7}`)}); err != nil {
+		t.Fatal(err)
+	}
+	f.now = right
+	for range 2 {
+		if _, err := f.Reissue(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := f.c.Record("demo"); r.IssuedAt != "2026-01-02T04:04:05.000008+00:00" || r.VersionSignature != "" {
+		t.Errorf("%s %q", r.IssuedAt, r.VersionSignature)
+	}
+	f.c.refuse = 0 // it is upgraded
+	if _, err := f.Reissue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r := f.c.Record("demo"); r.IssuedAt >= "2026-01-02T04" || r.VersionSignature == "" {
+		t.Errorf("%s %q", r.IssuedAt, r.VersionSignature)
+	}
 }

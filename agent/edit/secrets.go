@@ -25,7 +25,7 @@ type newSecret struct {
 func (s newSecret) String() string { return s.key }
 
 func checkSecretDraft(d conf.Draft) error {
-	if err := conf.CheckKey(d.Key); err != nil {
+	if err := conf.CheckAnyKey(d.Key); err != nil {
 		return err
 	}
 	if len(d.Document) > MaxSecret {
@@ -163,10 +163,18 @@ func rejectSecrets(s *schema.Schema, service string, values map[string]any) erro
 // moveToSecrets returns the stored plain values that are secrets under the new schema
 // s. Earlier versions and the history keep them in clear, which is why
 // docs/security.md asks for a new value.
-func moveToSecrets(cur *conf.Record, s *schema.Schema, values map[string]any) ([]newSecret, error) {
+// Those in replaced get another value, or are removed, in the same edit.
+func moveToSecrets(cur *conf.Record, s *schema.Schema, values map[string]any, replaced []newSecret) ([]newSecret, error) {
 	_, found := s.SplitSecrets(values)
-	found = slices.DeleteFunc(found, func(f schema.Secret) bool { return f.Value == nil || hasSecret(cur, f.Field.Key) })
+	found = slices.DeleteFunc(found, func(f schema.Secret) bool {
+		return f.Value == nil || hasSecret(cur, f.Field.Key) || names(replaced, f.Field.Key)
+	})
 	return checkSecrets(s, cur.Service, found, false)
+}
+
+// names reports whether secrets has one of that key.
+func names(secrets []newSecret, key string) bool {
+	return slices.ContainsFunc(secrets, func(s newSecret) bool { return s.key == key })
 }
 
 func hasSecret(cur *conf.Record, key string) bool {
@@ -176,14 +184,15 @@ func hasSecret(cur *conf.Record, key string) bool {
 // checkStoredSecrets rejects a schema under which a stored secret is invalid. A
 // secret that the schema does not have any more stays, sealed and unused: a mistake
 // in a schema must not destroy it.
-func (e *Editor) checkStoredSecrets(cur *conf.Record, s *schema.Schema) error {
+// Those in replaced get another value, or are removed, in the same edit.
+func (e *Editor) checkStoredSecrets(cur *conf.Record, s *schema.Schema, replaced []newSecret) error {
 	if len(cur.Secrets) == 0 || e.o.Sealer == nil {
 		return nil
 	}
 	var bad []conf.FieldError
 	for _, sealed := range cur.Secrets {
 		f, ok := s.Field(sealed.Key)
-		if !ok || !f.IsSecret || fromEnv(f) {
+		if !ok || !f.IsSecret || fromEnv(f) || names(replaced, sealed.Key) {
 			continue
 		}
 		plain, err := e.o.Sealer.Open(cur.Epoch, cur.Service, sealed)
@@ -217,7 +226,7 @@ func (e *Editor) Reveal(ctx context.Context, who conf.Principal, service, key, r
 	if err := conf.CheckService(service); err != nil {
 		return nil, err
 	}
-	if err := conf.CheckKey(key); err != nil {
+	if err := conf.CheckAnyKey(key); err != nil {
 		return nil, err
 	}
 	if err := e.o.Confirm(ctx); err != nil {
@@ -255,7 +264,7 @@ func (e *Editor) sealedSecret(cur *conf.Record, key string) (conf.SealedSecret, 
 			return s, nil
 		}
 	}
-	s, err := e.schema(cur, cur.Schema)
+	s, err := storedSchema(e, cur, cur.Schema)
 	if err != nil {
 		return conf.SealedSecret{}, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/durable"
+	"github.com/holdfast-config/holdfast/replication/trust"
 )
 
 const maxEnvFile = 1 << 20
@@ -33,7 +34,7 @@ func ReadEnvFile(path string) (map[string]string, error) {
 }
 
 // ErrUntrusted is in the error of ReadTrustedEnvFile for a file that others control.
-var ErrUntrusted = errors.New("other users control it")
+var ErrUntrusted = trust.ErrUntrusted
 
 // ReadTrustedEnvFile is ReadEnvFile for a file that decides where secrets are sent. It
 // returns ErrUntrusted when the file, or a symbolic link at its path, is of an owner that
@@ -51,11 +52,7 @@ func ReadTrustedEnvFile(path string, trusted func(uid uint32) bool) (map[string]
 		if err := checkOwner(path, info, trusted); err != nil {
 			return err
 		}
-		if info.Mode()&0o022 != 0 {
-			return conf.Errorf(conf.CodeDenied, "%s has mode %04o: %w", path, info.Mode().Perm(), ErrUntrusted).
-				WithHint("check what is in it, then: chmod go-w %s", path)
-		}
-		return nil
+		return trust.Mode(path, info)
 	})
 	if err != nil {
 		return nil, err
@@ -64,11 +61,7 @@ func ReadTrustedEnvFile(path string, trusted func(uid uint32) bool) (map[string]
 }
 
 func checkOwner(path string, info fs.FileInfo, trusted func(uid uint32) bool) error {
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && !trusted(st.Uid) {
-		return conf.Errorf(conf.CodeDenied, "%s belongs to the user with the id %d: %w", path, st.Uid, ErrUntrusted).
-			WithHint("run the command as that user; or, if you trust the file: --env-file %s", path)
-	}
-	return nil
+	return trust.Owner(path, info, trusted, "; or, if you trust the file: --env-file "+path)
 }
 
 // readContent returns nothing for a file that does not exist.

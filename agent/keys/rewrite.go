@@ -45,10 +45,13 @@ func editEnvFile(src source, opts Options, cannot func(error) error, change func
 	return nil
 }
 
+// headingEnd ends the comment over lines that were written by appendLines.
+const headingEnd = "and give it to nobody."
+
 // appendLines appends lines, below a header, to content. block is what it appended,
 // and after looks variables up in the result.
 func appendLines(content []byte, src source, what string, lines []string) (next []byte, block string, after source, err error) {
-	block = "\n# " + what + ". Secret: keep a copy in a safe place, and give it to nobody.\n"
+	block = "\n# " + what + ". Secret: keep a copy in a safe place, " + headingEnd + "\n"
 	if len(content) == 0 {
 		block = block[1:]
 	} else if content[len(content)-1] != '\n' {

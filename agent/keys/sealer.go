@@ -48,16 +48,22 @@ func (s *Sealer) Open(epoch, service string, sealed conf.SealedSecret) ([]byte, 
 // ServiceOnly reports whether the keys are those of a sidecar, for one service.
 func (s *Sealer) ServiceOnly() bool { return len(s.holder.Load().Master) == 0 }
 
-// RequestKeys returns keys for request ids that reveal nothing of the request. The
-// first is that of the active master key, which every server has; those of the others
-// follow. A sidecar has none, and makes no ids.
-func (s Set) RequestKeys(active string) [][]byte {
+// RequestKeys returns keys for request ids that reveal nothing of the request. A sidecar
+// has none, and makes no ids.
+func (s Set) RequestKeys(active string) [][]byte { return s.sharedKeys("request ids", active) }
+
+// SessionKeys returns keys for the sessions of browsers. A sidecar has none.
+func (s Set) SessionKeys(active string) [][]byte { return s.sharedKeys("browser sessions", active) }
+
+// sharedKeys returns what every server derives from the master keys for one purpose. The
+// first is that of the active one; those of the others follow.
+func (s Set) sharedKeys(purpose, active string) [][]byte {
 	var out [][]byte
 	for _, m := range []struct {
 		id  string
 		key []byte
 	}{{s.MasterID, s.Master}, {s.OldMasterID, s.OldMaster}} {
-		key, err := seal.Derive(m.key, "request ids", m.id) // no service has a space in its name
+		key, err := seal.Derive(m.key, purpose, m.id) // no service has a space in its name
 		switch {
 		case err != nil: // it has none
 		case m.id == active:

@@ -50,8 +50,8 @@ func decodeBody(body []byte) (*Content, error) {
 }
 
 // decoder reads JSON in canonical form: no white space between the tokens, members in
-// ascending order, each once. The HMAC of its input is right, so it is safe and exact,
-// but its errors explain little. It checks the grammar of the documents, and keeps
+// ascending order, each once. What it returns counts only when the HMAC of its input is
+// right, so its errors explain little. It checks the grammar of the documents, and keeps
 // their bytes.
 type decoder struct {
 	jsonscan.Scanner
@@ -130,8 +130,8 @@ func (d *decoder) raw(dst *json.RawMessage, first byte) error {
 		return d.errorf("expected %q", first)
 	}
 	from := d.Pos
-	if !d.Value(conf.MaxDepth) {
-		return d.errorf("expected a value of at most %d levels", conf.MaxDepth)
+	if !d.Value(conf.MaxSchemaDepth) {
+		return d.errorf("expected a value of at most %d levels", conf.MaxSchemaDepth)
 	}
 	*dst = d.Data[from:d.Pos:d.Pos]
 	return nil
@@ -176,36 +176,15 @@ func (d *decoder) time() error {
 
 // payload reads _meta, which sorts before all services, then the documents.
 func (d *decoder) payload() error {
-	next := 0 // first record whose document may follow
-	meta := false
-	skip := func(until string) error {
-		for ; next < len(d.content.Records) && d.content.Records[next].Service != until; next++ {
-			if r := d.content.Records[next]; inPayload(r) {
-				return fmt.Errorf("service %q has no document", r.Service)
-			}
-		}
-		return nil
-	}
+	docs, meta := documents{d: d}, false
 	err := d.object(func(name string) error {
-		if !meta {
-			meta = true
-			if name != metaKey {
-				return d.errorf("payload does not start with %s", metaKey)
-			}
-			return d.meta()
+		if meta {
+			return docs.member(name)
 		}
-		if err := skip(name); err != nil {
-			return err
+		if meta = true; name != metaKey {
+			return d.errorf("payload does not start with %s", metaKey)
 		}
-		if next == len(d.content.Records) || !inPayload(d.content.Records[next]) {
-			return d.errorf("document of unknown service %q", name)
-		}
-		r := d.content.Records[next]
-		next++
-		if err := d.raw(&r.Config, '{'); err != nil {
-			return err
-		}
-		return checkDocument(r)
+		return d.meta()
 	})
 	if err != nil {
 		return err
@@ -213,7 +192,42 @@ func (d *decoder) payload() error {
 	if !meta {
 		return d.errorf("payload has no %s", metaKey)
 	}
-	return skip("")
+	return docs.end()
+}
+
+// documents reads the documents of the records that d has read.
+type documents struct {
+	d    *decoder
+	next int // first record whose document may follow
+}
+
+func (m *documents) member(service string) error {
+	d := m.d
+	if err := m.skip(service); err != nil {
+		return err
+	}
+	if m.next == len(d.content.Records) || !inPayload(d.content.Records[m.next]) {
+		return d.errorf("document of unknown service %q", service)
+	}
+	r := d.content.Records[m.next]
+	m.next++
+	if err := d.raw(&r.Config, '{'); err != nil {
+		return err
+	}
+	return checkDocument(r)
+}
+
+// end checks that no document is missing.
+func (m *documents) end() error { return m.skip("") }
+
+func (m *documents) skip(until string) error {
+	records := m.d.content.Records
+	for ; m.next < len(records) && records[m.next].Service != until; m.next++ {
+		if r := records[m.next]; inPayload(r) {
+			return fmt.Errorf("service %q has no document", r.Service)
+		}
+	}
+	return nil
 }
 
 func checkDocument(r *conf.Record) error {
@@ -287,6 +301,8 @@ func (d *decoder) record(service string) error {
 		case "version":
 			version = true
 			return d.number(&r.Version)
+		case "version_signature":
+			return d.text(&r.VersionSignature)
 		}
 		return d.errorf("unknown member %q of service %q", name, service)
 	})

@@ -7,6 +7,9 @@
 // schemas, sealed secrets, and the fields from the environment. signature is the hex
 // HMAC-SHA256 over the RFC 8785 form of the other four members.
 //
+// The journal beside the file has the changes since it was written, chained by HMAC to
+// the signature of the file. See docs/design/decisions/0020-last-known-good-journal.md.
+//
 // Invariants:
 //
 //   - Load returns the content that was written, or an error. One changed byte makes
@@ -15,9 +18,15 @@
 //   - The file is in RFC 8785 form, and its parts are already, so writing and loading
 //     cost a copy and an HMAC. A file that another tool has reformatted is accepted
 //     too, on a slower path.
-//   - A Writer blocks no other goroutine: it takes the newest content, writes at most a
-//     tenth of the time, and skips content that was replaced meanwhile.
+//   - What Append has returned for survives the process: a file takes the place of
+//     another only after the journal names it, and a journal that of another only with
+//     all that is newer than its file.
+//   - Records of the journal count up to the first that does not verify.
+//   - A Writer takes the newest content, writes files at most a tenth of the time, and
+//     skips content that was replaced meanwhile. Append waits for no more than the
+//     exchange of the journal.
 //
 // The agent calls Load at its start, before it opens anything else. Writer.Run has its
-// own goroutine; Flush, Save and Status may be called on any.
+// own goroutine; Append is called by the one that advances the view, before it does;
+// Flush, Save and Status may be called on any.
 package lkg

@@ -31,18 +31,24 @@ type Content struct {
 	// Secrets are, for each service, the fields from the environment, with their Key,
 	// Service, Type, Env, IsSecret and SecretSource only.
 	Secrets  map[string][]conf.Field
-	KeyIndex int // set by Decode: index of the key that signed the file
+	KeyIndex int     // set by Decode: index of the key that signed the file
+	Journal  *Loaded // set by Load
 }
 
 // Encode writes the file of c to w. The documents, values and schemas of its records
 // must be in RFC 8785 form; it copies them unchanged.
 func Encode(w io.Writer, key []byte, c *Content) error {
+	_, err := encode(w, key, c)
+	return err
+}
+
+func encode(w io.Writer, key []byte, c *Content) (signature string, err error) {
 	if len(key) == 0 {
-		return errNoKey
+		return "", errNoKey
 	}
 	records, err := sortRecords(c.Records)
 	if err != nil {
-		return err
+		return "", err
 	}
 	mac := seal.NewMAC(key)
 	out := bufio.NewWriterSize(io.MultiWriter(mac, w), 128<<10)
@@ -86,12 +92,13 @@ func Encode(w io.Writer, key []byte, c *Content) error {
 	b = append(b, '}')
 	_, _ = out.Write(b)
 	if err := out.Flush(); err != nil {
-		return err
+		return "", err
 	}
 	// The signed bytes end where the signature is inserted.
 	mac.Write([]byte{'}'})
-	_, err = io.WriteString(w, signatureHead+hex.EncodeToString(mac.Sum(nil))+signatureTail)
-	return err
+	signature = hex.EncodeToString(mac.Sum(nil))
+	_, err = io.WriteString(w, signatureHead+signature+signatureTail)
+	return signature, err
 }
 
 const (
@@ -181,6 +188,7 @@ func appendMeta(b []byte, r *conf.Record, c *Content) []byte {
 	text("updated_by", r.UpdatedBy)
 	raw("values", r.Values)
 	number("version", r.Version)
+	text("version_signature", r.VersionSignature)
 	return append(b, '}')
 }
 

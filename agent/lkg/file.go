@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"syscall"
@@ -15,8 +14,8 @@ import (
 
 // replaceFile replaces path by what write writes. Info that is not nil describes
 // the new file, as in durable.Replace.
-func replaceFile(path string, mode fs.FileMode, write func(io.Writer) error) (fs.FileInfo, error) {
-	info, err := durable.Replace(path, mode, func(f *os.File) error { return write(f) })
+func replaceFile(path string, mode fs.FileMode, write func(*os.File) error) (fs.FileInfo, error) {
+	info, err := durable.Replace(path, mode, write)
 	if err != nil {
 		err = writeError(path, err)
 	}
@@ -54,8 +53,8 @@ func WriteJSON(path string, v any, mode fs.FileMode) error {
 	if err := enc.Encode(v); err != nil {
 		return writeError(path, err)
 	}
-	_, err := replaceFile(path, mode, func(w io.Writer) error {
-		_, err := w.Write(b.Bytes())
+	_, err := replaceFile(path, mode, func(f *os.File) error {
+		_, err := f.Write(b.Bytes())
 		return err
 	})
 	return err

@@ -106,6 +106,7 @@ func TestRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	got.Journal = nil
 	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("got  %+v\nwant %+v", got, want)
 	}
@@ -372,8 +373,11 @@ func TestEveryByte(t *testing.T) {
 	data := encode(t, c)
 	path := write(t, data)
 	want, err := lkg.Load(path, macKey)
-	if err != nil || !reflect.DeepEqual(want, c) {
+	if err != nil {
 		t.Fatalf("the original: %v", err)
+	}
+	if want.Journal = nil; !reflect.DeepEqual(want, c) {
+		t.Fatal("the original is not what was written")
 	}
 	refused, total := 0, 0
 	flip := func(at int, bits byte) {

@@ -10,8 +10,8 @@ import (
 
 type fixed struct{ c *Content }
 
-func (f fixed) Next(ctx context.Context, after uint64) (*Content, error) {
-	if f.c.Index > after {
+func (f fixed) Next(ctx context.Context, after func() uint64) (*Content, error) {
+	if f.c.Index > after() {
 		return f.c, nil
 	}
 	<-ctx.Done()

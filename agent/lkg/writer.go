@@ -2,56 +2,64 @@ package lkg
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
 	"time"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/durable"
 )
 
-// Provider provides the content of a Writer. Next waits for content with an Index
-// above after, or of another epoch than its last result, and returns the newest. It
-// returns ctx's error when ctx ends first. Run calls it on one goroutine, Flush on
-// those of its callers.
+// Provider provides the content of a Writer. Next waits for content with an Index above
+// after(), or of another epoch than its last result, and returns the newest. It asks after
+// again at each change. It returns ctx's error when ctx ends first. Run calls it on one
+// goroutine, Flush on those of its callers.
 type Provider interface {
-	Next(ctx context.Context, after uint64) (*Content, error)
+	Next(ctx context.Context, after func() uint64) (*Content, error)
 }
 
 // WriterOptions configures a Writer. The zero value is valid.
 type WriterOptions struct {
+	Refused     error         // why Load did not accept a file that is there; nil for nothing
 	Loaded      *Content      // result of Load at start; nil for none
 	MinInterval time.Duration // between two writes, default 250 ms: each syncs the disk of the Raft log
 	MaxBackoff  time.Duration // between two attempts while writes fail, default 10 s
 	CheckEvery  time.Duration // interval of checks for changes by other processes, default 10 s
 }
 
-// Status is the status of the file on the disk.
+// Status is the status of the file and its journal on the disk.
 type Status struct {
 	Valid   bool      // Load accepts the file, as far as this process knows
 	Err     error     // of the last attempt to write, nil when it succeeded
-	Written time.Time // time of the file's content; zero without a valid file
-	Index   uint64    // log index of the file's content
+	Written time.Time // time of the content; zero without a valid file
+	Index   uint64    // log index of the content: all changes up to it are there
 }
 
-// Writer keeps the file up to date. NewWriter creates one.
+// Writer keeps the file up to date: changes go to the journal by Append, and a new file
+// is written when the journal outgrows it, or when something other than Append has changed
+// the content. NewWriter creates one.
 type Writer struct {
 	path     string
 	provider Provider
 	log      *slog.Logger
+	alarms   *alarm.Set
 	opts     WriterOptions
 	writing  chan struct{} // semaphore, held while the file is written
+	journal  *journal
+	appended chan struct{} // capacity 1: the journal has records to sync
 
-	mu     sync.Mutex
-	status Status
-	key    []byte
-	epoch  string      // of the file's content
-	info   fs.FileInfo // the file that this process wrote or loaded
+	mu        sync.Mutex
+	status    Status
+	key       []byte
+	epoch     string      // of the file's content
+	fileIndex uint64      // of the file's content, without the journal
+	info      fs.FileInfo // the file that this process wrote or loaded
 }
 
 // dutyCycle limits the share of time that Run spends writing to 1/dutyCycle.
@@ -72,20 +80,101 @@ func NewWriter(path string, key []byte, source Provider, log *slog.Logger, opts 
 	if opts.CheckEvery <= 0 {
 		opts.CheckEvery = 10 * time.Second
 	}
-	w := &Writer{path: path, key: key, provider: source, log: log, opts: opts, writing: make(chan struct{}, 1)}
+	w := &Writer{
+		path: path, key: key, provider: source, log: log, alarms: alarm.NewSet(log), opts: opts, writing: make(chan struct{}, 1),
+		journal: &journal{path: JournalPath(path)}, appended: make(chan struct{}, 1),
+	}
+	if opts.Refused != nil {
+		w.alarms.Raise(alarm.LKGRefused, "", opts.Refused, "path", path)
+	}
 	if c := opts.Loaded; c != nil {
 		w.opts.Loaded = nil // it may be large
 		if info, err := os.Stat(path); err == nil {
-			w.info, w.epoch = info, c.Epoch
+			w.info, w.epoch, w.fileIndex = info, c.Epoch, c.Index
 			w.status = Status{Valid: true, Written: c.GeneratedAt, Index: c.Index}
+			if l := c.Journal; l != nil {
+				w.fileIndex = l.baseIndex
+				w.journal.continueFrom(l, c.Epoch, key)
+				if !bytes.Equal(l.key, key) {
+					w.status.Index = 0 // a file of this key, before the other is retired
+				}
+			}
 		}
 	}
 	return w
 }
 
+// Append adds the change that leads from the state at the log index prev to that at
+// index: recs are the records that it touched. It is called before readers can see them, on
+// one goroutine at a time, and writes no more than them: the end of the process loses
+// nothing after it returns. Run makes it durable. What Append cannot write, Run does.
+func (w *Writer) Append(epoch string, prev, index uint64, recs []*conf.Record) {
+	now := time.Now()
+	ok, err := w.journal.append(epoch, prev, index, recs, now)
+	if err != nil {
+		w.report(err)
+	}
+	if !ok {
+		return
+	}
+	w.mu.Lock()
+	if w.status.Valid && w.status.Index >= prev && w.epoch == epoch {
+		w.status.Index = max(w.status.Index, index)
+		if len(recs) > 0 {
+			w.status.Written = now
+		}
+	}
+	w.mu.Unlock()
+	if len(recs) > 0 {
+		signal(w.appended)
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// runSync makes the journal durable, at most once in MinInterval.
+func (w *Writer) runSync(ctx context.Context) {
+	for {
+		select {
+		case <-w.appended:
+		case <-ctx.Done():
+			return
+		}
+		if !sleep(ctx, w.opts.MinInterval) || !w.acquire(ctx) {
+			return
+		}
+		err := w.journal.sync()
+		<-w.writing
+		if err != nil {
+			w.report(err)
+			w.mu.Lock()
+			w.status.Index = 0 // a new file
+			w.mu.Unlock()
+		}
+	}
+}
+
+// acquire takes w.writing, and reports whether it has.
+func (w *Writer) acquire(ctx context.Context) bool {
+	select {
+	case w.writing <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // Run writes content that is newer than the file's, until ctx ends. It retries after
 // errors; Status has the last one.
 func (w *Writer) Run(ctx context.Context) {
+	var syncing sync.WaitGroup
+	defer syncing.Wait()
+	syncing.Go(func() { w.runSync(ctx) })
 	if err := durable.RemoveTemps(w.path); err != nil {
 		w.log.Warn("cannot remove temporary files", "path", w.path, "err", err)
 	}
@@ -119,12 +208,12 @@ func (w *Writer) pauseAfter(took time.Duration) time.Duration {
 	return max(w.opts.MinInterval, (dutyCycle-1)*took)
 }
 
-// next waits for newer content than the file's. It returns none when it is time to
-// check the file.
+// next waits for newer content than that of file and journal. It returns none when it is
+// time to check the file, and what there is when the journal has outgrown the file.
 func (w *Writer) next(ctx context.Context) (*Content, error) {
 	tick, cancel := context.WithTimeout(ctx, w.opts.CheckEvery)
 	defer cancel()
-	c, err := w.provider.Next(tick, w.Status().Index)
+	c, err := w.provider.Next(tick, w.have)
 	if err != nil && tick.Err() != nil && errors.Is(err, tick.Err()) {
 		return nil, nil
 	}
@@ -134,13 +223,23 @@ func (w *Writer) next(ctx context.Context) (*Content, error) {
 	return c, err
 }
 
+// have is the index up to which nothing is to be written: none when a new file is due.
+func (w *Writer) have() uint64 {
+	if w.journal.due() {
+		return 0
+	}
+	return w.Status().Index
+}
+
+func none() uint64 { return 0 }
+
 // Flush writes the newest content, unless the file has it, and returns when it is
 // durable. It does not wait for a provider without content, such as that of an agent
 // whose replica is not open.
 func (w *Writer) Flush(ctx context.Context) error {
 	ask, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
-	c, err := w.provider.Next(ask, 0)
+	c, err := w.provider.Next(ask, none)
 	if err != nil {
 		if ctx.Err() == nil && ask.Err() != nil {
 			return nil
@@ -188,9 +287,7 @@ func (w *Writer) Status() Status {
 // save writes c after other writes in progress. It returns early when ctx ends, since
 // a write to a disk that hangs cannot be interrupted.
 func (w *Writer) save(ctx context.Context, c *Content) error {
-	select {
-	case w.writing <- struct{}{}:
-	case <-ctx.Done():
+	if !w.acquire(ctx) {
 		return ctx.Err()
 	}
 	done := make(chan error, 1)
@@ -211,7 +308,7 @@ func (w *Writer) save(ctx context.Context, c *Content) error {
 func (w *Writer) write(c *Content) error {
 	w.checkFile()
 	w.mu.Lock()
-	current := w.status.Valid && w.epoch == c.Epoch && w.status.Index >= c.Index
+	current := w.status.Valid && w.epoch == c.Epoch && w.fileIndex >= c.Index && w.status.Index >= c.Index
 	key := w.key
 	w.mu.Unlock()
 	if current {
@@ -222,15 +319,40 @@ func (w *Writer) write(c *Content) error {
 		stamped.GeneratedAt = time.Now()
 		c = &stamped
 	}
-	info, err := replaceFile(w.path, 0o600, func(out io.Writer) error { return Encode(out, key, c) })
+	signature := ""
+	info, err := replaceFile(w.path, 0o600, func(f *os.File) (err error) {
+		if signature, err = encode(f, key, c); err == nil {
+			err = checkSize(f)
+		}
+		if err == nil {
+			err = f.Sync()
+		}
+		if err == nil {
+			err = w.journal.anchor(signature)
+		}
+		return err
+	})
+	if info == nil {
+		return err
+	}
+	// The new file is in place, durable or not.
+	through, jerr := w.journal.begin(signature, c.Epoch, c.Index, info.Size(), key)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if info != nil { // the new file is in place, durable or not
-		w.info, w.epoch = info, c.Epoch
-		w.status = Status{Valid: true, Written: c.GeneratedAt, Index: c.Index, Err: w.status.Err}
-		if !bytes.Equal(w.key, key) { // Rekey came in between
-			w.status.Valid, w.status.Index = false, 0
-		}
+	w.info, w.epoch, w.fileIndex = info, c.Epoch, c.Index
+	w.status = Status{Valid: true, Written: c.GeneratedAt, Index: through, Err: w.status.Err}
+	if !bytes.Equal(w.key, key) { // Rekey came in between
+		w.status.Valid, w.status.Index = false, 0
+	}
+	return cmp.Or(err, jerr)
+}
+
+// checkSize refuses a file that Load would refuse.
+func checkSize(f *os.File) error {
+	info, err := f.Stat()
+	if err == nil && info.Size() > MaxFile {
+		err = conf.Errorf(conf.CodeTooLarge, "it would have %d bytes, and %d are the limit", info.Size(), int64(MaxFile)).
+			WithHint("the configuration of all services together is too large for one agent: use two clusters")
 	}
 	return err
 }
@@ -256,13 +378,20 @@ func (w *Writer) checkFile() {
 	}
 	now, err := os.Stat(w.path) // without the lock: the disk may hang, Status must not
 	if err == nil && os.SameFile(now, was) && now.Size() == was.Size() && now.ModTime().Equal(was.ModTime()) {
+		if !w.journal.check() {
+			w.log.Warn("last-known-good journal was removed or changed by another process, writing a new file", "path", w.journal.path)
+			w.mu.Lock()
+			w.status.Index = 0
+			w.mu.Unlock()
+		}
 		return
 	}
 	w.mu.Lock()
-	w.info = nil
+	w.info, w.fileIndex = nil, 0
+	w.journal.abandon()
 	w.status = Status{Err: conf.Errorf(conf.CodeCorrupt, "last-known-good file %s was removed or changed by another process", w.path)}
 	w.mu.Unlock()
-	w.log.Warn("last-known-good file was removed or changed by another process, writing it again", "path", w.path)
+	w.alarms.Raise(alarm.LKGChanged, "", nil, "path", w.path)
 }
 
 // report sets err in Status, and logs when writes start or stop failing.
@@ -273,10 +402,10 @@ func (w *Writer) report(err error) {
 	switch {
 	case err == nil && w.info == nil && was != nil:
 		return // the file is missing and was not written since
-	case err == nil && was != nil:
-		w.log.Info("last-known-good file is written again", "path", w.path, "index", w.status.Index)
-	case err != nil && (was == nil || was.Error() != err.Error()):
-		w.log.Error("cannot write the last-known-good file", "path", w.path, "err", err, "hint", conf.HintOf(err))
+	case err != nil:
+		w.alarms.Raise(alarm.LKGUnwritten, "", err, "path", w.path)
+	case w.info != nil:
+		w.alarms.Clear("", "index", w.status.Index)
 	}
 	w.status.Err = err
 }

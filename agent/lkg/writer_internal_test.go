@@ -26,7 +26,7 @@ func TestDutyCycle(t *testing.T) {
 
 type ready struct{}
 
-func (ready) Next(context.Context, uint64) (*Content, error) { return &Content{Index: 1}, nil }
+func (ready) Next(context.Context, func() uint64) (*Content, error) { return &Content{Index: 1}, nil }
 
 // A disk that hangs in a write must not block the stop of the agent.
 func TestFlushGivesUpOnAHungDisk(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/agent/lkg"
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -40,11 +41,11 @@ func (f *feed) set(epoch string, index uint64, records ...*conf.Record) {
 	f.changed = make(chan struct{})
 }
 
-func (f *feed) Next(ctx context.Context, after uint64) (*lkg.Content, error) {
+func (f *feed) Next(ctx context.Context, after func() uint64) (*lkg.Content, error) {
 	for {
 		f.mu.Lock()
 		c, changed, err := f.content, f.changed, f.err
-		if err == nil && c != nil && (c.Index > after || (f.epoch != "" && c.Epoch != f.epoch)) {
+		if err == nil && c != nil && (c.Index > after() || (f.epoch != "" && c.Epoch != f.epoch)) {
 			f.returned++
 			f.epoch = c.Epoch
 			f.mu.Unlock()
@@ -191,7 +192,7 @@ func TestWriterRetries(t *testing.T) {
 		if src.count() < 5 || src.count() > 30 {
 			t.Fatalf("%d attempts in a minute", src.count())
 		}
-		if lines := out.lines(); len(lines) != 1 || !strings.Contains(lines[0], "level=ERROR") {
+		if lines := out.lines(); len(lines) != 1 || !strings.Contains(lines[0], alarm.LKGUnwritten.Text) {
 			t.Fatalf("logged %q", lines)
 		}
 		if err := os.RemoveAll(path); err != nil {
@@ -202,7 +203,7 @@ func TestWriterRetries(t *testing.T) {
 		if s := w.Status(); !s.Valid || s.Err != nil || s.Index != 2 {
 			t.Fatalf("%+v", s)
 		}
-		if lines := out.lines(); len(lines) != 2 || !strings.Contains(lines[1], "level=INFO") {
+		if lines := out.lines(); len(lines) != 2 || !strings.Contains(lines[1], alarm.LKGUnwritten.End) {
 			t.Fatalf("logged %q", lines)
 		}
 		onlyFile(t, path)
@@ -249,13 +250,32 @@ func TestWriterNoticesALostFile(t *testing.T) {
 				if load(t, path).Index != 1 || src.count() != 2 || !w.Status().Valid {
 					t.Fatalf("after %d writes: %+v", src.count(), w.Status())
 				}
-				if lines := out.lines(); len(lines) != 2 || !strings.Contains(lines[0], "level=WARN") {
+				if lines := out.lines(); len(lines) != 2 || !strings.Contains(lines[0], alarm.LKGChanged.Text) || !strings.Contains(lines[1], alarm.LKGChanged.End) {
 					t.Fatalf("logged %q", lines)
 				}
 				onlyFile(t, path)
 			})
 		})
 	}
+}
+
+// A file that is refused is an alarm until another one is in its place.
+func TestWriterOfARefusedFile(t *testing.T) {
+	dir := t.TempDir() // removed after the bubble's goroutines have ended
+	synctest.Test(t, func(t *testing.T) {
+		src, out := newFeed(), &logs{}
+		w := lkg.NewWriter(filepath.Join(dir, "f"), macKey, src, out.logger(), lkg.WriterOptions{Refused: errors.New("damaged")})
+		defer running(t, w)()
+		pass(time.Minute)
+		if lines := out.lines(); len(lines) != 1 || !strings.Contains(lines[0], alarm.LKGRefused.Text) {
+			t.Fatalf("logged %q", lines)
+		}
+		src.set(epoch, 1)
+		pass(time.Minute)
+		if lines := out.lines(); len(lines) != 2 || !strings.Contains(lines[1], alarm.LKGRefused.End) {
+			t.Fatalf("logged %q", lines)
+		}
+	})
 }
 
 func TestWriterGoesOnFromTheLoadedFile(t *testing.T) {

@@ -53,7 +53,7 @@ func (m *Manager) admit(ctx context.Context, r transport.JoinRequest) (transport
 	if rep == nil {
 		return transport.JoinGrant{}, m.sup.Down()
 	}
-	now := time.Now()
+	now := m.o.Clock()
 	stored, info, err := rep.Store().Queries.JoinToken(ctx, r.TokenID)
 	if err != nil && conf.CodeOf(err) != conf.CodeNotFound {
 		return transport.JoinGrant{}, err
@@ -80,10 +80,10 @@ func (m *Manager) admit(ctx context.Context, r transport.JoinRequest) (transport
 		return transport.JoinGrant{}, err
 	}
 	at := conf.FormatTime(now)
-	res, err := rep.Node().Propose(ctx, &command.Cluster{
+	res, err := proposeWithKeys(ctx, rep, &command.Cluster{
 		At: at, By: "join:" + r.NodeID,
 		Uses:    []command.TokenUse{{TokenID: r.TokenID, NodeID: r.NodeID, KeyHash: r.KeyHash()}},
-		Members: []command.Member{{NodeID: r.NodeID, Role: info.Role, Service: info.Service, Addr: r.Advertise, Version: r.Version}},
+		Members: []command.Member{{NodeID: r.NodeID, Role: info.Role, Service: info.Service, Addr: r.Advertise, Version: r.Version, KeyHash: r.KeyHash()}},
 		Audit:   []conf.Access{{UserID: "join:" + r.NodeID, Action: "write", Success: true, Reason: fmt.Sprintf("joined as %s by token %s", info.Role, r.TokenID), Timestamp: at}},
 	})
 	switch {
@@ -94,6 +94,7 @@ func (m *Manager) admit(ctx context.Context, r transport.JoinRequest) (transport
 	case res.Err != nil:
 		return transport.JoinGrant{}, res.Err
 	}
+	loadMembers(ctx, rep, m.members) // its id may be that of a removed member
 	if err := rep.Node().AddNonvoter(ctx, r.NodeID, r.Advertise); err != nil {
 		return transport.JoinGrant{}, err
 	}
@@ -144,7 +145,12 @@ func (m *Manager) grant(rep *replica.Replica, r transport.JoinRequest, role pki.
 	for _, ca := range id.CAs {
 		g.CAs = append(g.CAs, ca.Raw)
 	}
-	for _, other := range m.cluster.Members() {
+	members := m.cluster.Members()
+	if _, ok := m.members.Find(m.cluster.Self()); !ok { // a founder's own row comes a moment later, and the joining agent asks it first
+		self := selfRow(m)
+		members = append(members, conf.Member{NodeID: self.NodeID, Role: self.Role, Addr: self.Addr})
+	}
+	for _, other := range members {
 		role, err := pki.ParseRole(other.Role)
 		if err != nil || other.Addr == "" {
 			continue

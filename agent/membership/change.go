@@ -37,7 +37,7 @@ func (m *Manager) Change(ctx context.Context, who conf.Principal, change, node s
 		return conf.Errorf(conf.CodeUsage, "unknown change %q", change)
 	}
 	if err == nil {
-		at := conf.FormatTime(time.Now())
+		at := conf.FormatTime(m.o.Clock())
 		m.audit(conf.Access{UserID: who.Name, Action: "write", Success: true, Reason: "cluster " + change + " " + node, Timestamp: at})
 	}
 	return err
@@ -100,7 +100,7 @@ func (m *Manager) remove(ctx context.Context, rep *replica.Replica, by, node str
 	if err := rep.Node().Remove(ctx, node); err != nil && conf.CodeOf(err) != conf.CodeNotFound {
 		return err
 	}
-	at := conf.FormatTime(time.Now())
+	at := conf.FormatTime(m.o.Clock())
 	err := rep.Propose(ctx, &command.Cluster{
 		At: at, By: by, MemberRemoves: []string{node},
 		Audit: []conf.Access{{UserID: by, Action: "write", Success: true, Reason: "member " + node + " removed", Timestamp: at}},
@@ -108,8 +108,6 @@ func (m *Manager) remove(ctx context.Context, rep *replica.Replica, by, node str
 	if err != nil {
 		return err
 	}
-	if members, merr := rep.Store().Queries.Members(ctx); merr == nil {
-		m.members.Set(members) // now, and not a second later: its certificate opens nothing any more
-	}
+	loadMembers(ctx, rep, m.members) // now, and not a second later: its certificate opens nothing any more
 	return nil
 }

@@ -4,30 +4,41 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/replica"
+	"github.com/holdfast-config/holdfast/replication"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 // hello takes a member's own word on its row. Each change is written on every disk, and
 // the leader dials the address: both have limits.
-func (m *Manager) hello(ctx context.Context, r *replica.Replica, p pki.Peer, row command.Member) (any, error) {
-	row.NodeID, row.Role = p.NodeID, string(p.Role) // of the certificate, not of the caller
+func (m *Manager) hello(ctx context.Context, r *replica.Replica, row command.Member) (any, error) {
+	if isRegistered(m, row) {
+		return helloReply{}, nil
+	}
 	err := checkHello(ctx, m.cluster, row)
 	if err == nil {
-		err = m.hellos.Take(p.NodeID, 1, time.Now())
+		err = m.hellos.Take(row.NodeID, 1, time.Now())
 	}
 	if err != nil {
-		m.cluster.LogRefused("a member's change of its own row", p.NodeID, err)
+		m.cluster.LogRefused("a member's change of its own row", row.NodeID, err)
 		return nil, err
 	}
-	return struct{}{}, m.registerMember(ctx, r, row)
+	m.cluster.SetHeard(row.NodeID, row.Addr) // the change itself may need this member's confirmation
+	return helloReply{}, m.registerMember(ctx, r, row)
+}
+
+// isRegistered reports whether a row, and the address in it for Raft, is written already.
+func isRegistered(m *Manager, row command.Member) bool {
+	known, ok := m.members.Find(row.NodeID)
+	return ok && known.Role == row.Role && known.Service == row.Service && known.Addr == row.Addr && known.Version == row.Version &&
+		slices.ContainsFunc(m.sup.Servers(), func(s replication.Server) bool { return s.ID == row.NodeID && s.Addr == row.Addr })
 }
 
 // checkHello rejects a row that no agent sends, and an address of another host.

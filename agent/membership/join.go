@@ -32,8 +32,8 @@ func (m *Manager) Identity(ctx context.Context, joining func() (done func() erro
 			node = id.NodeID
 			m.members.SetSelf(node)
 		}
-		if id.Role == pki.RoleServer && id.Expired(time.Now()) && id.CA != nil {
-			if id, err = id.Reissue(pki.DefaultTTL, time.Now()); err != nil {
+		if now := m.o.Clock(); id.Role == pki.RoleServer && id.CA != nil && (id.Expired(now) || id.NotYetValid(now)) {
+			if id, err = id.Redate(pki.DefaultTTL, now); err != nil {
 				return nil, err
 			}
 			if err := id.Save(m.o.TLSDir()); err != nil {
@@ -50,7 +50,7 @@ func (m *Manager) Identity(ctx context.Context, joining func() (done func() erro
 		return m.join(ctx, joining)
 	}
 	clusterID := uuid.NewString()
-	if id, err = pki.Bootstrap(clusterID, m.members.Self(), pki.DefaultTTL, time.Now()); err != nil {
+	if id, err = pki.Bootstrap(clusterID, m.members.Self(), pki.DefaultTTL, m.o.Clock()); err != nil {
 		return nil, err
 	}
 	// The file first: an identity without it means a member that lost it.
@@ -90,7 +90,7 @@ func (m *Manager) join(ctx context.Context, joining func() (done func() error)) 
 	var g *transport.Grant
 	for wait := 500 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		g, err = transport.Join(ctx, transport.JoinOptions{
-			Addr: m.o.Join, Token: token, Key: key, NodeID: m.members.Self(), Version: m.o.Version, Advertise: adv, Timeout: 10 * time.Second,
+			Addr: m.o.Join, Token: token, Key: key, NodeID: m.members.Self(), Version: m.o.Version, Advertise: adv, Timeout: 10 * time.Second, Now: m.o.Clock,
 		})
 		if err == nil {
 			break

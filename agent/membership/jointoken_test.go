@@ -23,7 +23,7 @@ func TestJoinTokenFileIsAwaited(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "join-token")
 	var log bytes.Buffer
-	m := New(Options{Options: &options.Options{JoinTokenFile: path}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	m := New(Options{Options: &options.Options{Joining: options.Joining{JoinTokenFile: path}}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -62,7 +62,7 @@ func TestJoinTokenFileIsAwaited(t *testing.T) {
 // What waiting does not mend is told at once.
 func TestJoinTokenRefused(t *testing.T) {
 	t.Parallel()
-	for name, o := range map[string]options.Options{"nothing set": {}, "not a file": {JoinTokenFile: t.TempDir()}} {
+	for name, o := range map[string]options.Options{"nothing set": {}, "not a file": {Joining: options.Joining{JoinTokenFile: t.TempDir()}}} {
 		m := New(Options{Options: &o, Logger: slog.New(slog.DiscardHandler)})
 		if _, err := m.joinToken(t.Context()); conf.CodeOf(err) != conf.CodeUsage {
 			t.Errorf("%s: %v", name, err)

@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/replica"
+	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/transport"
@@ -69,7 +70,14 @@ const (
 )
 
 func (m *Manager) registerRoutes() {
-	leaderOnly(m, routeHello, m.hello)
+	peers.HandlePost(m.cluster, routeHello, func(ctx context.Context, p pki.Peer, row command.Member) (any, error) {
+		row.NodeID, row.Role = p.NodeID, string(p.Role) // of the certificate, not of the caller
+		r, err := m.sup.LeaderReplica()
+		if err != nil {
+			return helloElsewhere(ctx, m, row)
+		}
+		return m.hello(ctx, r, row)
+	})
 	leaderOnly(m, routeLeave, func(ctx context.Context, r *replica.Replica, p pki.Peer, _ struct{}) (any, error) {
 		return struct{}{}, m.remove(ctx, r, "leave:"+p.NodeID, p.NodeID)
 	})

@@ -42,6 +42,11 @@ func (m *Manager) admitIncarnation(ctx context.Context, rep *replica.Replica, p 
 	if p.Role != pki.RoleServer {
 		return rejoinGrant{}, conf.Errorf(conf.CodeUnsupported, "a %s never votes and keeps its node id", p.Role)
 	}
+	row := command.Member{NodeID: p.NodeID, Role: string(p.Role), Service: req.Service, Addr: req.Advertise, Version: req.Version}
+	if err := checkHello(ctx, m.cluster, row); err != nil {
+		m.cluster.LogRefused("a member's request to be admitted anew", p.NodeID, err)
+		return rejoinGrant{}, err
+	}
 	id := m.cluster.Port.Identity()
 	if id.CA == nil {
 		return rejoinGrant{}, conf.Errorf(conf.CodeUnsupported, "this agent does not hold the key of the cluster's CA")
@@ -55,11 +60,16 @@ func (m *Manager) admitIncarnation(ctx context.Context, rep *replica.Replica, p 
 	if err := check.Check(); err != nil {
 		return rejoinGrant{}, err
 	}
-	at := conf.FormatTime(time.Now())
-	err = rep.Propose(ctx, &command.Cluster{
-		At: at, By: p.NodeID, Members: []command.Member{{NodeID: fresh, Role: string(p.Role), Service: req.Service, Addr: req.Advertise, Version: req.Version}},
-		Audit: []conf.Access{{UserID: p.NodeID, Action: "write", Success: true, Reason: fmt.Sprintf("admitted anew as %s: %.200q", fresh, req.Reason), Timestamp: at}},
+	at := conf.FormatTime(m.o.Clock())
+	row.NodeID, row.KeyHash = fresh, check.KeyHash()
+	res, err := proposeWithKeys(ctx, rep, &command.Cluster{
+		At: at, By: p.NodeID,
+		Members: []command.Member{row},
+		Audit:   []conf.Access{{UserID: p.NodeID, Action: "write", Success: true, Reason: fmt.Sprintf("admitted anew as %s: %.200q", fresh, req.Reason), Timestamp: at}},
 	})
+	if err == nil && res.Err != nil {
+		err = res.Err
+	}
 	if err != nil {
 		return rejoinGrant{}, err
 	}
@@ -69,7 +79,7 @@ func (m *Manager) admitIncarnation(ctx context.Context, rep *replica.Replica, p 
 	if err := rep.Node().AddNonvoter(ctx, fresh, req.Advertise); err != nil {
 		return rejoinGrant{}, err
 	}
-	cert, err := id.CA.Issue(req.CSR, fresh, p.Role, pki.DefaultTTL, time.Now())
+	cert, err := id.CA.Issue(req.CSR, fresh, p.Role, pki.DefaultTTL, m.o.Clock())
 	if err != nil {
 		return rejoinGrant{}, err
 	}
@@ -138,7 +148,7 @@ func (m *Manager) removePredecessor(ctx context.Context, rep *replica.Replica, s
 			return conf.Errorf(conf.CodeConflict, "%s is still a member", old)
 		}
 	}
-	at := conf.FormatTime(time.Now())
+	at := conf.FormatTime(m.o.Clock())
 	return rep.Propose(ctx, &command.Cluster{At: at, By: self, MemberRemoves: []string{old}})
 }
 

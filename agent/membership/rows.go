@@ -28,7 +28,7 @@ func (m *Manager) RunAutopilot(ctx context.Context, rep *replica.Replica) {
 func (m *Manager) writeRemoval(rep *replica.Replica, id string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	now := conf.FormatTime(time.Now())
+	now := conf.FormatTime(m.o.Clock())
 	_, err := rep.Node().Propose(ctx, &command.Cluster{At: now, By: "autopilot", MemberRemoves: []string{id}})
 	if err != nil {
 		m.log.Warn("the removal of a member was not recorded", "node", id, "err", err)
@@ -37,17 +37,18 @@ func (m *Manager) writeRemoval(rep *replica.Replica, id string) {
 
 // RegisterSelf keeps this agent's row in the list of members current: the leader writes
 // its own, the other members ask it to write theirs when their address or build changed.
-// It takes the list over from the store too.
+// It takes the list over from the store too, but not from one that is still being rebuilt
+// from the log: it has no members yet, or earlier ones, and a restart in that moment would
+// leave this agent with nobody to ask.
 func (m *Manager) RegisterSelf(ctx context.Context, rep *replica.Replica) {
 	c := m.cluster
-	if m.pending() {
+	if m.pending() || !rep.IsCurrent() {
 		return
 	}
-	members, err := rep.Store().Queries.Members(ctx)
-	if err != nil {
+	members, ok := loadMembers(ctx, rep, c.MemberList)
+	if !ok {
 		return
 	}
-	c.Set(members)
 	id := c.Port.Identity()
 	if last, _ := rep.Node().Indexes(); last > 0 {
 		if err := c.SetLogOwner(id.NodeID); err != nil {
@@ -55,7 +56,7 @@ func (m *Manager) RegisterSelf(ctx context.Context, rep *replica.Replica) {
 		}
 	}
 	m.removePredecessors(ctx, rep, members)
-	self := command.Member{NodeID: id.NodeID, Role: string(id.Role), Service: m.o.ServiceName, Addr: c.Port.Addr(), Version: m.o.Version}
+	self := selfRow(m)
 	for _, row := range members {
 		if row.NodeID == self.NodeID && row.RemovedAt == "" && row.Addr == self.Addr && row.Version == self.Version && row.Service == self.Service {
 			return
@@ -63,6 +64,7 @@ func (m *Manager) RegisterSelf(ctx context.Context, rep *replica.Replica) {
 	}
 	cctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
+	var err error
 	if rep.IsReadyLeader() {
 		err = m.registerMember(cctx, rep, self)
 	} else if leader, ok := c.Leader(); ok {
@@ -82,5 +84,5 @@ func (m *Manager) registerMember(ctx context.Context, rep *replica.Replica, row 
 			return err
 		}
 	}
-	return rep.Propose(ctx, &command.Cluster{At: conf.FormatTime(time.Now()), By: row.NodeID, Members: []command.Member{row}})
+	return rep.Propose(ctx, &command.Cluster{At: conf.FormatTime(m.o.Clock()), By: row.NodeID, Members: []command.Member{row}})
 }

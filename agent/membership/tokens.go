@@ -35,7 +35,7 @@ func (m *Manager) RevokeToken(ctx context.Context, who conf.Principal, id string
 	if err != nil {
 		return err
 	}
-	at := conf.FormatTime(time.Now())
+	at := conf.FormatTime(m.o.Clock())
 	return rep.Propose(ctx, &command.Cluster{
 		At: at, By: who.Name, TokenRevokes: []string{id},
 		Audit: []conf.Access{{UserID: who.Name, Action: "write", Success: true, Reason: "join token " + id + " revoked", Timestamp: at}},
@@ -57,7 +57,7 @@ func (m *Manager) newToken(ctx context.Context, rep *replica.Replica, by string,
 		return conf.NewJoinToken{}, conf.Errorf(conf.CodeInternal, "this agent has no CA")
 	}
 	t := transport.NewToken(pki.HashCA(id.CAs[0]))
-	now := time.Now()
+	now := m.o.Clock()
 	at, expires := conf.FormatTime(now), ""
 	if req.TTL > 0 {
 		expires = conf.FormatTime(now.Add(req.TTL))
@@ -77,22 +77,27 @@ func (m *Manager) newToken(ctx context.Context, rep *replica.Replica, by string,
 	return conf.NewJoinToken{ID: t.ID, Token: t.String(), Command: cmd, ExpiresAt: expires}, nil
 }
 
-// WriteTokenFiles writes a reusable token of each role to a file that only this user
-// can read, for compose and systemd. The agent that starts a cluster does it.
+// WriteTokenFiles writes reusable tokens of each role to files that only this user can
+// read, for compose and systemd. The agent that starts a cluster does it.
 func (m *Manager) WriteTokenFiles(ctx context.Context, rep *replica.Replica) {
-	for role, path := range map[pki.Role]string{
-		pki.RoleServer: m.o.ServerTokenPath, pki.RoleSidecar: m.o.SidecarTokenPath,
-	} {
-		if path == "none" || m.IsOwnToken(path) && isStoredToken(ctx, rep, path) {
-			continue
-		}
-		t, err := m.newToken(ctx, rep, "bootstrap", conf.JoinTokenRequest{Role: string(role), TTL: 10 * 365 * 24 * time.Hour})
-		if err == nil {
-			err = process.ReplaceLine(path, 0o600, t.Token)
-		}
-		if err != nil {
-			m.log.Warn("no join token was written to a file", "role", role, "path", path, "err", err)
-		}
+	writeTokenFile(ctx, m, rep, m.o.ServerTokenPath, conf.JoinTokenRequest{Role: string(pki.RoleServer)})
+	for path, service := range m.o.SidecarTokens() {
+		writeTokenFile(ctx, m, rep, path, conf.JoinTokenRequest{Role: string(pki.RoleSidecar), Service: service})
+	}
+}
+
+func writeTokenFile(ctx context.Context, m *Manager, rep *replica.Replica, path string, req conf.JoinTokenRequest) {
+	if path == "none" || m.IsOwnToken(path) && isStoredToken(ctx, rep, path) {
+		return
+	}
+	req.TTL = 10 * 365 * 24 * time.Hour
+	t, err := m.newToken(ctx, rep, "bootstrap", req)
+	if err == nil {
+		err = process.ReplaceLine(path, 0o600, t.Token)
+	}
+	if err != nil {
+		m.log.Warn("no join token was written to a file", "role", req.Role, "service", req.Service, "path", path, "err", err,
+			"hint", "the directory has to be writable for the user that the agent runs as")
 	}
 }
 
@@ -118,7 +123,7 @@ func isStoredToken(ctx context.Context, rep *replica.Replica, path string) bool 
 // RenewTokenFiles replaces the join tokens in the files of the agent that started the
 // cluster: those of an old CA end with it.
 func (m *Manager) RenewTokenFiles(ctx context.Context, rep *replica.Replica) {
-	for _, path := range []string{m.o.ServerTokenPath, m.o.SidecarTokenPath} {
+	for _, path := range append(conf.SortedKeys(m.o.SidecarTokens()), m.o.ServerTokenPath) {
 		if _, err := os.Stat(path); path != "none" && err == nil && !m.IsOwnToken(path) {
 			m.WriteTokenFiles(ctx, rep)
 		}

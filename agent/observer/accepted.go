@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/agent/schemas"
 	"github.com/holdfast-config/holdfast/agent/updates"
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/schema"
 	"github.com/holdfast-config/holdfast/replication/view"
@@ -27,6 +28,7 @@ const (
 // the view.
 type acceptedState struct {
 	log      *slog.Logger
+	alarms   *alarm.Set
 	schemas  map[string][]byte // of the schema directory: which secrets come from the environment
 	view     *documents.View
 	link     *brokerLink
@@ -49,7 +51,7 @@ type acceptedState struct {
 
 func newAcceptedState(v *documents.View, raw map[string][]byte, link *brokerLink, log *slog.Logger) *acceptedState {
 	return &acceptedState{
-		log: log, schemas: raw, view: v, link: link, wakePublish: make(chan struct{}, 1),
+		log: log, alarms: alarm.NewSet(log), schemas: raw, view: v, link: link, wakePublish: make(chan struct{}, 1),
 		current: map[string]*conf.Record{}, unpublished: map[string]*conf.Record{}, onlyFromFile: map[string]bool{}, warned: map[updates.Reason]time.Time{},
 	}
 }
@@ -160,8 +162,11 @@ func (a *acceptedState) publish(ctx context.Context) {
 		saving, cancel := context.WithTimeout(ctx, saveTimeout)
 		err := a.writer.Save(saving, c)
 		cancel()
-		if err != nil && ctx.Err() == nil {
-			a.log.Error("an update is shown that the last-known-good file does not have", "err", err, "hint", conf.HintOf(err))
+		switch {
+		case err == nil:
+			a.alarms.Clear("")
+		case ctx.Err() == nil:
+			a.alarms.Raise(alarm.LKGBehind, "", err)
 		}
 		a.view.Advance(c.Index, recs)
 	}

@@ -58,12 +58,20 @@ type fetcher struct {
 	mu      sync.Mutex
 	refetch map[string]bool // services to fetch now
 	results map[string]uint64
+	answer  time.Time // of a member, the last
+}
+
+// answeredAt is when a member answered last; when the observer began, before the first.
+func (f *fetcher) answeredAt() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.answer
 }
 
 func newFetcher(b *Observer) *fetcher {
 	return &fetcher{
 		log: b.log, services: b.services, receiver: b.receiver, learned: b.learned, accepted: b.accepted, link: b.link, age: b.age,
-		wakeFetch: make(chan struct{}, 1), refetch: map[string]bool{}, results: map[string]uint64{},
+		wakeFetch: make(chan struct{}, 1), refetch: map[string]bool{}, results: map[string]uint64{}, answer: time.Now(),
 	}
 }
 
@@ -154,6 +162,9 @@ func (f *fetcher) fetchService(ctx context.Context, service string) {
 		result = resultRefused // another member may have a valid one
 	}
 	f.mu.Lock()
+	if result != resultFailed {
+		f.answer = time.Now()
+	}
 	f.results[result]++
 	f.mu.Unlock()
 }

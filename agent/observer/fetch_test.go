@@ -56,6 +56,6 @@ func TestFetchKeys(t *testing.T) {
 		if b.fetch.refetch["demo"] != (c.trusted == 2) {
 			t.Errorf("%s: the services are fetched again: %v", c.name, b.fetch.refetch)
 		}
-		b.closeFiles()
+		b.held.Close()
 	}
 }

@@ -68,7 +68,7 @@ func TestLearnedKeysFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer b.closeFiles()
+		defer b.held.Close()
 		b.receiver.MergeKeyring(learn)
 		b.learned.save(b.receiver)
 		for _, k := range b.receiver.Trusted() {

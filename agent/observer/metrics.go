@@ -15,6 +15,7 @@ var (
 	upDesc        = desc("replica_up", "1 while this agent runs in normal mode, 0 while it is read-only or rebuilding.")
 	servicesDesc  = desc("services", "Services in memory, deleted ones included.")
 	ageDesc       = desc("age_seconds", "Seconds since a leader signed what is served.")
+	skewDesc      = desc("clock_skew_seconds", "By how much the newest signature is ahead of this agent's clock: the clock of the leader is, or this one is behind.", "member")
 	lkgValidDesc  = desc("lkg_valid", "1 while the last-known-good file is good.")
 	connectedDesc = desc("observer_connected", "1 while the broker is followed.")
 	connectsDesc  = desc("observer_connects_total", "Connections to the broker.")
@@ -28,7 +29,7 @@ type collector struct{ b *Observer }
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{upDesc, servicesDesc, ageDesc, lkgValidDesc, connectedDesc, acceptedDesc, refusedDesc, connectsDesc, fetchedDesc} {
+	for _, d := range []*prometheus.Desc{upDesc, servicesDesc, ageDesc, skewDesc, lkgValidDesc, connectedDesc, acceptedDesc, refusedDesc, connectsDesc, fetchedDesc} {
 		ch <- d
 	}
 }
@@ -46,6 +47,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	if age := c.b.age(); age >= 0 {
 		gauge(ageDesc, age.Seconds())
 	}
+	ch <- prometheus.MustNewConstMetric(skewDesc, prometheus.GaugeValue, c.b.receiver.Ahead().Seconds(), "leader")
 	gauge(lkgValidDesc, flag[h.LKGCacheValid])
 	accepted, refused := c.b.receiver.Stats()
 	if s := c.b.link.subscriber; s != nil {

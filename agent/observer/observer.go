@@ -22,10 +22,13 @@ import (
 	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/agent/process"
+	"github.com/holdfast-config/holdfast/agent/renderjob"
 	"github.com/holdfast-config/holdfast/agent/schemas"
 	"github.com/holdfast-config/holdfast/agent/updates"
 	"github.com/holdfast-config/holdfast/localapi"
 	"github.com/holdfast-config/holdfast/localapi/client"
+	"github.com/holdfast-config/holdfast/localapi/ofrep"
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/schema"
 	"github.com/holdfast-config/holdfast/replication/seal"
@@ -38,50 +41,55 @@ type Observer struct {
 	o        options.Options
 	log      *slog.Logger
 	services []string
-	lock     *os.File
-	localL   net.Listener
-	socketL  net.Listener
+	held     *process.Held // while the observer uses its directory
+	disk     *process.Writable
 
-	view     *documents.View
-	provider *documents.LocalProvider
-	receiver *updates.Receiver
-	learned  *learnedKeys
-	writer   *lkg.Writer
-	lkgErr   error // why the file was rejected at the start
-	accepted *acceptedState
-	link     *brokerLink
-	fetch    *fetcher
-	local    *localapi.Server
+	view       *documents.View
+	schemas    *schema.Cache
+	secrets    *documents.Secrets
+	provider   *documents.LocalProvider
+	receiver   *updates.Receiver
+	learned    *learnedKeys
+	writer     *lkg.Writer
+	lkgErr     error // why the file was rejected at the start
+	schemasErr error // which files of the schema directory are not loaded
+	accepted   *acceptedState
+	link       *brokerLink
+	fetch      *fetcher
+	files      *renderjob.Job // nil without CONFIG_RENDER
+	local      *localapi.Server
 }
 
 // New builds an observer and opens its listeners. When it returns, the local API
 // serves the last-known-good file, if there is a valid one.
-func New(o options.Options, log *slog.Logger) (_ *Observer, err error) {
+func New(o options.Options, log *slog.Logger) (*Observer, error) {
 	if err := o.Complete(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
-		return nil, conf.Errorf(conf.CodeUsage, "data directory: %w", err).WithHint("set CONFIG_DATA_DIR to a directory that this user may write")
-	}
-	b := &Observer{o: o, log: log}
-	defer func() {
-		if err != nil {
-			b.closeFiles()
-		}
-	}()
-	if isMemberDir(o) {
-		return nil, conf.Errorf(conf.CodeUsage, "%s is the directory of a member of a cluster", o.DataDir).
-			WithHint("give the observer a directory of its own: CONFIG_DATA_DIR")
-	}
-	if b.lock, err = process.LockDir(o.DataDir); err != nil {
+	if err := CheckDir(o); err != nil {
 		return nil, err
 	}
-	if b.localL, err = process.Listen("tcp", o.LocalAddr, "CONFIG_LOCAL_ADDR"); err != nil {
+	held, err := process.Hold(&o, log)
+	if err != nil {
 		return nil, err
 	}
-	if b.socketL, err = process.ListenSocket(o.LocalSocket, log); err != nil {
+	b, err := NewWith(o, held, log)
+	if err != nil {
+		held.Close()
+	}
+	return b, err
+}
+
+// NewWith is New with the lock and the ports that the process has, in a directory that
+// passes CheckDir. When it fails they stay open, and what serves at them continues.
+func NewWith(o options.Options, held *process.Held, log *slog.Logger) (*Observer, error) {
+	if err := o.Complete(); err != nil {
 		return nil, err
 	}
+	if err := held.Err(); err != nil {
+		return nil, err
+	}
+	b := &Observer{o: o, log: log, held: held, disk: process.NewWritable(o.DataDir, log)}
 	trust, err := trustedKeys(o)
 	if err != nil {
 		return nil, err
@@ -97,13 +105,22 @@ func New(o options.Options, log *slog.Logger) (_ *Observer, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.load(set, updates.Options{Services: ownServices(o), Trust: trust, Accept: o.AcceptEpoch}); err != nil {
+	if err := b.load(set, updates.Options{Services: o.Services(), Trust: trust, Accept: o.AcceptEpoch, Now: o.Clock}); err != nil {
 		return nil, err
 	}
 	if err := b.connect(); err != nil {
 		return nil, err
 	}
 	return b, b.newLocalAPI(token)
+}
+
+// CheckDir rejects the data directory of a member.
+func CheckDir(o options.Options) error {
+	if !isMemberDir(o) {
+		return nil
+	}
+	return conf.Errorf(conf.CodeUsage, "%s is the directory of a member of a cluster", o.DataDir).
+		WithHint("give the observer a directory of its own: CONFIG_DATA_DIR")
 }
 
 // isMemberDir reports whether a Raft log is in the data directory.
@@ -124,13 +141,17 @@ func (b *Observer) load(set keys.Set, ro updates.Options) error {
 	// What the cluster has of a schema is not signed; a file that the operator put
 	// beside the observer is trusted.
 	raw, err := schemas.ReadCanonical(b.o.SchemaDir)
-	if err != nil {
-		return err
+	switch b.schemasErr = err; {
+	case err != nil:
+		alarm.SchemasUnread.Report(b.log, "err", err, "hint", conf.HintOf(err))
+	case b.o.SchemaDir != "":
+		alarm.SchemasUnread.Over(b.log) // the process that raised it may be an earlier one
 	}
-	cache := schema.NewCache()
-	b.view = documents.NewView(documents.NewSecrets(documents.SecretsOptions{
-		Lookup: b.o.LookupEnv, Allowed: b.o.EnvAllowed, Schemas: cache, Sealer: keys.NewSealer(keys.NewHolder(set)), Logger: b.log,
-	}))
+	b.schemas = schema.NewCache()
+	b.secrets = documents.NewSecrets(documents.SecretsOptions{
+		Lookup: b.o.LookupEnv, Allowed: b.o.EnvAllowed, Schemas: b.schemas, Sealer: keys.NewSealer(keys.NewHolder(set)), Logger: b.log,
+	})
+	b.view = documents.NewView(b.secrets)
 	b.link = newBrokerLink()
 	b.accepted = newAcceptedState(b.view, raw, b.link, b.log)
 	loaded, err := lkg.Load(b.o.LKGPath, set.HMAC)
@@ -140,11 +161,10 @@ func (b *Observer) load(set keys.Set, ro updates.Options) error {
 		ro.Records = b.accepted.restore(loaded, b.services)
 		b.log.Info("serving the last known good values", "services", len(ro.Records), "epoch", loaded.Epoch, "generated_at", conf.FormatTime(loaded.GeneratedAt))
 	case conf.CodeOf(err) == conf.CodeNotFound:
-		b.accepted.serveDefaults(cache, b.services)
+		b.accepted.serveDefaults(b.schemas, b.services)
 	default:
 		b.lkgErr = err
-		b.log.Error("last-known-good file rejected, the next update writes a new one", "path", b.o.LKGPath, "err", err)
-		b.accepted.serveDefaults(cache, b.services)
+		b.accepted.serveDefaults(b.schemas, b.services)
 	}
 	b.learned = &learnedKeys{path: b.o.LearnedKeysFile(), macs: set.HMACKeys(set.HMACID), log: b.log}
 	if ro.Learned, err = b.learned.load(); err != nil {
@@ -156,7 +176,7 @@ func (b *Observer) load(set keys.Set, ro updates.Options) error {
 	b.learned.reportSavedKeys(ro.Learned, b.receiver)
 	b.provider = documents.NewLocalProvider(b.view, b.age)
 	source := documents.NewLKGProvider(b.view, ro.Epoch, ro.Past, func(s *documents.Snapshot) bool { return s.Epoch != "" })
-	b.writer = lkg.NewWriter(b.o.LKGPath, set.HMAC, source, b.log, lkg.WriterOptions{Loaded: loaded})
+	b.writer = lkg.NewWriter(b.o.LKGPath, set.HMAC, source, b.log, lkg.WriterOptions{Loaded: loaded, Refused: b.lkgErr})
 	b.fetch = newFetcher(b)
 	b.accepted.receiver, b.accepted.writer, b.accepted.fetch = b.receiver, b.writer, b.fetch
 	return nil
@@ -189,12 +209,12 @@ func (b *Observer) connect() error {
 	if err != nil {
 		return err
 	}
-	filters := []string{broker.EpochTopic}
+	filters := []string{broker.EpochTopic, broker.HealthTopic}
 	for _, s := range b.services {
 		filters = append(filters, broker.ConfigPrefix+s)
 	}
 	if len(filters) > maxFilters {
-		filters = []string{broker.EpochTopic, broker.ConfigPrefix + "+"}
+		filters = []string{broker.EpochTopic, broker.HealthTopic, broker.ConfigPrefix + "+"}
 	}
 	b.link.subscriber, err = broker.NewSubscriber(broker.SubscriberOptions{
 		URL: url, TLS: config, Filters: filters, Handle: b.onMessage, OnState: b.onBrokerState, Logger: b.log,
@@ -213,23 +233,32 @@ func (b *Observer) newLocalAPI(token string) (err error) {
 		return out
 	}
 	registry := prometheus.NewRegistry()
+	b.files = renderjob.New(renderjob.Options{Path: b.o.Render, View: b.view, Secrets: b.secrets, OwnVersions: true, Logger: b.log})
+	b.files.Register(registry)
 	registry.MustRegister(collector{b},
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "holdfast_log_dropped_total", Help: "Lines of the log that were dropped, because nothing read them."},
 			func() float64 { return float64(process.DroppedLines(b.log)) }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	b.local, err = localapi.New(localapi.Options{
 		Service: b.services[0], Source: b.provider, Token: func() string { return token }, Keys: list,
-		Health: b.Health, Ready: b.ready, Logger: b.log, Metrics: registry,
+		Health: b.Health, Ready: b.ready, OwnVersions: true, Unheard: func(s string) bool { return slices.Contains(b.services, s) }, Logger: b.log, Metrics: registry,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	ofrep.Register(b.local, b.schemas)
+	return nil
 }
 
 // LocalURL is where the local API answers.
-func (b *Observer) LocalURL() string { return "http://" + b.localL.Addr().String() }
+func (b *Observer) LocalURL() string { return "http://" + b.held.Local.Addr().String() }
+
+// stopTimeout bounds a graceful shutdown.
+const stopTimeout = 5 * time.Second
 
 // Run serves and follows until ctx ends. It returns nil after a clean stop.
 func (b *Observer) Run(ctx context.Context) error {
-	defer b.closeFiles()
+	defer b.held.Close()
 	stop, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	failed := make(chan error, 2)
@@ -241,14 +270,16 @@ func (b *Observer) Run(ctx context.Context) error {
 			}
 		})
 	}
-	serve(b.localL)
-	if b.socketL != nil {
-		serve(b.socketL)
+	serve(b.held.Local)
+	if b.held.Socket != nil {
+		serve(b.held.Socket)
 	}
 	writing, stopWriting := context.WithCancel(stop)
 	defer stopWriting()
 	writer.Go(func() { b.writer.Run(writing) })
 	parts.Go(func() { b.provider.Run(stop) })
+	parts.Go(func() { b.disk.Run(stop) })
+	parts.Go(func() { b.files.Run(stop) })
 	parts.Go(func() { b.accepted.runPublish(stop) })
 	if b.link.subscriber != nil {
 		parts.Go(func() { b.link.subscriber.Run(stop) })
@@ -262,11 +293,14 @@ func (b *Observer) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		b.log.Info("stopping")
 	case err = <-failed:
-		b.log.Error("a server failed: stopping", "err", err)
+		alarm.ServerFailed.Report(b.log, "err", err)
 	}
-	graceful, done := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	graceful, done := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer done()
-	_ = b.local.Stop(graceful)
+	var first sync.WaitGroup
+	first.Go(func() { _ = b.writer.Flush(graceful) }) // a kill in a moment must not lose it; the flush below reports
+	first.Go(func() { _ = b.local.Stop(graceful) })
+	first.Wait()
 	servers.Wait()
 	cancel()
 	parts.Wait()
@@ -278,21 +312,14 @@ func (b *Observer) Run(ctx context.Context) error {
 	return err
 }
 
-func (b *Observer) closeFiles() {
-	for _, l := range []net.Listener{b.localL, b.socketL} {
-		if l != nil {
-			_ = l.Close()
-		}
-	}
-	if b.lock != nil {
-		_ = b.lock.Close()
-	}
-}
-
 // onMessage handles a message of the broker, on the subscriber's goroutine.
 func (b *Observer) onMessage(m broker.Message) {
 	if m.Topic == broker.EpochTopic {
 		_ = b.accepted.accept(fromBroker, func() []updates.Result { return b.receiver.ReceiveEpochChanges(m.Payload) })
+		return
+	}
+	if m.Topic == broker.HealthTopic {
+		b.link.setHealth(m.Payload)
 		return
 	}
 	service, ok := strings.CutPrefix(m.Topic, broker.ConfigPrefix)
@@ -302,7 +329,7 @@ func (b *Observer) onMessage(m broker.Message) {
 	if len(m.Payload) == 0 { // MQTT's way to delete a retained message; it is not signed
 		return
 	}
-	in := updates.Message{Service: service, Payload: m.Payload, Version: m.Version, Index: m.Index, Deleted: m.Deleted || !m.Described}
+	in := updates.Message{Service: service, Payload: m.Payload, Version: m.Version, Index: m.Index, Deleted: m.Deleted || !m.Described, VersionSignature: m.VersionSignature}
 	_ = b.accepted.accept(fromBroker, func() []updates.Result { return []updates.Result{b.receiver.Receive(in)} })
 }
 
@@ -313,13 +340,7 @@ func (b *Observer) onBrokerState(err error) {
 }
 
 // age is the time since the leader signed what is served; negative: never.
-func (b *Observer) age() time.Duration {
-	at := b.receiver.Proven()
-	if at.IsZero() {
-		return -1
-	}
-	return max(0, time.Since(at))
-}
+func (b *Observer) age() time.Duration { return b.receiver.Age() }
 
 // ready is nil when each service has a record that a leader signed.
 func (b *Observer) ready() error {
@@ -345,7 +366,7 @@ func (b *Observer) ready() error {
 func (b *Observer) Health() conf.Health {
 	snap, brokerErr, subscriber, file := b.view.Load(), b.link.brokerErr(), b.link.subscriber, b.writer.Status()
 	h := conf.Health{
-		DatabaseStatus: conf.DatabaseHealthy, OperationalMode: conf.ModeReadOnly, ConfigEpoch: snap.Epoch,
+		DatabaseStatus: conf.DatabaseHealthy, ConfigEpoch: snap.Epoch,
 		LKGCacheValid: file.Valid, LitestreamStatus: "disabled",
 	}
 	event := "following the members"
@@ -353,26 +374,67 @@ func (b *Observer) Health() conf.Health {
 		event = "following " + subscriber.Addr()
 	}
 	var trouble string
-	switch {
+	standing := conf.Standing{Able: conf.ModeReadOnly, Leader: true}
+	switch noLeader := b.leaderError(); {
 	case snap.Source == view.SourceReplica && (brokerErr == nil || subscriber == nil):
-		h.OperationalMode = conf.ModeNormal
+		standing.Able, standing.Leader = conf.ModeNormal, noLeader == nil
+		if noLeader != nil {
+			trouble = noLeader.Error()
+		}
 	case brokerErr != nil && subscriber != nil:
 		event, trouble = "not connected to "+subscriber.Addr(), brokerErr.Error()
 	default:
 		event = "connected, and nothing was heard yet"
 	}
 	switch {
+	case b.disk.Err() != nil:
+		trouble = process.PublicText(b.disk.Err())
 	case file.Err != nil:
 		trouble = process.PublicText(file.Err)
 	case b.lkgErr != nil && !file.Valid:
 		trouble = process.PublicText(b.lkgErr)
 	}
+	if ahead := b.receiver.Ahead(); trouble == "" && ahead > conf.MaxLead {
+		trouble = "what the leader signed is dated " + ahead.Round(time.Second).String() + " ahead of the clock of this agent: set the one that is wrong"
+	}
+	env := documents.EnvError(b.secrets.EnvProblems(snap))
+	if env != nil && trouble == "" {
+		trouble = env.Error()
+	}
 	h.Event = &event
 	if trouble != "" {
 		h.Err = &trouble
 	}
-	h.OK = h.OperationalMode == conf.ModeNormal && h.LKGCacheValid
+	if standing.Faults = []error{b.disk.Err(), b.schemasErr, env}; b.schemasErr != nil && h.Err == nil {
+		text := process.PublicText(b.schemasErr)
+		h.Err = &text
+	}
+	if err := b.files.Err(); err != nil && h.Err == nil {
+		text := process.PublicText(err)
+		h.Err = &text
+	}
+	standing.Judge(&h)
 	return h
+}
+
+// memberSilence is how long an observer without a broker may hear from no member: it asks
+// each fetchRetry, and a member that is gone takes fetchTimeout.
+const memberSilence = 2*fetchTimeout + fetchRetry + brokerGrace
+
+// leaderError is why this observer knows of no leader. A broker repeats the health of
+// what publishes to it; that is not signed, and only ever makes the observer say less
+// of itself. A signature that is not renewed says the same, later.
+func (b *Observer) leaderError() error {
+	switch {
+	case b.link.leaderLost():
+		return conf.Errorf(conf.CodeNoQuorum, "the broker says that the cluster has no leader")
+	case b.link.subscriber == nil && time.Since(b.fetch.answeredAt()) > memberSilence:
+		return conf.Errorf(conf.CodeNoQuorum, "no member answers")
+	case b.o.MQTTReissue > 0 && b.age() > max(maxSilence, 2*b.o.MQTTReissue):
+		return conf.Errorf(conf.CodeNoQuorum, "no leader has renewed the signatures for longer than CONFIG_MQTT_REISSUE allows")
+	default:
+		return nil
+	}
 }
 
 func signal(ch chan<- struct{}) {

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/holdfast-config/holdfast/agent/keys"
@@ -24,17 +23,6 @@ func splitList(s string) (out []string) {
 	return out
 }
 
-// ownServices lists the services that an observer follows. The first one is at
-// /v1/config.
-func ownServices(o options.Options) (out []string) {
-	for _, s := range splitList(o.ServiceName) {
-		if !slices.Contains(out, s) {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
 // trustedKeys reads CONFIG_TRUST: keys, or files with keys. A PEM block has no
 // comma, so a list can have several.
 func trustedKeys(o options.Options) (out []ed25519.PublicKey, err error) {
@@ -46,7 +34,7 @@ func trustedKeys(o options.Options) (out []ed25519.PublicKey, err error) {
 	}
 	if len(list) == 0 {
 		return nil, conf.Errorf(conf.CodeUsage, "an observer needs the public key of the cluster").
-			WithHint("give it with --trust: PEM, base64, or a file; `curl http://127.0.0.1:2770/v1/keys` beside a member shows it. Bring it on a path that you trust, not through the broker")
+			WithHint("give it with --trust: PEM, base64, or a file; `curl --noproxy '*' http://127.0.0.1:2770/v1/keys` beside a member shows it. Bring it on a path that you trust, not through the broker")
 	}
 	for _, text := range list {
 		data := []byte(text)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,39 +23,84 @@ const (
 	RoleObserver = "observer" // follows the signed updates of a broker, without Raft
 )
 
-// Options are the settings of one agent process. The zero value is not usable:
+// Options are the settings of one agent process, in groups. The zero value is not usable:
 // use Defaults, then Resolve, or set the members and call Complete.
 type Options struct {
+	Paths
+	Service
+	Ports
+	Broker
+	Observation
+	Joining
+	Upkeep
+
+	Role      string // RoleMember or RoleObserver
+	NodeID    string
+	Version   string // of this build, as the other members see it
+	LogLevel  string
+	LogFormat string
+
+	// Env reads the environment of the process; nil means os.LookupEnv.
+	Env func(string) (string, bool)
+	// LookupEnv reads settings and secrets from the environment and then the
+	// .env file. Resolve sets it.
+	LookupEnv func(string) (string, bool)
+
+	// Now reads the wall clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Paths are where the files of the agent are.
+type Paths struct {
 	DataDir     string // everything that follows lives below it unless set
 	DBPath      string
 	LKGPath     string
 	EpochPath   string
 	EnvFile     string
 	LocalSocket string
-	SchemaDir   string // *.json, one schema a service; loaded by the leader at its start
-	NodeID      string
-	ServiceName string // the service beside this agent: GET /v1/config
-	EnvAllow    string // variables that services may have besides those that EnvAllowed accepts, comma separated
+}
 
-	LocalAddr    string
-	ManagerHost  string
-	ManagerPort  string
-	ClusterAddr  string
+// Service is what the agent knows of the services that it serves.
+type Service struct {
+	SchemaDir   string // *.json, one schema a service; loaded by the leader at its start
+	ServiceName string // the service beside this agent: GET /v1/config
+	Render      string // render.yaml, which says what is written into files; "" = nothing
+	EnvAllow    string // variables that services may have besides those that EnvAllowed accepts, comma separated
+}
+
+// Ports are where the agent listens for services, people and other members.
+type Ports struct {
+	LocalAddr   string
+	ManagerHost string
+	ManagerPort string
+	ManagerCert string // PEM files: the admin port and the web page speak TLS; both or none
+	ManagerKey  string
+	UIAddr      string // another address of the admin port's APIs and page; empty = the default of the role; none = off
+	ClusterAddr string
+}
+
+// Broker has the settings of the embedded MQTT broker, and of one that the operator runs.
+type Broker struct {
 	MQTTAddr     string // embedded MQTT broker; "" or none = off
 	MQTTUser     string // what its clients must show, both or none
 	MQTTPassword string
 	MQTTCert     string // PEM files: the embedded broker speaks TLS; both or none
 	MQTTKey      string
-	MQTTURL      string        // outside broker that the leader keeps up to date
+	MQTTURL      string        // external broker that the leader keeps up to date
 	MQTTReissue  time.Duration // the leader reissues each signature that is this old; 0 = never
 	MQTTCA       string        // file with the CA certificates that vouch for a mqtts:// broker; "" = those of the system
+}
 
-	Role        string // RoleMember or RoleObserver
-	Observe     string // of an observer: the broker that it follows, "" = MQTTURL
+// Observation has the settings of an observer.
+type Observation struct {
+	Observe     string // the broker that it follows, "" = MQTTURL
 	Trust       string // public keys, or files with them, comma separated
 	MemberURL   string // admin APIs of members to ask, comma separated
 	AcceptEpoch string // an epoch that the operator vouches for
+}
 
+// Joining is how the agent becomes a member of a cluster, and how others do.
+type Joining struct {
 	Join          string // cluster port of a member to join at, on an empty directory
 	JoinToken     string // what lets this agent in
 	JoinTokenFile string // or the file that holds it
@@ -64,36 +110,47 @@ type Options struct {
 
 	Voters    int           // most voters of the cluster
 	DeadAfter time.Duration // a member that is unreachable for this long is removed; 0 = never
-	Version   string        // of this build, as the other members see it
+}
 
+// Upkeep is what the agent does by itself with keys, backups, the database and its logs.
+type Upkeep struct {
 	KeyGrace    time.Duration // how long an old key is taken after a rotation
 	Backup      backup.Target // where the leader copies the database to; the zero value is nowhere
 	BackupHours int           // how long its restore points are kept
 	BackupDrill time.Duration // time between restore drills; 0 = only at the start of a backup
 
-	LogLevel         string
-	LogFormat        string
 	AllowAutoRebuild bool
 	VerifyEvery      time.Duration // how often the database is checked while it runs; 0 = only at start
 	MinFreeMB        int           // a leader with less space takes no changes; 0 = does not look
 	AuditRetention   time.Duration // how long the access log is kept; 0 = permanently
 	HistoryRetention time.Duration // how long the history is kept; 0 = permanently
 	DigestEvery      time.Duration // how often the members compare their states; 0 = never
-
-	// Env reads the environment of the process; nil means os.LookupEnv.
-	Env func(string) (string, bool)
-	// LookupEnv reads settings and secrets from the environment and then the
-	// .env file. Resolve sets it.
-	LookupEnv func(string) (string, bool)
 }
+
+// Clock returns the time of the wall clock. It may jump, and be wrong: what must not is
+// measured with the monotonic clock of the time package.
+func (o *Options) Clock() time.Time {
+	if o.Now != nil {
+		return o.Now()
+	}
+	return time.Now()
+}
+
+// DefaultUIAddr is where the web page of a server is, besides the admin port.
+const DefaultUIAddr = "127.0.0.1:8080"
 
 // Defaults returns the settings of an agent without flags, environment or .env file.
 func Defaults() Options {
 	return Options{
-		DataDir: "holdfast-data", LocalAddr: "127.0.0.1:2770", ManagerHost: "127.0.0.1", ManagerPort: "8081",
-		Role: RoleMember, ClusterAddr: ":2771", MQTTAddr: "127.0.0.1:1883", MQTTReissue: 4 * time.Minute, LogLevel: "INFO", LogFormat: "text", VerifyEvery: 10 * time.Minute, DigestEvery: time.Minute, MinFreeMB: 64,
-		Voters: 3, DeadAfter: 72 * time.Hour, KeyGrace: time.Hour, BackupHours: 168, BackupDrill: time.Hour,
-		AuditRetention: 90 * 24 * time.Hour, HistoryRetention: 366 * 24 * time.Hour,
+		Paths:   Paths{DataDir: "holdfast-data"},
+		Ports:   Ports{LocalAddr: "localhost:2770", ManagerHost: "localhost", ManagerPort: "8081", ClusterAddr: ":2771"},
+		Broker:  Broker{MQTTAddr: "127.0.0.1:1883", MQTTReissue: 4 * time.Minute},
+		Joining: Joining{Voters: 3, DeadAfter: 72 * time.Hour},
+		Upkeep: Upkeep{
+			KeyGrace: time.Hour, BackupHours: 168, BackupDrill: time.Hour, VerifyEvery: 10 * time.Minute, MinFreeMB: 64,
+			AuditRetention: 90 * 24 * time.Hour, HistoryRetention: 366 * 24 * time.Hour, DigestEvery: time.Minute,
+		},
+		Role: RoleMember, LogLevel: "INFO", LogFormat: "text",
 	}
 }
 
@@ -211,6 +268,9 @@ func (o *Options) Complete() error {
 	if _, err := strconv.ParseUint(o.ManagerPort, 10, 16); err != nil {
 		return conf.Errorf(conf.CodeUsage, "CONFIG_MANAGER_PORT %q is not a port", o.ManagerPort).WithHint("use a number from 0 to 65535")
 	}
+	if _, _, err := net.SplitHostPort(o.UIAddr); err != nil && o.UIAddr != "" && o.UIAddr != "none" {
+		return conf.Errorf(conf.CodeUsage, "CONFIG_UI_ADDR %q is not host:port", o.UIAddr).WithHint("use a value such as 127.0.0.1:8080, or none")
+	}
 	if _, _, err := net.SplitHostPort(o.ClusterAddr); err != nil {
 		return conf.Errorf(conf.CodeUsage, "CONFIG_CLUSTER_ADDR %q is not host:port", o.ClusterAddr).WithHint("use a value such as :2771")
 	}
@@ -223,47 +283,70 @@ func (o *Options) Complete() error {
 	if err := o.checkEnvAllow(); err != nil {
 		return err
 	}
+	if err := o.checkTokenPaths(); err != nil {
+		return err
+	}
 	return o.Backup.Validate()
 }
 
 // AdminURL is the base URL of the admin API of an agent with these settings.
-func (o *Options) AdminURL() string {
-	host := o.ManagerHost
-	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
-		host = "127.0.0.1"
-	}
-	return "http://" + net.JoinHostPort(host, o.ManagerPort)
+func (p *Ports) AdminURL() string {
+	return p.AdminScheme() + reachable(net.JoinHostPort(p.ManagerHost, p.ManagerPort))
 }
 
 // LocalURL is the base URL of its local API.
-func (o *Options) LocalURL() string { return "http://" + o.LocalAddr }
+func (p *Ports) LocalURL() string { return "http://" + reachable(p.LocalAddr) }
+
+// reachable replaces the host of a listener that means several addresses by the one
+// that a client on this machine uses.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip := net.ParseIP(host); host == "" || host == "localhost" || (ip != nil && ip.IsUnspecified()) {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// Services are those of ServiceName, which has several of an observer, with commas
+// between; none twice.
+func (o *Options) Services() (out []string) {
+	for s := range strings.SplitSeq(o.ServiceName, ",") {
+		if s = strings.TrimSpace(s); s != "" && !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
 
 // RaftDir is the directory of the Raft log and its snapshots.
-func (o *Options) RaftDir() string { return filepath.Join(o.DataDir, "raft") }
+func (p *Paths) RaftDir() string { return filepath.Join(p.DataDir, "raft") }
 
 // TLSDir is the directory of this agent's certificate and key, and of the cluster's CA.
-func (o *Options) TLSDir() string { return filepath.Join(o.DataDir, "tls") }
+func (p *Paths) TLSDir() string { return filepath.Join(p.DataDir, "tls") }
 
 // ClusterFile is the file with the identity of this agent and the last known members.
-func (o *Options) ClusterFile() string { return filepath.Join(o.DataDir, "cluster.json") }
+func (p *Paths) ClusterFile() string { return filepath.Join(p.DataDir, "cluster.json") }
 
 // AuditSpool is the file of access log rows that are not delivered yet.
-func (o *Options) AuditSpool() string { return filepath.Join(o.DataDir, "audit.spool") }
+func (p *Paths) AuditSpool() string { return filepath.Join(p.DataDir, "audit.spool") }
 
 // LocalTokenFile is the file with the token that reads secrets at the local API.
-func (o *Options) LocalTokenFile() string { return filepath.Join(o.DataDir, "local-token") }
+func (p *Paths) LocalTokenFile() string { return filepath.Join(p.DataDir, "local-token") }
 
 // LearnedKeysFile is the file of an observer with the signing keys that members proved.
-func (o *Options) LearnedKeysFile() string { return filepath.Join(o.DataDir, "learned-keys.json") }
+func (p *Paths) LearnedKeysFile() string { return filepath.Join(p.DataDir, "learned-keys.json") }
 
 // RebuildInfo is the report of the last rebuild, recovery, restore or rejoin.
-func (o *Options) RebuildInfo() string { return filepath.Join(o.DataDir, "rebuild.info") }
+func (p *Paths) RebuildInfo() string { return filepath.Join(p.DataDir, "rebuild.info") }
 
 // RebuildPending marks a rebuild that is not finished.
-func (o *Options) RebuildPending() string { return filepath.Join(o.DataDir, "rebuild.pending") }
+func (p *Paths) RebuildPending() string { return filepath.Join(p.DataDir, "rebuild.pending") }
 
 // RecoverPending marks a recovery or a restore that is not finished.
-func (o *Options) RecoverPending() string { return filepath.Join(o.DataDir, "recover.pending") }
+func (p *Paths) RecoverPending() string { return filepath.Join(p.DataDir, "recover.pending") }
 
 func loopback(host string) bool {
 	if host == "localhost" {

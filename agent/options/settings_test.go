@@ -80,3 +80,25 @@ func TestEverySettingIsWellFormed(t *testing.T) {
 		}
 	}
 }
+
+func TestAdminInsecure(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		host, ui, cert string
+		want           bool
+	}{
+		{"localhost", "127.0.0.1:8080", "", false},
+		{"::1", "none", "", false},
+		{"0.0.0.0", "none", "", true},
+		{"", "none", "", true},
+		{"config.example", "none", "", true},
+		{"localhost", "0.0.0.0:8080", "", true},
+		{"localhost", ":8080", "", true},
+		{"0.0.0.0", ":8080", "cert.pem", false},
+	} {
+		o := Options{Ports: Ports{ManagerHost: tc.host, UIAddr: tc.ui, ManagerCert: tc.cert}}
+		if got := o.AdminInsecure(); got != tc.want {
+			t.Errorf("%+v: %v", tc, got)
+		}
+	}
+}

@@ -30,6 +30,9 @@ type Options struct {
 	Advertise   string       // where other members reach it, "" for the address of the listener
 	ServiceName string       // the service beside this agent
 	Joiner      transport.Joiner
+	Conns       int              // accepted connections, 0 for the default of package transport
+	OnFull      func()           // called for each connection over Conns; may be nil
+	Now         func() time.Time // the wall clock; default time.Now
 	Logger      *slog.Logger
 }
 
@@ -44,7 +47,12 @@ type Cluster struct {
 	mux     *http.ServeMux
 	replica Replica
 	report  func() Report
+	newKey  func(context.Context, pki.Peer) error // of HandleNewKeys
+	doubts  doubts
+	onFull  func() // of Options
 	limiter logLimiter
+	heard   heardAddrs
+	Clocks  Clocks // of the other members
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when leadership may have changed
@@ -54,25 +62,43 @@ type Cluster struct {
 // after Attach.
 func Open(list *MemberList, o Options) (*Cluster, error) {
 	c := &Cluster{MemberList: list, service: o.ServiceName, log: o.Logger, mux: http.NewServeMux(), changed: make(chan struct{})}
+	c.doubts.cluster = c
+	if c.Clocks.now = o.Now; o.Now == nil {
+		c.Clocks.now = time.Now
+	}
 	list.SetSelf(o.Identity.NodeID)
 	port, err := transport.Open(transport.Options{
-		Identity: o.Identity, Listener: o.Listener, Advertise: o.Advertise, Logger: o.Logger, RPC: c.mux, Joiner: o.Joiner,
-		Allowed: list.Allowed, NodeAt: c.nodeAt, AddrOf: c.addrOf, OnRefused: c.logRejected,
+		Identity: o.Identity, Listener: o.Listener, Advertise: o.Advertise, Logger: o.Logger, RPC: c.Clocks.answering(c.mux), Joiner: o.Joiner,
+		Allowed: list.Allowed, Seen: c.doubts.saw, NewKey: func(ctx context.Context, p pki.Peer) error { return c.newKey(ctx, p) }, NodeAt: c.nodeAt, AddrOf: c.AddrOf, OnRefused: c.logRejected, Now: o.Now,
+		Admit: newRoutes(c).admit, Limits: limitsOf(o.Conns),
 	})
 	if err != nil {
 		return nil, err
 	}
-	c.Port = port
+	c.Port, c.onFull = port, o.OnFull
 	list.onRemoved = port.Recheck // connections that are open end too
+	list.onUnknown = c.doubts.ask
 	return c, nil
+}
+
+// limitsOf has handshakes take half of the connections: the other half is for members.
+func limitsOf(conns int) transport.Limits {
+	if conns == 0 {
+		return transport.Limits{}
+	}
+	return transport.Limits{Conns: conns, Handshakes: min(64, max(1, conns/2)), HandshakesPerSource: min(32, max(1, conns/2))}
 }
 
 // Attach sets the replica and the source of this agent's own report, and registers
 // the route of the report.
 func (c *Cluster) Attach(r Replica, report func() Report) {
 	c.replica, c.report = r, report
+	c.HandleGet(routeAdmitted, c.doubts.serveAdmitted)
 	c.HandleGet(routeStatus, func(*http.Request) (any, error) { return c.report(), nil })
 }
+
+// HandleNewKeys sets what admits another key for a member, before the port starts.
+func (c *Cluster) HandleNewKeys(f func(context.Context, pki.Peer) error) { c.newKey = f }
 
 // ChangeNodeID makes this agent a later incarnation of itself.
 func (c *Cluster) ChangeNodeID(id *pki.Identity) error {
@@ -108,7 +134,8 @@ func (c *Cluster) nodeAt(addr string) (string, bool) {
 	return "", false
 }
 
-func (c *Cluster) addrOf(node string) (string, bool) {
+// loggedAddr is the address of a member in Raft's configuration, or else in its row.
+func (c *Cluster) loggedAddr(node string) (string, bool) {
 	for _, s := range c.servers() {
 		if s.ID == node {
 			return s.Addr, true
@@ -146,6 +173,9 @@ func (c *Cluster) LogRefused(what, node string, err error) {
 
 // logRejected logs a connection that the cluster port rejected.
 func (c *Cluster) logRejected(r transport.Refused) {
+	if r.Reason == transport.ReasonConns && c.onFull != nil {
+		c.onFull()
+	}
 	level := slog.LevelWarn
 	if r.Reason == transport.ReasonNotServing {
 		level = slog.LevelDebug // a member calls while the replica here is being opened

@@ -147,6 +147,14 @@ func (f *Features) Check(c command.Command, self string, voter map[string]bool, 
 	return hint(conf.Errorf(conf.CodeUnsupported, "member %s has not told this leader yet which build it runs, and an old one cannot apply this change (%s): it would stop there", missing, c.Kind()))
 }
 
+// CanSignVersions reports whether all voters are known to apply signatures of versions. It
+// asks nobody.
+func (c *Cluster) CanSignVersions() bool {
+	voter := c.Voters()
+	signed := &command.Reissue{Items: []command.ReissueItem{{VersionSignature: "of a version"}}}
+	return len(voter) > 0 && c.Features().Check(signed, c.Self(), voter, time.Now()) == nil
+}
+
 // CheckCommand is replication.Options.CheckCommand: it rejects a command that a voter
 // cannot apply. Voters that were not asked yet are asked first, for a second at most.
 func (c *Cluster) CheckCommand(cmd command.Command) error {

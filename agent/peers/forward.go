@@ -46,8 +46,9 @@ func CallerOf(r *http.Request) string {
 // Forwarder sends requests of the admin API to the leader; it is admin.Forwarder.
 type Forwarder struct {
 	*Cluster
-	// AwaitLocal waits a moment until this agent has applied what the leader has
-	// acknowledged for the request, so that its caller reads its own write here.
+	// AwaitLocal waits, within bounds, until this agent has applied what the leader has
+	// acknowledged for the request, so that its caller reads its own write here. It adds
+	// to the reply whether it has.
 	AwaitLocal func(ctx context.Context, target admin.Target, reply http.Header)
 }
 
@@ -65,6 +66,7 @@ func (f *Forwarder) Forward(ctx context.Context, r *http.Request, body []byte) (
 	if leader == f.Self() {
 		return 0, nil, nil, false, nil
 	}
+	caller := ctx
 	ctx, cancel := f.untilLeaderChanges(ctx, leader)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, r.Method, "https://leader"+r.URL.RequestURI(), bytes.NewReader(body))
@@ -94,7 +96,7 @@ func (f *Forwarder) Forward(ctx context.Context, r *http.Request, body []byte) (
 		return 0, nil, nil, false, forwardError(r.Method, err)
 	}
 	if resp.StatusCode == http.StatusOK && f.AwaitLocal != nil {
-		f.AwaitLocal(ctx, admin.TargetOf(ctx), resp.Header)
+		f.AwaitLocal(caller, admin.TargetOf(caller), resp.Header)
 	}
 	return resp.StatusCode, resp.Header, reply, true, nil
 }

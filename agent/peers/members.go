@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -18,10 +19,11 @@ import (
 // SavedState is cluster.json: what an agent has to know of its cluster before its
 // replica is up, such as whom to ask for the leader.
 type SavedState struct {
-	ClusterID string        `json:"cluster_id"`
-	Joined    bool          `json:"joined"` // it joined by a token, and never starts a cluster of its own
-	Members   []conf.Member `json:"members"`
-	LogOf     string        `json:"log_of,omitempty"` // the node id under which a log was begun: an empty log is damage then
+	ClusterID string           `json:"cluster_id"`
+	Joined    bool             `json:"joined"` // it joined by a token, and never starts a cluster of its own
+	Members   []conf.Member    `json:"members"`
+	Keys      []conf.MemberKey `json:"keys,omitempty"`   // that the members are admitted with, and the revoked ones
+	LogOf     string           `json:"log_of,omitempty"` // the node id under which a log was begun: an empty log is damage then
 }
 
 // MemberList is who the members of the cluster are, as far as this agent knows. Safe
@@ -30,19 +32,22 @@ type MemberList struct {
 	path      string
 	log       *slog.Logger
 	features  *Features
-	onRemoved func() // called without mu when a member is newly removed; nil: nobody
+	onUnknown func(p pki.Peer) // called without mu when a key is refused that is in no row; nil: nobody
+	onRemoved func()           // called without mu when other certificates are accepted than before; nil: nobody
 
-	mu      sync.Mutex
-	self    string
-	saved   SavedState
-	unknown bool            // cluster.json was lost: whether there are other members is not known
-	removed map[string]bool // their certificates open nothing
+	mu       sync.Mutex
+	self     string
+	saved    SavedState
+	unknown  bool // cluster.json was lost: whether there are other members is not known
+	admitted admissions
+	seen     map[string]string    // keys of members, as found at their addresses
+	vouched  map[string]admission // that another server has, and this agent not yet
 }
 
 // OpenMemberList reads the saved state at path. self is the node id of this agent. A
 // file that is not readable is logged, and re-created with the next change.
 func OpenMemberList(path, self string, log *slog.Logger) (*MemberList, error) {
-	l := &MemberList{path: path, log: log, features: newFeatures(), self: self}
+	l := &MemberList{path: path, log: log, features: newFeatures(), self: self, seen: map[string]string{}}
 	data, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -54,18 +59,8 @@ func OpenMemberList(path, self string, log *slog.Logger) (*MemberList, error) {
 			l.saved = SavedState{}
 		}
 	}
-	l.removed = removedOf(l.saved.Members) // the port opens long before the replica can tell
+	l.admitted = newAdmissions(l.saved.Members, l.saved.Keys) // the port opens long before the replica can tell
 	return l, nil
-}
-
-func removedOf(members []conf.Member) map[string]bool {
-	removed := map[string]bool{}
-	for _, m := range members {
-		if m.RemovedAt != "" {
-			removed[m.NodeID] = true
-		}
-	}
-	return removed
 }
 
 // write saves the state. The caller holds mu.
@@ -100,6 +95,7 @@ func (l *MemberList) ClusterID() string {
 // LoadFrom sets the members from a database when cluster.json was lost.
 func (l *MemberList) LoadFrom(ctx context.Context, st interface {
 	Members(context.Context) ([]conf.Member, error)
+	MemberKeys(context.Context) ([]conf.MemberKey, error)
 },
 ) {
 	l.mu.Lock()
@@ -108,15 +104,19 @@ func (l *MemberList) LoadFrom(ctx context.Context, st interface {
 	if !unknown {
 		return
 	}
-	if members, err := st.Members(ctx); err == nil && len(members) > 0 {
-		l.Set(members)
+	members, err := st.Members(ctx)
+	if err != nil || len(members) == 0 {
+		return
+	}
+	if keys, err := st.MemberKeys(ctx); err == nil {
+		l.Set(members, keys)
 	}
 }
 
-// Set takes the members from a replica that is up. A removed member stays removed
-// when the replica does not know of it: a store that was rebuilt has no members, and
-// the certificates that were issued are still valid.
-func (l *MemberList) Set(members []conf.Member) {
+// Set takes the members and their keys from a replica that is up. A removed member stays
+// removed when the replica does not know of it, and so do keys: a store that was rebuilt
+// has no members, and the certificates that were issued are still valid.
+func (l *MemberList) Set(members []conf.Member, keys []conf.MemberKey) {
 	l.mu.Lock()
 	out := slices.Clone(members)
 	for _, was := range l.saved.Members {
@@ -125,21 +125,19 @@ func (l *MemberList) Set(members []conf.Member) {
 		}
 	}
 	slices.SortFunc(out, func(a, b conf.Member) int { return strings.Compare(a.NodeID, b.NodeID) })
-	removed := removedOf(out)
-	newly := false
-	for node := range removed {
-		newly = newly || !l.removed[node]
-	}
-	l.removed = removed
+	keys = keepKeys(keys, l.saved.Keys, members, conf.FormatTime(time.Now()))
+	l.forgetSeen(out)
 	l.features.retain(out)
-	if !slices.Equal(out, l.saved.Members) || l.unknown {
-		l.saved.Members, l.unknown = out, false
+	changed := !slices.Equal(out, l.saved.Members) || !slices.Equal(keys, l.saved.Keys)
+	if changed || l.unknown {
+		l.saved.Members, l.saved.Keys, l.unknown = out, keys, false
+		l.admitted = newAdmissions(out, keys)
 		if err := l.write(); err != nil {
 			l.log.Warn("cluster.json was not written", "err", err)
 		}
 	}
 	l.mu.Unlock()
-	if newly && l.onRemoved != nil {
+	if changed && l.onRemoved != nil {
 		l.onRemoved()
 	}
 }
@@ -257,14 +255,3 @@ func (l *MemberList) Joined() bool {
 
 // Features returns what the builds of the members can apply.
 func (l *MemberList) Features() *Features { return l.features }
-
-// Allowed is transport.Options.Allowed: a removed member is rejected.
-func (l *MemberList) Allowed(p pki.Peer) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.removed[p.NodeID] {
-		return conf.Errorf(conf.CodeDenied, "node %s was removed from the cluster", p.NodeID).
-			WithHint("to come back, join with an empty data directory and a new token")
-	}
-	return nil
-}

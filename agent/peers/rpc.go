@@ -27,7 +27,7 @@ const StatusTimeout = time.Second
 func (c *Cluster) HandleGet(path string, f func(*http.Request) (any, error)) {
 	c.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
 		v, err := f(r)
-		writeReply(w, v, err)
+		writeReply(w, r, v, err)
 	})
 }
 
@@ -35,7 +35,7 @@ func (c *Cluster) HandleGet(path string, f func(*http.Request) (any, error)) {
 func HandlePost[In any](c *Cluster, path string, f func(context.Context, pki.Peer, In) (any, error)) {
 	c.mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 		v, err := decodeAndCall(w, r, f)
-		writeReply(w, v, err)
+		writeReply(w, r, v, err)
 	})
 }
 
@@ -69,7 +69,10 @@ func CallerHost(ctx context.Context) netip.Addr {
 	return ap.Addr().Unmap().WithZone("")
 }
 
-func writeReply(w http.ResponseWriter, v any, err error) {
+func writeReply(w http.ResponseWriter, r *http.Request, v any, err error) {
+	if httperror.ClientGone(r.Context(), err) {
+		httperror.Abandon()
+	}
 	if err != nil {
 		httperror.New(err).Write(w)
 		return
@@ -94,7 +97,11 @@ func (c *Cluster) Call(ctx context.Context, node, path string, in, out any) erro
 	if err != nil {
 		return err
 	}
+	began := time.Now()
 	resp, err := c.Port.Client(node).Do(req)
+	if err == nil {
+		compareClocks(c, node, began, resp.Header)
+	}
 	if err != nil {
 		if ue, ok := errors.AsType[*url.Error](err); ok {
 			err = ue.Err // without the URL, which means nothing to a person

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/pki"
 )
 
 const routeStatus = "/status"
@@ -26,8 +28,9 @@ type Report struct {
 	Services    map[string]uint64 `json:"services"`
 	Full        bool              `json:"full"` // too little disk space to lead
 	Health      conf.Health       `json:"health"`
-	Since       string            `json:"since"` // of what the health reports
-	Features    uint64            `json:"knows"` // of its build
+	Since       string            `json:"since"`             // of what the health reports
+	Features    uint64            `json:"knows"`             // of its build
+	CutOff      []conf.CutOff     `json:"cut_off,omitempty"` // by this agent, while it leads
 }
 
 // Report asks a member for its report; this agent's own comes from memory.
@@ -70,7 +73,7 @@ func (c *Cluster) Status(ctx context.Context) (conf.ClusterStatus, error) {
 	members := c.Members()
 	for _, s := range servers { // in Raft's configuration, and not in the list yet
 		if !slices.ContainsFunc(members, func(m conf.Member) bool { return m.NodeID == s.ID }) {
-			members = append(members, conf.Member{NodeID: s.ID, Addr: s.Addr})
+			members = append(members, unlisted(s, c.Port.Identity(), c.service))
 		}
 	}
 	if len(members) == 0 {
@@ -85,7 +88,7 @@ func (c *Cluster) Status(ctx context.Context) (conf.ClusterStatus, error) {
 	wg.Wait()
 	alive := 0
 	for i := range out.Nodes {
-		if n := &out.Nodes[i]; n.Reachable && reports[i].LastIndex > out.Index {
+		if n := &out.Nodes[i]; n.Reachable && (voter[n.NodeID] || len(voter) == 0) && reports[i].LastIndex > out.Index {
 			out.Index = reports[i].LastIndex
 		}
 	}
@@ -112,9 +115,43 @@ func (c *Cluster) Status(ctx context.Context) (conf.ClusterStatus, error) {
 		}
 		n.LagSeconds = reports[i].LastContact.Seconds()
 	}
+	nameCutOff(out, reports)
 	out.Quorum = out.Leader != "" && 2*alive > out.Voters
 	slices.SortFunc(out.Nodes, func(a, b conf.NodeStatus) int { return strings.Compare(a.NodeID, b.NodeID) })
 	return out, nil
+}
+
+// unlisted is what an agent, beside service, knows of a member before its row is written, as
+// that of a founder in the first seconds. Only servers vote.
+func unlisted(s replication.Server, id *pki.Identity, service string) conf.Member {
+	switch {
+	case s.ID == id.NodeID:
+		return conf.Member{NodeID: s.ID, Role: string(id.Role), Addr: s.Addr, Service: service}
+	case s.Voter:
+		return conf.Member{NodeID: s.ID, Role: conf.MemberServer, Addr: s.Addr}
+	}
+	return conf.Member{NodeID: s.ID, Role: conf.MemberSidecar, Addr: s.Addr}
+}
+
+// nameCutOff notes at the members that the leader has cut off why they are.
+func nameCutOff(st conf.ClusterStatus, reports []Report) {
+	leader := slices.IndexFunc(st.Nodes, func(n conf.NodeStatus) bool { return n.NodeID == st.Leader })
+	if leader < 0 {
+		return
+	}
+	for _, cut := range reports[leader].CutOff {
+		for i := range st.Nodes {
+			if n := &st.Nodes[i]; n.NodeID == cut.NodeID {
+				n.Err = CutOffText(cut)
+				n.Event = n.Err // it shows first, whatever the member says of itself
+			}
+		}
+	}
+}
+
+// CutOffText is what is told about a member that is cut off.
+func CutOffText(c conf.CutOff) string {
+	return fmt.Sprintf("cut off: it does not vote, and responds with the higher term %d; holdfast cluster remove %s removes it", c.Term, c.NodeID)
 }
 
 func (c *Cluster) nodeStatus(ctx context.Context, m conf.Member) (conf.NodeStatus, Report) {

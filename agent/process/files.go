@@ -81,16 +81,34 @@ func ReplaceLine(path string, mode os.FileMode, v string) error {
 }
 
 // LockDir locks a data directory, which only one agent at a time may use: two would write
-// one database under one node id. The lock ends with the process.
+// one database under one node id. The lock ends with the process. On a disk that cannot be
+// written it is taken on the file that is there, or on the directory.
 func LockDir(dir string) (*os.File, error) {
 	path := filepath.Join(dir, "agent.lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, conf.Errorf(conf.CodeUsage, "data directory: %w", err).WithHint("set CONFIG_DATA_DIR to a directory that this user may write")
+		cause := err
+		if f, err = os.Open(path); err != nil {
+			f, err = os.Open(dir)
+		}
+		if err != nil {
+			return nil, conf.Errorf(conf.CodeUsage, "data directory: %w", cause).WithHint("set CONFIG_DATA_DIR to a directory that this user may write")
+		}
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
 		_ = f.Close()
-		return nil, conf.Errorf(conf.CodeUsage, "another agent runs in %s", dir).WithHint("stop it, or set CONFIG_DATA_DIR to another directory")
+		return nil, conf.Errorf(conf.CodeUsage, "%w in %s", ErrRunning, dir).WithHint("stop it, or set CONFIG_DATA_DIR to another directory")
+	}
+	if err != nil { // NFS locks no file that is open for reading only
+		if writable := unix.Access(dir, unix.W_OK) == nil; writable {
+			_ = f.Close()
+			return nil, conf.Errorf(conf.CodeUsage, "data directory: %w", &os.PathError{Op: "flock", Path: f.Name(), Err: err}).
+				WithHint("set CONFIG_DATA_DIR to a directory on a file system with locks")
+		}
 	}
 	return f, nil
 }
+
+// ErrRunning is in the error of LockDir when another agent has the lock.
+var ErrRunning = errors.New("another agent runs")

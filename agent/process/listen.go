@@ -50,13 +50,18 @@ func removeStaleSocket(path string) error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return conf.Errorf(conf.CodeUsage, "CONFIG_LOCAL_SOCKET: %w", err).WithHint("%s", hintSocket)
 	}
 	if fi.Mode()&os.ModeSocket == 0 {
 		return conf.Errorf(conf.CodeUsage, "%s exists and is not a socket", path).WithHint("move it away, or set CONFIG_LOCAL_SOCKET")
 	}
-	return os.Remove(path)
+	if err := os.Remove(path); err != nil {
+		return conf.Errorf(conf.CodeUsage, "the socket of an earlier run is in the way: %w", err).WithHint("%s", hintSocket)
+	}
+	return nil
 }
+
+const hintSocket = "make the disk and the directory writable for the user of the agent, or set CONFIG_LOCAL_SOCKET"
 
 // Reachable writes a bound address so that a client on this host can use it.
 func Reachable(addr net.Addr) string {

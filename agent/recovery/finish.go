@@ -3,6 +3,7 @@ package recovery
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/holdfast-config/holdfast/agent/edit"
@@ -37,9 +38,14 @@ func (m *Manager) Finish(ctx context.Context, rep Replica, p *Pending) (event st
 	if err := m.moveToEpoch(ctx, rep, p.Epoch, reason, now, old); err != nil {
 		return "", err
 	}
-	removed, err := m.removeOthers(ctx, rep, p.NodeID, reason, at)
+	removed, err := m.settleMembers(ctx, rep, p.NodeID, reason, at)
 	if err != nil {
 		return "", err
+	}
+	// An agent that joins gets a snapshot first. One of before the recovery has the keys of
+	// before: the agent would refuse this one, from which alone it can get newer ones.
+	if err := rep.Node().Snapshot(ctx); err != nil {
+		return "", fmt.Errorf("snapshot of the recovered store: %w", err)
 	}
 	info := Info{
 		ConfigEpoch: p.Epoch, OldEpoch: p.OldEpoch, RebuiltAt: at, Source: p.Source, Reason: reason, Services: services, Dropped: []string{},
@@ -51,7 +57,11 @@ func (m *Manager) Finish(ctx context.Context, rep Replica, p *Pending) (event st
 	if err != nil {
 		return "", err
 	}
-	m.o.Cluster.Set(members)
+	keys, err := rep.Store().Queries.MemberKeys(ctx)
+	if err != nil {
+		return "", err
+	}
+	m.o.Cluster.Set(members, keys)
 	m.log.Warn("the cluster continues on this agent alone, with a new epoch", "epoch", p.Epoch, "old", p.OldEpoch, "services", len(services), "removed", removed)
 	return reason + ": the others have to join anew", DropPending(m.o.Options)
 }
@@ -135,16 +145,22 @@ func (m *Manager) moveToEpoch(ctx context.Context, rep Replica, epoch, reason st
 	return nil
 }
 
-// removeOthers removes all members but node.
-func (m *Manager) removeOthers(ctx context.Context, rep Replica, node, reason, at string) ([]string, error) {
+// settleMembers removes all members but node, which is this agent, and has its rows accept
+// the key that this agent has now: a restored agent has made a new one.
+func (m *Manager) settleMembers(ctx context.Context, rep Replica, node, reason, at string) ([]string, error) {
 	members, err := rep.Store().Queries.Members(ctx)
 	if err != nil {
 		return nil, err
 	}
+	own := m.o.Cluster.Port.Identity().Peer().Key
 	out := &command.Cluster{At: at, By: "recover", Audit: []conf.Access{{UserID: "recover", Action: "write", Success: true, Reason: reason, Timestamp: at}}}
-	for _, other := range members {
-		if other.NodeID != node && other.RemovedAt == "" {
-			out.MemberRemoves = append(out.MemberRemoves, other.NodeID)
+	for _, row := range members {
+		switch {
+		case row.RemovedAt != "":
+		case row.NodeID != node:
+			out.MemberRemoves = append(out.MemberRemoves, row.NodeID)
+		default:
+			out.Members = []command.Member{{NodeID: node, Role: row.Role, Service: row.Service, Addr: row.Addr, Version: row.Version, KeyHash: own}}
 		}
 	}
 	return out.MemberRemoves, propose(ctx, rep, out)

@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/replication"
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/backup"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -187,7 +188,7 @@ func (m *Manager) RestoreNewestBackup(ctx context.Context, p *Plan, earlier []st
 	}
 	if err != nil {
 		_ = os.Remove(tmp)
-		m.log.Error("no usable backup, rebuilding from the data of this agent", "source", p.source, "err", err, "hint", conf.HintOf(err))
+		alarm.NoBackup.Report(m.log, "source", p.source, "err", err, "hint", conf.HintOf(err))
 		return nil, nil //nolint:nilnil,nilerr // the next source is tried
 	}
 	pending := &Pending{

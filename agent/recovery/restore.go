@@ -130,7 +130,7 @@ func RestoreCluster(ctx context.Context, o options.Options, p RestorePoint, log 
 			_ = os.Remove(tmp)
 		}
 	}()
-	if err := verifySigners(ctx, &o, tmp, log); err != nil {
+	if err := verifySigners(ctx, &o, tmp, log, notRemoved(o.NodeID)); err != nil {
 		return got, err
 	}
 	pending := Pending{
@@ -191,8 +191,23 @@ func ofVolume(e fs.DirEntry) bool {
 	return false
 }
 
-// verifySigners checks that the keys in the .env file are those of the backup.
-func verifySigners(ctx context.Context, o *options.Options, file string, log *slog.Logger) error {
+// notRemoved rejects a backup in which the member with this id was removed: the others
+// that read the same rows refuse an agent with the id of a removed member.
+func notRemoved(node string) func(context.Context, *store.Store) error {
+	return func(ctx context.Context, st *store.Store) error {
+		members, err := st.Queries.Members(ctx)
+		for _, m := range members {
+			if err == nil && m.NodeID == node && m.RemovedAt != "" {
+				return conf.Errorf(conf.CodeConflict, "this agent is %s, and the backup has %s as removed from the cluster: no member would accept it", node, node).
+					WithHint("set CONFIG_NODE_ID (--node-id) to an id that was not in use")
+			}
+		}
+		return err
+	}
+}
+
+// verifySigners checks that the keys in the .env file are those of the backup, and more.
+func verifySigners(ctx context.Context, o *options.Options, file string, log *slog.Logger, more ...func(context.Context, *store.Store) error) error {
 	set, _, err := keys.Load(o.Env, o.EnvFile, keys.Options{Role: conf.MemberServer, Joined: true})
 	if err != nil {
 		return err
@@ -219,9 +234,16 @@ func verifySigners(ctx context.Context, o *options.Options, file string, log *sl
 		}
 		return VerifyRecord(r, trusted)
 	})
-	err = errors.Join(err, st.Close())
 	if err == nil {
 		err = checkSignerCounts(total, ours, o.EnvFile)
+	}
+	for _, check := range more {
+		if err == nil {
+			err = check(ctx, st)
+		}
+	}
+	if failed := st.Close(); err == nil {
+		err = failed
 	}
 	return err
 }

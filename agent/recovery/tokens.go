@@ -58,7 +58,7 @@ func (m *Manager) revokeRestoredTokens(ctx context.Context, rep Replica, at stri
 // removeTokenFiles removes the files for tools whose tokens are among ids, so that they
 // are written again.
 func (m *Manager) removeTokenFiles(ids []string) error {
-	for _, path := range []string{m.o.Options.ServerTokenPath, m.o.Options.SidecarTokenPath} {
+	for _, path := range append(conf.SortedKeys(m.o.Options.SidecarTokens()), m.o.Options.ServerTokenPath) {
 		t, err := transport.ReadTokenFile(path)
 		for _, id := range ids {
 			if err != nil || t.ID != id {

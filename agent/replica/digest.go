@@ -2,12 +2,14 @@ package replica
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/holdfast-config/holdfast/agent/peers"
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
@@ -74,8 +76,12 @@ func (d *digestCheck) run(ctx context.Context) {
 
 // onDigest is called by Raft's goroutine for each digest in the log.
 func (d *digestCheck) onDigest(c *command.Digest) {
-	if own, ok := d.r.store.DigestAt(c.Index); ok && own != c.Digest {
+	switch own, ok := d.r.store.DigestAt(c.Index); {
+	case !ok:
+	case own != c.Digest:
 		d.report(c.Index)
+	default:
+		d.r.sup.alarms.states.Clear("", "index", c.Index)
 	}
 }
 
@@ -112,12 +118,14 @@ func (d *digestCheck) resolveMismatches(ctx context.Context) {
 			}
 		}
 		switch {
+		case differ == 0 && len(others) > 0:
+			d.r.sup.alarms.states.Clear("", "index", index)
 		case differ == 0:
 		case majorityDiffers(own, others, voters):
 			d.r.fail(&rejoinError{conf.Errorf(conf.CodeCorrupt, "the state of this member at index %d differs from that of most voters", index)})
 			return
 		default:
-			d.r.sup.log.Error("the states of members differ, and no majority contradicts this one: a member that a majority contradicts discards its data", "index", index, "own", own, "others", others)
+			d.r.sup.alarms.states.Raise(alarm.StatesDiffer, "", fmt.Errorf("at the index %d the state of this member is %s, of others %v", index, own, others))
 		}
 	}
 }

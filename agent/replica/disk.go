@@ -2,26 +2,35 @@ package replica
 
 import (
 	"context"
-	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
 // diskGuard rejects changes before the disk is full: SQLite and Raft need room to
 // finish what they have begun, and a log that cannot be written stops this member.
 type diskGuard struct {
-	dir   string
-	minMB int
-	log   *slog.Logger
-	full  atomic.Pointer[error] // nil when there is enough space
+	dir    string
+	minMB  int
+	alarms *alarm.Set
+	full   atomic.Pointer[error] // nil when there is enough space
+	looked atomic.Int64          // when, in nanoseconds of the Unix time
 }
 
-// Err is why there is too little space, nil when there is enough.
+// lookEvery is the time between two looks while changes come: a burst fills hundreds of
+// megabytes in a second.
+const lookEvery = 20 * time.Millisecond
+
+// Err is why there is too little space, nil when there is enough. Each change asks.
 func (d *diskGuard) Err() error {
+	now, was := time.Now().UnixNano(), d.looked.Load()
+	if d.minMB > 0 && now-was > int64(lookEvery) && d.looked.CompareAndSwap(was, now) {
+		d.check()
+	}
 	if err := d.full.Load(); err != nil {
 		return *err
 	}
@@ -39,7 +48,7 @@ func (d *diskGuard) check() bool {
 	if free >= uint64(d.minMB) {                       //nolint:gosec // not negative
 		if was {
 			d.full.Store(nil)
-			d.log.Info("there is space again", "free_mb", free)
+			d.alarms.Clear("", "free_mb", free)
 		}
 		return false
 	}
@@ -47,7 +56,7 @@ func (d *diskGuard) check() bool {
 		err := error(conf.Errorf(conf.CodeStorageFull, "the disk of this agent is almost full: %d MiB are free, under %d", free, d.minMB).
 			WithHint("make room on the disk of the data directory, or set CONFIG_MIN_FREE_MB; reads go on"))
 		d.full.Store(&err)
-		d.log.Error("the disk is almost full: changes are refused here", "free_mb", free, "min_mb", d.minMB)
+		d.alarms.Raise(alarm.DiskFull, "", err, "min_mb", d.minMB)
 	}
 	return true
 }

@@ -17,6 +17,7 @@ func (r *Replica) monitorLeadership(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
+		r.sup.o.Status.NoteLeader(r.HasLeader())
 		switch {
 		case !r.node.IsLeader():
 			if r.readyTerm.Swap(0) != 0 {

@@ -3,9 +3,11 @@ package replica
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,11 +16,11 @@ import (
 	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/agent/schemas"
 	"github.com/holdfast-config/holdfast/replication"
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/backup"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/store"
-	"github.com/holdfast-config/holdfast/replication/view"
 )
 
 // chooseFiles decides from what the replica opens: the files that are there, or, with a
@@ -84,8 +86,8 @@ func (s *Supervisor) beginRebuild(ctx context.Context, plan *recovery.Plan, pend
 }
 
 // open brings up SQLite and the Raft node. The one that is damaged is quarantined and
-// made from the other one.
-func (r *Replica) open(ctx context.Context, files recovery.Files) error {
+// made from the other one. With show the database is served as soon as it is open.
+func (r *Replica) open(ctx context.Context, files recovery.Files, show bool) error {
 	s := r.sup
 	o := s.o.Options
 	database := recovery.DatabaseFiles(o.DBPath)
@@ -97,13 +99,13 @@ func (r *Replica) open(ctx context.Context, files recovery.Files) error {
 			s.repairEvent = "database restored from the log"
 		}
 	}
-	if err := backup.RemoveLocalState(o.DBPath); err != nil { // of a replica that ended in the middle of one
+	if err := backup.RemoveLocalState(o.DBPath); err != nil && !errors.Is(err, syscall.EROFS) { // of a replica that ended in the middle of one
 		s.log.Warn("what an earlier backup left could not be removed", "err", err)
 	}
 	err := r.openStore(ctx)
-	if conf.CodeOf(err) == conf.CodeCorrupt && files.Raft {
-		s.log.Error("the database is damaged: rebuilding it from this agent's own snapshot and log", "err", err)
-		s.o.Status.Set(conf.DatabaseCorrupted, conf.ModeReadOnly, "restoring the database from the log", err)
+	if isDamage(err) && files.Raft {
+		s.alarms.replica.Raise(alarm.DatabaseDamaged, "", err)
+		s.o.Status.Set(statusOf(err), conf.ModeReadOnly, "restoring the database from the log", err)
 		if err := recovery.Quarantine(o.DataDir, s.log, err.Error(), database...); err != nil {
 			return err
 		}
@@ -115,15 +117,19 @@ func (r *Replica) open(ctx context.Context, files recovery.Files) error {
 		return err
 	}
 	s.o.Cluster.LoadFrom(ctx, r.store.Queries)
-	err = r.openNode(ctx)
+	served := servedIndex(&r.sup.o, r.store.Epoch())
+	if show {
+		r.show(ctx)
+	}
+	err = r.openNode(ctx, served)
 	if conf.CodeOf(err) == conf.CodeCorrupt && files.Database && s.o.Cluster.IsSingleNode() {
 		if index, _ := r.store.Applied(); index > 0 {
-			s.log.Error("the Raft log is damaged: making it again from the database", "err", err)
+			s.alarms.replica.Raise(alarm.LogDamaged, "", err)
 			if err := recovery.Quarantine(o.DataDir, s.log, err.Error(), o.RaftDir()); err != nil {
 				return err
 			}
 			s.repairEvent = "log made anew from the database"
-			err = r.openNode(ctx)
+			err = r.openNode(ctx, served)
 		}
 	}
 	if err != nil && !files.Database {
@@ -149,13 +155,18 @@ func (r *Replica) openStore(ctx context.Context) error {
 	return nil
 }
 
-func (r *Replica) openNode(ctx context.Context) error {
+// servedIndex is the log index that this agent has served in an earlier life, 0 when it
+// has none of the epoch of its store.
+func servedIndex(o *Options, epoch string) uint64 {
+	if snap := o.View.Load(); snap.Epoch != "" && (snap.Epoch == epoch || epoch == "") && o.Cluster.HasLog() {
+		return snap.Index
+	}
+	return 0
+}
+
+func (r *Replica) openNode(ctx context.Context, served uint64) error {
 	s := r.sup
 	c := s.o.Cluster
-	var served uint64
-	if snap := s.o.View.Load(); snap.Epoch != "" && (snap.Epoch == r.store.Epoch() || r.store.Epoch() == "") && c.HasLog() {
-		served = snap.Index
-	}
 	node, err := replication.Open(ctx, replication.Options{
 		Dir: s.o.Options.RaftDir(), NodeID: c.Self(), Logger: s.log, Join: !c.IsSingleNode(),
 		HadLog: c.HasLog(), MinIndex: served,
@@ -264,9 +275,9 @@ func (r *Replica) publish(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	index, _ := r.store.Applied()
-	s.o.View.Reset(view.SourceReplica, r.store.Epoch(), index, recs)
+	reset(r, r.store.Epoch(), index, recs)
 	if len(r.pending) > 0 {
-		s.o.View.Advance(r.index, r.pending)
+		advance(r, r.index, r.pending)
 		r.pending = nil
 	}
 	r.live = true
@@ -290,10 +301,7 @@ func (r *Replica) verifiedRecords(ctx context.Context, trusted map[string]ed2551
 	if err != nil {
 		return nil, err
 	}
-	for id, service := range unknown {
-		r.sup.log.Error("services in the database are signed by a key that this agent does not know, and are verified by their checksum only: if nobody changed the key by hand, an attacker may have written to the database",
-			"key_id", id, "such_as", service)
-	}
+	r.sup.alarms.reportSigners(unknown)
 	return recs, nil
 }
 
@@ -302,11 +310,11 @@ func (r *Replica) onApplied(index uint64, recs []*conf.Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.index = index
-	if !r.live {
+	if !r.live && !r.shown {
 		r.pending = append(r.pending, recs...)
 		return
 	}
-	r.sup.o.View.Advance(index, recs)
+	advance(r, index, recs)
 }
 
 // onRestored is called by Raft's goroutine after a snapshot replaced the store. The

@@ -8,6 +8,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/documents"
 	"github.com/holdfast-config/holdfast/agent/process"
 	"github.com/holdfast-config/holdfast/agent/recovery"
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -28,14 +29,21 @@ func (s *Supervisor) needsRejoin(err error, wasLive bool) bool {
 	if _, ok := errors.AsType[*rejoinError](err); ok {
 		return true
 	}
-	return !wasLive && conf.CodeOf(err) == conf.CodeCorrupt
+	return !wasLive && isDamage(err)
+}
+
+// isDamage reports whether the content of the files is wrong, so that another copy of it
+// is the cure.
+func isDamage(err error) bool {
+	code := conf.CodeOf(err)
+	return code == conf.CodeCorrupt || code == conf.CodeSchemaMismatch
 }
 
 // rejoinUntilAdmitted returns when this agent can start again as a member without data,
 // or when ctx ends. Reads continue meanwhile, from memory or the last-known-good file.
 // It never gives up: without a leader there is nothing better to do than to wait.
 func (s *Supervisor) rejoinUntilAdmitted(ctx context.Context, cause error) {
-	s.log.Error("the replica is damaged: it is copied again from the cluster", "err", cause, "hint", conf.HintOf(cause))
+	s.alarms.replica.Raise(alarm.ReplicaDamaged, "", cause)
 	s.serveDefaults()
 	was, old := s.o.Cluster.Self(), s.o.View.Load().Epoch
 	const waiting = "waiting for the leader to take this agent back: "

@@ -8,11 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/holdfast-config/holdfast/agent/documents"
 	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/recovery"
-	"github.com/holdfast-config/holdfast/agent/schemas"
 	"github.com/holdfast-config/holdfast/replication"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -34,6 +32,7 @@ type Replica struct {
 
 	mu      sync.Mutex
 	opened  bool           // the node runs
+	shown   bool           // the view follows the log; that a leader knows of nothing newer is not sure
 	live    bool           // the view follows the log
 	pending []*conf.Record // applied while the view was being filled
 	index   uint64
@@ -48,6 +47,9 @@ func (r *Replica) Node() *replication.Node { return r.node }
 // Propose puts a command through the log. It returns the error of the proposal, or else
 // that of its result.
 func (r *Replica) Propose(ctx context.Context, c command.Command) error {
+	if err := store.AwaitWriteLock(ctx, r.store); err != nil {
+		return err
+	}
 	res, err := r.node.Propose(ctx, c)
 	if err == nil && res.Err != nil {
 		return res.Err
@@ -69,6 +71,16 @@ func (r *Replica) leader() (string, bool) {
 	return node, node != "" && node != r.sup.o.Cluster.Self()
 }
 
+// leaderGrace is longer than an election takes.
+const leaderGrace = 3 * time.Second
+
+// HasLeader reports whether this replica leads, or heard from a leader within the time
+// that an election takes.
+func (r *Replica) HasLeader() bool {
+	at := r.node.LastContact()
+	return !at.IsZero() && time.Since(at) <= leaderGrace
+}
+
 // fail ends the replica.
 func (r *Replica) fail(err error) {
 	select {
@@ -88,7 +100,7 @@ func (s *Supervisor) runReplica(ctx context.Context, plan *recovery.Plan) (live 
 	r := &Replica{sup: s, faults: make(chan error, 1)}
 	r.digest = digestCheck{r: r, mismatches: make(chan uint64, 1)}
 	defer r.close()
-	if err := r.open(ctx, files); err != nil {
+	if err := r.open(ctx, files, plan == nil && pending == nil); err != nil {
 		return false, err
 	}
 	jobs, stop := context.WithCancel(ctx)
@@ -116,7 +128,10 @@ func (s *Supervisor) runReplica(ctx context.Context, plan *recovery.Plan) (live 
 	}
 	if r.IsReadyLeader() {
 		s.o.Status.SetUnlessLocked(conf.DatabaseHealthy, conf.ModeReadOnly, "loading the schema directory", nil)
-		schemas.Load(ctx, s.o.Options.SchemaDir, documents.Records{View: s.o.View}, s.o.Editor, s.log)
+		dir := schemaDir{s}
+		if mismatched, saw := dir.load(ctx); len(mismatched) > 0 {
+			running.Go(func() { dir.retry(jobs, r, mismatched, saw) })
+		}
 		if s.o.Cluster.IsSingleNode() && s.o.Jobs.Founder != nil {
 			s.o.Jobs.Founder(ctx, r)
 		}
@@ -127,7 +142,7 @@ func (s *Supervisor) runReplica(ctx context.Context, plan *recovery.Plan) (live 
 	r.writeEpochFile()
 	if !s.o.LKG.Status().Valid {
 		if err := s.o.LKG.Flush(ctx); err != nil {
-			s.log.Error("the last-known-good file was not written: it is tried again", "path", s.o.Options.LKGPath, "err", err)
+			s.log.Warn("the last-known-good file was not written: it is tried again", "path", s.o.Options.LKGPath, "err", err)
 		}
 	}
 	s.everLoaded.Store(true)
@@ -137,6 +152,7 @@ func (s *Supervisor) runReplica(ctx context.Context, plan *recovery.Plan) (live 
 	}
 	s.repairEvent = ""
 	s.o.Status.Set(conf.DatabaseHealthy, conf.ModeNormal, event, nil)
+	s.alarms.replica.Only("")
 	if plan != nil {
 		plan.Finish(nil)
 	}
@@ -155,6 +171,11 @@ func (r *Replica) monitor(ctx context.Context) error {
 		verify = t.C
 	}
 	memory := newMemoryReleaser()
+	var lock lockWatch
+	log, err := openedLogFile(s.o.Options.RaftDir())
+	if err != nil {
+		return err
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -166,18 +187,20 @@ func (r *Replica) monitor(ctx context.Context) error {
 		case p := <-s.rebuilds:
 			return &rebuildRequest{plan: p}
 		case <-second.C:
-			if err := r.store.CheckFiles(); err != nil {
+			if err := cmp.Or(r.store.CheckFiles(), log.check()); err != nil {
 				return err
 			}
 			if err := r.store.Maintain(ctx); err != nil && ctx.Err() == nil {
 				s.log.Warn("checkpoint", "err", err)
 			}
+			lock.tick(r)
 			r.writeEpochFile()
 			memory.tick(r.store.Applied())
 		case <-verify:
 			if err := r.store.Verify(ctx); err != nil && conf.CodeOf(err) == conf.CodeCorrupt {
 				return err
 			}
+			s.checkSigners(s.o.Keys.PublicKeys())
 		}
 	}
 }

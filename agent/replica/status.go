@@ -20,6 +20,8 @@ type Status struct {
 	since    time.Time // of database and mode, in normal mode of the event
 	lkgErr   error     // why the file that was found at start is not used; cleared by the next good write
 
+	schemas error         // which files of the schema directory are not loaded
+	leader  bool          // there was one when it was noted last
 	changed chan struct{} // closed and replaced at each transition
 }
 
@@ -30,6 +32,7 @@ type State struct {
 	Event    string
 	Err      error
 	LKGErr   error
+	Schemas  error // which files of the schema directory are not loaded
 	Since    time.Time
 	Changed  <-chan struct{} // closed at the next transition
 }
@@ -67,6 +70,31 @@ func (s *Status) set(db conf.DatabaseStatus, mode conf.Mode, event string, err e
 	s.changed = make(chan struct{})
 }
 
+// SetSchemasError records which files of the schema directory are not loaded, nil for none.
+func (s *Status) SetSchemasError(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if (s.schemas == nil) == (err == nil) && (err == nil || s.schemas.Error() == err.Error()) {
+		return
+	}
+	s.schemas = err
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// NoteLeader is a transition when a leader appeared or is gone: the health follows from
+// it.
+func (s *Status) NoteLeader(known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leader == known {
+		return
+	}
+	s.leader = known
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
 // SetLKGError records why the last-known-good file that was found is not used.
 func (s *Status) SetLKGError(err error) {
 	s.mu.Lock()
@@ -78,7 +106,7 @@ func (s *Status) SetLKGError(err error) {
 func (s *Status) Get() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return State{s.database, s.mode, s.event, s.err, s.lkgErr, s.since, s.changed}
+	return State{s.database, s.mode, s.event, s.err, s.lkgErr, s.schemas, s.since, s.changed}
 }
 
 // Ready is nil in normal mode, and otherwise the error that a writer gets.

@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/agent/schemas"
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/schema"
@@ -81,13 +82,14 @@ type Supervisor struct {
 	current   atomic.Pointer[Replica]
 	lastStore atomic.Pointer[store.Store] // opened last; its memory is read after it was closed, too
 	disk      diskGuard
+	alarms    alarms
 	rebuilds  chan *recovery.Plan // requested; received by the running replica or between two
 
 	everLoaded  atomic.Bool                        // there was all to read, once: from a last-known-good file, or from a replica with all its schemas
 	epochs      atomic.Pointer[[]conf.EpochChange] // the signed changes of the epoch, as the store has them
 	pastEpochs  []string                           // that this agent had left when it started
 	lastSchema  atomic.Int64                       // schema version of the last running replica
-	lastContact atomic.Int64                       // unix nanoseconds: when a leader was last heard from, 0 = never
+	lastContact contactAge
 
 	// On the supervisor's goroutine only.
 	autoRebuilt time.Time      // the last automatic rebuild
@@ -100,11 +102,12 @@ type Supervisor struct {
 
 // New makes a Supervisor. Run begins.
 func New(o Options) *Supervisor {
-	s := &Supervisor{o: o, log: o.Logger, rebuilds: make(chan *recovery.Plan)}
-	s.disk = diskGuard{dir: o.Options.DataDir, minMB: o.Options.MinFreeMB, log: o.Logger}
+	s := &Supervisor{o: o, log: o.Logger, alarms: newAlarms(o.Logger), rebuilds: make(chan *recovery.Plan)}
+	s.disk = diskGuard{dir: o.Options.DataDir, minMB: o.Options.MinFreeMB, alarms: alarm.NewSet(o.Logger)}
+	s.lastContact.start(time.Time{}, o.Options.Clock())
 	if c := o.Loaded; c != nil {
 		s.pastEpochs = c.PastEpochs
-		s.lastContact.Store(c.GeneratedAt.UnixNano())
+		s.lastContact.start(c.GeneratedAt, o.Options.Clock())
 		s.everLoaded.Store(true)
 	}
 	return s
@@ -143,7 +146,7 @@ func (s *Supervisor) Run(ctx context.Context) {
 func (s *Supervisor) awaitRetry(ctx context.Context, err error, wasUp bool) *recovery.Plan {
 	db := statusOf(err)
 	s.o.Status.Set(db, conf.ModeReadOnly, "the replica is down", err)
-	s.log.Error("the replica is down: serving the last known good values, refusing writes", "database", db, "err", err, "hint", conf.HintOf(err))
+	s.alarms.replica.Raise(alarm.ReplicaDown, "", err, "database", db)
 	s.serveDefaults()
 	damaged := !wasUp && (db == conf.DatabaseCorrupted || db == conf.DatabaseSchemaMismatch)
 	give := time.Now().Add(time.Minute)
@@ -198,7 +201,7 @@ func (s *Supervisor) serveDefaults() {
 	if recs == nil {
 		return
 	}
-	s.log.Error("serving the schemas' defaults: neither the database nor the last-known-good file can be read", "services", len(recs))
+	s.alarms.replica.Raise(alarm.ServesDefaults, "defaults", nil, "services", len(recs))
 	s.o.View.Reset(view.SourceDefault, "", 0, recs)
 }
 
@@ -230,6 +233,9 @@ func (s *Supervisor) Propose(ctx context.Context, c command.Command) (command.Re
 	if r == nil {
 		return command.Result{}, s.Down()
 	}
+	if err := store.AwaitWriteLock(ctx, r.store); err != nil {
+		return command.Result{}, err
+	}
 	return r.node.Propose(ctx, c)
 }
 
@@ -260,13 +266,23 @@ func (s *Supervisor) Writable() error {
 	return nil
 }
 
-// Serving is nil while services read something better than schema defaults: it is the
-// readiness of the local API, which outlives the replica.
+// Serving is nil while services read something better than schema defaults, and the
+// service beside this agent, if it has one, exists: it is the readiness of the local API,
+// which outlives the replica.
 func (s *Supervisor) Serving() error {
-	if src := s.o.View.Load().Source; src == view.SourceLKG || (src == view.SourceReplica && s.everLoaded.Load()) {
+	snap := s.o.View.Load()
+	if src := snap.Source; src != view.SourceLKG && (src != view.SourceReplica || !s.everLoaded.Load()) {
+		return s.Down()
+	}
+	own := s.o.Options.ServiceName
+	if own == "" {
 		return nil
 	}
-	return s.Down()
+	if e, ok := snap.Get(own); ok && e.Record.Exists() {
+		return nil
+	}
+	return conf.Errorf(conf.CodeNotFound, "the service %q beside this agent has no configuration", own).
+		WithHint("put its schema and required values: holdfast schema put %s FILE; or correct CONFIG_SERVICE_NAME", own)
 }
 
 // DiskFull is why there is too little disk space to accept changes, nil when there is
@@ -274,19 +290,15 @@ func (s *Supervisor) Serving() error {
 func (s *Supervisor) DiskFull() error { return s.disk.Err() }
 
 // Age is the time since this agent last heard from a leader; negative when it never
-// did. Without a replica it counts from the writing of the last-known-good file.
+// did. Until it does it counts from the writing of the last-known-good file. It is never
+// below the monotonic time since then or since the start.
 func (s *Supervisor) Age() time.Duration {
-	last := s.lastContact.Load()
 	if r := s.current.Load(); r != nil {
 		if t := r.node.LastContact(); !t.IsZero() {
-			last = t.UnixNano()
-			s.lastContact.Store(last)
+			s.lastContact.contact(t)
 		}
 	}
-	if last == 0 {
-		return -1
-	}
-	return max(0, time.Since(time.Unix(0, last)))
+	return s.lastContact.age()
 }
 
 // SchemaVersion is that of the store, or of the last one that was open.

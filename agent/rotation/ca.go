@@ -19,6 +19,8 @@ type caKeys struct {
 	dir     string // of the identity
 	port    *transport.Transport
 	cluster *peers.Cluster
+	now     func() time.Time
+	renewed time.Time // monotonic
 	log     *slog.Logger
 	parsed  map[string]parsedCA // by the text in the keyring, checked before: the loops ask each second
 }
@@ -178,7 +180,7 @@ func (c *caKeys) switchTo(ctx context.Context, hash string) error {
 		if ca == nil {
 			return conf.Errorf(conf.CodeNotFound, "the key of the CA %s is not here yet", hash)
 		}
-		fresh, err = id.SwitchCA(ca, pki.DefaultTTL, time.Now())
+		fresh, err = id.SwitchCA(ca, pki.DefaultTTL, c.now())
 	} else {
 		leader, ok := c.cluster.Leader()
 		if !ok {
@@ -200,11 +202,15 @@ func (c *caKeys) switchTo(ctx context.Context, hash string) error {
 	return nil
 }
 
-// renew replaces this agent's certificate in the last third of its life. A server
-// has the CA's key; a sidecar asks the leader.
+// renewPause is how soon a certificate is not renewed again: one from a leader whose clock
+// is ahead is not valid yet either.
+const renewPause = 10 * time.Minute
+
+// renew replaces this agent's certificate in the last third of its life, and one that a
+// clock made which was ahead. A server has the CA's key; a sidecar asks the leader.
 func (c *caKeys) renew(ctx context.Context) {
 	id := c.port.Identity()
-	if !id.NeedsRenewal(time.Now()) {
+	if !id.NeedsRenewal(c.now()) || !c.renewed.IsZero() && time.Since(c.renewed) < renewPause {
 		return
 	}
 	var (
@@ -212,7 +218,7 @@ func (c *caKeys) renew(ctx context.Context) {
 		err  error
 	)
 	if id.CA != nil {
-		next, err = id.Reissue(pki.DefaultTTL, time.Now())
+		next, err = id.Redate(pki.DefaultTTL, c.now())
 	} else if leader, ok := c.cluster.Leader(); ok {
 		next, err = c.port.Renew(ctx, leader)
 	} else {
@@ -228,5 +234,6 @@ func (c *caKeys) renew(ctx context.Context) {
 		c.log.Warn("this agent's certificate was not renewed: it is tried again", "expires", id.Cert.NotAfter, "err", err)
 		return
 	}
+	c.renewed = time.Now()
 	c.log.Info("this agent's certificate was renewed", "expires", next.Cert.NotAfter)
 }

@@ -3,7 +3,6 @@ package rotation
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/holdfast-config/holdfast/agent/keys"
 	"github.com/holdfast-config/holdfast/agent/peers"
@@ -66,7 +65,7 @@ func (m *Manager) change(ctx context.Context, rep *replica.Replica, who conf.Pri
 // rotate makes a new key and announces it, after every server that can reject it was
 // asked. A rotation that runs already continues.
 func (m *Manager) rotate(ctx context.Context, rep *replica.Replica, who conf.Principal, kind, reason string, hold bool) error {
-	now := time.Now()
+	now := m.o.Options.Clock()
 	at := conf.FormatTime(now)
 	ring := m.Keyring()
 	active := ring.Active(kind)
@@ -170,7 +169,7 @@ func (m *Manager) withdrawKey(ctx context.Context, rep *replica.Replica, who con
 	if next == nil {
 		return conf.Errorf(conf.CodeNotFound, "no %s key is announced that is not in use", kind).WithHint("see: holdfast keys status")
 	}
-	at := conf.FormatTime(time.Now())
+	at := conf.FormatTime(m.o.Options.Clock())
 	return m.proposeKeys(ctx, rep, &command.Keyring{
 		At: at, By: who.Name, End: []command.KeyExpiry{{Kind: kind, ID: next.ID, NotAfter: at}},
 		Audit: []conf.Access{{UserID: who.Name, Action: "write", Success: true, Reason: fmt.Sprintf("%s key %s given up", kind, next.ID), Timestamp: at}},
@@ -179,7 +178,7 @@ func (m *Manager) withdrawKey(ctx context.Context, rep *replica.Replica, who con
 
 // expireOldKey ends the grace period of the old key now, when nothing needs it any more.
 func (m *Manager) expireOldKey(ctx context.Context, rep *replica.Replica, who conf.Principal, kind string) error {
-	now := time.Now()
+	now := m.o.Options.Clock()
 	at := conf.FormatTime(now)
 	ring := m.Keyring()
 	old, active := ring.Old(kind, at), ring.Active(kind)

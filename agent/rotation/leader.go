@@ -67,7 +67,7 @@ func (l *leaderRotation) advance(ctx context.Context) error {
 			return err
 		}
 	}
-	now := time.Now()
+	now := m.o.Options.Clock()
 	if err := l.activate(ctx, now); err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (m *Manager) proposeKeys(ctx context.Context, rep *replica.Replica, cmd *co
 // one put in place by hand.
 func (m *Manager) announceUnlistedKeys(ctx context.Context, rep *replica.Replica) error {
 	set, ring := m.Set(), m.Keyring()
-	cmd := &command.Keyring{At: conf.FormatTime(time.Now())}
+	cmd := &command.Keyring{At: conf.FormatTime(m.o.Options.Clock())}
 	for _, kind := range conf.KeyKinds() {
 		var main, old string
 		if kind == conf.KeyCA {
@@ -257,13 +257,13 @@ func (l *leaderRotation) reseal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	todo := 0
+	left := 0
 	for id, n := range counts {
 		if id != active.ID && set.Holds(conf.KeyMaster, id) {
-			todo += n
+			left += n
 		}
 	}
-	if todo == 0 {
+	if left == 0 {
 		return nil
 	}
 	start := time.Now()
@@ -273,7 +273,7 @@ func (l *leaderRotation) reseal(ctx context.Context) error {
 		if len(batch.Items) == 0 {
 			return nil
 		}
-		batch.At = conf.FormatTime(time.Now())
+		batch.At = conf.FormatTime(m.o.Options.Clock())
 		err := l.rep.Propose(ctx, batch)
 		done += len(batch.Items)
 		batch.Items = nil

@@ -58,7 +58,7 @@ type Manager struct {
 func New(o Options) *Manager {
 	m := &Manager{
 		AgentKeys: o.Keys, o: o, log: o.Logger, file: keyFile{o.Options, o.Keys.holder, o.Cluster.Port},
-		ca:       caKeys{dir: o.Options.TLSDir(), port: o.Cluster.Port, cluster: o.Cluster, log: o.Logger},
+		ca:       caKeys{dir: o.Options.TLSDir(), port: o.Cluster.Port, cluster: o.Cluster, now: o.Options.Clock, log: o.Logger},
 		wakeSync: make(chan struct{}, 1), wakeLeader: make(chan struct{}, 1), pending: map[string]*pendingKey{}, pendingTTL: pendingTTL,
 	}
 	m.members = memberKeys{o.Cluster, o.Keys, &m.ca}

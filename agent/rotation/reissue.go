@@ -3,6 +3,7 @@ package rotation
 import (
 	"context"
 	"log/slog"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -20,23 +21,27 @@ type Reissuing struct {
 	editor Reissuer
 	view   *documents.View
 	ready  func() error
+	now    func() time.Time
 	log    *slog.Logger
 
 	reissued, failures atomic.Uint64 // signatures reissued by this agent, and attempts that failed
 }
 
-// NewReissuing reissues when the oldest signature is as old as every; 0 is never. ready
-// is nil while this agent accepts changes.
-func NewReissuing(every time.Duration, editor Reissuer, v *documents.View, ready func() error, log *slog.Logger) *Reissuing {
-	return &Reissuing{every: every, editor: editor, view: v, ready: ready, log: log}
+// NewReissuing reissues when the oldest signature is as old as every, 0 for never, and when
+// one is ahead of the wall clock now. ready is nil while this agent accepts changes.
+func NewReissuing(every time.Duration, editor Reissuer, v *documents.View, ready func() error, now func() time.Time, log *slog.Logger) *Reissuing {
+	return &Reissuing{every: every, editor: editor, view: v, ready: ready, now: now, log: log}
 }
+
+// lookAgain is how soon it is seen that the wall clock was set.
+const lookAgain = 5 * time.Second
 
 // Run is the leader job. The signatures themselves tell when they are due, so it makes no
 // difference which member signed them: a new leader continues where the old one was.
 func (s *Reissuing) Run(ctx context.Context, _ *replica.Replica) {
 	every := s.every
 	if every <= 0 {
-		return
+		every = math.MaxInt64
 	}
 	retry := min(every, 10*time.Second)
 	failing := false
@@ -52,8 +57,8 @@ func (s *Reissuing) Run(ctx context.Context, _ *replica.Replica) {
 			timer.Reset(min(every, time.Second))
 			continue
 		}
-		if wait := reissueIn(s.view.Load(), every, time.Now()); wait > 0 {
-			timer.Reset(wait)
+		if wait := reissueIn(s.view.Load(), every, s.now()); wait > 0 {
+			timer.Reset(min(wait, lookAgain))
 			continue
 		}
 		// Not sooner than that again, whatever the outcome.
@@ -82,17 +87,28 @@ func (s *Reissuing) Run(ctx context.Context, _ *replica.Replica) {
 }
 
 // reissueIn is how long the oldest signature is still young enough: every at most, however
-// far ahead the clock of an earlier leader was.
+// far ahead the clock of an earlier leader was; or 0 if the leader can take back a time
+// that is ahead.
 func reissueIn(snap *documents.Snapshot, every time.Duration, now time.Time) time.Duration {
-	oldest := ""
+	oldest, newest := "", ""
 	snap.Range(func(e *documents.Entry) bool {
-		if r := e.Record; r.Signature != "" && r.Epoch == snap.Epoch && (oldest == "" || r.IssuedAt < oldest) {
+		r := e.Record
+		if r.Signature == "" || r.Epoch != snap.Epoch {
+			return true
+		}
+		if oldest == "" || r.IssuedAt < oldest {
 			oldest = r.IssuedAt
+		}
+		if r.VersionSignature != "" {
+			newest = max(newest, r.IssuedAt)
 		}
 		return true
 	})
+	if at, err := conf.ParseTime(newest); err == nil && at.Sub(now) > conf.MaxLead {
+		return 0
+	}
 	at, err := conf.ParseTime(oldest)
-	if err != nil { // nothing is signed yet
+	if err != nil || every == math.MaxInt64 { // nothing is signed yet, or it is not renewed for its age
 		return every
 	}
 	return min(at.Add(every).Sub(now), every)

@@ -11,7 +11,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/view"
 )
 
-// The signatures themselves say when they are due, whoever made them.
+// The signatures themselves say when they are due, whichever leader made them.
 func TestReissueIsDueByTheOldestSignature(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	v := documents.NewView(documents.NewSecrets(documents.SecretsOptions{Logger: slog.New(slog.DiscardHandler)}))

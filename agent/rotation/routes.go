@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"net/http"
-	"time"
 
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -67,7 +66,7 @@ func (m *Manager) serveServiceKey(r *http.Request) (keyReply, error) {
 	}
 	m.log.Info("sending a sidecar the key of its service again", "service", service, "key", id, "node", p.NodeID)
 	m.o.Audit(conf.Access{
-		UserID: "join:" + p.NodeID, Action: "write", Success: true, Timestamp: conf.FormatTime(time.Now()),
+		UserID: "join:" + p.NodeID, Action: "write", Success: true, Timestamp: conf.FormatTime(m.o.Options.Clock()),
 		Reason: "received the key of " + service + " under the master key " + id + " anew",
 	})
 	return keyReply{base64.StdEncoding.EncodeToString(key)}, nil

@@ -21,7 +21,7 @@ func (m *Manager) Keys(ctx context.Context) (conf.KeysStatus, error) {
 		if err != nil {
 			return conf.KeysStatus{}, err
 		}
-		now := time.Now()
+		now := m.o.Options.Clock()
 		at := conf.FormatTime(now)
 		ring, signed := m.Keyring(), signedBy(m.o.View)
 		out := conf.KeysStatus{Keys: []conf.KeyInfo{}, Rotations: []conf.KeyRotation{}, Members: m.members.all(ctx)}
@@ -59,6 +59,16 @@ type keyReport struct {
 	now             time.Time
 }
 
+// spread is how long a new key may take to the other servers before it seems lost.
+const spread = 10 * time.Second
+
+// longAnnounced reports whether a key was announced so long ago that a healthy cluster
+// has it on more than one server.
+func longAnnounced(k conf.Key, now time.Time) bool {
+	at, err := conf.ParseTime(k.AnnouncedAt)
+	return err != nil || now.Sub(at) > spread
+}
+
 // rotation is the state of the rotation of a kind, if one is not complete.
 func (k keyReport) rotation(kind string) (conf.KeyRotation, bool) {
 	next, active, old := k.ring.Next(kind), k.ring.Active(kind), k.ring.Old(kind, conf.FormatTime(k.now))
@@ -68,6 +78,7 @@ func (k keyReport) rotation(kind string) (conf.KeyRotation, bool) {
 	if next != nil {
 		r := conf.KeyRotation{Kind: kind, KeyID: next.ID, OldID: active.ID, Phase: conf.PhaseHandover, Waiting: k.m.members.missing(*next, k.members, k.now)}
 		lost := kind != conf.KeyCA || k.m.ca.next(next.ID) == nil // this agent may not trust yet what it made
+		lost = lost && longAnnounced(*next, k.now)
 		if lost && !slices.ContainsFunc(k.members, func(km conf.MemberKeys) bool { return km.Role == conf.MemberServer && km.Holds[kind].Has(next.ID) }) {
 			r.Waiting = append(r.Waiting, "a server that has the new key, for none that answers does: start the one that led when it was announced, or give the key up: holdfast keys rotate "+kind+" --abort")
 		}

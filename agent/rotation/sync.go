@@ -60,7 +60,7 @@ func (m *Manager) syncKeys(ctx context.Context, rep *replica.Replica) {
 	if err := m.LoadKeyring(ctx, rep.Store()); err != nil {
 		return // the store reports it itself
 	}
-	ring, at := m.Keyring(), conf.FormatTime(time.Now())
+	ring, at := m.Keyring(), conf.FormatTime(m.o.Options.Clock())
 	for _, kind := range conf.KeyKinds() {
 		var err error
 		if kind == conf.KeyCA {
@@ -223,7 +223,7 @@ func askServers(ctx context.Context, c *peers.Cluster, kind, id, path string) (s
 			return k.Value, nil
 		}
 		err = conf.Errorf(conf.CodeOf(e), "no server gave the %s key %s: %w", kind, id, e).
-			WithHint("start a server that has it; or give it up while it is not in use: holdfast keys rotate %s --abort", kind)
+			WithHint("it is asked for again by itself; holdfast keys status names the servers that have it")
 	}
 	return "", err
 }

@@ -1,8 +1,10 @@
 package schemas
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -11,51 +13,92 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/schema"
+	"github.com/holdfast-config/holdfast/replication/schema/dialect"
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
 
-// Read returns the <service>.json files of a directory by service; "" has none. One
-// unreadable file is an error for all: a service without its schema would seem unknown.
+// files collects why files of a schema directory are not loaded, by file name.
+type files map[string]error
+
+// maxNamed bounds how many files a text names.
+const maxNamed = 10
+
+// err names the files in one error, nil for none. Its text has the hint too, because
+// health has no other place for it.
+func (f files) err() error {
+	if len(f) == 0 {
+		return nil
+	}
+	var text []string
+	for _, name := range conf.SortedKeys(f) {
+		if len(text) == maxNamed {
+			text = append(text, fmt.Sprintf("and %d more", len(f)-maxNamed))
+			break
+		}
+		err := f[name]
+		if pe, ok := errors.AsType[*fs.PathError](err); ok {
+			err = pe.Err // health must not show paths of this host
+		}
+		text = append(text, fmt.Sprintf("%s: %v", name, err))
+	}
+	const hint = "correct them, and restart the agent"
+	return conf.Errorf(conf.CodeUsage, "files of the schema directory are not loaded: %s; %s", strings.Join(text, "; "), hint).WithHint(hint)
+}
+
+// Read returns the <service>.json files of a directory by service; "" has none. The error
+// names those that cannot be read or are not named after a service; the others are
+// returned all the same.
 func Read(dir string) (map[string][]byte, error) {
+	out, bad, err := read(dir)
+	return out, cmp.Or(err, bad.err())
+}
+
+// read is Read with the error of the directory apart from those of files.
+func read(dir string) (map[string][]byte, files, error) {
 	if dir == "" {
-		return nil, nil
+		return nil, files{}, nil
 	}
-	files, err := os.ReadDir(dir)
+	list, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, conf.Errorf(conf.CodeUsage, "reading the schema directory: %w", err).WithHint("set CONFIG_SCHEMA_DIR to a directory of <service>.json files")
+		return nil, files{}, conf.Errorf(conf.CodeUsage, "reading the schema directory: %w", err).WithHint("set CONFIG_SCHEMA_DIR to a directory of <service>.json files")
 	}
-	out := map[string][]byte{}
-	for _, f := range files {
+	out, bad := map[string][]byte{}, files{}
+	for _, f := range list {
 		name, isJSON := strings.CutSuffix(f.Name(), ".json")
 		if f.IsDir() || !isJSON || strings.HasPrefix(name, ".") {
 			continue
 		}
 		if err := conf.CheckService(name); err != nil {
-			return nil, err
+			bad[f.Name()] = conf.Errorf(conf.CodeUsage, "the name is not that of a service: %w", err)
+			continue
 		}
 		data, err := os.ReadFile(filepath.Join(dir, f.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed since the listing
 		}
 		if err != nil {
-			return nil, err
+			bad[f.Name()] = err
+			continue
 		}
 		out[name] = data
 	}
-	return out, nil
+	return out, bad, nil
 }
 
-// ReadCanonical is Read with each schema in its canonical form.
+// ReadCanonical is Read with each schema in its canonical form. What has none is one of
+// the files that the error names.
 func ReadCanonical(dir string) (map[string][]byte, error) {
-	raw, err := Read(dir)
+	raw, bad, err := read(dir)
 	for name, data := range raw {
-		c, cerr := seal.CanonicalJSON(data)
+		c, cerr := dialect.Canonical(data)
 		if cerr != nil {
-			return nil, conf.Errorf(conf.CodeUsage, "schema of %s: %w", name, cerr)
+			delete(raw, name)
+			bad[name+".json"] = cerr
+			continue
 		}
 		raw[name] = c
 	}
-	return raw, err
+	return raw, cmp.Or(err, bad.err())
 }
 
 // Defaults returns the records that the schemas of a directory make without any
@@ -64,7 +107,10 @@ func ReadCanonical(dir string) (map[string][]byte, error) {
 // nil when the directory has no schema.
 func Defaults(cache *schema.Cache, dir string, log *slog.Logger) []*conf.Record {
 	raw, err := Read(dir)
-	if err != nil || len(raw) == 0 {
+	if err != nil {
+		log.Warn("schemas without defaults", "err", err, "hint", conf.HintOf(err))
+	}
+	if len(raw) == 0 {
 		return nil
 	}
 	recs := make([]*conf.Record, 0, len(raw))
@@ -81,7 +127,7 @@ func Defaults(cache *schema.Cache, dir string, log *slog.Logger) []*conf.Record 
 
 // DefaultRecord is the record of a service of which only the schema is known.
 func DefaultRecord(cache *schema.Cache, service string, raw []byte) (*conf.Record, error) {
-	c, err := seal.CanonicalJSON(raw)
+	c, err := dialect.Canonical(raw)
 	if err != nil {
 		return nil, err
 	}

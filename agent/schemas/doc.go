@@ -2,7 +2,8 @@
 // what other packages need of it: default records, search items, and the options with
 // which a database is opened.
 //
-// Invariants: a file of the directory is <service>.json; a stored schema that does
+// Invariants: a file of the directory is <service>.json; one that is not, or is damaged,
+// is named in an error and holds up no other; a stored schema that does
 // not compile never stops the log; a schema that breaks stored values is reported
 // and not stored.
 //

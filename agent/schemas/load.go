@@ -1,11 +1,17 @@
 package schemas
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/replication/seal"
+	"github.com/holdfast-config/holdfast/replication/schema"
+	"github.com/holdfast-config/holdfast/replication/schema/dialect"
 )
 
 // maxBatch bounds the log entry that one batch of new schemas makes, in bytes.
@@ -21,23 +27,26 @@ type Records interface {
 	Record(service string) *conf.Record
 }
 
-// Load stores what is new or changed in the directory. A schema that does
-// not accept the stored values is logged and skipped; the stored one stays.
-func Load(ctx context.Context, dir string, stored Records, to Putter, log *slog.Logger) {
-	raw, err := Read(dir)
-	if err != nil {
-		log.Error("schemas were not loaded", "err", err, "hint", conf.HintOf(err))
-		return
+// Load stores what is new or changed in the directory. A file that is not named after a
+// service, or a schema that does not accept the stored values, is logged and skipped; the
+// stored one stays. alarms are those of the directory, from one call to the next. The error names those files. Its code is CodeSchemaMismatch when there
+// are schemas that do not accept the stored values; mismatched are their services.
+func Load(ctx context.Context, dir string, stored Records, to Putter, log *slog.Logger, alarms *alarm.Set) (mismatched []string, err error) {
+	raw, bad, err := read(dir)
+	var standing []string // subjects of alarms
+	if err := cmp.Or(err, bad.err()); err != nil {
+		alarms.Raise(alarm.SchemasUnread, dir, err)
+		standing = append(standing, dir)
 	}
 	changed := map[string][]byte{}
 	size := 0
 	flush := func() {
-		put(ctx, changed, to, log)
+		standing = append(standing, put(ctx, changed, to, log, alarms, bad)...)
 		changed, size = map[string][]byte{}, 0
 	}
 	for _, name := range conf.SortedKeys(raw) {
 		if rec := stored.Record(name); rec != nil && rec.Schema != nil {
-			if c, err := seal.CanonicalJSON(raw[name]); err == nil && string(c) == string(rec.Schema) {
+			if c, err := dialect.Canonical(raw[name]); err == nil && string(c) == string(rec.Schema) {
 				continue
 			}
 		}
@@ -47,21 +56,60 @@ func Load(ctx context.Context, dir string, stored Records, to Putter, log *slog.
 		}
 	}
 	flush()
+	for name, why := range bad {
+		service := strings.TrimSuffix(name, ".json")
+		if mismatch(why, stored.Record(service), raw[service]) {
+			mismatched = append(mismatched, service)
+		}
+	}
+	slices.Sort(mismatched)
+	if cleared := alarms.Only("", standing...); dir != "" && len(standing) == 0 && !cleared {
+		alarm.SchemasUnread.Over(log) // the process that raised it may be an earlier one
+	}
+	err = cmp.Or(err, bad.err())
+	if len(mismatched) > 0 {
+		err = mismatchError(mismatched, err)
+	}
+	return mismatched, err
 }
 
-func put(ctx context.Context, batch map[string][]byte, to Putter, log *slog.Logger) {
+// mismatch says whether a schema was refused because of the values of rec.
+func mismatch(why error, rec *conf.Record, raw []byte) bool {
+	if conf.CodeOf(why) != conf.CodeInvalid || rec == nil || rec.Version == 0 || raw == nil {
+		return false
+	}
+	_, err := schema.Compile(rec.Service, raw)
+	return err == nil
+}
+
+// mismatchError says what leads out of it. Its text has the hint too, because health has
+// no other place for it.
+func mismatchError(services []string, err error) error {
+	s := services[0]
+	hint := fmt.Sprintf("make the new schema accept the stored values and restart the agent; or change the values (holdfast set %s KEY=VALUE), "+
+		"and it is loaded; or store both at once: holdfast schema put %s %s.json --with VALUES.json", s, s, s)
+	return conf.Errorf(conf.CodeSchemaMismatch, "new schemas do not accept the stored values of %s: %w; way out: %s", strings.Join(services, ", "), err, hint).
+		WithHint("%s", hint)
+}
+
+func put(ctx context.Context, batch map[string][]byte, to Putter, log *slog.Logger, alarms *alarm.Set, refused files) (raised []string) {
 	if len(batch) == 0 {
-		return
+		return nil
 	}
 	const reason = "loaded from the schema directory"
 	who := conf.Principal{Name: "schema-dir", Role: conf.RoleWrite}
 	if _, err := to.PutSchemas(ctx, who, batch, reason, ""); err == nil {
 		log.Info("schemas loaded", "services", len(batch))
-		return
+		return nil
 	}
 	for _, name := range conf.SortedKeys(batch) { // one invalid file does not block the others
 		if _, err := to.PutSchemas(ctx, who, map[string][]byte{name: batch[name]}, reason, ""); err != nil {
-			log.Error("a schema was not loaded", "service", name, "err", err, "hint", conf.HintOf(err))
+			alarms.Raise(alarm.SchemaRefused, name, err, "service", name)
+			raised = append(raised, name)
+			if ctx.Err() == nil {
+				refused[name+".json"] = err
+			}
 		}
 	}
+	return raised
 }

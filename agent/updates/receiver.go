@@ -3,7 +3,6 @@ package updates
 import (
 	"crypto/ed25519"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -11,7 +10,8 @@ import (
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
 
-// MaxAhead is how far a message may be dated ahead of the clock of this machine.
+// MaxAhead is how far a message may be dated ahead of the clock of this machine, if only
+// its time orders it.
 const MaxAhead = 5 * time.Minute
 
 // Options of a Receiver. Services and Trust are required.
@@ -30,12 +30,15 @@ type Options struct {
 	Now     func() time.Time // default time.Now
 }
 
-// Message is one received update. Only Payload is signed.
+// Message is one received update. Only Payload is signed, and Version if VersionSignature is
+// valid for it.
 type Message struct {
 	Service        string // of the topic
 	Payload        []byte
 	Version, Index uint64 // from the sender; 0 = unknown
 	Deleted        bool   // a document without members is that of a deleted service
+
+	VersionSignature string // "" = the version is not signed
 }
 
 // Result is the result for one message.
@@ -62,6 +65,8 @@ type Receiver struct {
 	epoch      string
 	pastEpochs []string
 	current    map[string]*conf.Record
+	advanced   map[string]time.Time          // monotonic: when the record of the service, or its time, became newer
+	started    time.Time                     // monotonic
 	changes    map[string][]conf.EpochChange // verified, by the previous epoch
 	pending    map[string]Message            // valid except for their epoch, the newest of each service
 	rejected   map[Reason]uint64
@@ -76,7 +81,7 @@ func New(o Options) (*Receiver, error) {
 	}
 	r := &Receiver{
 		roots: o.Trust, accept: o.Accept, now: o.Now, epoch: o.Epoch, pastEpochs: slices.Clone(o.Past), services: map[string]bool{},
-		current: map[string]*conf.Record{}, changes: map[string][]conf.EpochChange{}, pending: map[string]Message{}, rejected: map[Reason]uint64{},
+		current: map[string]*conf.Record{}, advanced: map[string]time.Time{}, started: time.Now(), changes: map[string][]conf.EpochChange{}, pending: map[string]Message{}, rejected: map[Reason]uint64{},
 	}
 	if r.now == nil {
 		r.now = time.Now
@@ -98,8 +103,9 @@ func New(o Options) (*Receiver, error) {
 
 // Receive decides on a message from MQTT.
 func (r *Receiver) Receive(m Message) Result {
-	u, key, no := read(m.Payload, r.trusted())
-	return r.decide(m, u, key, no)
+	trust := r.trusted()
+	u, key, no := read(m.Payload, trust)
+	return r.decide(withProvenVersion(m, u, trust), u, key, no)
 }
 
 // ReceiveDocument decides on a response of a member over HTTP.
@@ -108,7 +114,7 @@ func (r *Receiver) ReceiveDocument(service string, d conf.ReadResponse) Result {
 		Version: seal.Format, Service: d.Service, Checksum: d.Metadata.Checksum, Epoch: d.Metadata.Epoch,
 		IssuedAt: d.Metadata.IssuedAt, Signature: d.Metadata.Signature,
 	}
-	m := Message{Service: service, Version: d.Metadata.Version}
+	m := Message{Service: service, Version: d.Metadata.Version, VersionSignature: d.Metadata.VersionSignature}
 	canonical, err := seal.CanonicalJSON(d.Config)
 	if err != nil {
 		return r.decide(m, u, "", &rejection{ReasonMalformed, conf.Errorf(conf.CodeMalformed, "%w", err)})
@@ -117,11 +123,12 @@ func (r *Receiver) ReceiveDocument(service string, d conf.ReadResponse) Result {
 	if u.Signature == "" {
 		return r.decide(m, u, "", reject(ReasonUnsigned, conf.CodeDenied, "the member's document of %q has no signature", service))
 	}
-	key, no := verify(u, r.trusted())
+	trust := r.trusted()
+	key, no := verify(u, trust)
 	if no == nil { // as over MQTT, to retry it when its epoch is verified
 		m.Payload, _ = seal.EncodeUpdate(u)
 	}
-	return r.decide(m, u, key, no)
+	return r.decide(withProvenVersion(m, u, trust), u, key, no)
 }
 
 // ReceiveEpochChanges decides on a message of system/config-epoch. It returns the updates that a
@@ -216,16 +223,18 @@ func (r *Receiver) decide(m Message, u conf.Update, key string, no *rejection) R
 		have = nil
 	}
 	v := Result{Confirmed: u.Service}
-	if have != nil && have.IssuedAt == u.IssuedAt {
+	if have != nil && have.IssuedAt == u.IssuedAt && (m.VersionSignature == "" || have.VersionSignature != "") {
 		return v
 	}
 	rec := &conf.Record{
 		Service: u.Service, Version: m.Version, Epoch: u.Epoch, Config: u.Config, Checksum: u.Checksum, IssuedAt: u.IssuedAt,
 		Signature: u.Signature, KeyID: key, UpdatedAt: u.IssuedAt, Index: m.Index, Deleted: m.Deleted && string(u.Config) == "{}",
+		VersionSignature: m.VersionSignature,
 	}
 	r.number(rec, have, &v)
 	delete(r.pending, u.Service)
 	r.current[u.Service] = rec
+	r.advanced[u.Service] = time.Now()
 	r.accepted++
 	v.Record = rec
 	return v
@@ -235,9 +244,20 @@ func (r *Receiver) decide(m Message, u conf.Update, key string, no *rejection) R
 // would leave no room for later versions.
 const maxVersion = 1 << 52
 
-// number sets the version of rec. That of the sender is not signed: it may skip versions,
+// number sets the version of rec. Without a signature that of the sender may skip versions,
 // but never decrease.
 func (r *Receiver) number(rec, have *conf.Record, v *Result) {
+	if rec.VersionSignature != "" || have != nil && have.VersionSignature != "" {
+		if rec.VersionSignature == "" { // only reissued: see order
+			rec.Version, rec.Index, rec.VersionSignature = have.Version, have.Index, have.VersionSignature
+		}
+		if have != nil {
+			if v.Gap = rec.Version > have.Version+1; have.Checksum == rec.Checksum && have.Version == rec.Version {
+				rec.UpdatedAt = have.UpdatedAt
+			}
+		}
+		return
+	}
 	least := uint64(1)
 	if have != nil {
 		if least = have.Version; have.Checksum != rec.Checksum || have.Deleted != rec.Deleted {
@@ -266,9 +286,8 @@ func (r *Receiver) check(m Message, u conf.Update) *rejection {
 	if err != nil {
 		return reject(ReasonMalformed, conf.CodeMalformed, "issued_at of %q: %v", u.Service, err)
 	}
-	if at.After(r.now().Add(MaxAhead)) {
-		return &rejection{ReasonFuture, conf.Errorf(conf.CodeDenied, "the update of %q is dated %s, ahead of this clock", u.Service, u.IssuedAt).
-			WithHint("compare the clocks of this machine and of the leader")}
+	if m.VersionSignature == "" && r.isAhead(at) {
+		return future(u)
 	}
 	if !r.epochReachable(u.Epoch) {
 		if m.Payload != nil {
@@ -278,13 +297,8 @@ func (r *Receiver) check(m Message, u conf.Update) *rejection {
 		}
 		return &rejection{ReasonEpoch, r.wrongEpoch(u)}
 	}
-	have := r.current[u.Service]
-	if have == nil || have.Epoch != u.Epoch {
-		return nil
-	}
-	held, err := conf.ParseTime(have.IssuedAt)
-	if err == nil && (at.Before(held) || at.Equal(held) && (u.Checksum != have.Checksum || u.Signature != have.Signature)) {
-		return reject(ReasonOlder, conf.CodeStale, "the update of %q was issued at %s, and one of %s is held", u.Service, u.IssuedAt, have.IssuedAt)
+	if have := r.current[u.Service]; have != nil && have.Epoch == u.Epoch {
+		return r.order(m, u, at, have)
 	}
 	return nil
 }
@@ -366,22 +380,4 @@ func (r *Receiver) Stats() (taken uint64, refused map[Reason]uint64) {
 		refused[reason] = r.rejected[reason]
 	}
 	return r.accepted, refused
-}
-
-// Proven returns when the leader last signed the current records: the oldest time of the
-// existing services, so that it is true for all of them. It is zero without records.
-func (r *Receiver) Proven() time.Time {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	oldest := ""
-	for _, rec := range r.current {
-		if rec.Exists() && (oldest == "" || strings.Compare(rec.IssuedAt, oldest) < 0) {
-			oldest = rec.IssuedAt
-		}
-	}
-	at, err := conf.ParseTime(oldest)
-	if err != nil {
-		return time.Time{}
-	}
-	return at
 }

@@ -415,3 +415,5 @@ func BenchmarkOffer(b *testing.B) {
 		r.Receive(message(payloads[i%len(payloads)], 0))
 	}
 }
+
+func recordsOf(list ...*conf.Record) []*conf.Record { return list }

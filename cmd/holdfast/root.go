@@ -6,6 +6,7 @@ import (
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/change"
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cluster"
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/doors"
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/model"
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/ops"
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/read"
@@ -18,13 +19,14 @@ var groups = []struct {
 	title    string
 	commands commands
 }{
-	{"Run an agent:", commands{run.Dev, run.Agent}},
+	{"Run an agent:", commands{run.Dev, run.Agent, run.Pause}},
 	{"Read:", commands{read.Get, read.Env, read.Watch, read.List, read.Search, read.Explain}},
 	{"Change:", commands{change.Set, change.Unset, change.Edit, change.Validate, change.Diff, change.Rollback, change.Delete, change.Secret}},
+	{"Programs:", commands{doors.Exec, doors.Render, doors.Client}},
 	{"Schemas and profiles:", commands{model.Schema, model.Profile}},
 	{"The cluster:", commands{cluster.Cluster, cluster.Token, cluster.Keys}},
 	{"Inspect and operate:", commands{
-		ops.History, ops.Audit, ops.Health, ops.Ready, ops.Verify, ops.Backup, ops.Export, ops.Import, ops.Rebuild, ops.Version,
+		ops.History, ops.Audit, ops.Health, ops.Ready, ops.Verify, ops.Backup, ops.Export, ops.Import, ops.Rebuild, ops.UI, ops.Version,
 	}},
 }
 

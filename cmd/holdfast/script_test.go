@@ -67,6 +67,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("CONFIG_MANAGER_PORT", ports[1])
 			e.Setenv("CONFIG_CLUSTER_ADDR", "127.0.0.1:"+ports[2])
 			e.Setenv("CONFIG_MQTT_ADDR", "none")
+			e.Setenv("CONFIG_UI_ADDR", "none")
 			e.Setenv("ADMIN", "http://127.0.0.1:"+ports[1])
 			e.Setenv("LOCAL", "http://127.0.0.1:"+ports[0])
 			e.Values[agentKey{}] = &process{}
@@ -114,7 +115,7 @@ func environ(ts *testscript.TestScript) []string {
 	var out []string
 	for _, name := range []string{
 		"PATH", "HOME", "TMPDIR", "GORACE", "CONFIG_DATA_DIR", "CONFIG_SCHEMA_DIR", "CONFIG_LOCAL_ADDR", "CONFIG_MANAGER_PORT",
-		"CONFIG_CLUSTER_ADDR", "CONFIG_MQTT_ADDR", "CONFIG_API_TOKENS", "CONFIG_ENV_FILE", "STT_API_KEY",
+		"CONFIG_CLUSTER_ADDR", "CONFIG_MQTT_ADDR", "CONFIG_UI_ADDR", "CONFIG_API_TOKENS", "CONFIG_ENV_FILE", "STT_API_KEY", "DEMO_LEVEL", "DEMO_WORKERS", "AWS_REGION",
 		"LITESTREAM_S3_ENDPOINT", "LITESTREAM_S3_PATH",
 	} {
 		if v := ts.Getenv(name); v != "" {

@@ -34,7 +34,7 @@ func TestRoles(t *testing.T) {
 	t.Parallel()
 	open := map[string]bool{
 		"GET /api/config/health": true, "GET /openapi.json": true, "POST /api/config/rebuild": true,
-		"POST /api/session": true, "DELETE /api/session": true,
+		"GET /api/session": true, "POST /api/session": true, "DELETE /api/session": true,
 	}
 	writes := map[string]bool{"GET /api/config/access": true}
 	for _, r := range admin.Routes() {
@@ -46,6 +46,9 @@ func TestRoles(t *testing.T) {
 		}
 		if open[name] {
 			want = map[string]int{"": 200, "wrong": 200, readToken: 200, writeToken: 200}
+		}
+		if name == "GET /api/session" {
+			want["wrong"] = 401
 		}
 		for token, status := range want {
 			t.Run(name+" "+token, func(t *testing.T) {
@@ -280,7 +283,7 @@ func TestLapsedToken(t *testing.T) {
 	if a := s.do("GET", "/api/config/me", "fading", ""); a.Code != 200 {
 		t.Fatalf("got %d", a.Code)
 	}
-	s.faded = true
+	s.faded.Store(true)
 	for range 2 {
 		s.refused(s.do("GET", "/api/config/me", "fading", ""), 401, conf.CodeUnauthenticated)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-config/holdfast/localapi/fairqueue"
+	"github.com/holdfast-config/holdfast/localapi/session"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/connlimit"
 )
@@ -32,7 +33,7 @@ type admission struct {
 	auth     Authenticator
 	audit    Auditor
 	limiter  *authLimiter
-	sessions *sessions
+	sessions *session.Keeper
 	share    *Limits
 	now      func() time.Time
 	caller   func(*http.Request) string
@@ -42,7 +43,7 @@ type admission struct {
 
 func newAdmission(o *Options) *admission {
 	return &admission{
-		auth: o.Auth, audit: o.Audit, limiter: newAuthLimiter(o.FailRate, o.FailBurst, o.Now), sessions: newSessions(o.Now),
+		auth: o.Auth, audit: o.Audit, limiter: newAuthLimiter(o.FailRate, o.FailBurst, o.Now), sessions: session.New(o.SessionKeys, o.Now),
 		share: o.Limits, now: o.Now, caller: o.Caller, self: o.Self, relay: o.Relay,
 	}
 }
@@ -67,9 +68,6 @@ func (a *admission) admit(c *call) error {
 	token, who, ok := tokenOf(c.r), conf.Principal{}, false
 	if token != "" {
 		who, ok = a.auth.Authenticate(token)
-	}
-	if !ok && c.cookie != "" { // its token has ended
-		a.sessions.end(c.cookie)
 	}
 	switch {
 	case token == "":

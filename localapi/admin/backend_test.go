@@ -12,10 +12,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/holdfast-config/holdfast/localapi/admin"
+	"github.com/holdfast-config/holdfast/localapi/events"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -49,7 +51,7 @@ type backend struct {
 	ctx     context.Context
 	token   conf.JoinTokenRequest
 	api     conf.APITokenRequest
-	faded   bool
+	faded   atomic.Bool
 	change  []string // what Change was asked for
 	status  conf.ClusterStatus
 
@@ -90,7 +92,7 @@ func (b *backend) Authenticate(token string) (conf.Principal, bool) {
 	case lapsedToken:
 		return conf.Principal{Name: "gone"}, false
 	case "fading":
-		return conf.Principal{Name: "fading", Role: conf.RoleRead}, !b.faded
+		return conf.Principal{Name: "fading", Role: conf.RoleRead}, !b.faded.Load()
 	}
 	return conf.Principal{}, false
 }
@@ -179,6 +181,11 @@ func (b *backend) PutSchemas(ctx context.Context, who conf.Principal, _ map[stri
 func (b *backend) SaveProfile(ctx context.Context, who conf.Principal, p conf.Profile, of []string, reason, id string) (conf.Profile, error) {
 	b.who, b.profile, b.of, b.reason, b.id = who, p, of, reason, id
 	return p, b.call(ctx, "SaveProfile")
+}
+
+func (b *backend) ImportProfile(ctx context.Context, who conf.Principal, p conf.Profile, reason, id string) (conf.Profile, []conf.StaleProfile, error) {
+	b.who, b.profile, b.reason, b.id = who, p, reason, id
+	return p, []conf.StaleProfile{{Profile: p.Name, Service: "router", Error: "stale"}}, b.call(ctx, "ImportProfile")
 }
 
 func (b *backend) ActivateProfile(ctx context.Context, who conf.Principal, _, reason, id string) ([]conf.Outcome, error) {
@@ -275,8 +282,11 @@ func (b *backend) DrillBackup(ctx context.Context) (conf.Drill, error) {
 }
 
 func (b *backend) options() admin.Options {
+	hub := events.NewHub(func() events.Follower { return quiet{} })
+	hub.Stop() // each stream ends at once
 	return admin.Options{
-		Auth: b, Audit: b, Health: b, Reader: reader{b}, Queries: b, Versions: b, Schemas: b, Profiles: b,
+		Events: hub,
+		Auth:   b, Audit: b, Health: b, Reader: reader{b}, Queries: b, Versions: b, Schemas: b, Profiles: b,
 		Editor: b, SchemaEditor: b, ProfileEditor: b, Rebuilder: b, Cluster: b, Keys: b, APITokens: b, Secrets: b, Backups: b, FailBurst: 1 << 20,
 	}
 }
@@ -330,7 +340,7 @@ func (s *harness) do(method, target, token, body string, headers ...string) answ
 	w := httptest.NewRecorder()
 	s.h.ServeHTTP(w, r)
 	out := answer{ResponseRecorder: w}
-	if w.Body.Len() > 0 {
+	if w.Body.Len() > 0 && w.Header().Get("Content-Type") != "text/event-stream" {
 		dec := json.NewDecoder(bytes.NewReader(w.Body.Bytes()))
 		dec.UseNumber()
 		if err := dec.Decode(&out.body); err != nil {

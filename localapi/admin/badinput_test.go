@@ -30,7 +30,7 @@ func TestBadInput(t *testing.T) {
 		{"no body", "PUT", svc, ``, nil, 400, conf.CodeMalformed, "body is needed"},
 		{"duplicate key", "PUT", svc, put(`{"a":1,"a":2}`), nil, 400, conf.CodeMalformed, `duplicate key \"a\"`},
 		{"duplicate member", "PUT", svc, `{"service":"stt-worker","config":{},"version":1,"version":5}`, nil, 400, conf.CodeMalformed, `duplicate key \"version\"`},
-		{"unknown member", "PUT", svc, `{"service":"stt-worker","config":{},"version":5,"force":true}`, nil, 400, conf.CodeMalformed, "known members: config, reason, service, version"},
+		{"unknown member", "PUT", svc, `{"service":"stt-worker","config":{},"version":5,"force":true}`, nil, 400, conf.CodeMalformed, "known members: config, reason, schema, service, version"},
 		{"other case", "PUT", svc, `{"Service":"stt-worker","config":{},"version":5}`, nil, 400, conf.CodeMalformed, `unknown member \"Service\"`},
 		{"deep", "PUT", svc, put(deep), nil, 400, conf.CodeMalformed, "32 levels"},
 		{"beyond 2^53", "PUT", svc, put(`{"a":9007199254740993}`), nil, 400, conf.CodeMalformed, "2^53"},

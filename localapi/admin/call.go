@@ -15,6 +15,7 @@ import (
 
 	"github.com/julienschmidt/httprouter"
 
+	"github.com/holdfast-config/holdfast/localapi/session"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -30,9 +31,10 @@ type call struct {
 	who    conf.Principal
 	audit  string // the service that the row of the access log names
 
-	cookie     string // of the session by which the caller was admitted
-	consistent bool   // ?consistent=1
-	forwarded  bool   // the leader answered
+	session    *session.Session // by which the caller was admitted
+	renewal    string           // its cookie, when the browser needs a newer one
+	consistent bool             // ?consistent=1
+	forwarded  bool             // the leader answered
 }
 
 // name is the route for logs and audit rows: never the path, which the caller
@@ -52,13 +54,17 @@ func (c *call) target() Target {
 
 // checks are those of the parameters in paths.
 var checks = map[string]func(string) error{
-	"service": conf.CheckService, "name": conf.CheckProfile, "node": conf.CheckNode, "id": conf.CheckTokenID, "key": conf.CheckKey,
+	"service": conf.CheckService, "name": conf.CheckProfile, "node": conf.CheckNode, "id": conf.CheckTokenID, "key": conf.CheckAnyKey,
 }
 
 // decode reads what all routes have in common: names in the path, parameters,
 // headers, and the bytes of the body.
 func (c *call) decode(wait time.Duration) error {
-	for _, p := range c.params {
+	for i := range c.params {
+		p := &c.params[i]
+		if p.Key == "key" {
+			p.Value = conf.PlainKey(p.Value)
+		}
 		if check := checks[p.Key]; check != nil {
 			if err := check(p.Value); err != nil {
 				return err
@@ -71,6 +77,9 @@ func (c *call) decode(wait time.Duration) error {
 	}
 	var err error
 	if c.consistent, err = c.flag(consistentParam); err != nil {
+		return err
+	}
+	if _, err := c.flag(strictParam); err != nil {
 		return err
 	}
 	if c.r.Header.Get("If-Match") != "" && !c.route.match {

@@ -53,11 +53,18 @@ func (e *edits) change(c *call, d conf.Draft) (reply, error) {
 }
 
 // outcomeHeader has what the seed's body has no member for: whether there is a
-// new version.
+// new version, and which profiles a new schema made stale.
 func outcomeHeader(out conf.Outcome) http.Header {
 	header := http.Header{}
 	header.Set("X-Config-Version", strconv.FormatUint(out.Version, 10))
 	header.Set("X-Config-Changed", strconv.FormatBool(out.Changed))
+	var stale []string
+	for _, p := range out.Stale {
+		stale = append(stale, p.Profile)
+	}
+	if stale != nil {
+		header.Set("X-Config-Stale-Profiles", strings.Join(stale, ", "))
+	}
 	return header
 }
 

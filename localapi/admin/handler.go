@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/connlimit"
 	"github.com/holdfast-config/holdfast/replication/httperror"
 )
 
@@ -41,25 +44,43 @@ func NewServer(h *Handler) *http.Server {
 		IdleTimeout:       2 * time.Minute,
 		WriteTimeout:      h.o.Timeout + h.o.BodyTimeout + 30*time.Second,
 		MaxHeaderBytes:    32 << 10,
+		ConnState:         connlimit.Track,
 	}
 }
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := h.o.Now()
+	asked := r // its context lasts as long as the connection
 	c := &call{r: r, w: w, id: fmt.Sprintf("%016x", rand.Uint64())}
-	secure(w.Header(), r.TLS != nil)
+	secure(w.Header(), r)
 	w.Header().Set("X-Request-Id", c.id)
 	c.route, c.params = h.router.find(r)
-	status := h.write(c, h.respond(c))
+	out := h.respond(c)
+	status := statusGone
+	switch {
+	case out.gone:
+	case out.stream != nil:
+		status = http.StatusOK
+		out.stream(w, asked)
+	default:
+		status = h.write(c, out)
+	}
 	h.o.Logger.Debug("admin request", "request_id", c.id, "method", r.Method, "route", c.name(), "status", status,
 		"user", c.who.Name, "forwarded", c.forwarded, "took", h.o.Now().Sub(start))
+	if out.gone {
+		httperror.Abandon()
+	}
 }
+
+// statusGone is what the log shows of a request whose client did not wait for the
+// response.
+const statusGone = 499
 
 // secure sets the headers that keep a response out of caches and frames. There
 // are no CORS headers: other origins get nothing.
-func secure(header http.Header, tls bool) {
-	if tls {
+func secure(header http.Header, r *http.Request) {
+	if host := (&url.URL{Host: r.Host}).Hostname(); r.TLS != nil && host != "localhost" { // it counts for all ports of a host
 		header.Set("Strict-Transport-Security", "max-age=31536000")
 	}
 	header.Set("Cache-Control", "no-store")
@@ -78,15 +99,20 @@ func (h *Handler) respond(c *call) (out reply) {
 			if p == http.ErrAbortHandler { //nolint:errorlint // the sentinel itself is what net/http documents
 				panic(p)
 			}
-			h.o.Logger.Error("admin handler panicked", "request_id", c.id, "route", c.name(), "panic", p, "stack", string(debug.Stack()))
+			alarm.AdminPanic.Report(h.o.Logger, "request_id", c.id, "route", c.name(), "panic", p, "stack", string(debug.Stack()))
 			out = h.failure(c, fmt.Errorf("panic: %v", p))
 		}
 	}()
+	client := c.r.Context()
 	out, err := h.serve(c)
-	if err != nil {
+	switch {
+	case err == nil:
+		return out
+	case httperror.ClientGone(client, err):
+		return reply{gone: true}
+	default:
 		return h.failure(c, err)
 	}
-	return out
 }
 
 func (h *Handler) serve(c *call) (reply, error) {
@@ -115,7 +141,7 @@ func (h *Handler) serve(c *call) (reply, error) {
 		}
 		defer release()
 	}
-	if relayed {
+	if relayed && !c.route.streams {
 		return h.proxyToLeader(c)
 	}
 	if h.o.Forward != nil && !c.route.here && (c.route.writes || c.consistent) {
@@ -170,11 +196,14 @@ func (h *Handler) read(c *call) error {
 	return c.decode(h.o.BodyTimeout)
 }
 
-// limit bounds the time of a call that has been read.
+// limit bounds the time of a call that has been read. What changes something goes on
+// when its client disconnects: half a client's wait must not decide how a change ends.
 func (h *Handler) limit(c *call) context.CancelFunc {
 	ctx, cancel := context.WithValue(c.r.Context(), targetKey{}, c.target()), context.CancelFunc(func() {})
-	if c.route.long {
+	if c.route.long || c.route.writes {
 		ctx = context.WithoutCancel(ctx)
+	}
+	if c.route.long {
 		_ = http.NewResponseController(c.w).SetWriteDeadline(time.Time{})
 	} else {
 		ctx, cancel = context.WithTimeout(ctx, h.o.Timeout)
@@ -192,6 +221,9 @@ func (h *Handler) write(c *call, out reply) int {
 	for k, v := range out.header {
 		header[k] = v
 	}
+	if c.renewal != "" && out.status != http.StatusUnauthorized {
+		header.Set("Set-Cookie", c.renewal)
+	}
 	if out.status == http.StatusNotModified {
 		c.w.WriteHeader(out.status)
 		return out.status
@@ -207,6 +239,12 @@ func (h *Handler) write(c *call, out reply) int {
 	}
 	if header.Get("Content-Type") == "" {
 		header.Set("Content-Type", "application/json")
+	}
+	if strict, byType := c.strict(); strict {
+		data = strictBody(out.status, data)
+		if byType {
+			header.Set("Content-Type", strictType)
+		}
 	}
 	header.Set("Content-Length", strconv.Itoa(len(data)))
 	c.w.WriteHeader(out.status)

@@ -92,12 +92,12 @@ func (h *historyRoom) search(c *call, req conf.SearchRequest) (reply, error) {
 }
 
 func (h *historyRoom) history(c *call) (reply, error) {
-	f := conf.HistoryFilter{Service: c.query.Get("service"), Key: c.query.Get("key"), User: c.query.Get("user")}
+	f := conf.HistoryFilter{Service: c.query.Get("service"), Key: conf.PlainKey(c.query.Get("key")), User: c.query.Get("user")}
 	if err := c.serviceFilter(f.Service); err != nil {
 		return reply{}, err
 	}
 	if f.Key != "" {
-		if err := conf.CheckKey(f.Key); err != nil {
+		if err := conf.CheckAnyKey(f.Key); err != nil {
 			return reply{}, err
 		}
 	}

@@ -12,7 +12,9 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/holdfast-config/holdfast/localapi/events"
 	"github.com/holdfast-config/holdfast/localapi/fairqueue"
+	"github.com/holdfast-config/holdfast/localapi/session"
 	"github.com/holdfast-config/holdfast/replication/connlimit"
 )
 
@@ -44,6 +46,17 @@ type Options struct {
 	// body by trying. The first key makes new ids; the others recognize requests
 	// from before a rotation. nil: none.
 	RequestKeys func() [][]byte
+	// SessionKeys are keys that the servers share, for the sessions of browsers, in the
+	// same order. nil: sessions are valid at this agent alone.
+	SessionKeys func() [][]byte
+	// Links are the one-time links that log a browser in. Default: none.
+	Links *session.Links
+	// Events are the streams of what changes. nil: there are none.
+	Events *events.Hub
+	// Version is the one of the program, and Insecure reports that the port is open to a
+	// network without TLS: both are for pages.
+	Version  string
+	Insecure bool
 	// Forward sends writes, and reads with ?consistent=1, to the leader. nil
 	// handles everything here.
 	Forward Forwarder
@@ -109,6 +122,9 @@ func (o *Options) fill() error {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Links == nil {
+		o.Links = session.NewLinks(o.Now)
+	}
 	if o.Caller == nil {
 		o.Caller = CallerAddr
 	}
@@ -130,10 +146,7 @@ func (o *Options) fill() error {
 	return errors.Join(missing...)
 }
 
-const (
-	maxConns           = 2048 // open connections
-	maxConnsPerAddress = 512  // of one address that is not this host
-)
+const maxConnsPerAddress = 512 // open connections of one address that is not this host
 
 // Limits is what the handlers of one agent have in common, whichever port a
 // request arrives on: the queue of requests, and the counters of rejections.
@@ -157,8 +170,11 @@ func (s *Limits) Rejected() Rejections {
 }
 
 // LimitConns bounds the open connections of l, and those from one address. Rejected
-// ones get a 429 response and are counted in s.
-func LimitConns(l net.Listener, s *Limits) net.Listener {
-	limits := connlimit.Limits{Max: maxConns, PerSource: maxConnsPerAddress, LoopbackExempt: true}
-	return connlimit.Listen(l, limits, func() { s.connections.Add(1) })
+// ones get a 429 response and are counted in s and in b.
+func LimitConns(l net.Listener, s *Limits, b *connlimit.Budget, p connlimit.Port) net.Listener {
+	limits := connlimit.Limits{Max: b.Max(p), PerSource: maxConnsPerAddress, LoopbackExempt: true}
+	return connlimit.Listen(l, limits, func() {
+		s.connections.Add(1)
+		b.Reject(p)
+	})
 }

@@ -20,6 +20,9 @@ type ProfileEditor interface {
 	// SaveProfile stores p. With p.Services nil it saves the stored values that
 	// the services in of have now, or all services when of is empty.
 	SaveProfile(ctx context.Context, who conf.Principal, p conf.Profile, of []string, reason, requestID string) (conf.Profile, error)
+	// ImportProfile stores p with the values that it has, and lists those that their
+	// services do not accept.
+	ImportProfile(ctx context.Context, who conf.Principal, p conf.Profile, reason, requestID string) (conf.Profile, []conf.StaleProfile, error)
 	// ActivateProfile makes the values of the profile the stored values of its
 	// services, all or none.
 	ActivateProfile(ctx context.Context, who conf.Principal, name, reason, requestID string) ([]conf.Outcome, error)
@@ -71,12 +74,14 @@ func (p *profileRoom) list(c *call) (reply, error) {
 type profileRequest struct {
 	Description string                     `json:"description"`
 	Services    map[string]json.RawMessage `json:"services"`
+	KeepStale   bool                       `json:"keep_stale"`
 	Reason      string                     `json:"reason"`
 }
 
 type profileResponse struct {
-	Success bool         `json:"success"`
-	Profile conf.Profile `json:"profile"`
+	Success bool                `json:"success"`
+	Profile conf.Profile        `json:"profile"`
+	Stale   []conf.StaleProfile `json:"stale_profiles,omitempty"`
 }
 
 func (p *profileRoom) put(c *call, req profileRequest) (reply, error) {
@@ -108,8 +113,15 @@ func (p *profileRoom) put(c *call, req profileRequest) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	saved, err := p.editor.SaveProfile(c.r.Context(), c.who,
-		conf.Profile{Name: profileOf(c), Description: req.Description, Services: req.Services}, of, reason, id)
+	in := conf.Profile{Name: profileOf(c), Description: req.Description, Services: req.Services}
+	if req.KeepStale {
+		if req.Services == nil {
+			return reply{}, invalid("keep_stale", "goes with services").WithHint("send the values of the profile, or leave keep_stale out")
+		}
+		saved, stale, err := p.editor.ImportProfile(c.r.Context(), c.who, in, reason, id)
+		return answer(profileResponse{Success: true, Profile: saved, Stale: stale}, err)
+	}
+	saved, err := p.editor.SaveProfile(c.r.Context(), c.who, in, of, reason, id)
 	return answer(profileResponse{Success: true, Profile: saved}, err)
 }
 

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
@@ -26,6 +27,7 @@ type Route struct {
 	long     bool     // runs to its end, also when the caller disconnects
 	writes   bool     // changes something: the leader does it
 	free     bool     // answered from memory, the same for every caller: not queued
+	streams  bool     // answers for as long as the caller stays: a relay does it itself
 	here     bool     // is about this agent itself: forwarded by a relay only
 }
 
@@ -44,6 +46,7 @@ const (
 
 	envelope     = 16 << 10 // room that a body has beside the document in it
 	documentBody = conf.MaxDocument + envelope
+	schemaBody   = documentBody + conf.MaxSchema
 	smallBody    = 64 << 10
 )
 
@@ -54,9 +57,11 @@ type room interface{ routes() []Route }
 func rooms(o *Options, a *admission) []room {
 	ids := requestIDs(o.RequestKeys)
 	edits := &edits{editor: o.Editor, reader: o.Reader, ids: ids}
+	sessions := newSessionRoom(o, a)
 	return []room{
 		&statusRoom{o.Health, o.Rebuilder, a},
-		newSessionRoom(o, a),
+		sessions,
+		&eventRoom{sessions, o.Events},
 		callerRoom{},
 		&serviceRoom{edits, o.Versions, o.Secrets},
 		&secretRoom{edits, o.Secrets},
@@ -74,6 +79,11 @@ func rooms(o *Options, a *admission) []room {
 func routesOf(rooms []room) (all []Route) {
 	for _, r := range rooms {
 		all = append(all, r.routes()...)
+	}
+	for i := range all {
+		if r := &all[i]; r.update {
+			r.Query = append(slices.Clip(r.Query), strictParam)
+		}
 	}
 	return all
 }
@@ -113,6 +123,8 @@ type reply struct {
 	header http.Header
 	body   any
 	raw    []byte
+	gone   bool                                     // nothing is sent: the client did not wait
+	stream func(http.ResponseWriter, *http.Request) // sends the body itself, for as long as it takes
 }
 
 // answer is a response with a value, unless there was an error.

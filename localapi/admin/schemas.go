@@ -56,10 +56,12 @@ type putSchemaResponse struct {
 	Success    bool   `json:"success"`
 	Hash       string `json:"hash"`
 	NewVersion uint64 `json:"new_version"`
+
+	Stale []conf.StaleProfile `json:"stale_profiles,omitempty"`
 }
 
 func (s *schemaRoom) put(c *call) (reply, error) {
-	if _, err := conf.ParseObject(c.body, conf.MaxSchema); err != nil {
+	if _, err := conf.ParseSchema(c.body); err != nil {
 		return reply{}, err
 	}
 	reason, id, err := s.ids.why(c, "")
@@ -76,6 +78,6 @@ func (s *schemaRoom) put(c *call) (reply, error) {
 	}
 	return reply{
 		header: outcomeHeader(outs[0]),
-		body:   putSchemaResponse{Success: true, Hash: info.Hash, NewVersion: outs[0].Version},
+		body:   putSchemaResponse{Success: true, Hash: info.Hash, NewVersion: outs[0].Version, Stale: outs[0].Stale},
 	}, nil
 }

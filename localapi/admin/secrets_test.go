@@ -38,7 +38,7 @@ func TestSecretRoutes(t *testing.T) {
 		{"POST", secretRoute + "/db.password/reveal", readToken, `{"reason":"r"}`, 403, conf.CodeDenied},
 		{"POST", secretRoute + "/db.password/reveal", "", `{"reason":"r"}`, 401, conf.CodeUnauthenticated},
 		{"POST", secretRoute + "/db.password/reveal", writeToken, `{}`, 422, conf.CodeInvalid},
-		{"POST", secretRoute + "/DB/reveal", writeToken, `{"reason":"r"}`, 422, conf.CodeInvalid},
+		{"POST", secretRoute + "/D%20B/reveal", writeToken, `{"reason":"r"}`, 422, conf.CodeInvalid},
 		{"GET", secretRoute + "/db.password/reveal", writeToken, "", 405, conf.CodeMethod},
 		{"GET", secretRoute + "/db.password", writeToken, "", 405, conf.CodeMethod},
 		{"PUT", secretRoute + "/db.password", readToken, `{"value":"hunter2"}`, 403, conf.CodeDenied},

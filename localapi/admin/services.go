@@ -48,7 +48,7 @@ func (s *serviceRoom) routes() []Route {
 		},
 		{
 			Name: "putService", Method: http.MethodPut, Path: one, Role: conf.RoleWrite, Summary: "Replace the stored values of a service",
-			Query: []string{"reason"}, handle: decoded(s.put), writes: true, body: documentBody, update: true, match: true,
+			Query: []string{"reason"}, handle: decoded(s.put), writes: true, body: schemaBody, update: true, match: true,
 		},
 		{
 			Name: "patchService", Method: http.MethodPatch, Path: one, Role: conf.RoleWrite,
@@ -62,7 +62,7 @@ func (s *serviceRoom) routes() []Route {
 		},
 		{
 			Name: "validateService", Method: http.MethodPost, Path: one + "/validate", Role: conf.RoleRead, Summary: "Check a change without making it",
-			handle: decoded(s.validate), body: documentBody,
+			handle: decoded(s.validate), body: schemaBody,
 		},
 		{
 			Name: "restoreService", Method: http.MethodPost, Path: one + "/restore", Role: conf.RoleWrite,
@@ -196,10 +196,12 @@ func orEmpty(raw json.RawMessage) json.RawMessage {
 	return raw
 }
 
-// updateRequest is the seed's ConfigUpdateRequest with an optional reason.
+// updateRequest is the seed's ConfigUpdateRequest with an optional reason, and the schema
+// that is stored in the same change.
 type updateRequest struct {
 	Service *string         `json:"service"`
 	Config  json.RawMessage `json:"config"`
+	Schema  json.RawMessage `json:"schema"`
 	Version *uint64         `json:"version"`
 	Reason  string          `json:"reason"`
 }
@@ -217,7 +219,21 @@ func (s *serviceRoom) put(c *call, req updateRequest) (reply, error) {
 	if err := object("config", req.Config); err != nil {
 		return reply{}, err
 	}
-	return s.change(c, conf.Draft{Op: conf.OpPut, Document: req.Config, Expect: req.Version, Reason: req.Reason})
+	if err := schemaMember(req.Schema); err != nil {
+		return reply{}, err
+	}
+	return s.change(c, conf.Draft{Op: conf.OpPut, Document: req.Config, Schema: req.Schema, Expect: req.Version, Reason: req.Reason})
+}
+
+// schemaMember checks the schema of a body, which may be absent.
+func schemaMember(raw json.RawMessage) error {
+	if raw == nil {
+		return nil
+	}
+	if len(raw) > conf.MaxSchema {
+		return conf.Errorf(conf.CodeTooLarge, "schema has %d bytes, the limit is %d", len(raw), conf.MaxSchema).WithHint("split the service")
+	}
+	return object("schema", raw)
 }
 
 func (s *serviceRoom) patch(c *call) (reply, error) {
@@ -246,27 +262,38 @@ func (s *serviceRoom) restore(c *call, req restoreRequest) (reply, error) {
 	return s.change(c, conf.Draft{Op: conf.OpRestore, Restore: *req.Version, Expect: req.Expect, Reason: req.Reason})
 }
 
+// validateRequest has values, a schema, or both. With a schema only it checks whether the
+// schema can be stored while the values stay.
 type validateRequest struct {
 	Config json.RawMessage `json:"config"`
+	Schema json.RawMessage `json:"schema"`
 	Mode   string          `json:"mode"`
 }
 
 type validateResponse struct {
-	Valid      bool            `json:"valid"`
-	Config     json.RawMessage `json:"config"`
-	NewVersion uint64          `json:"new_version"`
+	Valid      bool                `json:"valid"`
+	Config     json.RawMessage     `json:"config"`
+	NewVersion uint64              `json:"new_version"`
+	Stale      []conf.StaleProfile `json:"stale_profiles,omitempty"`
 }
 
 func (s *serviceRoom) validate(c *call, req validateRequest) (reply, error) {
-	d := conf.Draft{Service: c.service(), Op: conf.OpPut, Document: req.Config, Author: c.who.Name, DryRun: true}
-	switch req.Mode {
-	case "", "put":
-	case "patch":
-		d.Op = conf.OpPatch
-	default:
+	d := conf.Draft{Service: c.service(), Op: conf.OpPut, Document: req.Config, Schema: req.Schema, Author: c.who.Name, DryRun: true}
+	switch {
+	case req.Mode == "" || req.Mode == "put":
+	case req.Mode != "patch":
 		return reply{}, invalid("mode", "%q is neither put nor patch", conf.Clip(req.Mode)).WithHint("use one of put, patch")
+	case req.Schema != nil:
+		return reply{}, invalid("mode", "a schema goes with whole values").WithHint("send all values that are to be stored, or leave schema out")
+	default:
+		d.Op = conf.OpPatch
 	}
-	if err := object("config", req.Config); err != nil {
+	if err := schemaMember(req.Schema); err != nil {
+		return reply{}, err
+	}
+	if req.Config == nil && req.Schema != nil {
+		d.Op = conf.OpSchema
+	} else if err := object("config", req.Config); err != nil {
 		return reply{}, err
 	}
 	out, err := s.editor.Do(c.r.Context(), c.who, d)
@@ -275,7 +302,7 @@ func (s *serviceRoom) validate(c *call, req validateRequest) (reply, error) {
 	}
 	return reply{
 		header: outcomeHeader(out),
-		body:   validateResponse{Valid: true, Config: orEmpty(out.Config), NewVersion: out.Version},
+		body:   validateResponse{Valid: true, Config: orEmpty(out.Config), NewVersion: out.Version, Stale: out.Stale},
 	}, nil
 }
 

@@ -2,160 +2,37 @@ package admin
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"sync"
 	"time"
 
+	"github.com/holdfast-config/holdfast/localapi/session"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// SessionCookie is the cookie that a browser gets for a token.
-const SessionCookie = "holdfast_session"
-
-const (
-	sessionPath = "/api/session"
-	sessionLife = 12 * time.Hour
-	sessionIdle = time.Hour
-	maxSessions = 1024
-	maxPerToken = 64 // a caller that logs in again and again ends only its own
-)
-
-// sessions are the browser logins at this agent. A session refers to a token, and
-// each request is authorized by the token, so what ends the token ends its
-// sessions. They are in memory and end with the agent.
-type sessions struct {
-	now func() time.Time
-
-	mu  sync.Mutex
-	all map[[sha256.Size]byte]*browserSession // by the hash of the cookie
-}
-
-type browserSession struct {
-	token       string
-	start, used time.Time
-}
-
-func newSessions(now func() time.Time) *sessions {
-	return &sessions{now: now, all: map[[sha256.Size]byte]*browserSession{}}
-}
-
-// open starts a session and returns the cookie's value. A full table drops the
-// least recently used session, and so does a token with too many.
-func (s *sessions) open(token string) string {
-	var id [32]byte
-	_, _ = rand.Read(id[:]) // never fails
-	cookie := base64.RawURLEncoding.EncodeToString(id[:])
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.now()
-	var oldest, own [sha256.Size]byte // least recently used, of all and of this token
-	same := 0
-	for k, b := range s.all {
-		if b.ended(now) {
-			delete(s.all, k)
-			continue
-		}
-		if o := s.all[oldest]; o == nil || b.used.Before(o.used) {
-			oldest = k
-		}
-		if b.token != token {
-			continue
-		}
-		same++
-		if o := s.all[own]; o == nil || b.used.Before(o.used) {
-			own = k
-		}
-	}
-	switch {
-	case same >= maxPerToken:
-		delete(s.all, own)
-	case len(s.all) >= maxSessions:
-		delete(s.all, oldest)
-	}
-	s.all[sha256.Sum256([]byte(cookie))] = &browserSession{token: token, start: now, used: now}
-	return cookie
-}
-
-func (b *browserSession) ended(now time.Time) bool {
-	return now.Sub(b.start) >= sessionLife || now.Sub(b.used) >= sessionIdle
-}
-
-// token returns the token of the session with this cookie, "" when there is none.
-func (s *sessions) token(cookie string) string {
-	key := sha256.Sum256([]byte(cookie))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b := s.all[key]
-	if b == nil {
-		return ""
-	}
-	now := s.now()
-	if b.ended(now) {
-		delete(s.all, key)
-		return ""
-	}
-	b.used = now
-	return b.token
-}
-
-func (s *sessions) end(cookie string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.all, sha256.Sum256([]byte(cookie)))
-}
+const sessionPath = "/api/session"
 
 // resume sets the token header from the session of a browser. A browser sends the
 // cookie by itself: it counts only in a request that a page of this origin made,
 // or that the user typed.
 func (a *admission) resume(c *call) error {
-	if len(c.r.Header.Values(TokenHeader)) > 0 || c.route != nil && c.route.Path == sessionPath {
+	if len(c.r.Header.Values(TokenHeader)) > 0 || c.route != nil && c.route.Path == sessionPath && c.route.Method != http.MethodGet {
 		return nil
 	}
-	given := c.r.CookiesNamed(SessionCookie)
-	if len(given) != 1 {
+	s, ok := a.sessions.Find(c.r)
+	if !ok {
 		return nil
 	}
-	token := a.sessions.token(given[0].Value)
-	if token == "" {
-		return nil
-	}
-	if !sameOrigin(c.r) {
+	if !session.SameOrigin(c.r) {
 		a.unauthorized(c, "session used from another origin")
 		return conf.Errorf(conf.CodeDenied, "the session counts only for pages of this address").
 			WithHint("open the page from the agent itself; a program sends its token in the %s header", TokenHeader)
 	}
-	c.cookie = given[0].Value
+	c.session, c.renewal = &s, a.sessions.Renewal(c.r, s)
 	c.r = c.r.Clone(c.r.Context())
-	c.r.Header.Set(TokenHeader, token)
+	c.r.Header.Set(TokenHeader, s.Token)
 	return nil
-}
-
-// sameOrigin reports whether a browser says that a request comes from a page of
-// this origin. Without any such header only reads are accepted.
-func sameOrigin(r *http.Request) bool {
-	safe := r.Method == http.MethodGet || r.Method == http.MethodHead
-	switch r.Header.Get("Sec-Fetch-Site") {
-	case "same-origin":
-	case "none":
-		return safe
-	case "":
-		if r.Header.Get("Origin") == "" {
-			return safe
-		}
-	default:
-		return false
-	}
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return true
-	}
-	u, err := url.Parse(origin)
-	return err == nil && u.Host == r.Host
 }
 
 // sessionRoom logs browsers in and out.
@@ -163,10 +40,13 @@ type sessionRoom struct {
 	admission *admission
 	auth      Authenticator
 	leader    Forwarder // with Options.Relay: it has the list of tokens
+	links     *session.Links
+	version   string
+	insecure  bool
 }
 
 func newSessionRoom(o *Options, a *admission) *sessionRoom {
-	r := &sessionRoom{admission: a, auth: o.Auth}
+	r := &sessionRoom{admission: a, auth: o.Auth, links: o.Links, version: o.Version, insecure: o.Insecure}
 	if o.Relay {
 		r.leader = o.Forward
 	}
@@ -176,8 +56,13 @@ func newSessionRoom(o *Options, a *admission) *sessionRoom {
 func (s *sessionRoom) routes() []Route {
 	return []Route{
 		{
+			Name: "getSession", Method: http.MethodGet, Path: sessionPath,
+			Summary: "Whose session a browser has, and at which agent; open without one",
+			handle:  s.get,
+		},
+		{
 			Name: "createSession", Method: http.MethodPost, Path: sessionPath,
-			Summary: "Log a browser in; needs a token in the body, and answers with a cookie",
+			Summary: "Log a browser in; needs a token or a one-time link in the body, and answers with a cookie",
 			handle:  decoded(s.create), body: smallBody,
 		},
 		{
@@ -187,30 +72,93 @@ func (s *sessionRoom) routes() []Route {
 	}
 }
 
-type sessionResponse struct {
-	Success bool `json:"success"`
-	conf.Principal
-	SessionEnds string `json:"session_ends"`
+type sessionRequest struct {
+	Token string `json:"token"`
+	Link  string `json:"link"`
 }
 
-// create changes a token into a cookie that scripts of a page cannot read.
-func (s *sessionRoom) create(c *call, req tokenRequest) (reply, error) {
-	a := s.admission
-	if err := a.blocked(c, req.Token); err != nil {
-		return reply{}, err
+// sessionResponse is who the caller is, and the agent that the caller asked.
+type sessionResponse struct {
+	Success  bool `json:"success"`
+	SignedIn bool `json:"signed_in"`
+	*conf.Principal
+	SessionEnds string `json:"session_ends,omitempty"`
+	NodeID      string `json:"node_id,omitempty"` // this and Version for who is known only
+	Version     string `json:"version,omitempty"`
+	Insecure    bool   `json:"insecure"`
+}
+
+func (s *sessionRoom) response(c *call, who *conf.Principal, ends time.Time) sessionResponse {
+	out := sessionResponse{Success: true, SignedIn: who != nil, Principal: who, Insecure: s.insecure && c.r.TLS == nil}
+	if who != nil {
+		out.NodeID, out.Version = s.admission.self(), s.version
+		out.SessionEnds = who.ExpiresAt
+		if t, err := conf.ParseTime(who.ExpiresAt); !ends.IsZero() && (err != nil || ends.Before(t)) {
+			out.SessionEnds = conf.FormatTime(ends)
+		}
 	}
-	who, ok, err := s.authenticate(c, req.Token)
+	return out
+}
+
+// get tells a page who it is. Nobody is an answer, too: the page asks first.
+func (s *sessionRoom) get(c *call) (reply, error) {
+	token := tokenOf(c.r)
+	if token == "" {
+		return answer(s.response(c, nil, time.Time{}), nil)
+	}
+	who, err := s.verify(c, token)
 	if err != nil {
 		return reply{}, err
 	}
-	if !ok {
-		return reply{}, a.wrongToken(c, req.Token, who)
+	var ends time.Time
+	if c.session != nil {
+		ends = c.session.Ends()
 	}
-	a.accepted(c, req.Token, who)
-	return reply{
-		header: http.Header{"Set-Cookie": {cookie(c.r, a.sessions.open(req.Token), int(sessionLife.Seconds()))}},
-		body:   sessionResponse{Success: true, Principal: who, SessionEnds: conf.FormatTime(a.now().Add(sessionLife))},
-	}, nil
+	return answer(s.response(c, &who, ends), nil)
+}
+
+// create changes a token into a cookie that scripts of a page cannot read.
+func (s *sessionRoom) create(c *call, req sessionRequest) (reply, error) {
+	a := s.admission
+	if req.Link != "" {
+		if req.Token != "" {
+			return reply{}, conf.Errorf(conf.CodeMalformed, "a token and a link are given").WithHint("send one of them")
+		}
+		if err := a.blocked(c, ""); err != nil {
+			return reply{}, err
+		}
+		token, ok := s.links.Take(req.Link)
+		if !ok {
+			a.failed(c, "", "wrong or used link")
+			err := unauthenticated("the link was used already, or is older than 60 s")
+			err.err = err.err.WithHint("log in with a token, or start holdfast dev again for a new link")
+			return reply{}, err
+		}
+		req.Token = token
+	}
+	who, err := s.verify(c, req.Token)
+	if err != nil {
+		return reply{}, err
+	}
+	cookie, begun := a.sessions.Begin(c.r, req.Token)
+	return reply{header: http.Header{"Set-Cookie": {cookie}}, body: s.response(c, &who, begun.Ends())}, nil
+}
+
+// verify checks a token, and counts the ones that are wrong.
+func (s *sessionRoom) verify(c *call, token string) (conf.Principal, error) {
+	a := s.admission
+	if err := a.blocked(c, token); err != nil {
+		return conf.Principal{}, err
+	}
+	who, ok, err := s.authenticate(c, token)
+	if err != nil {
+		return who, err
+	}
+	if !ok {
+		return who, a.wrongToken(c, token, who)
+	}
+	a.accepted(c, token, who)
+	return who, nil
 }
 
 // authenticate checks a token here, or at the leader.
@@ -253,15 +201,5 @@ func printable(s string) bool {
 
 // remove ends a session. The cookie is proof enough.
 func (s *sessionRoom) remove(c *call) (reply, error) {
-	for _, given := range c.r.CookiesNamed(SessionCookie) {
-		s.admission.sessions.end(given.Value)
-	}
-	return reply{header: http.Header{"Set-Cookie": {cookie(c.r, "", -1)}}, body: doneResponse{Success: true}}, nil
-}
-
-func cookie(r *http.Request, value string, age int) string {
-	c := http.Cookie{
-		Name: SessionCookie, Value: value, Path: "/", MaxAge: age, HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteStrictMode,
-	}
-	return c.String()
+	return reply{header: http.Header{"Set-Cookie": {s.admission.sessions.End(c.r)}}, body: doneResponse{Success: true}}, nil
 }

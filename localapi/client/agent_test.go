@@ -110,6 +110,11 @@ func (b *backend) SaveProfile(_ context.Context, who conf.Principal, p conf.Prof
 	return p, b.err
 }
 
+func (b *backend) ImportProfile(_ context.Context, _ conf.Principal, p conf.Profile, reason, id string) (conf.Profile, []conf.StaleProfile, error) {
+	b.profile, b.reason, b.id = p, reason, id
+	return p, []conf.StaleProfile{{Profile: p.Name, Service: "router", Error: "stale"}}, b.err
+}
+
 func (b *backend) ActivateProfile(_ context.Context, _ conf.Principal, _, reason, id string) ([]conf.Outcome, error) {
 	b.reason, b.id = reason, id
 	return []conf.Outcome{{Service: "stt-worker", Version: 6}}, b.err

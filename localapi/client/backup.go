@@ -8,16 +8,16 @@ import (
 )
 
 // BackupStatus returns the state of the cluster's backup.
-func (c *Client) BackupStatus(ctx context.Context) (conf.BackupStatus, error) {
-	return get[conf.BackupStatus](ctx, c, nil, "backups", "status")
+func (c BackupTarget) BackupStatus(ctx context.Context) (conf.BackupStatus, error) {
+	return get[conf.BackupStatus](ctx, c.caller, nil, "backups", "status")
 }
 
 // Backups lists the backups, the newest first.
-func (c *Client) Backups(ctx context.Context) ([]conf.Backup, error) {
-	return list[conf.Backup](ctx, c, nil, "backups")
+func (c BackupTarget) Backups(ctx context.Context) ([]conf.Backup, error) {
+	return list[conf.Backup](ctx, c.caller, nil, "backups")
 }
 
 // DrillBackup restores the backup to a temporary file and returns what was found.
-func (c *Client) DrillBackup(ctx context.Context) (conf.Drill, error) {
-	return call[conf.Drill](ctx, c, request{method: http.MethodPost, path: []string{"backups", "drill"}, change: true})
+func (c BackupTarget) DrillBackup(ctx context.Context) (conf.Drill, error) {
+	return call[conf.Drill](ctx, c.caller, request{method: http.MethodPost, path: []string{"backups", "drill"}, change: true})
 }

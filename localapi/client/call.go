@@ -40,7 +40,7 @@ type response struct {
 }
 
 // do sends the request and reads the whole response.
-func (c *Client) do(ctx context.Context, ep *endpoint, q request) (*response, error) {
+func (c *caller) do(ctx context.Context, ep *endpoint, q request) (*response, error) {
 	if ep.base == nil {
 		return nil, conf.Errorf(conf.CodeUsage, "no address of the agent is given").WithHint("%s", ep.hint)
 	}
@@ -150,7 +150,7 @@ func (ep *endpoint) into(res *response, dst any) error {
 }
 
 // call requests a route below /api/config and decodes the response.
-func call[T any](ctx context.Context, c *Client, q request) (out T, err error) {
+func call[T any](ctx context.Context, c *caller, q request) (out T, err error) {
 	q.path = append([]string{"api", "config"}, q.path...)
 	res, err := c.do(ctx, &c.admin, q)
 	if err == nil {
@@ -159,13 +159,13 @@ func call[T any](ctx context.Context, c *Client, q request) (out T, err error) {
 	return out, err
 }
 
-func get[T any](ctx context.Context, c *Client, query url.Values, path ...string) (T, error) {
+func get[T any](ctx context.Context, c *caller, query url.Values, path ...string) (T, error) {
 	return call[T](ctx, c, request{method: http.MethodGet, path: path, query: query})
 }
 
 // list is get of a list, which is the member of the response that has the name of
 // the last segment of its path.
-func list[T any](ctx context.Context, c *Client, query url.Values, path ...string) (out []T, err error) {
+func list[T any](ctx context.Context, c *caller, query url.Values, path ...string) (out []T, err error) {
 	members, err := get[map[string]json.RawMessage](ctx, c, query, path...)
 	if body, ok := members[path[len(path)-1]]; ok {
 		err = c.admin.into(&response{body: body}, &out)
@@ -174,13 +174,13 @@ func list[T any](ctx context.Context, c *Client, query url.Values, path ...strin
 }
 
 // exec is call without a result.
-func (c *Client) exec(ctx context.Context, q request) error {
+func (c *caller) exec(ctx context.Context, q request) error {
 	_, err := call[json.RawMessage](ctx, c, q)
 	return err
 }
 
 // text reads a resource as it is.
-func (c *Client) text(ctx context.Context, ep *endpoint, query url.Values, path ...string) ([]byte, error) {
+func (c *caller) text(ctx context.Context, ep *endpoint, query url.Values, path ...string) ([]byte, error) {
 	res, err := c.do(ctx, ep, request{method: http.MethodGet, path: path, query: query})
 	if err != nil {
 		return nil, err

@@ -29,8 +29,9 @@ func (ch Change) request(method string, body []byte, path ...string) request {
 
 // Do changes one service, or checks a change when d.DryRun is set. The author is
 // that of the token; d.Author is not sent. A put needs d.Expect, which is 0 for a
-// new service. Only the outcome of a dry run has a Config.
-func (c *Client) Do(ctx context.Context, d conf.Draft) (conf.Outcome, error) {
+// new service; with d.Schema the schema is stored in the same change. Only the
+// outcome of a dry run has a Config, and tells why a profile is stale.
+func (c Documents) Do(ctx context.Context, d conf.Draft) (conf.Outcome, error) {
 	if d.DryRun {
 		return c.validate(ctx, d)
 	}
@@ -45,7 +46,7 @@ func (c *Client) Do(ctx context.Context, d conf.Draft) (conf.Outcome, error) {
 			return conf.Outcome{}, err
 		}
 		q.method = http.MethodPut
-		q.json = putBody{Service: d.Service, Config: d.Document, Version: *d.Expect, Reason: d.Reason}
+		q.json = putBody{Service: d.Service, Config: d.Document, Schema: d.Schema, Version: *d.Expect, Reason: d.Reason}
 	case conf.OpSecretSet:
 		if _, err := conf.ParseJSON(d.Document, conf.MaxDocument); err != nil {
 			return conf.Outcome{}, err
@@ -78,27 +79,34 @@ func (c *Client) Do(ctx context.Context, d conf.Draft) (conf.Outcome, error) {
 }
 
 // outcome sends a change, or the check of one.
-func (c *Client) outcome(ctx context.Context, service string, q request) (conf.Outcome, error) {
+func (c *caller) outcome(ctx context.Context, service string, q request) (conf.Outcome, error) {
 	q.path = append([]string{"api", "config", "services", service}, q.path...)
 	res, err := c.do(ctx, &c.admin, q)
 	if err != nil {
 		return conf.Outcome{}, err
 	}
 	var out struct {
-		Config     json.RawMessage `json:"config"` // of a check
-		NewVersion uint64          `json:"new_version"`
+		Config     json.RawMessage     `json:"config"` // of a check
+		NewVersion uint64              `json:"new_version"`
+		Stale      []conf.StaleProfile `json:"stale_profiles"` // of a check
 	}
 	if err := c.admin.into(res, &out); err != nil {
 		return conf.Outcome{}, err
 	}
-	// The seed's body has no member for whether there is a new version.
+	// The seed's body has no member for whether there is a new version, nor for profiles.
 	changed := res.header.Get("X-Config-Changed") != "false"
-	return conf.Outcome{Service: service, Version: out.NewVersion, Changed: changed, Config: out.Config}, nil
+	if names := res.header.Get("X-Config-Stale-Profiles"); names != "" && out.Stale == nil {
+		for name := range strings.SplitSeq(names, ", ") {
+			out.Stale = append(out.Stale, conf.StaleProfile{Profile: name, Service: service})
+		}
+	}
+	return conf.Outcome{Service: service, Version: out.NewVersion, Changed: changed, Config: out.Config, Stale: out.Stale}, nil
 }
 
 type putBody struct {
 	Service string          `json:"service"`
 	Config  json.RawMessage `json:"config"`
+	Schema  json.RawMessage `json:"schema,omitempty"`
 	Version uint64          `json:"version"`
 	Reason  string          `json:"reason,omitempty"`
 }
@@ -115,31 +123,40 @@ type restoreBody struct {
 	Reason  string  `json:"reason,omitempty"`
 }
 
-func (c *Client) validate(ctx context.Context, d conf.Draft) (conf.Outcome, error) {
-	if d.Op != conf.OpPut && d.Op != conf.OpPatch {
-		return conf.Outcome{}, conf.Errorf(conf.CodeUsage, "only a put and a patch can be checked without making them")
+func (c Documents) validate(ctx context.Context, d conf.Draft) (conf.Outcome, error) {
+	in := map[string]any{}
+	switch d.Op {
+	case conf.OpPut, conf.OpPatch:
+		if _, err := conf.ParseObject(d.Document, conf.MaxDocument); err != nil {
+			return conf.Outcome{}, err
+		}
+		in["config"], in["mode"] = d.Document, string(d.Op)
+	case conf.OpSchema:
+	default:
+		return conf.Outcome{}, conf.Errorf(conf.CodeUsage, "only a put, a patch and a schema can be checked without making them")
 	}
-	if _, err := conf.ParseObject(d.Document, conf.MaxDocument); err != nil {
-		return conf.Outcome{}, err
+	if d.Schema != nil {
+		in["schema"] = d.Schema
 	}
-	return c.outcome(ctx, d.Service, request{
-		method: http.MethodPost, path: []string{"validate"}, json: map[string]any{"config": d.Document, "mode": string(d.Op)},
-	})
+	return c.outcome(ctx, d.Service, request{method: http.MethodPost, path: []string{"validate"}, json: in})
 }
 
-// PutSchema stores the schema of a service and returns its hash, and the version
-// of the service's document under it.
-func (c *Client) PutSchema(ctx context.Context, service string, schema json.RawMessage, ch Change) (hash string, version uint64, err error) {
-	out, err := call[struct {
-		Hash       string `json:"hash"`
-		NewVersion uint64 `json:"new_version"`
-	}](ctx, c, ch.request(http.MethodPut, schema, "schemas", service))
-	return out.Hash, out.NewVersion, err
+// StoredSchema is the result of PutSchema.
+type StoredSchema struct {
+	Hash    string              `json:"hash"`
+	Version uint64              `json:"new_version"` // of the service's document under it
+	Stale   []conf.StaleProfile `json:"stale_profiles"`
+}
+
+// PutSchema stores the schema of a service, whose values stay. A draft with a schema
+// stores both: see Do.
+func (c SchemaStore) PutSchema(ctx context.Context, service string, schema json.RawMessage, ch Change) (StoredSchema, error) {
+	return call[StoredSchema](ctx, c.caller, ch.request(http.MethodPut, schema, "schemas", service))
 }
 
 // SaveProfile stores p. With p.Services nil the agent saves the stored values
 // that the services in of have now, or all services when of is empty.
-func (c *Client) SaveProfile(ctx context.Context, p conf.Profile, of []string, ch Change) (conf.Profile, error) {
+func (c ProfileStore) SaveProfile(ctx context.Context, p conf.Profile, of []string, ch Change) (conf.Profile, error) {
 	in := map[string]any{"description": p.Description}
 	if p.Services != nil {
 		in["services"] = p.Services
@@ -149,20 +166,31 @@ func (c *Client) SaveProfile(ctx context.Context, p conf.Profile, of []string, c
 	text(q.query, "service", strings.Join(of, ","))
 	out, err := call[struct {
 		Profile conf.Profile `json:"profile"`
-	}](ctx, c, q)
+	}](ctx, c.caller, q)
 	return out.Profile, err
+}
+
+// ImportProfile stores p with the values that it has, and lists those that their
+// services do not accept.
+func (c ProfileStore) ImportProfile(ctx context.Context, p conf.Profile, ch Change) ([]conf.StaleProfile, error) {
+	q := ch.request(http.MethodPut, nil, "profiles", p.Name)
+	q.json = map[string]any{"description": p.Description, "services": p.Services, "keep_stale": true}
+	out, err := call[struct {
+		Stale []conf.StaleProfile `json:"stale_profiles"`
+	}](ctx, c.caller, q)
+	return out.Stale, err
 }
 
 // ActivateProfile makes the values of a profile the stored ones. The outcomes have
 // no Config.
-func (c *Client) ActivateProfile(ctx context.Context, name string, ch Change) ([]conf.Outcome, error) {
+func (c ProfileStore) ActivateProfile(ctx context.Context, name string, ch Change) ([]conf.Outcome, error) {
 	in, err := call[struct {
 		Services []struct {
 			Service    string `json:"service"`
 			NewVersion uint64 `json:"new_version"`
 			Changed    bool   `json:"changed"`
 		} `json:"services"`
-	}](ctx, c, ch.request(http.MethodPost, nil, "profiles", name, "activate"))
+	}](ctx, c.caller, ch.request(http.MethodPost, nil, "profiles", name, "activate"))
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +202,7 @@ func (c *Client) ActivateProfile(ctx context.Context, name string, ch Change) ([
 }
 
 // DeleteProfile deletes a profile; the services that it names keep their values.
-func (c *Client) DeleteProfile(ctx context.Context, name string, ch Change) error {
+func (c ProfileStore) DeleteProfile(ctx context.Context, name string, ch Change) error {
 	return c.exec(ctx, ch.request(http.MethodDelete, nil, "profiles", name))
 }
 

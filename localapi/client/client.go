@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"net/netip"
@@ -21,6 +22,7 @@ type Options struct {
 	Token      string // CONFIG_API_TOKEN, for the admin API
 	LocalToken string // content of the agent's token file, to see secrets
 
+	AdminTLS   *tls.Config  // of https:// URLs; default: the CAs of the system
 	HTTPClient *http.Client // default: one without proxies, of its own
 	UserAgent  string       // default: holdfast-client
 	// Timeout bounds a call whose context has no deadline. Default: 40 s, which is
@@ -28,14 +30,60 @@ type Options struct {
 	Timeout time.Duration
 }
 
-// Client talks to one agent.
+// Client talks to one agent. Its methods are those of its parts, one for each subject of
+// the APIs: a function that needs only one of them takes that part.
 type Client struct {
+	*caller
+
+	Documents
+	SchemaStore
+	ProfileStore
+	Membership
+	Access
+	Keyring
+	BackupTarget
+	Local
+}
+
+// The parts of a Client.
+type (
+	Documents    struct{ *caller } // of services: stored values, secrets, history, search
+	SchemaStore  struct{ *caller }
+	ProfileStore struct{ *caller }
+	Membership   struct{ *caller } // the cluster, its members and its join tokens
+	Access       struct{ *caller } // API tokens and the access log
+	Keyring      struct{ *caller } // the keys of the cluster and their rotation
+	BackupTarget struct{ *caller }
+	Local        struct{ *caller } // the API for the service beside the agent
+)
+
+// caller sends requests to both APIs.
+type caller struct {
 	o     Options
 	admin endpoint
 	local endpoint
 
 	consistent bool
 }
+
+func newClient(c *caller) *Client {
+	return &Client{
+		caller: c, Documents: Documents{c}, SchemaStore: SchemaStore{c}, ProfileStore: ProfileStore{c}, Membership: Membership{c},
+		Access: Access{c}, Keyring: Keyring{c}, BackupTarget: BackupTarget{c}, Local: Local{c},
+	}
+}
+
+// Consistent is a client whose reads of the admin API are linearizable: they see
+// all writes acknowledged before them, and need a leader. Its changes, and its reads
+// of the local API, are those of c.
+func (c *Client) Consistent() *Client {
+	out := *c.caller
+	out.consistent = true
+	return newClient(&out)
+}
+
+// AdminURL is where the admin API is.
+func (c *caller) AdminURL() string { return c.o.AdminURL }
 
 // endpoint is one of the two APIs.
 type endpoint struct {
@@ -55,7 +103,7 @@ func New(o Options) (*Client, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = 40 * time.Second
 	}
-	c := &Client{
+	c := &caller{
 		o: o,
 		admin: endpoint{
 			header: "X-API-Token", token: o.Token,
@@ -76,20 +124,20 @@ func New(o Options) (*Client, error) {
 	if c.local.base, err = parse(o.LocalURL); err != nil {
 		return nil, err
 	}
-	c.admin.http = httpClient(o.HTTPClient, "")
-	c.local.http = httpClient(o.HTTPClient, o.UnixSocket)
-	return c, nil
+	c.admin.http = httpClient(o.HTTPClient, "", o.AdminTLS)
+	c.local.http = httpClient(o.HTTPClient, o.UnixSocket, nil)
+	return newClient(c), nil
 }
 
 // Close closes idle connections.
-func (c *Client) Close() {
+func (c *caller) Close() {
 	c.admin.http.CloseIdleConnections()
 	c.local.http.CloseIdleConnections()
 }
 
 // httpClient never follows a redirect, which would get the token, and uses no proxy:
 // the agent is on the same host.
-func httpClient(given *http.Client, socket string) *http.Client {
+func httpClient(given *http.Client, socket string, config *tls.Config) *http.Client {
 	out := &http.Client{}
 	if given != nil {
 		*out = *given
@@ -102,6 +150,7 @@ func httpClient(given *http.Client, socket string) *http.Client {
 			MaxIdleConnsPerHost: 8,
 			IdleConnTimeout:     time.Minute,
 			TLSHandshakeTimeout: 5 * time.Second,
+			TLSClientConfig:     config,
 		}
 		if socket != "" {
 			t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -176,10 +176,10 @@ func TestRepeatedRequestsHaveOneID(t *testing.T) {
 func TestSchemasAndProfiles(t *testing.T) {
 	t.Parallel()
 	b, c := newAgent(t)
-	hash, version, err := c.PutSchema(t.Context(), "router", json.RawMessage(`{"type": "object"}`), client.Change{Reason: "new"})
+	stored, err := c.PutSchema(t.Context(), "router", json.RawMessage(`{"type": "object"}`), client.Change{Reason: "new"})
 	check(t, err)
-	if hash != "hash" || version != 6 || string(b.raw) != `{"type": "object"}` || b.reason != "new" || b.id == "" {
-		t.Errorf("hash %q, version %d, raw %s, reason %q, id %q", hash, version, b.raw, b.reason, b.id)
+	if stored.Hash != "hash" || stored.Version != 6 || string(b.raw) != `{"type": "object"}` || b.reason != "new" || b.id == "" {
+		t.Errorf("stored %+v, raw %s, reason %q, id %q", stored, b.raw, b.reason, b.id)
 	}
 	p := conf.Profile{Name: "night", Description: "d", Services: map[string]json.RawMessage{"router": json.RawMessage(`{"a":1}`)}}
 	saved, err := c.SaveProfile(t.Context(), p, nil, client.Change{Reason: "s"})

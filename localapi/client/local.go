@@ -22,7 +22,7 @@ type Document struct {
 
 // Document reads the document of a service; with "" that of the agent's own.
 // With a local token it includes secrets.
-func (c *Client) Document(ctx context.Context, service string) (Document, error) {
+func (c Local) Document(ctx context.Context, service string) (Document, error) {
 	res, err := c.document(ctx, service, "", 0)
 	if err != nil {
 		return Document{}, err
@@ -32,7 +32,7 @@ func (c *Client) Document(ctx context.Context, service string) (Document, error)
 
 // document requests a document. With a tag the response may be a 304; with a wait
 // the agent responds after a change, or when the wait is over.
-func (c *Client) document(ctx context.Context, service, tag string, wait time.Duration) (*response, error) {
+func (c Local) document(ctx context.Context, service, tag string, wait time.Duration) (*response, error) {
 	q := request{method: http.MethodGet, path: []string{"v1", "config"}, query: url.Values{}, header: http.Header{}}
 	if service != "" {
 		q.path = append(q.path, service)
@@ -51,7 +51,7 @@ func (c *Client) document(ctx context.Context, service, tag string, wait time.Du
 	return c.do(ctx, &c.local, q)
 }
 
-func (c *Client) decodeDocument(res *response) (Document, error) {
+func (c Local) decodeDocument(res *response) (Document, error) {
 	out := Document{ETag: res.header.Get("Etag"), Source: res.header.Get("X-Config-Source"), Age: -1, Body: res.body}
 	if s, err := strconv.ParseFloat(res.header.Get("X-Config-Age"), 64); err == nil {
 		out.Age = time.Duration(s * float64(time.Second))
@@ -61,36 +61,36 @@ func (c *Client) decodeDocument(res *response) (Document, error) {
 }
 
 // Key reads the value of one key as JSON.
-func (c *Client) Key(ctx context.Context, service, key string) (json.RawMessage, error) {
+func (c Local) Key(ctx context.Context, service, key string) (json.RawMessage, error) {
 	return c.text(ctx, &c.local, nil, "v1", "config", service, key)
 }
 
 // Raw reads the value of one key as text: a string without its quotes.
-func (c *Client) Raw(ctx context.Context, service, key string) (string, error) {
+func (c Local) Raw(ctx context.Context, service, key string) (string, error) {
 	body, err := c.text(ctx, &c.local, url.Values{"raw": {""}}, "v1", "config", service, key)
 	return string(body), err
 }
 
 // Env reads the configuration of a service as lines of a .env file. query has
 // further parameters of that route, and may be nil.
-func (c *Client) Env(ctx context.Context, service string, query url.Values) (string, error) {
+func (c Local) Env(ctx context.Context, service string, query url.Values) (string, error) {
 	body, err := c.text(ctx, &c.local, query, "v1", "env", service)
 	return string(body), err
 }
 
 // Keys reads the public keys that verify signed updates.
-func (c *Client) Keys(ctx context.Context) (json.RawMessage, error) {
+func (c Local) Keys(ctx context.Context) (json.RawMessage, error) {
 	return c.text(ctx, &c.local, nil, "v1", "keys")
 }
 
 // Ready returns why the agent has no configuration to serve; nil when it has.
-func (c *Client) Ready(ctx context.Context) error {
+func (c Local) Ready(ctx context.Context) error {
 	_, err := c.text(ctx, &c.local, nil, "readyz")
 	return err
 }
 
 // LocalHealth reads the health of the agent from its local API.
-func (c *Client) LocalHealth(ctx context.Context) (conf.Health, error) {
+func (c Local) LocalHealth(ctx context.Context) (conf.Health, error) {
 	var out conf.Health
 	body, err := c.text(ctx, &c.local, nil, "healthz")
 	if err == nil {
@@ -100,7 +100,7 @@ func (c *Client) LocalHealth(ctx context.Context) (conf.Health, error) {
 }
 
 // Live returns an error when the agent's local API does not respond.
-func (c *Client) Live(ctx context.Context) error {
+func (c Local) Live(ctx context.Context) error {
 	_, err := c.text(ctx, &c.local, nil, "healthz")
 	return err
 }

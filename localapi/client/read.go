@@ -12,38 +12,38 @@ import (
 )
 
 // Services lists the services.
-func (c *Client) Services(ctx context.Context) ([]conf.ServiceInfo, error) {
-	return list[conf.ServiceInfo](ctx, c, c.consistency(nil), "services")
+func (c Documents) Services(ctx context.Context) ([]conf.ServiceInfo, error) {
+	return list[conf.ServiceInfo](ctx, c.caller, c.consistency(nil), "services")
 }
 
 // Service reads the effective document of a service, from the admin API.
-func (c *Client) Service(ctx context.Context, service string) (conf.ReadResponse, error) {
-	return get[conf.ReadResponse](ctx, c, c.consistency(nil), "services", service)
+func (c Documents) Service(ctx context.Context, service string) (conf.ReadResponse, error) {
+	return get[conf.ReadResponse](ctx, c.caller, c.consistency(nil), "services", service)
 }
 
 // Stored reads the stored values of a service: without the defaults of its
 // schema. version 0 is the current one.
-func (c *Client) Stored(ctx context.Context, service string, version uint64) (conf.ReadResponse, error) {
+func (c Documents) Stored(ctx context.Context, service string, version uint64) (conf.ReadResponse, error) {
 	query := url.Values{"values": {"stored"}}
 	number(query, "version", version)
-	return get[conf.ReadResponse](ctx, c, c.consistency(query), "services", service)
+	return get[conf.ReadResponse](ctx, c.caller, c.consistency(query), "services", service)
 }
 
 // Versions lists the newest versions of a service, newest first; limit 0 is the
 // agent's default.
-func (c *Client) Versions(ctx context.Context, service string, limit int) ([]conf.Metadata, error) {
+func (c Documents) Versions(ctx context.Context, service string, limit int) ([]conf.Metadata, error) {
 	query := url.Values{}
 	number(query, "limit", limit)
-	return list[conf.Metadata](ctx, c, c.consistency(query), "services", service, "versions")
+	return list[conf.Metadata](ctx, c.caller, c.consistency(query), "services", service, "versions")
 }
 
 // Search looks for items in all services.
-func (c *Client) Search(ctx context.Context, req conf.SearchRequest) (conf.SearchResponse, error) {
-	return call[conf.SearchResponse](ctx, c, request{method: http.MethodPost, path: []string{"search"}, query: c.consistency(nil), json: req})
+func (c Documents) Search(ctx context.Context, req conf.SearchRequest) (conf.SearchResponse, error) {
+	return call[conf.SearchResponse](ctx, c.caller, request{method: http.MethodPost, path: []string{"search"}, query: c.consistency(nil), json: req})
 }
 
 // History lists changes, newest first.
-func (c *Client) History(ctx context.Context, f conf.HistoryFilter) (conf.HistoryPage, error) {
+func (c Documents) History(ctx context.Context, f conf.HistoryFilter) (conf.HistoryPage, error) {
 	query := url.Values{}
 	text(query, "service", f.Service)
 	text(query, "key", f.Key)
@@ -53,11 +53,11 @@ func (c *Client) History(ctx context.Context, f conf.HistoryFilter) (conf.Histor
 	number(query, "version", f.Version)
 	number(query, "limit", f.Limit)
 	number(query, "offset", f.Offset)
-	return get[conf.HistoryPage](ctx, c, c.consistency(query), "history")
+	return get[conf.HistoryPage](ctx, c.caller, c.consistency(query), "history")
 }
 
 // AccessLog lists rows of the access log, newest first.
-func (c *Client) AccessLog(ctx context.Context, f conf.AccessFilter) (conf.AccessPage, error) {
+func (c Access) AccessLog(ctx context.Context, f conf.AccessFilter) (conf.AccessPage, error) {
 	query := url.Values{}
 	text(query, "user", f.User)
 	text(query, "action", f.Action)
@@ -66,37 +66,50 @@ func (c *Client) AccessLog(ctx context.Context, f conf.AccessFilter) (conf.Acces
 	text(query, "until", f.Until)
 	number(query, "limit", f.Limit)
 	number(query, "offset", f.Offset)
-	return get[conf.AccessPage](ctx, c, query, "access")
+	return get[conf.AccessPage](ctx, c.caller, query, "access")
 }
 
 // Schemas lists the schemas, without their text.
-func (c *Client) Schemas(ctx context.Context) ([]conf.SchemaInfo, error) {
-	return list[conf.SchemaInfo](ctx, c, c.consistency(nil), "schemas")
+func (c SchemaStore) Schemas(ctx context.Context) ([]conf.SchemaInfo, error) {
+	return list[conf.SchemaInfo](ctx, c.caller, c.consistency(nil), "schemas")
 }
 
 // Schema reads the schema of a service, with its fields.
-func (c *Client) Schema(ctx context.Context, service string) (conf.SchemaInfo, error) {
-	return get[conf.SchemaInfo](ctx, c, c.consistency(nil), "schemas", service)
+func (c SchemaStore) Schema(ctx context.Context, service string) (conf.SchemaInfo, error) {
+	return get[conf.SchemaInfo](ctx, c.caller, c.consistency(nil), "schemas", service)
+}
+
+// LastVersion returns the version that the next change of a service follows: that of its
+// tombstone when it is deleted, 0 when it has none.
+func (c Documents) LastVersion(ctx context.Context, service string) (uint64, error) {
+	versions, err := c.Versions(ctx, service, 1)
+	if conf.CodeOf(err) == conf.CodeNotFound {
+		return 0, nil
+	}
+	if err != nil || len(versions) == 0 {
+		return 0, err
+	}
+	return versions[0].Version, nil
 }
 
 // Profiles lists the profiles.
-func (c *Client) Profiles(ctx context.Context) ([]conf.Profile, error) {
-	return list[conf.Profile](ctx, c, c.consistency(nil), "profiles")
+func (c ProfileStore) Profiles(ctx context.Context) ([]conf.Profile, error) {
+	return list[conf.Profile](ctx, c.caller, c.consistency(nil), "profiles")
 }
 
 // Profile reads a profile.
-func (c *Client) Profile(ctx context.Context, name string) (conf.Profile, error) {
-	return get[conf.Profile](ctx, c, c.consistency(nil), "profiles", name)
+func (c ProfileStore) Profile(ctx context.Context, name string) (conf.Profile, error) {
+	return get[conf.Profile](ctx, c.caller, c.consistency(nil), "profiles", name)
 }
 
 // Health reads the health of the agent; it needs no token.
 func (c *Client) Health(ctx context.Context) (conf.Health, error) {
-	return get[conf.Health](ctx, c, nil, "health")
+	return get[conf.Health](ctx, c.caller, nil, "health")
 }
 
 // Me returns whose token the client has.
-func (c *Client) Me(ctx context.Context) (conf.Principal, error) {
-	return get[conf.Principal](ctx, c, nil, "me")
+func (c Access) Me(ctx context.Context) (conf.Principal, error) {
+	return get[conf.Principal](ctx, c.caller, nil, "me")
 }
 
 // OpenAPI reads the description of both APIs; it needs no token.
@@ -105,7 +118,7 @@ func (c *Client) OpenAPI(ctx context.Context) (json.RawMessage, error) {
 }
 
 // consistency adds the parameter of Consistent to those of a read.
-func (c *Client) consistency(query url.Values) url.Values {
+func (c *caller) consistency(query url.Values) url.Values {
 	if !c.consistent {
 		return query
 	}

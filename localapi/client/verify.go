@@ -67,7 +67,7 @@ func SignedBy(u conf.Update, keys ...ed25519.PublicKey) (id string, err error) {
 }
 
 // PublicKeys reads the keys that verify signed updates from the agent.
-func (c *Client) PublicKeys(ctx context.Context) ([]ed25519.PublicKey, error) {
+func (c Local) PublicKeys(ctx context.Context) ([]ed25519.PublicKey, error) {
 	body, err := c.Keys(ctx)
 	if err != nil {
 		return nil, err

@@ -25,6 +25,8 @@ const (
 	// noTag is a tag that no document has: with it the response is immediate when a
 	// document has appeared between two requests.
 	noTag = `"gone"`
+
+	sourceReplica = "replica" // X-Config-Source
 )
 
 // Watch yields the current state of a service and then every newer one, until ctx
@@ -35,7 +37,7 @@ const (
 // An unreachable agent yields one error per outage, and the watch continues with a
 // growing pause between attempts. Permanent errors (a bad name, a wrong token) end
 // it.
-func (c *Client) Watch(ctx context.Context, service string) iter.Seq2[Event, error] {
+func (c Local) Watch(ctx context.Context, service string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		w := watch{c: c, service: service, pause: firstWait}
 		for ctx.Err() == nil {
@@ -58,7 +60,7 @@ func (c *Client) Watch(ctx context.Context, service string) iter.Seq2[Event, err
 
 // watch is the state of one Watch.
 type watch struct {
-	c       *Client
+	c       Local
 	service string
 
 	tag     string // of the last state; "" before the first
@@ -120,9 +122,11 @@ func (w *watch) next(ctx context.Context) (event Event, news bool, err error) {
 }
 
 // older reports whether this watch has seen a newer version than doc. An agent that
-// just restarted may serve an older one from its last-known-good file.
+// just restarted may serve an older one from its last-known-good file. What it has from
+// its replica is the truth: the versions of an observer begin again when it loses its
+// files.
 func (w *watch) older(doc Document) bool {
-	return doc.Metadata.Epoch == w.epoch && doc.Metadata.Version < w.version
+	return doc.Metadata.Epoch == w.epoch && doc.Metadata.Version < w.version && doc.Source != sourceReplica
 }
 
 // permanent reports whether the same request can never succeed.

@@ -19,6 +19,7 @@ type local struct {
 	mu      sync.Mutex
 	version int // 0: there is no document
 	epoch   string
+	source  string
 	status  int           // answered instead, when it is not 0
 	changed chan struct{} // closed by set
 	asked   int
@@ -44,6 +45,7 @@ func (l *local) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		l.mu.Lock()
 		l.asked++
 		version, epoch, status, changed := l.version, l.epoch, l.status, l.changed
+		w.Header().Set("X-Config-Source", l.source)
 		l.mu.Unlock()
 		tag := fmt.Sprintf(`W/"%s-%d"`, epoch, version)
 		fresh := version > 0 && asked != "" && asked != tag
@@ -201,10 +203,15 @@ func TestWatchSurvivesAnOutage(t *testing.T) {
 	l.awaitRequests(t, 2)
 	// The agent is back with an older state of its last-known-good file, then
 	// catches up.
-	l.set(func(l *local) { l.status, l.version = 0, 2 })
+	l.set(func(l *local) { l.status, l.version, l.source = 0, 2, "lkg" })
 	l.awaitRequests(t, 2)
-	l.set(func(l *local) { l.version = 4 })
+	l.set(func(l *local) { l.version, l.source = 4, "replica" })
 	w.want("e1/4")
+	// An observer that lost its files counts again, and says that this is the truth.
+	l.set(func(l *local) { l.version = 1 })
+	w.want("e1/1")
+	l.set(func(l *local) { l.version = 2 })
+	w.want("e1/2")
 }
 
 // awaitRequests returns when n more requests have come.

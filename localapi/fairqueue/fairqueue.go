@@ -56,7 +56,7 @@ func (q *Queue) Rejected() uint64 { return q.rejected.Load() }
 
 // Acquire waits until a request of this flow may run, and returns what must be
 // called after it. It fails with conf.CodeRateLimited when too many wait, after
-// Limits.Timeout, and when ctx ends.
+// Limits.Timeout; and with the error of ctx when that ends first.
 func (q *Queue) Acquire(ctx context.Context, key Key) (release func(), err error) {
 	q.mu.Lock()
 	f := q.flows[key]
@@ -100,6 +100,9 @@ func (q *Queue) Acquire(ctx context.Context, key Key) (release func(), err error
 	if len(f.queued) == 0 {
 		q.waiting = slices.DeleteFunc(q.waiting, func(o *flow) bool { return o == f })
 		q.forget(key, f)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err // nobody waits for this turn any more
 	}
 	return nil, q.reject()
 }

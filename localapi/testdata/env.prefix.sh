@@ -29,10 +29,10 @@ STT_SINGLE="it's"
 STT_SPACES='  two  spaces  '
 STT_SUBSTITUTION="\`id\` it's"
 STT_TAB='a	b'
-STT_TEXT_LINES='one
+STT_TEXT_LINES="one
 two
 
-four'
+four"
 STT_TEXT_LINES_QUOTE="it's
 two lines"
 STT_TILDE='~/x'

@@ -29,10 +29,10 @@ SINGLE="it's"
 SPACES='  two  spaces  '
 SUBSTITUTION="\`id\` it's"
 TAB='a	b'
-TEXT_LINES='one
+TEXT_LINES="one
 two
 
-four'
+four"
 TEXT_LINES_QUOTE="it's
 two lines"
 TILDE='~/x'

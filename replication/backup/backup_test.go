@@ -13,9 +13,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/backup"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/testenv"
@@ -34,6 +36,7 @@ type machine struct {
 	t    testing.TB
 	path string
 	db   *sql.DB
+	log  *slog.Logger
 
 	mu      sync.Mutex
 	index   uint64
@@ -42,7 +45,7 @@ type machine struct {
 }
 
 func newMachine(t testing.TB) *machine {
-	m := &machine{t: t, path: filepath.Join(t.TempDir(), "config.db"), digests: map[uint64]string{}}
+	m := &machine{t: t, path: filepath.Join(t.TempDir(), "config.db"), digests: map[uint64]string{}, log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
 	var err error
 	m.db, err = sql.Open("sqlite", "file:"+m.path+"?_pragma=journal_mode(WAL)&_pragma=wal_autocheckpoint(0)&_pragma=busy_timeout(5000)&_txlock=immediate")
 	if err != nil {
@@ -138,7 +141,7 @@ func (m *machine) options(target backup.Target, term uint64, node string) backup
 		Target: target, DB: m.path, Epoch: epoch, EpochCreated: "2026-01-01T00:00:00Z", Term: term, Node: node,
 		Applied: m.applied, Digest: m.digest, Check: check, SyncEvery: 50 * time.Millisecond, ProbeEvery: 300 * time.Millisecond,
 		Own:    func(own bool) { m.mu.Lock(); m.own = append(m.own, own); m.mu.Unlock() },
-		Logger: slog.New(slog.NewTextHandler(testWriter{m.t}, nil)),
+		Logger: m.log,
 	}
 }
 
@@ -450,5 +453,26 @@ func TestValidate(t *testing.T) {
 		} else if err != nil && conf.CodeOf(err) != conf.CodeUsage {
 			t.Errorf("%+v: code %s", tc.target, conf.CodeOf(err))
 		}
+	}
+}
+
+// A drill that fails is an alarm until one succeeds.
+func TestAlarmOfADrill(t *testing.T) {
+	t.Parallel()
+	m, log := newMachine(t), testenv.NewTranscript()
+	m.log = slog.New(slog.NewTextHandler(log, nil))
+	m.apply(3)
+	o := m.options(backup.Target{Endpoint: "file://" + t.TempDir()}, 1, "n")
+	var drills atomic.Int32
+	o.Check = func(ctx context.Context, file string) (backup.Content, error) {
+		if drills.Add(1) <= 3 { // a drill looks as often as that
+			return backup.Content{}, conf.Errorf(conf.CodeCorrupt, "damaged on the way")
+		}
+		return check(ctx, file)
+	}
+	start(t, o)
+	testenv.Await(t, "the end of the alarm", func() bool { return log.Has(alarm.DrillFailed.End) })
+	if strings.Count(log.String(), alarm.DrillFailed.Text) != 1 {
+		t.Errorf("log:\n%s", log)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -130,11 +131,12 @@ func (g *activeGeneration) scanTarget(ctx context.Context) error {
 		}
 	}
 	g.r.mu.Lock()
-	news := shared != nil && (g.r.st.ForeignErr == nil || g.r.st.ForeignErr.Error() != shared.Error())
 	g.r.st.ForeignErr, g.r.st.Earlier = shared, earlier
 	g.r.mu.Unlock()
-	if news {
-		g.r.log.Error("another cluster uses the same backup target", "err", shared)
+	if shared != nil {
+		g.r.alarms.Raise(alarm.TargetShared, "", shared)
+	} else {
+		g.r.alarms.Clear("")
 	}
 	removed, err := pruneAt(ctx, g.p, gens, g.r.o.identity(), g.r.o.Retention, time.Now(), g.id)
 	if len(removed) > 0 {

@@ -2,12 +2,14 @@ package backup_test
 
 import (
 	"context"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/backup"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/testenv"
@@ -45,6 +47,8 @@ func TestTwoClusters(t *testing.T) {
 	if st := first.Status(); st.ForeignErr != nil || st.Err != nil {
 		t.Fatalf("alone: %v", st.Err)
 	}
+	log := testenv.NewTranscript()
+	b.log = slog.New(slog.NewTextHandler(log, nil))
 	second := life(t, b, target, stranger, "2026-01-02T00:00:00Z", nil, "key-b")
 	testenv.Await(t, "the second cluster to see the first", func() bool {
 		st := second.Status()
@@ -52,6 +56,9 @@ func TestTwoClusters(t *testing.T) {
 	})
 	first.Stop(grace(t))
 	second.Stop(grace(t))
+	if got := log.String(); strings.Count(got, alarm.TargetShared.Text) != 1 || strings.Count(got, alarm.TargetShared.End) != 1 {
+		t.Errorf("log:\n%s", got)
+	}
 
 	gens, err := backup.List(t.Context(), target)
 	if err != nil || !slices.Equal(backup.Clusters(gens), []string{stranger, epoch}) {

@@ -13,6 +13,7 @@ import (
 	"github.com/benbjohnson/litestream"
 	"github.com/superfly/ltx"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -90,6 +91,7 @@ func RemoveLocalState(db string) error {
 type Runner struct {
 	o      Options
 	log    *slog.Logger
+	alarms *alarm.Set
 	cancel context.CancelFunc
 	done   chan struct{}
 	final  chan context.Context // of Stop, for the last upload; capacity 1
@@ -134,7 +136,7 @@ func Start(o Options) *Runner {
 	o.complete()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Runner{
-		o: o, log: o.Logger, cancel: cancel, done: make(chan struct{}), final: make(chan context.Context, 1),
+		o: o, log: o.Logger, alarms: alarm.NewSet(o.Logger), cancel: cancel, done: make(chan struct{}), final: make(chan context.Context, 1),
 		drilled: make(chan struct{}), wish: make(chan struct{}, 1), inSync: time.Now(),
 	}
 	go r.run(ctx)
@@ -150,6 +152,7 @@ func (r *Runner) Stop(ctx context.Context) {
 	}
 	r.cancel()
 	<-r.done
+	r.alarms.Only("")
 }
 
 // Status returns the current state.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/benbjohnson/litestream"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -269,13 +270,13 @@ func (g *activeGeneration) drill(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
-		g.r.log.Error("restore drill failed", "generation", g.id, "err", err, "hint", conf.HintOf(err))
+		alarm.DrillFailed.Report(g.r.log, "generation", g.id, "err", err, "hint", conf.HintOf(err))
 	} else {
 		g.manifest.Verified = v
 		if werr := g.within(ctx, g.writeManifest); werr != nil {
 			g.r.setError("write the result of a restore drill", werr)
 		}
-		g.r.log.Info("restore drill succeeded", "generation", g.id, "index", v.Index, "took", time.Since(start))
+		alarm.DrillFailed.Over(g.r.log, "generation", g.id, "index", v.Index, "took", time.Since(start))
 	}
 	g.r.mu.Lock()
 	defer g.r.mu.Unlock()

@@ -43,13 +43,15 @@ type TokenUse struct {
 }
 
 // Member is the role, service, address and build of an admitted agent. With a
-// TokenUse of the same node, it must have the token's role and service.
+// TokenUse of the same node, it must have the token's role and service. KeyHash is a key
+// whose certificates the cluster accepts for it; the keys that it has stay.
 type Member struct {
 	NodeID  string `json:"node_id"`
 	Role    string `json:"role"`
 	Service string `json:"service,omitempty"`
 	Addr    string `json:"addr,omitempty"`
 	Version string `json:"version,omitempty"`
+	KeyHash string `json:"key_hash,omitempty"` // hex SHA-256 of a public key
 }
 
 // Kind is KindCluster.
@@ -65,11 +67,18 @@ func checkCluster(c *Cluster) error {
 			return cmp.Or(conf.CheckTokenID(u.TokenID), conf.CheckNode(u.NodeID), checkHash("key hash of "+u.NodeID, u.KeyHash))
 		}),
 		checkAll(c.Members, func(m Member) error {
-			return cmp.Or(conf.CheckNode(m.NodeID), checkRole(m.Role, m.Service), checkText(m.NodeID, m.Addr, m.Version))
+			return cmp.Or(conf.CheckNode(m.NodeID), checkRole(m.Role, m.Service), checkText(m.NodeID, m.Addr, m.Version), checkMemberKey(m))
 		}),
 		checkAll(c.MemberRemoves, conf.CheckNode),
 		checkAccess(c.Audit),
 	)
+}
+
+func checkMemberKey(m Member) error {
+	if m.KeyHash == "" {
+		return nil
+	}
+	return checkHash("key hash of "+m.NodeID, m.KeyHash)
 }
 
 // checkAll returns the first error of check.

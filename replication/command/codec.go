@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -91,9 +92,35 @@ func slowDecode(data []byte) (Command, error) {
 		return nil, err
 	}
 	if !bytes.Equal(again, data) {
+		if name := unknownMember(data, again, c.Kind()); name != "" {
+			return nil, unknownError("kind %s with %s", c.Kind(), name)
+		}
 		return nil, conf.Errorf(conf.CodeMalformed, "malformed %s: not in the form that this build writes", c.Kind())
 	}
 	return c, nil
+}
+
+// unknownMember is what encoding/json says of a member that this build does not know, "" when
+// it knows them all, or when data lacks members that each build writes: those of again, which
+// is what this build makes of it. A newer build has written it: the log has a checksum of each
+// entry, so damage does not come here.
+func unknownMember(data, again []byte, k Kind) string {
+	d := json.NewDecoder(bytes.NewReader(data[2:]))
+	d.DisallowUnknownFields()
+	err := d.Decode(newCommand(k))
+	if err == nil || !strings.Contains(err.Error(), "unknown field") {
+		return ""
+	}
+	var has, known map[string]json.RawMessage
+	if json.Unmarshal(data[2:], &has) != nil || json.Unmarshal(again[2:], &known) != nil {
+		return ""
+	}
+	for name := range known {
+		if has[name] == nil {
+			return ""
+		}
+	}
+	return strings.TrimPrefix(err.Error(), "json: ")
 }
 
 // newCommand returns an empty command, nil for an unknown kind.
@@ -191,7 +218,7 @@ func checkEdit(e *Edit) error {
 func checkUpdate(u *Update) error {
 	return cmp.Or(
 		conf.CheckService(u.Service),
-		checkText(u.Service, u.Checksum, u.IssuedAt, u.Signature, u.KeyID, u.UpdatedAt, u.UpdatedBy),
+		checkText(u.Service, u.Checksum, u.IssuedAt, u.Signature, u.KeyID, u.UpdatedAt, u.UpdatedBy, u.VersionSignature),
 		errors.Join(checkJSON(u.Service+" values", u.Values), checkJSON(u.Service+" config", u.Config)),
 	)
 }

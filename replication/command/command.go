@@ -118,6 +118,8 @@ type Update struct {
 	Deleted   bool            `json:"deleted,omitempty"`
 	UpdatedAt string          `json:"updated_at,omitempty"` // empty: the Edit's At
 	UpdatedBy string          `json:"updated_by,omitempty"` // empty: the Edit's By
+
+	VersionSignature string `json:"version_signature,omitempty"` // by the same key; see featureVersionSignature
 }
 
 // Secret sets or removes one secret of a service, which must have an Update in the

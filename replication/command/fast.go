@@ -34,6 +34,7 @@ type (
 		Checksum, IssuedAt, Signature, KeyID string
 		Deleted                              bool
 		UpdatedAt, UpdatedBy                 string
+		VersionSignature                     string
 	}
 	accessShape struct {
 		ID                           int64
@@ -154,6 +155,7 @@ func (w *writer) update(u *Update) {
 	}
 	w.optional("updated_at", u.UpdatedAt)
 	w.optional("updated_by", u.UpdatedBy)
+	w.optional("version_signature", u.VersionSignature)
 	w.b = append(w.b, '}')
 }
 
@@ -290,7 +292,8 @@ func (r *reader) update(u *Update) bool {
 	if ok && r.name("deleted") {
 		u.Deleted, ok = true, r.Literal("true")
 	}
-	return ok && r.optional("updated_at", &u.UpdatedAt) && r.optional("updated_by", &u.UpdatedBy) && r.Accept('}')
+	return ok && r.optional("updated_at", &u.UpdatedAt) && r.optional("updated_by", &u.UpdatedBy) &&
+		r.optional("version_signature", &u.VersionSignature) && r.Accept('}')
 }
 
 func (r *reader) access(a *conf.Access) bool {

@@ -1,5 +1,12 @@
 package command
 
+import (
+	"bytes"
+	"slices"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
 // BaselineFeatures is what the first build can apply, which did not report its features.
 const BaselineFeatures uint64 = 1<<KindGenesis | 1<<KindEdit | 1<<KindAudit | 1<<KindCluster | 1<<KindDigest
 
@@ -13,16 +20,66 @@ func Features() (bits uint64) {
 			bits |= 1 << k
 		}
 	}
-	return bits | featureAuditSource
+	return bits | featureAuditSource | FeatureMemberKey | featureAnyKeys | featureVersionSignature
 }
 
 // featureAuditSource is the bit of Audit.Source.
 const featureAuditSource = 1 << 52
 
+// FeatureMemberKey is the bit of Member.KeyHash.
+const FeatureMemberKey = 1 << 51
+
+// featureAnyKeys is the bit of schemas that older builds do not read: those with x-keys,
+// whose keys their checks reject, and those that nest deeper than a document.
+const featureAnyKeys = 1 << 49
+
+// featureVersionSignature is the bit of VersionSignature and Replaces. It gates the Reissue
+// that brings the first of them into a store. An Edit is not gated again: it has one where
+// the store has some already, or all voters are known to apply it.
+const featureVersionSignature = 1 << 50
+
+// isWide reports whether a schema, in canonical form, needs featureAnyKeys.
+func isWide(schema []byte) bool {
+	depth, inText := 0, false
+	for i := 0; i < len(schema); i++ {
+		switch c := schema[i]; {
+		case c == '\\':
+			i++
+		case c == '"':
+			inText = !inText
+		case inText:
+		case c == '{' || c == '[':
+			depth++
+			if depth > conf.MaxDepth {
+				return true
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return bytes.Contains(schema, []byte(`"x-keys"`))
+}
+
 // RequiredFeatures returns the bits that a build must have to apply c.
 func RequiredFeatures(c Command) uint64 {
-	if a, ok := c.(*Audit); ok && a.Source != "" {
-		return 1<<KindAudit | featureAuditSource
+	bits := uint64(1) << c.Kind()
+	switch c := c.(type) {
+	case *Audit:
+		if c.Source != "" {
+			bits |= featureAuditSource
+		}
+	case *Edit:
+		if slices.ContainsFunc(c.Schemas, func(s Schema) bool { return isWide(s.Schema) }) {
+			bits |= featureAnyKeys
+		}
+	case *Reissue:
+		if slices.ContainsFunc(c.Items, func(i ReissueItem) bool { return i.VersionSignature != "" || i.Replaces != "" }) {
+			bits |= featureVersionSignature
+		}
+	case *Cluster:
+		if slices.ContainsFunc(c.Members, func(m Member) bool { return m.KeyHash != "" }) {
+			bits |= FeatureMemberKey
+		}
 	}
-	return 1 << c.Kind()
+	return bits
 }

@@ -8,7 +8,7 @@ import (
 
 // Reissue renews the signatures of services: each item replaces time, signature and
 // key of the version that it names. An item changes nothing when its service has
-// another version, or was issued later.
+// another version, or was issued later and not at the time that the item replaces.
 type Reissue struct {
 	Epoch string        `json:"epoch"`
 	At    string        `json:"at"` // conf.FormatTime's form
@@ -22,6 +22,10 @@ type ReissueItem struct {
 	Version   uint64 `json:"version"`
 	IssuedAt  string `json:"issued_at,omitempty"` // empty: the Reissue's At
 	Signature string `json:"signature"`
+	// VersionSignature is new too; empty: that of the service stays if the key does.
+	VersionSignature string `json:"version_signature,omitempty"`
+	// Replaces is the later issued_at of a clock that was ahead, which this item ends.
+	Replaces string `json:"replaces,omitempty"`
 }
 
 // Kind is KindReissue.
@@ -43,6 +47,6 @@ func checkReissue(r *Reissue) error {
 			return conf.Errorf(conf.CodeInternal, "encode a reissue: %s is in it twice", i.Service)
 		}
 		seen[i.Service] = true
-		return cmp.Or(conf.CheckService(i.Service), checkOptionalTime("issued_at of "+i.Service, i.IssuedAt), checkText(i.Service, i.Signature))
+		return cmp.Or(conf.CheckService(i.Service), checkOptionalTime("issued_at of "+i.Service, i.IssuedAt), checkOptionalTime("issued_at of "+i.Service, i.Replaces), checkText(i.Service, i.Signature, i.VersionSignature))
 	})
 }

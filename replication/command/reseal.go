@@ -66,7 +66,7 @@ func checkSecret(s Secret) error {
 }
 
 func checkSecretName(service, key string) error {
-	return cmp.Or(conf.CheckService(service), conf.CheckKey(key))
+	return cmp.Or(conf.CheckService(service), conf.CheckAnyKey(key))
 }
 
 // base64Only are the bytes of a sealed value. They are checked as the last guard

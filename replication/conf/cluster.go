@@ -1,6 +1,9 @@
 package conf
 
-import "regexp"
+import (
+	"regexp"
+	"time"
+)
 
 // Roles of a member. A server may become a voter and has all keys; a sidecar has a
 // full copy and the keys of its own service only.
@@ -20,6 +23,21 @@ type Member struct {
 	JoinedAt  string `json:"joined_at"`
 	RemovedAt string `json:"removed_at"` // "" while it is a member
 }
+
+// MemberKey is a row of member_keys: a public key whose certificates a member is admitted
+// with, or was until it was revoked.
+type MemberKey struct {
+	NodeID    string `json:"node_id"`
+	KeyHash   string `json:"key_hash"` // hex SHA-256 of the SubjectPublicKeyInfo
+	Role      string `json:"role"`     // that it was admitted with
+	Since     string `json:"since"`
+	RevokedAt string `json:"revoked_at"` // "" while it is accepted
+	EndsAt    string `json:"ends_at"`    // of a revoked one: its certificates have expired, and it is forgotten
+}
+
+// RevokedFor is how long a revoked key is remembered: longer than a certificate that was
+// issued for it is valid.
+const RevokedFor = 100 * 24 * time.Hour
 
 // JoinTokenInfo describes a join token, without its secret and the hash of that.
 type JoinTokenInfo struct {

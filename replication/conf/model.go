@@ -51,10 +51,11 @@ type Field struct {
 	Max          *json.Number    `json:"validation_max"`
 	Pattern      *string         `json:"validation_pattern"`
 	Allowed      []string        `json:"validation_allowed"`
-	Env          string          `json:"env,omitempty"`     // x-env: the variable of an env secret
+	Env          string          `json:"env,omitempty"`     // x-env: the variable that it may come from
 	Default      json.RawMessage `json:"default,omitempty"` // absent for a required field
 	Required     bool            `json:"required,omitempty"`
 	JSONTypes    []string        `json:"json_types,omitempty"` // types of the value, unless Type implies them
+	Path         Path            `json:"path,omitempty"`       // names of the members, when one has a dot
 }
 
 // Record is the service record: all that is stored of a service at one version.
@@ -83,6 +84,8 @@ type Record struct {
 	Schema    json.RawMessage `json:"schema,omitempty"` // the service's JSON Schema, nil when it has none
 
 	Secrets []SealedSecret `json:"secrets,omitempty"`
+
+	VersionSignature string `json:"version_signature,omitempty"` // of Version and Checksum, by the same key
 }
 
 // SealedSecret is one row of encrypted_secrets. Its times are those of the value: a
@@ -282,7 +285,7 @@ type SchemaInfo struct {
 	UpdatedAt string          `json:"updated_at"`
 	UpdatedBy string          `json:"updated_by"`
 	Schema    json.RawMessage `json:"schema,omitempty"`
-	Fields    []Field         `json:"fields,omitempty"`
+	Fields    []Field         `json:"fields,omitzero"` // nil in a list of schemas
 }
 
 // ServiceInfo is one row of the list of services.
@@ -313,6 +316,12 @@ type Metadata struct {
 	IssuedAt  string `json:"issued_at"`
 	Signature string `json:"signature"`
 	KeyID     string `json:"key_id"`
+
+	VersionSignature string `json:"version_signature,omitempty"`
+
+	// EnvKeys are the keys whose values the environment of the agent decides. Checksum and
+	// signature are of the document without them. Only the local API has it.
+	EnvKeys []string `json:"env_keys,omitempty"`
 }
 
 // Metadata returns the metadata of r.
@@ -320,6 +329,7 @@ func (r *Record) Metadata() Metadata {
 	return Metadata{
 		Version: r.Version, UpdatedAt: r.UpdatedAt, UpdatedBy: r.UpdatedBy, Epoch: r.Epoch,
 		Checksum: r.Checksum, IssuedAt: r.IssuedAt, Signature: r.Signature, KeyID: r.KeyID,
+		VersionSignature: r.VersionSignature,
 	}
 }
 
@@ -353,6 +363,7 @@ const (
 	OpPatch   Op = "patch"   // RFC 7396 merge patch on the stored values
 	OpDelete  Op = "delete"  // tombstone
 	OpRestore Op = "restore" // the stored values of version Restore
+	OpSchema  Op = "schema"  // only Schema; the values stay
 
 	OpSecretSet    Op = "secret-set"    // set the secret Key to the value in Document, any JSON
 	OpSecretDelete Op = "secret-delete" // delete the secret Key
@@ -364,6 +375,7 @@ type Draft struct {
 	Op        Op              `json:"op"`
 	Document  json.RawMessage `json:"document,omitempty"` // as received, not yet decoded
 	Expect    *uint64         `json:"expect,omitempty"`   // precondition: the current version; nil = any
+	Schema    json.RawMessage `json:"schema,omitempty"`   // OpPut, OpSchema: stored in the same change; nil = the present one
 	Restore   uint64          `json:"restore,omitempty"`
 	Key       string          `json:"key,omitempty"` // of the secret
 	Author    string          `json:"author"`
@@ -398,4 +410,15 @@ type Outcome struct {
 	Version uint64          `json:"version"` // the new version; for a dry run the one it would get
 	Changed bool            `json:"changed"` // false: the values were the same, there is no new version
 	Config  json.RawMessage `json:"config"`  // effective document without secrets
+
+	// Stale are the profiles whose values the new schema of the service rejects.
+	Stale []StaleProfile `json:"stale_profiles,omitempty"`
+}
+
+// StaleProfile is a profile that cannot be activated as it is: the schema of the
+// service does not accept the values that the profile has for it.
+type StaleProfile struct {
+	Profile string `json:"profile"`
+	Service string `json:"service"`
+	Error   string `json:"error"`
 }

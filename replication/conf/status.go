@@ -33,6 +33,14 @@ type ClusterStatus struct {
 	Nodes       []NodeStatus `json:"nodes"`
 }
 
+// CutOff is a member that the leader sends nothing to, because it does not vote and
+// responded with a higher term.
+type CutOff struct {
+	NodeID string `json:"node_id"`
+	Term   uint64 `json:"term"`
+	Since  string `json:"since"` // FormatTime's form
+}
+
 // NodeStatus is one agent of a ClusterStatus. For one that is not Reachable it has the
 // last known values, and Err is the reason.
 type NodeStatus struct {

@@ -25,9 +25,17 @@ func ParseJSON(data []byte, max int) (any, error) { return ParseJSONDepth(data, 
 
 // ParseJSONDepth is ParseJSON with another limit than MaxDepth, for envelopes that
 // contain a document.
-func ParseJSONDepth(data []byte, max, depth int) (any, error) {
+func ParseJSONDepth(data []byte, max, depth int) (any, error) { return parse(data, max, depth, false) }
+
+func parse(data []byte, max, depth int, large bool) (any, error) {
 	if len(data) > max {
 		return nil, Errorf(CodeTooLarge, "document of %d bytes is over the limit of %d", len(data), max)
+	}
+	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
+		return nil, Errorf(CodeMalformed, "the document begins with a byte order mark").WithHint("save it as UTF-8 without a byte order mark (BOM)")
+	}
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return nil, Errorf(CodeMalformed, "the document is in UTF-16").WithHint("save it as UTF-8 without a byte order mark (BOM)")
 	}
 	if !utf8.Valid(data) {
 		return nil, Errorf(CodeMalformed, "document is not valid UTF-8").WithHint("encode it as UTF-8 without a byte order mark")
@@ -35,17 +43,44 @@ func ParseJSONDepth(data []byte, max, depth int) (any, error) {
 	if v, ok := fastJSON(data, depth); ok {
 		return v, nil
 	}
-	return parseCarefully(data, depth)
+	return parseSlowly(data, depth, large)
+}
+
+// ParseForeign is ParseObject for what others wrote and nobody keeps, such as a context
+// with their identifiers: integers beyond 2^53 are accepted.
+func ParseForeign(data []byte, max int) (map[string]any, error) {
+	v, err := parse(data, max, MaxDepth, true)
+	if err != nil {
+		return nil, err
+	}
+	return asObject(v)
+}
+
+// ParseSchema is ParseObject for a JSON Schema, which may nest deeper than a document
+// and have limits beyond 2^53.
+func ParseSchema(data []byte) (map[string]any, error) {
+	v, err := parse(data, MaxSchema, MaxSchemaDepth, true)
+	if err != nil {
+		return nil, err
+	}
+	return asObject(v)
 }
 
 // parseCarefully decodes all JSON that is accepted, and names the errors in all other.
-func parseCarefully(data []byte, depth int) (any, error) {
+func parseCarefully(data []byte, depth int) (any, error) { return parseSlowly(data, depth, false) }
+
+// parseSlowly is parseCarefully; with large, it accepts integers beyond 2^53.
+func parseSlowly(data []byte, depth int, large bool) (any, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
-	p := parser{dec: dec, limit: depth}
+	p := parser{dec: dec, limit: depth, large: large}
 	v, err := p.value(0)
 	if err != nil {
-		return nil, p.locate(err)
+		err := p.locate(err)
+		if e, ok := errors.AsType[*Error](err); ok && e.Hint == "" && looksLikeYAML(data) {
+			e.Hint = "it looks like YAML: convert it to JSON, such as with yq -o json, or " + pythonYAML
+		}
+		return nil, err
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, p.locate(errors.New("more text after the JSON value"))
@@ -56,12 +91,34 @@ func parseCarefully(data []byte, depth int) (any, error) {
 	return v, nil
 }
 
+const pythonYAML = `python3 -c "import sys,yaml,json; json.dump(yaml.safe_load(sys.stdin),sys.stdout)"`
+
+// looksLikeYAML reports whether a text that is no JSON begins as a YAML mapping or list.
+func looksLikeYAML(data []byte) bool {
+	for line := range bytes.Lines(data) {
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 || line[0] == '#' || line[0] == '%' {
+			continue
+		}
+		if string(line) == "---" || bytes.HasPrefix(line, []byte("- ")) {
+			return true
+		}
+		key, value, ok := bytes.Cut(line, []byte(":"))
+		return ok && !bytes.ContainsAny(key, "{}[],") && (len(value) == 0 || value[0] == ' ')
+	}
+	return false
+}
+
 // ParseObject is ParseJSON for a value that must be an object.
 func ParseObject(data []byte, max int) (map[string]any, error) {
 	v, err := ParseJSON(data, max)
 	if err != nil {
 		return nil, err
 	}
+	return asObject(v)
+}
+
+func asObject(v any) (map[string]any, error) {
 	m, ok := v.(map[string]any)
 	if !ok {
 		return nil, Errorf(CodeMalformed, "expected a JSON object, got %s", KindOf(v)).
@@ -73,6 +130,7 @@ func ParseObject(data []byte, max int) (map[string]any, error) {
 type parser struct {
 	dec   *json.Decoder
 	limit int
+	large bool
 	path  []string
 }
 
@@ -105,7 +163,7 @@ func (p *parser) value(depth int) (any, error) {
 		}
 		return p.array(depth)
 	case json.Number:
-		if err := checkNumber(t); err != nil {
+		if err := checkNumber(t); err != nil && !(p.large && errors.Is(err, errLarge)) {
 			return nil, err
 		}
 		return t, nil
@@ -165,10 +223,12 @@ func checkNumber(n json.Number) error {
 	}
 	// 1e300 is a float by its spelling and survives; 9007199254740993 does not.
 	if !strings.ContainsAny(n.String(), ".eE") {
-		return errors.New("an integer is beyond 2^53: write it as a string")
+		return errLarge
 	}
 	return nil
 }
+
+var errLarge = errors.New("an integer is beyond 2^53: write it as a string, as the schema must declare it")
 
 // loneSurrogates rejects \ud800-\udfff escapes without their other half, which
 // encoding/json silently replaces by U+FFFD.
@@ -212,7 +272,16 @@ func hex4(b []byte) int64 {
 // DecodeStrict decodes a JSON object into the struct that dst points to, by the rules
 // of ParseJSON. It rejects unknown members, also those that differ in case only.
 func DecodeStrict(data []byte, max int, dst any) error {
-	m, err := ParseObject(data, max)
+	return DecodeStrictDepth(data, max, MaxDepth, dst)
+}
+
+// DecodeStrictDepth is DecodeStrict with another limit than MaxDepth.
+func DecodeStrictDepth(data []byte, max, depth int, dst any) error {
+	v, err := ParseJSONDepth(data, max, depth)
+	if err != nil {
+		return err
+	}
+	m, err := asObject(v)
 	if err != nil {
 		return err
 	}

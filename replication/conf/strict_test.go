@@ -2,6 +2,7 @@ package conf
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -12,7 +13,7 @@ func TestParseJSON(t *testing.T) {
 	deep := func(n int) string { return strings.Repeat(`{"a":`, n) + "1" + strings.Repeat("}", n) }
 	for name, c := range map[string]struct {
 		in   string
-		code Code // "" for good input
+		code Code // "" for input that is good
 		says string
 	}{
 		"object":              {`{"a":1,"b":[true,null,"x",1.5e3]}`, "", ""},
@@ -147,12 +148,6 @@ func TestLookup(t *testing.T) {
 			t.Errorf("%q found %v", key, v)
 		}
 	}
-	if got := Nest("a.b.c", 1, nil); !reflect.DeepEqual(got, map[string]any{"a": map[string]any{"b": map[string]any{"c": 1}}}) {
-		t.Errorf("%v", got)
-	}
-	if got := Nest("a.b", 1, func(p string) bool { return p == "a.b" }); !reflect.DeepEqual(got, map[string]any{"a.b": 1}) {
-		t.Errorf("%v", got)
-	}
 }
 
 func TestErrors(t *testing.T) {
@@ -173,5 +168,35 @@ func TestErrors(t *testing.T) {
 	}
 	if !RoleWrite.Allows(RoleRead) || RoleRead.Allows(RoleWrite) || Role("").Allows(RoleRead) || Role("").Allows(RoleWrite) {
 		t.Error("roles")
+	}
+}
+
+// What editors and other tools write instead of JSON is called by its name.
+func TestOtherFormsAreNamed(t *testing.T) {
+	for text, want := range map[string]string{
+		"\xef\xbb\xbf{\"type\":\"object\"}":                       "byte order mark",
+		"\xff\xfe{\x00}\x00":                                      "UTF-16",
+		"type: object\nproperties:\n  a: {type: string}\n":        "YAML",
+		"# a schema\n---\ntype: object\n":                         "YAML",
+		"%YAML 1.2\n---\n{a: 1}":                                  "YAML",
+		"- a\n- b\n":                                              "YAML",
+		"$schema: https://json-schema.org/draft/2020-12/schema\n": "YAML",
+		"{\"type\":\"object\"":                                    "end of the document",
+		"{type: object}":                                          "malformed JSON",
+		"http://example.com/schema.json":                          "malformed JSON",
+	} {
+		_, err := ParseObject([]byte(text), 1<<20)
+		said := fmt.Sprintf("%v; %s", err, HintOf(err))
+		if CodeOf(err) != CodeMalformed || !strings.Contains(said, want) || want != "YAML" && strings.Contains(said, "YAML") {
+			t.Errorf("%q: %s, want %s", text, said, want)
+		}
+	}
+}
+
+// A schema that declares no property has an empty list of fields, not none.
+func TestSchemaWithoutFields(t *testing.T) {
+	text, err := json.Marshal(SchemaInfo{Service: "a", Fields: []Field{}})
+	if err != nil || !strings.Contains(string(text), `"fields":[]`) {
+		t.Errorf("%s, %v", text, err)
 	}
 }

@@ -32,6 +32,7 @@ type Listener struct {
 	*Limiter
 	rejected func()
 
+	idle       *idle
 	responders chan struct{} // one for each goroutine that answers
 	answering  sync.WaitGroup
 }
@@ -39,7 +40,7 @@ type Listener struct {
 // Listen bounds the open connections of in. A connection over a limit gets a 429
 // response, and rejected is called for it.
 func Listen(in net.Listener, limits Limits, rejected func()) *Listener {
-	return &Listener{Listener: in, Limiter: New(limits), rejected: rejected, responders: make(chan struct{}, maxResponders)}
+	return &Listener{Listener: in, Limiter: New(limits), rejected: rejected, idle: &idle{}, responders: make(chan struct{}, min(maxResponders, max(1, limits.Max/8)))}
 }
 
 // Accept implements net.Listener.
@@ -50,8 +51,12 @@ func (l *Listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		source := Source(c.RemoteAddr().String())
-		if l.Acquire(source) == Accepted {
-			return &Conn{Conn: c, release: sync.OnceFunc(func() { l.Release(source) })}, nil
+		got := l.Acquire(source)
+		if got == Full && l.idle.evict() {
+			got = l.Acquire(source)
+		}
+		if got == Accepted {
+			return &Conn{Conn: c, idle: l.idle, release: sync.OnceFunc(func() { l.Release(source) })}, nil
 		}
 		l.rejected()
 		select {
@@ -86,11 +91,13 @@ func reject(c net.Conn) {
 // Conn is an accepted connection.
 type Conn struct {
 	net.Conn
+	idle    *idle
 	release func()
 }
 
 // Close implements net.Conn.
 func (c *Conn) Close() error {
+	c.idle.set(c, false)
 	c.release()
 	return c.Conn.Close()
 }

@@ -6,6 +6,7 @@
 //
 //   - Every code of conf.Codes has a status; a test checks it.
 //   - Read returns what Write was given: code, message, hint, details and version.
+//   - A client that is gone is owed no response, and its leaving is no fault.
 //   - The package decides nothing about what a caller may see. An edge that hides
 //     causes fills Body itself, or uses Public.
 //

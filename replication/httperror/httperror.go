@@ -82,7 +82,15 @@ func Public(err error, internalHint string) Body {
 }
 
 // Write sends the body with the status of its code.
-func (b Body) Write(w http.ResponseWriter) { WriteJSON(w, Status(b.Code), b) }
+func (b Body) Write(w http.ResponseWriter) {
+	if b.Code == conf.CodeRateLimited && w.Header().Get("Retry-After") == "" {
+		w.Header().Set("Retry-After", retrySoon)
+	}
+	WriteJSON(w, Status(b.Code), b)
+}
+
+// retrySoon is Retry-After of what is rate limited and says no other time.
+const retrySoon = "5"
 
 // WriteJSON sends v, which no cache may store, as JSON.
 func WriteJSON(w http.ResponseWriter, status int, v any) {

@@ -21,9 +21,8 @@ const (
 	// thirds of it.
 	DefaultTTL = 90 * 24 * time.Hour
 
-	caYears  = 10
-	backdate = time.Hour // clocks differ
-	maxCSR   = 4096      // bytes; that of an ECDSA key has about 250
+	caYears = 10
+	maxCSR  = 4096 // bytes; that of an ECDSA key has about 250
 )
 
 // clockFloor is older than any cluster: an earlier clock was never set, and a CA made
@@ -149,17 +148,9 @@ func (ca *CA) Issue(csrDER []byte, nodeID string, role Role, ttl time.Duration, 
 	if _, err := ParseRole(string(role)); err != nil {
 		return nil, err
 	}
-	from, to := now.Add(-backdate), now.Add(ttl)
-	if from.Before(ca.cert.NotBefore) {
-		from = ca.cert.NotBefore
-	}
-	if to.After(ca.cert.NotAfter) {
-		to = ca.cert.NotAfter
-	}
-	if ttl <= 0 || !to.After(now) || !now.After(ca.cert.NotBefore) {
-		return nil, conf.Errorf(conf.CodeInvalid, "the cluster's CA is valid from %s to %s, and the clock says %s",
-			conf.FormatTime(ca.cert.NotBefore), conf.FormatTime(ca.cert.NotAfter), conf.FormatTime(now)).
-			WithHint("check the clock of this machine")
+	from, to, err := ca.validity(ttl, now)
+	if err != nil {
+		return nil, err
 	}
 	uri, err := url.Parse(nodeName(ca.cluster, role, nodeID))
 	if err != nil {

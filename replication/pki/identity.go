@@ -140,7 +140,7 @@ func caFirst(cas []*x509.Certificate, ca *x509.Certificate) []*x509.Certificate 
 
 // Peer returns this agent as other members see it.
 func (id *Identity) Peer() Peer {
-	return Peer{NodeID: id.NodeID, Role: id.Role, Serial: id.Cert.SerialNumber.Text(16), NotAfter: id.Cert.NotAfter}
+	return Peer{NodeID: id.NodeID, Role: id.Role, Serial: id.Cert.SerialNumber.Text(16), NotAfter: id.Cert.NotAfter, Key: certKey(id.Cert)}
 }
 
 // Match returns an error if the identity is not of the given cluster and node; an
@@ -157,27 +157,14 @@ func (id *Identity) Match(clusterID, nodeID string) error {
 	return nil
 }
 
-// NeedsRenewal reports whether two thirds of the certificate's lifetime are over.
-func (id *Identity) NeedsRenewal(now time.Time) bool {
-	life := id.Cert.NotAfter.Sub(id.Cert.NotBefore)
-	return !now.Before(id.Cert.NotBefore.Add(life / 3 * 2))
-}
-
-// Expired reports whether the certificate is expired at that time.
-func (id *Identity) Expired(now time.Time) bool { return now.After(id.Cert.NotAfter) }
-
-// Reissue renews the certificate of an agent that has the CA key, for a new key. It
-// needs no other agent, and works with an expired certificate.
+// Reissue renews the certificate of an agent that has the CA key. It needs no other
+// agent, and works with an expired certificate. The key stays: the cluster has admitted it.
 func (id *Identity) Reissue(ttl time.Duration, now time.Time) (*Identity, error) {
 	if id.CA == nil {
 		return nil, conf.Errorf(conf.CodeUnsupported, "this agent does not hold the key of the cluster's CA").
 			WithHint("renew the certificate at a server")
 	}
-	key, err := NewKey()
-	if err != nil {
-		return nil, err
-	}
-	return issueTo(id.CA, key, id.NodeID, id.Role, ttl, now, id.CAs)
+	return issueTo(id.CA, id.Key, id.NodeID, id.Role, ttl, now, id.CAs)
 }
 
 // WithCAs returns id with other trusted CAs. They must include the one that signed its

@@ -140,13 +140,13 @@ func TestExpect(t *testing.T) {
 
 func TestRenewalIsDue(t *testing.T) {
 	now := time.Now()
-	id := must(pki.Bootstrap("blue", "n1", 29*time.Hour, now))(t) // 30 h with the hour before
+	id := must(pki.Bootstrap("blue", "n1", 30*time.Hour, now))(t)
 	for at, want := range map[time.Duration]bool{0: false, 18 * time.Hour: false, 20 * time.Hour: true, 40 * time.Hour: true} {
 		if got := id.NeedsRenewal(now.Add(at)); got != want {
 			t.Errorf("after %v: %v", at, got)
 		}
 	}
-	if id.Expired(now) || !id.Expired(now.Add(30*time.Hour)) {
+	if id.Expired(now) || !id.Expired(now.Add(31*time.Hour)) {
 		t.Error("Expired is wrong")
 	}
 }

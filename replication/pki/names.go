@@ -1,7 +1,9 @@
 package pki
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"regexp"
 	"strings"
 	"time"
@@ -33,6 +35,7 @@ type Peer struct {
 	Role     Role
 	Serial   string    // of the certificate, hex
 	NotAfter time.Time // when the certificate ends
+	Key      string    // lower-case hex SHA-256 of its public key, as KeyHash returns it
 }
 
 var clusterRE = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`)
@@ -86,5 +89,11 @@ func NodeOf(c *x509.Certificate) (clusterID string, p Peer, err error) {
 	if err != nil {
 		return "", Peer{}, err
 	}
-	return clusterID, Peer{NodeID: nodeID, Role: role, Serial: c.SerialNumber.Text(16), NotAfter: c.NotAfter}, nil
+	return clusterID, Peer{NodeID: nodeID, Role: role, Serial: c.SerialNumber.Text(16), NotAfter: c.NotAfter, Key: certKey(c)}, nil
+}
+
+// certKey is KeyHash for a certificate.
+func certKey(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	return hex.EncodeToString(sum[:])
 }

@@ -135,16 +135,12 @@ func (id *Identity) TrustCA(ca *x509.Certificate) (*Identity, error) {
 }
 
 // SwitchCA returns id with a certificate from ca, which it trusts and whose key it has. It
-// issues certificates by ca from then on.
+// issues certificates by ca from then on. Its own key stays.
 func (id *Identity) SwitchCA(ca *CA, ttl time.Duration, now time.Time) (*Identity, error) {
 	if !id.Trusts(ca.cert) {
 		return nil, conf.Errorf(conf.CodeDenied, "the CA %s is not trusted", ca.Hash())
 	}
-	key, err := NewKey()
-	if err != nil {
-		return nil, err
-	}
-	return issueTo(ca, key, id.NodeID, id.Role, ttl, now, caFirst(id.CAs, ca.cert))
+	return issueTo(ca, id.Key, id.NodeID, id.Role, ttl, now, caFirst(id.CAs, ca.cert))
 }
 
 // DistrustCA returns id without the CA with that hash. It fails for the issuer of its own

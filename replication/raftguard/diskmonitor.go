@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -61,7 +62,7 @@ func (d *DiskMonitor) Check() {
 			// connections to it, the other members elect another leader.
 			d.Fault.Trip(conf.Errorf(conf.CodeInternal, "the disk of the Raft log hangs: an append takes more than %s", d.Hung).
 				WithHint("check the disk; the agent continues when it responds"))
-			d.Log.Error("log append hangs, closing cluster connections", "took", took)
+			alarm.AppendHangs.Report(d.Log, "took", took)
 			_ = d.CloseTransport()
 			return
 		}

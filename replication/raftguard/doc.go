@@ -8,9 +8,15 @@
 //	requestfilter.go  hashicorp/raft: a late snapshot drops the log, a late TimeoutNow unseats a leader
 //	                  test: TestLateSnapshot, TestLateTimeoutNow
 //	                  known-bad build: same tests without the filter
+//	termguard.go      hashicorp/raft#526: the term of a member that does not vote is taken over
+//	                  test: TestTermOfAMemberThatDoesNotVote, TestOnlyVotersRaiseTheTerm *
+//	                  known-bad build: the first without the guard
 //	failfast.go       hashicorp/raft#612: replication ends after a rejected append
 //	                  test: TestRejectionDoesNotEndReplication
 //	                  known-bad build: same test on raft's pipeline
+//	absentpeer.go     hashicorp/raft: a member that was away gets no entries for up to 10 s
+//	                  test: TestReturningMemberGetsEntriesAtOnce
+//	                  known-bad build: same test without the guard
 //	commitnotify.go   hashicorp/raft: followers get the commit index after CommitTimeout
 //	                  test: TestFollowersSeeCommitsAtOnce *
 //	                  known-bad build: same test with all dropped; sent too early in TestSimulationFinds *

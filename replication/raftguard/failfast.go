@@ -27,12 +27,16 @@ func (t failFastTransport) AppendEntriesPipeline(id raft.ServerID, target raft.S
 		return nil, err
 	}
 	p := &failFastPipeline{AppendPipeline: inner, responses: make(chan raft.AppendFuture), done: make(chan struct{})}
+	p.reject = func(f raft.AppendFuture) error {
+		return t.terms.rejectResponse(id, f.Request().Term, f.Response().Term)
+	}
 	go p.run()
 	return p, nil
 }
 
 type failFastPipeline struct {
 	raft.AppendPipeline
+	reject    func(raft.AppendFuture) error // see termGuard
 	responses chan raft.AppendFuture
 	once      sync.Once
 	done      chan struct{}
@@ -45,6 +49,10 @@ func (p *failFastPipeline) run() {
 	for {
 		select {
 		case f := <-in:
+			if p.reject(f) != nil {
+				_ = p.AppendPipeline.Close()
+				return
+			}
 			last := !f.Response().Success || f.Response().Term > f.Request().Term
 			select {
 			case p.responses <- f:

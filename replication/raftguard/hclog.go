@@ -7,74 +7,47 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"sync"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast-config/holdfast/replication/alarm"
 )
 
 // NewLogger returns a logger for raft that writes to l. Raft's level info is detail
-// to an operator: it becomes debug.
+// to an operator: it becomes debug. What raft calls an error is an attempt that it makes
+// again: it becomes a warning. What it means for the agent is an alarm of the agent's own.
 func NewLogger(l *slog.Logger) hclog.Logger {
 	hl := hclog.NewInterceptLogger(&hclog.LoggerOptions{Output: io.Discard, Level: hclog.Off})
-	hl.RegisterSink(&sink{l: l, now: time.Now, lastLogged: map[string]time.Time{}})
+	hl.RegisterSink(&sink{l: l, alarms: alarm.NewSet(l)})
 	return hl
 }
 
-// debugMessages are logged at each attempt while a follower starts or catches up. A
-// follower that stays unreachable is reported by unreachableMessage.
+// debugMessages are logged at each attempt while a follower starts, catches up or cannot
+// be reached. AwayMembers reports one that stays unreachable.
 var debugMessages = map[string]bool{
 	"failed to appendEntries to":                 true,
+	"failed to heartbeat to":                     true,
 	"appendEntries rejected, sending older logs": true,
 	"failed to get previous log":                 true,
 }
 
-// Raft logs an unreachable follower twice a second.
+// The messages of snapshots.
 const (
-	unreachableMessage  = "failed to heartbeat to"
-	unreachableInterval = time.Minute
+	snapshotFailed = "failed to take snapshot"
+	snapshotDone   = "snapshot complete up to"
 )
 
 type sink struct {
-	l   *slog.Logger
-	now func() time.Time
-
-	mu         sync.Mutex
-	lastLogged map[string]time.Time // by unreachable peer
-}
-
-// suppressed reports whether the peer in args was logged less than
-// unreachableInterval ago, and notes the time if not.
-func (s *sink) suppressed(args []any) bool {
-	peer := ""
-	for i := 0; i+1 < len(args); i += 2 {
-		if args[i] == "peer" {
-			peer = fmt.Sprint(args[i+1])
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.now()
-	if at, ok := s.lastLogged[peer]; ok && now.Sub(at) < unreachableInterval {
-		return true
-	}
-	for p, at := range s.lastLogged { // reachable again, or removed
-		if now.Sub(at) >= unreachableInterval {
-			delete(s.lastLogged, p)
-		}
-	}
-	s.lastLogged[peer] = now
-	return false
+	l      *slog.Logger
+	alarms *alarm.Set
 }
 
 // Accept implements hclog.SinkAdapter.
 func (s *sink) Accept(name string, level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
 	switch level {
-	case hclog.Error:
-		to = slog.LevelError
-	case hclog.Warn:
+	case hclog.Error, hclog.Warn:
 		to = slog.LevelWarn
 	case hclog.Trace:
 		return
@@ -82,8 +55,14 @@ func (s *sink) Accept(name string, level hclog.Level, msg string, args ...any) {
 	if debugMessages[msg] || closedHere(args) {
 		to = slog.LevelDebug
 	}
-	if msg == unreachableMessage && to > slog.LevelDebug && s.suppressed(args) {
+	switch msg {
+	case snapshotFailed:
+		if err := errorIn(args); !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+			s.alarms.Raise(alarm.SnapshotFails, "", err)
+		}
 		to = slog.LevelDebug
+	case snapshotDone:
+		s.alarms.Clear("")
 	}
 	ctx := context.Background()
 	if !s.l.Enabled(ctx, to) {
@@ -104,13 +83,19 @@ func (s *sink) Accept(name string, level hclog.Level, msg string, args ...any) {
 	s.l.Log(ctx, to, "raft: "+msg, attrs...)
 }
 
+// errorIn returns the error among args.
+func errorIn(args []any) error {
+	for _, a := range args {
+		if err, ok := a.(error); ok {
+			return err
+		}
+	}
+	return nil
+}
+
 // closedHere reports whether args have the error of a connection that this node
 // closed: during a shutdown, or because the peer was removed.
 func closedHere(args []any) bool {
-	for _, a := range args {
-		if err, ok := a.(error); ok && (errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, raft.ErrPipelineShutdown)) {
-			return true
-		}
-	}
-	return false
+	err := errorIn(args)
+	return errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, raft.ErrPipelineShutdown)
 }

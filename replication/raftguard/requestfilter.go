@@ -30,10 +30,11 @@ import (
 // handles them, and responds to late ones itself.
 type requestFilter struct {
 	noHeartbeatFastPath
-	log  *slog.Logger
-	own  chan raft.RPC // requests of this node to itself
-	out  chan raft.RPC
-	done chan struct{} // closed when raft has ended
+	log   *slog.Logger
+	terms *termGuard    // nil for none
+	own   chan raft.RPC // requests of this node to itself
+	out   chan raft.RPC
+	done  chan struct{} // closed when raft has ended
 
 	// Used by Serve only: up to matched the log is that of the leader of term.
 	term, matched uint64
@@ -80,6 +81,10 @@ func (f *requestFilter) Serve(isLeader func() bool) {
 		var rpc raft.RPC
 		select {
 		case rpc = <-in:
+			if err := f.terms.rejectRequest(rpc); err != nil {
+				rpc.Respond(nil, err)
+				continue
+			}
 		case rpc = <-f.own:
 		case <-f.done:
 			return
@@ -108,6 +113,7 @@ func (f *requestFilter) Serve(isLeader func() bool) {
 		select {
 		case r := <-responses:
 			f.updateMatch(r.Response, rpc.Command)
+			f.terms.observe(rpc.Command, r.Response)
 			rpc.RespChan <- r // it has room for one
 		case <-f.done:
 			return

@@ -29,12 +29,14 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/durable"
 )
 
 const (
 	snapshotsKept = 2
+	largeSnapshot = 16 // of one that takes more than this part of the volume, only the newest is kept
 	metaName      = "meta.json"
 	stateName     = "state.bin"
 	tmpSuffix     = ".tmp"
@@ -46,8 +48,9 @@ const (
 // renamed when all of it is on the disk. List and Open return only verified snapshots,
 // so a damaged one is replaced by the one before it.
 type SnapshotStore struct {
-	dir string
-	log *slog.Logger
+	dir    string
+	log    *slog.Logger
+	alarms *alarm.Set // by snapshot
 
 	mu            sync.Mutex
 	verifyResults map[string]error // of the state of a snapshot, by its id
@@ -81,7 +84,7 @@ func OpenSnapshots(dir string, log *slog.Logger) (*SnapshotStore, error) {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return nil, StorageError(err, "cannot set the mode of %s", dir)
 	}
-	s := &SnapshotStore{dir: dir, log: log, verifyResults: map[string]error{}}
+	s := &SnapshotStore{dir: dir, log: log, alarms: alarm.NewSet(log), verifyResults: map[string]error{}}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, StorageError(err, "cannot read %s", dir)
@@ -93,6 +96,11 @@ func OpenSnapshots(dir string, log *slog.Logger) (*SnapshotStore, error) {
 			}
 		}
 	}
+	if metas, err := s.verified(); err == nil && len(metas) > 1 && s.kept(metas) == 1 {
+		if err := s.reap(); err != nil {
+			log.Warn("cannot remove old snapshots", "err", err)
+		}
+	}
 	return s, nil
 }
 
@@ -102,6 +110,9 @@ func (s *SnapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 ) (raft.SnapshotSink, error) {
 	if version != 1 {
 		return nil, fmt.Errorf("unknown snapshot version %d", version)
+	}
+	if err := s.reap(); err != nil { // first, so that there is room
+		s.log.Warn("cannot remove old snapshots", "err", err)
 	}
 	now := time.Now().UnixMilli()
 	id := fmt.Sprintf("%d-%d-%d", term, index, now)
@@ -140,8 +151,22 @@ func (s *SnapshotStore) List() ([]*raft.SnapshotMeta, error) {
 	return out, nil
 }
 
-// valid returns the newest snapshots that verify.
+// valid returns the newest snapshots that verify, and are to be kept.
 func (s *SnapshotStore) valid() ([]*snapshotMeta, error) {
+	metas, err := s.verified()
+	return metas[:min(len(metas), s.kept(metas))], err
+}
+
+// kept is how many of the snapshots are to be kept.
+func (s *SnapshotStore) kept(metas []*snapshotMeta) int {
+	if volume := durable.Volume(s.dir); len(metas) > 0 && volume > 0 && uint64(metas[0].Size) > volume/largeSnapshot { //nolint:gosec // a size
+		return 1 // the database has the state too
+	}
+	return snapshotsKept
+}
+
+// verified returns all snapshots that verify, the newest first.
+func (s *SnapshotStore) verified() ([]*snapshotMeta, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, StorageError(err, "cannot read %s", s.dir)
@@ -159,7 +184,7 @@ func (s *SnapshotStore) valid() ([]*snapshotMeta, error) {
 	slices.SortFunc(metas, func(a, b *snapshotMeta) int {
 		return cmp.Or(cmp.Compare(b.Term, a.Term), cmp.Compare(b.Index, a.Index), cmp.Compare(b.ID, a.ID))
 	})
-	return metas[:min(len(metas), snapshotsKept)], nil
+	return metas, nil
 }
 
 // verify reads the metadata of a snapshot and verifies its state. It verifies the state
@@ -180,7 +205,7 @@ func (s *SnapshotStore) verify(id string) (*snapshotMeta, error) {
 	}
 	s.verifyResults[id] = err
 	if err != nil {
-		s.log.Error("ignored a damaged snapshot", "snapshot", id, "err", err)
+		s.alarms.Raise(alarm.SnapshotDamaged, id, err, "snapshot", id)
 	}
 	return m, err
 }
@@ -256,12 +281,21 @@ func (s *SnapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	}{io.LimitReader(f, m.Size), f}, nil
 }
 
+// NewestSize is the size of the newest snapshot in bytes, 0 without one.
+func (s *SnapshotStore) NewestSize() int64 {
+	metas, err := s.valid()
+	if err != nil || len(metas) == 0 {
+		return 0
+	}
+	return metas[0].Size
+}
+
 // markDamaged removes a snapshot from List until the process ends.
 func (s *SnapshotStore) markDamaged(id string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.verifyResults[id] = err
-	s.log.Error("ignored a damaged snapshot", "snapshot", id, "err", err)
+	s.alarms.Raise(alarm.SnapshotDamaged, id, err, "snapshot", id)
 }
 
 // reap removes old and damaged snapshots.
@@ -293,6 +327,7 @@ func (s *SnapshotStore) reap() error {
 		s.mu.Lock()
 		delete(s.verifyResults, e.Name())
 		s.mu.Unlock()
+		s.alarms.Clear(e.Name())
 	}
 	return durable.SyncDir(s.dir)
 }

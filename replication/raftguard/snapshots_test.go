@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -168,6 +172,8 @@ func TestEveryFlipInASnapshotIsFound(t *testing.T) {
 // one takes its place; the next snapshot sweeps it away.
 func TestDamageThatComesLater(t *testing.T) {
 	s := newSnapshots(t)
+	var log bytes.Buffer
+	s.alarms = alarm.NewSet(slog.New(slog.NewTextHandler(&log, nil)))
 	take(t, s, 10, 1)
 	id := take(t, s, 20, 1)
 	if got := fmt.Sprint(indexes(t, s)); got != "[20 10]" {
@@ -183,6 +189,9 @@ func TestDamageThatComesLater(t *testing.T) {
 	take(t, s, 30, 1)
 	if got := fmt.Sprint(indexes(t, s)); got != "[30 10]" || exists(filepath.Join(s.dir, id)) {
 		t.Fatalf("listed %s", got)
+	}
+	if got := log.String(); strings.Count(got, alarm.SnapshotDamaged.Text) != 1 || strings.Count(got, alarm.SnapshotDamaged.End) != 1 {
+		t.Errorf("log: %s", got)
 	}
 }
 

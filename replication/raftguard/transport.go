@@ -15,18 +15,32 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Transport is a raft.Transport behind the guards of this package:
-// noHeartbeatFastPath, requestFilter and failFastTransport.
-type Transport struct{ failFastTransport }
+// Transport is a raft.Transport behind the guards of this package: termGuard,
+// noHeartbeatFastPath, requestFilter, failFastTransport and patientTransport.
+type Transport struct{ *patientTransport }
 
 // NewTransport returns t behind the guards. Raft gets no request before Serve runs.
 func NewTransport(t raft.Transport, log *slog.Logger) (*Transport, error) {
-	slow, err := disableHeartbeatFastPath(t)
-	if err != nil {
+	if _, err := disableHeartbeatFastPath(t); err != nil {
 		return nil, err
 	}
-	return &Transport{failFastTransport{newRequestFilter(slow, log)}}, nil
+	terms := newTermGuard(t, log)
+	f := newRequestFilter(noHeartbeatFastPath{terms}, log)
+	f.terms = terms
+	return &Transport{newPatientTransport(failFastTransport{f})}, nil
 }
+
+// GuardTerms tells the transport about its node, before Serve.
+func (t *Transport) GuardTerms(id raft.ServerID, r *raft.Raft, fault *Fault) {
+	t.terms.start(id, r, fault)
+}
+
+// CutOff returns the members that are sent nothing at present, because they do not vote
+// and sent a higher term.
+func (t *Transport) CutOff() []CutOff { return t.terms.list() }
+
+// RefusedTerms returns how many higher terms were not taken over.
+func (t *Transport) RefusedTerms() uint64 { return t.terms.refused.Load() }
 
 // noHeartbeatFastPath is a transport without the fast path for heartbeats.
 type noHeartbeatFastPath struct{ raft.Transport }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/schema/dialect"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
@@ -21,14 +22,18 @@ func Compile(service string, raw []byte) (s *Schema, err error) {
 	if err := conf.CheckService(service); err != nil {
 		return nil, err
 	}
-	doc, err := conf.ParseObject(raw, conf.MaxSchema)
+	doc, err := conf.ParseSchema(raw)
 	if err != nil {
 		return nil, err
 	}
+	dialect.Upgrade(doc)
 	if path := findExtremeNumber(doc, nil); path != nil {
 		return nil, invalid(service, []conf.FieldError{{Key: schemaKey(path), Message: numberRule}})
 	}
-	sc := scanner{}
+	if path := dialect.FindInteger(doc, nil); path != nil {
+		return nil, invalid(service, []conf.FieldError{{Key: schemaKey(path), Message: path[len(path)-1] + " is an integer beyond 2^53: make it a string"}})
+	}
+	sc := scanner{noCheck: doc[keyPattern] == unchecked, skipped: map[string]bool{}}
 	sc.schema(doc, nil)
 	if sc.count > maxSubschemas {
 		sc.fail(nil, "more than %d subschemas", maxSubschemas)
@@ -40,8 +45,7 @@ func Compile(service string, raw []byte) (s *Schema, err error) {
 	if sc.details != nil {
 		return nil, invalid(service, sc.details)
 	}
-	addObjectTypes(doc)
-	c := &compiler{service: service, doc: doc, requiredSecrets: map[string]bool{}}
+	c := &compiler{service: service, doc: doc, rule: ruleOf(doc), skipped: sc.skipped, requiredSecrets: map[string]bool{}}
 	// The second pass compiles the document whose `required` lists have lost the secrets.
 	for range 2 {
 		if s, err = c.run(); err != nil {
@@ -74,6 +78,8 @@ func invalid(service string, details []conf.FieldError) *conf.Error {
 type compiler struct {
 	service         string
 	doc             map[string]any
+	rule            nameRule
+	skipped         map[string]bool // see scanner
 	droppedRequired bool
 	requiredSecrets map[string]bool // secrets that were in a `required` list
 
@@ -105,11 +111,12 @@ func (c *compiler) run() (*Schema, error) {
 		return nil, invalid(c.service, []conf.FieldError{{Key: schemaKey(pointer(tooCostly.at)), Message: tooCostly.text}})
 	}
 	c.secretNodes = c.findSecretNodes(g)
-	c.out = &Schema{service: c.service, validate: sch, fast: newFastValidator(sch, g.nodes), byKey: map[string]*prop{}, costs: costs}
+	c.out = &Schema{service: c.service, rule: c.rule, validate: sch, fast: newFastValidator(sch, g.nodes), byKey: map[string]*prop{}, costs: costs, declared: g.declaredDepth()}
 	boundIntegers(g.nodes)
 	c.out.unique = slices.ContainsFunc(g.nodes, func(s *jsonschema.Schema) bool { return s.UniqueItems })
 	c.checkedDefaults = extent{}
 	c.rootObject(sch)
+	c.checkVariables()
 	if len(c.out.leaves) > MaxFields {
 		c.fail("(schema)", "more than %d fields", MaxFields)
 	}
@@ -132,7 +139,12 @@ func (c *compiler) library() (sch *jsonschema.Schema, err error) {
 	lib.DefaultDraft(jsonschema.Draft2020)
 	lib.AssertFormat()
 	registerFormats(lib)
-	lib.UseRegexpEngine(compilePattern)
+	lib.UseRegexpEngine(func(source string) (jsonschema.Regexp, error) {
+		if c.skipped[source] {
+			return &pattern{source: source}, nil
+		}
+		return compilePattern(source)
+	})
 	lib.UseLoader(noLoader{})
 	if err := lib.AddResource(base, c.doc); err != nil {
 		return nil, conf.Errorf(conf.CodeInternal, "schema of %s: %w", c.service, err)

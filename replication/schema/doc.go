@@ -28,7 +28,8 @@
 // A property is a secret by x-secret, writeOnly or format password (Pydantic's
 // SecretStr). A leaf that contains a secret is a secret as a whole. The effective
 // document contains no secrets, no message contains the value of one, and `required`
-// does not apply to them.
+// does not apply to them. Field.Env is the variable that a value may come from, of a
+// secret or of any other field; this package never reads one.
 //
 // # Limits
 //

@@ -3,6 +3,7 @@ package schema
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -31,7 +32,8 @@ func (s *Schema) Effective(values map[string]any) (map[string]any, []conf.FieldE
 	if !s.fastValid(doc) {
 		x.run(s.validate)
 	}
-	x.checkExtraNames(s.root, doc)
+	x.checkExtraNames(s.rule, s.root, doc)
+	x.checkSpellings(s.leaves, doc)
 	return doc, x.details()
 }
 
@@ -75,17 +77,47 @@ func (p *prop) applyDefaults(v any) any {
 }
 
 // checkExtraNames rejects names that the schema allows, but that no key can have.
-func (x *explainer) checkExtraNames(o *object, doc map[string]any) {
+func (x *explainer) checkExtraNames(rule nameRule, o *object, doc map[string]any) {
 	for _, name := range conf.SortedKeys(doc) {
-		if o.props[name] != nil {
-			continue
-		}
-		if p, ok := x.known[name]; ok {
-			x.add([]string{name}, nil, "must be written as nested objects: "+nested(p.path), "")
-		} else if conf.CheckKey(name) != nil {
-			x.add([]string{name}, nil, "bad name: use lower-case letters, digits and underscores, a letter first", "")
+		if o.props[name] == nil && x.known[name] == nil && !rule.allows(name) {
+			x.add([]string{name}, nil, "bad name: "+rule.String()+rule.wayOut(name), "")
 		}
 	}
+}
+
+// checkSpellings rejects a value that has the key of a field and is not its value:
+// every reader and writer of that key would have the one or the other.
+func (x *explainer) checkSpellings(leaves []*prop, doc map[string]any) {
+	dotted := hasDottedName(doc)
+	for _, p := range leaves {
+		if len(p.path) == 1 && p.field.Path == nil || !dotted && p.field.Path == nil {
+			continue
+		}
+		for _, other := range conf.Spellings(doc, p.field.Key) {
+			if !slices.Equal(other, p.path) {
+				x.addSpelling(p, other)
+			}
+		}
+	}
+}
+
+func (x *explainer) addSpelling(p *prop, other conf.Path) {
+	text := "must be written as nested objects: " + nested(p.path)
+	if p.field.Path != nil {
+		text = "must be written as " + nested(p.path) + ", not as " + nested(other)
+	}
+	x.add(p.path, nil, text, "")
+}
+
+// hasDottedName reports whether a member of v, at any depth of objects, has a dot in
+// its name.
+func hasDottedName(v map[string]any) bool {
+	for name, e := range v {
+		if sub, _ := e.(map[string]any); strings.Contains(name, ".") || hasDottedName(sub) {
+			return true
+		}
+	}
+	return false
 }
 
 // nested returns how a path is written in a document.

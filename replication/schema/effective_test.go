@@ -361,3 +361,30 @@ func TestForeignValues(t *testing.T) {
 		}
 	}
 }
+
+// TestOneValueForEachKey rejects a document with a second value for the key of a
+// field: a change of the one would leave the other, and a service reads only one.
+func TestOneValueForEachKey(t *testing.T) {
+	s := compile(t, `{"type":"object","properties":{
+		"log.level":{"type":"string","default":"info"},
+		"log":{"type":"object"},
+		"db":{"type":"object","properties":{"pool":{"type":"object","properties":{"size":{"type":"integer","default":3}}},"log.level":{"type":"string"}}}}}`)
+	for text, want := range map[string]string{
+		`{"log.level":"debug"}`:                   "",
+		`{"log":{"file":"x"}}`:                    "",
+		`{"db":{"log.level":"x"}}`:                "",
+		`{"log":{"level":"debug"}}`:               "log.level",
+		`{"db":{"log":{"level":"x"}}}`:            "db.log.level",
+		`{"db":{"pool.size":4}}`:                  "db.pool.size",
+		`{"db.pool":{"size":4}}`:                  "db.pool.size",
+		`{"db.log.level":"x"}`:                    "db.log.level",
+		`{"db.log":{"level":"x"}}`:                "db.log.level",
+		`{"other":{"log.level":"x","pool":"y"}}`:  "",
+		`{"other":{"level":1},"other.level":"x"}`: "",
+	} {
+		_, errs := s.Effective(document(t, text))
+		if (want == "") != (errs == nil) || errs != nil && (len(errs) != 1 || errs[0].Key != want) {
+			t.Errorf("%s: %v, want %q", text, errs, want)
+		}
+	}
+}

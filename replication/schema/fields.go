@@ -117,8 +117,11 @@ func (c *compiler) property(name string, v mergedSchema, list []*jsonschema.Sche
 		key = at.key + "." + name
 	}
 	p.field = conf.Field{Key: key, Service: c.service, Required: required && at.required}
-	if conf.CheckKey(name) != nil || len(key) > conf.MaxKey {
-		c.fail(key, "bad name %q: use lower-case letters, digits and underscores, a letter first, at most %d bytes in all", conf.Clip(name), conf.MaxKey)
+	if slices.ContainsFunc(p.path, func(name string) bool { return strings.Contains(name, ".") }) {
+		p.field.Path = p.path
+	}
+	if !c.rule.allows(name) || len(key) > conf.MaxKey {
+		c.fail(key, "bad name %q: %s, at most %d bytes in all%s", conf.Clip(name), c.rule, conf.MaxKey, c.rule.wayOut(name))
 		return p
 	}
 	c.annotate(p, v, at)
@@ -131,6 +134,9 @@ func (c *compiler) property(name string, v mergedSchema, list []*jsonschema.Sche
 	flat := v.types&^isNull == isObject && len(c.declared(v)) > 0 && !c.isSecret(v, false) &&
 		!c.hidesSecret(v) && !slices.ContainsFunc(v.chain, func(s *jsonschema.Schema) bool { return slices.Contains(at.stack, s) })
 	if flat {
+		if _, ok := c.text(v, keyEnv); ok {
+			c.fail(key, "%s is for a field with one value: give it to the properties of this object", keyEnv)
+		}
 		defaults, _ := def.(map[string]any)
 		p.object = c.object(v, location{
 			path: p.path, key: key, closed: at.closed, complexity: string(p.field.Complexity), defaults: defaults,
@@ -227,15 +233,16 @@ func (c *compiler) leaf(p *prop, v mergedSchema) {
 		case src == conf.SourceEnv && hasEnv:
 			f.Env = env
 		case src == conf.SourceEnv:
-			f.Env = strings.ToUpper(strings.ReplaceAll(f.Key, ".", "_"))
+			f.Env = conf.VariableName(f.Key)
 		case hasEnv:
 			c.fail(f.Key, "%s is for a secret from the environment: add %s: env", keyEnv, keySecretSource)
 		}
 		return
 	}
-	if hasSource || hasEnv {
-		c.fail(f.Key, "%s and %s are for secrets: add %s: true", keySecretSource, keyEnv, keySecret)
+	if hasSource {
+		c.fail(f.Key, "%s is for secrets: add %s: true; any other field needs %s only", keySecretSource, keySecret, keyEnv)
 	}
+	f.Env = env
 	values, enum := c.allowed(v)
 	for _, val := range values {
 		switch val := val.(type) {

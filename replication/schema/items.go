@@ -175,6 +175,32 @@ func (c *Cache) Admit(service string, raw []byte) (*Schema, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.fits(service, s); err != nil {
+		if e := c.entries[service]; e != nil && bytes.Equal(e.raw, raw) {
+			delete(c.entries, service)
+		}
+		return nil, err
+	}
+	return s, nil
+}
+
+// Check returns what Admit would, and keeps nothing: a caller that may read can ask for it.
+func (c *Cache) Check(service string, raw []byte) (*Schema, error) {
+	s, err := Compile(service, raw)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return s, c.fits(service, s)
+}
+
+// fits returns an error when s, in place of the schema that the service has, takes too
+// much memory, or work for documents as deep as its own. The caller holds c.mu.
+func (c *Cache) fits(service string, s *Schema) error {
+	if err := s.checkDepth(); err != nil {
+		return err
+	}
 	total := s.patternMemory
 	for name, e := range c.entries {
 		if name != service {
@@ -182,12 +208,9 @@ func (c *Cache) Admit(service string, raw []byte) (*Schema, error) {
 		}
 	}
 	if total <= maxAllPatternMemory || s.patternMemory <= freePatternMemory {
-		return s, nil
+		return nil
 	}
-	if e := c.entries[service]; e != nil && bytes.Equal(e.raw, raw) {
-		delete(c.entries, service)
-	}
-	return nil, conf.Errorf(conf.CodeInvalid, "schema of %s is rejected: its patterns take %s compiled, and with those of all other services %s, at most %s",
+	return conf.Errorf(conf.CodeInvalid, "schema of %s is rejected: its patterns take %s compiled, and with those of all other services %s, at most %s",
 		service, mebibytes(s.patternMemory), mebibytes(total), mebibytes(maxAllPatternMemory)).
 		WithHint("use fewer patterns, or smaller repetitions and classes; nothing was changed")
 }

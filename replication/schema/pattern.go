@@ -27,7 +27,7 @@ const (
 // pattern is a regular expression that cannot hang the process.
 type pattern struct {
 	source string
-	re     *regexp.Regexp
+	re     *regexp.Regexp // nil: every text matches, see keyPattern
 	except *regexp.Regexp // text that matches it does not match the pattern; nil: none
 	size   int            // of the program
 	memory int            // estimated bytes that it takes compiled
@@ -40,7 +40,7 @@ func (p *pattern) String() string { return p.source }
 
 // MatchString reports whether s contains a match; text over maxPatternText has none.
 func (p *pattern) MatchString(s string) bool {
-	return len(s) <= maxPatternText && (p.except == nil || !p.except.MatchString(s)) && p.re.MatchString(s)
+	return p.re == nil || len(s) <= maxPatternText && (p.except == nil || !p.except.MatchString(s)) && p.re.MatchString(s)
 }
 
 // Pydantic writes these patterns for a Decimal: one lookahead that rules out text
@@ -131,6 +131,8 @@ func programMemory(prog *syntax.Prog) int {
 	return memory
 }
 
+var errLookaround = errors.New("lookaround and back-references are not supported, because their run time has no limit")
+
 func explainPattern(err error) error {
 	se, ok := errors.AsType[*syntax.Error](err)
 	if !ok {
@@ -138,7 +140,7 @@ func explainPattern(err error) error {
 	}
 	switch se.Code {
 	case syntax.ErrInvalidPerlOp, syntax.ErrInvalidEscape:
-		return fmt.Errorf("%s %q: lookaround and back-references are not supported, because their run time has no limit", se.Code, conf.Clip(se.Expr))
+		return fmt.Errorf("%s %q: %w", se.Code, conf.Clip(se.Expr), errLookaround)
 	default:
 		return fmt.Errorf("%s %q", se.Code, conf.Clip(se.Expr))
 	}

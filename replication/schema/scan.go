@@ -2,12 +2,14 @@ package schema
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/schema/dialect"
 )
 
 // maxSubschemas limits the work of the library's compiler, which grows with the
@@ -16,11 +18,9 @@ const maxSubschemas = 20000
 
 // Keywords whose values are schemas; all other values are data.
 var (
-	schemaKeywords = set("additionalProperties", "unevaluatedProperties", "propertyNames", "items", "additionalItems",
-		"unevaluatedItems", "contains", "contentSchema", "not", "if", "then", "else")
-	listKeywords = set("allOf", "anyOf", "oneOf", "prefixItems", "items")
-	mapKeywords  = set("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
-	dialects     = set("json-schema.org/draft/2020-12/schema", "json-schema.org/draft/2019-09/schema",
+	schemaKeywords, listKeywords, mapKeywords = dialect.One, dialect.List, dialect.Map
+
+	dialects = set("json-schema.org/draft/2020-12/schema", "json-schema.org/draft/2019-09/schema",
 		"json-schema.org/draft-07/schema", "json-schema.org/schema")
 )
 
@@ -35,7 +35,9 @@ func set(names ...string) map[string]bool {
 // scanner checks every subschema of a document before the library compiles it.
 type scanner struct {
 	count   int
-	memory  int // that its patterns take compiled
+	memory  int             // that its patterns take compiled
+	noCheck bool            // no pattern with lookaround is checked
+	skipped map[string]bool // patterns that are not checked
 	details []conf.FieldError
 }
 
@@ -81,22 +83,18 @@ func (s *scanner) keywords(obj map[string]any, path []string) {
 		switch k {
 		case "$ref":
 			if ref, ok := v.(string); ok && !localRef(ref) {
-				s.fail(path, "$ref %q must point into this document, such as #/$defs/Name", conf.Clip(ref))
+				s.fail(path, "$ref %q must point into this document, such as #/$defs/Name: nothing is loaded from elsewhere, copy what it leads to below $defs", conf.Clip(ref))
 			}
 		case "pattern":
-			s.pattern(path, v)
+			s.pattern(path, v, s.noCheck || obj[keyPattern] == unchecked)
 		case "patternProperties":
 			if m, ok := v.(map[string]any); ok {
 				for _, text := range conf.SortedKeys(m) {
-					s.pattern(path, text)
+					s.pattern(path, text, false)
 				}
 			}
 		case "$dynamicRef", "$recursiveRef", "$dynamicAnchor", "$recursiveAnchor":
 			s.fail(path, "%s is not supported: use $ref", k)
-		case "$id":
-			if len(path) > 0 {
-				s.fail(path, "$id is allowed at the top only")
-			}
 		case "$schema":
 			text, _ := v.(string)
 			_, rest, _ := strings.Cut(strings.TrimSuffix(text, "#"), "://")
@@ -111,10 +109,17 @@ func (s *scanner) keywords(obj map[string]any, path []string) {
 	}
 }
 
-func (s *scanner) pattern(path []string, v any) {
+func (s *scanner) pattern(path []string, v any, skip bool) {
 	if text, ok := v.(string); ok {
 		re, err := compilePattern(text)
-		if err != nil {
+		switch lookaround := errors.Is(err, errLookaround); {
+		case lookaround && skip:
+			s.skipped[text] = true
+			return
+		case lookaround:
+			s.fail(path, `bad pattern: %v; to show it and not check it, say %q: %q beside it or at the top`, err, keyPattern, unchecked)
+			return
+		case err != nil:
 			s.fail(path, "bad pattern: %v", err)
 			return
 		}
@@ -131,6 +136,10 @@ const (
 	keySecret       = "x-secret"
 	keySecretSource = "x-secret-source"
 	keyEnv          = "x-env"
+	keyKeys         = "x-keys"
+	keyPattern      = "x-pattern"
+
+	unchecked = "unchecked" // the value of keyPattern
 )
 
 // extension checks the value of one x- keyword. It accepts those of other tools, but
@@ -158,8 +167,16 @@ func (s *scanner) extension(path []string, k string, v any) {
 		if !isText || !envRE.MatchString(text) {
 			s.fail(path, "%s must name an environment variable, such as OPENAI_API_KEY, got %s", k, formatValue(v))
 		}
+	case keyKeys:
+		if text != anyKeys || len(path) > 0 {
+			s.fail(path, `%s is allowed at the top only, as %q: "any"`, k, keyKeys)
+		}
+	case keyPattern:
+		if text != unchecked {
+			s.fail(path, "%s must be %q, got %s", k, unchecked, formatValue(v))
+		}
 	default:
-		ours := []string{keyComplexity, keyHelp, keySecret, keySecretSource}
+		ours := []string{keyComplexity, keyHelp, keySecret, keySecretSource, keyKeys}
 		plain := strings.ToLower(strings.ReplaceAll(k, "_", "-"))
 		if near, ok := closest(plain, ours, 1); ok {
 			s.fail(path, "unknown keyword %s: did you mean %s?", conf.Clip(k), near)

@@ -13,12 +13,14 @@ const MaxFields = 5000
 // Schema is the compiled schema of one service.
 type Schema struct {
 	service  string
+	rule     nameRule
 	validate *jsonschema.Schema
 	fast     *fastValidator // nil: the library validates every document
 	root     *object
 	leaves   []*prop // sorted by key
 	byKey    map[string]*prop
 	costs    []float64 // see graph.costs
+	declared int       // see graph.declaredDepth
 	unique   bool      // elements of some array must be unique
 
 	patternMemory int // estimated bytes of its compiled patterns

@@ -58,6 +58,24 @@ func ParseText(f conf.Field, text string) (any, error) {
 	return nil, badText(f, msg)
 }
 
+// Wants says what a field takes, for the error about a text that must not be shown.
+func Wants(f conf.Field) string {
+	out := joinOr(articles(fieldTypes(f).names()))
+	switch {
+	case len(f.Allowed) > 0:
+		out += ": " + joinOr(f.Allowed)
+	case f.Min != nil && f.Max != nil:
+		out += " from " + f.Min.String() + " to " + f.Max.String()
+	case f.Min != nil:
+		out += ", at least " + f.Min.String()
+	case f.Max != nil:
+		out += ", at most " + f.Max.String()
+	case f.Pattern != nil:
+		out += " that matches " + conf.Clip(*f.Pattern)
+	}
+	return out
+}
+
 func badText(f conf.Field, msg string) error {
 	e := conf.Errorf(conf.CodeInvalid, "%s %s", f.Key, msg)
 	e.Details = []conf.FieldError{{Key: f.Key, Message: msg}}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/store/query"
 	"github.com/holdfast-config/holdfast/replication/store/tables"
+	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
 // Queries, snapshots and upkeep beside a writer: each sees one moment.
@@ -110,10 +110,7 @@ func TestQueriesBesideWrites(t *testing.T) {
 func TestSQLiteToolReadsBesideWrites(t *testing.T) {
 	tool, err := exec.LookPath("sqlite3")
 	if err != nil {
-		if os.Getenv("CI") == "" {
-			t.Skip("the sqlite3 tool is not installed")
-		}
-		t.Fatal(err)
+		base.Missing(t, "the sqlite3 tool: %v", err)
 	}
 	s := openNew(t)
 	d := newDriver(t, s)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -180,4 +181,24 @@ func (f *file) err(err error) error {
 func isIndexDamage(err error) bool {
 	e, ok := errors.AsType[*sqlite.Error](err)
 	return ok && e.Code() == sqlite3.SQLITE_CORRUPT_VTAB
+}
+
+// exec runs a statement on a connection of its own.
+func (f *file) exec(ctx context.Context, statement string) error {
+	db, err := sql.Open("sqlite", f.dsn(false))
+	if err != nil {
+		return f.wrap("checkpoint", err)
+	}
+	defer db.Close()
+	_, err = db.ExecContext(ctx, statement)
+	return f.wrap("checkpoint", err)
+}
+
+// walSize is 0 for a missing file too: CheckFiles reports that.
+func (f *file) walSize() int64 {
+	st, err := os.Stat(f.walPath())
+	if err != nil {
+		return 0
+	}
+	return st.Size()
 }

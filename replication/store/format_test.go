@@ -120,7 +120,9 @@ func TestFormatNeedsItsTables(t *testing.T) {
 	var all []string
 	for _, tab := range tables.Covered {
 		drop := "DROP TABLE " + tab.Name
-		without(tab.Name, drop)
+		if !tab.Later {
+			without(tab.Name, drop)
+		}
 		all = append(all, drop)
 	}
 	without("all of them", all...)

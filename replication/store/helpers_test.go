@@ -345,6 +345,9 @@ func clusterStory(rng *rand.Rand, at string) *command.Cluster {
 		c.MemberRemoves = []string{node}
 	case 2:
 		c.Members = []command.Member{{NodeID: node, Role: conf.MemberServer, Addr: fmt.Sprintf("10.0.0.%d:2771", rng.IntN(9)), Version: "v1"}}
+		if key := rng.IntN(4); key > 0 {
+			c.Members[0].KeyHash = hashOf(fmt.Sprint(node, key))
+		}
 	case 3, 4:
 		c.Tokens = []command.JoinToken{{ID: token, SecretHash: hashOf(token), Role: conf.MemberServer, CreatedBy: "ann", Uses: 2}}
 	default:

@@ -2,8 +2,7 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"os"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,8 +13,13 @@ import (
 )
 
 const (
-	truncateOver = 64 << 20 // WAL bytes above which checkpoint also shortens the file
-	mergeSteps   = 500      // steps in one mergeSearchIndex: what is left waits for the next
+	maxTruncateOver = 64 << 20 // WAL bytes above which checkpoint also shortens the file
+	minTruncateOver = 4 << 20  // the same, on a small volume
+	walOfVolume     = 16       // of a volume, at most this part
+	mergeSteps      = 500      // steps in one mergeSearchIndex: what is left waits for the next
+
+	boundEvery = 200 * time.Millisecond // between two attempts of boundWAL
+	boundWait  = 50 * time.Millisecond  // for readers, in one attempt
 
 	maintainOver  = 6000 // pages in the WAL, about, above which Maintain does not wait
 	maintainEvery = 10 * time.Second
@@ -29,6 +33,8 @@ type maintenance struct {
 
 	checkpoints         sync.Mutex
 	externalCheckpoints bool // another tool makes the checkpoints
+	truncateOver        int64
+	bounded             time.Time // last attempt of boundWAL; guarded by Store.mu
 }
 
 // maintained is what Maintain has dealt with.
@@ -50,10 +56,19 @@ func (s *Store) Maintain(ctx context.Context) error {
 	if m.done.since.IsZero() {
 		m.done.since = time.Now()
 	}
-	if m.written.Load() < maintainOver && time.Since(m.done.since) < maintainEvery {
+	large := s.file.walSize() > m.truncateOver
+	if !large && m.written.Load() < maintainOver && time.Since(m.done.since) < maintainEvery {
 		return s.mergeSearchIndex(ctx)
 	}
 	m.written.Store(0)
+	if large { // before what makes it larger
+		if err := s.checkpoint(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.mergeSearchIndex(ctx); err != nil {
+		return err
+	}
 	if err := s.checkpoint(ctx); err != nil {
 		return err
 	}
@@ -61,35 +76,52 @@ func (s *Store) Maintain(ctx context.Context) error {
 	return nil
 }
 
-// checkpoint merges the search index, and moves what it can from the WAL into the
-// database; SQLite's own checkpoints are off. Apply waits for one step at most. While
-// another tool makes the checkpoints of the file (SetCheckpointOwner), it only merges.
+// checkpoint moves what it can from the WAL into the database; SQLite's own checkpoints
+// are off. Apply waits while the file is shortened. While another tool makes the
+// checkpoints of the file (SetCheckpointOwner), it does nothing.
 func (s *Store) checkpoint(ctx context.Context) error {
-	if err := s.mergeSearchIndex(ctx); err != nil {
-		return err
-	}
 	s.maintenance.checkpoints.Lock()
 	defer s.maintenance.checkpoints.Unlock()
 	if s.maintenance.externalCheckpoints {
 		return nil
 	}
-	db, err := sql.Open("sqlite", s.file.dsn(false))
-	if err != nil {
-		return s.file.wrap("checkpoint", err)
+	if err := s.file.exec(ctx, "PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
+		return err
 	}
-	defer db.Close()
-	if _, err := db.ExecContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
-		return s.file.wrap("checkpoint", err)
-	}
-	if st, err := os.Stat(s.file.walPath()); err != nil || st.Size() <= truncateOver {
-		return nil //nolint:nilerr // CheckFiles reports a missing file
+	if s.file.walSize() <= s.maintenance.truncateOver {
+		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, err := db.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
-		return s.file.wrap("checkpoint", err)
+	return s.file.exec(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
+}
+
+// boundWAL makes a checkpoint when batches come faster than Maintain moves them: the WAL
+// would fill the disk. Readers that hold an old state may delay that. The
+// caller holds mu.
+func boundWAL(ctx context.Context, s *Store) {
+	m := &s.maintenance
+	if s.file.walSize() <= 2*m.truncateOver || time.Since(m.bounded) < boundEvery || !m.checkpoints.TryLock() { // another is at it
+		return
 	}
-	return nil
+	defer m.checkpoints.Unlock()
+	if m.externalCheckpoints {
+		return
+	}
+	defer func() { m.bounded = time.Now() }()
+	err := s.file.exec(ctx, fmt.Sprintf("PRAGMA busy_timeout=%d; PRAGMA wal_checkpoint(TRUNCATE)", boundWait.Milliseconds()))
+	if err != nil {
+		s.log.Debug("the WAL is large, and was not shortened", "err", err)
+	}
+}
+
+// walLimit is the WAL size above which a checkpoint shortens the file, on a volume of so
+// many bytes; 0: unknown.
+func walLimit(volume uint64) int64 {
+	if volume == 0 {
+		return maxTruncateOver
+	}
+	return int64(min(max(volume/walOfVolume, minTruncateOver), maxTruncateOver)) //nolint:gosec // at most maxTruncateOver
 }
 
 // SetCheckpointOwner sets who makes the checkpoints from now on: the store, or with false

@@ -10,6 +10,7 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/durable"
 	"github.com/holdfast-config/holdfast/replication/store/apply"
 	"github.com/holdfast-config/holdfast/replication/store/query"
 	"github.com/holdfast-config/holdfast/replication/store/search"
@@ -51,6 +52,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		return nil, conf.Errorf(conf.CodeInternal, "open the store: %w", err)
 	}
 	s := &Store{log: opts.Logger, modelHash: opts.ModelHash, file: &file{path: path, busyTimeout: opts.BusyTimeout}}
+	s.maintenance.truncateOver = walLimit(durable.Volume(filepath.Dir(path)))
 	s.state.Store(&tables.State{})
 	s.Queries = query.New(s.read, s.state.Load)
 
@@ -72,7 +74,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	st := s.state.Load()
 	if hash := st.WantHash; hash != st.ModelHash {
 		return s, conf.Errorf(conf.CodeSchemaMismatch, "the stored schemas have the model hash %s, schema_version says %s", hash, st.ModelHash).
-			WithHint("store the services' schemas again (holdfast schema put), or rebuild the database")
+			WithHint("put raft/ back, from which the database is made again; or rebuild: start with ALLOW_AUTO_REBUILD=1, or POST /api/config/rebuild with REBUILD_TOKEN")
 	}
 	return s, nil
 }
@@ -92,6 +94,9 @@ func (s *Store) open(ctx context.Context, size int64, project search.Project) (e
 	// Verify under the lock: what was verified is what is used, and another process
 	// that writes to the file is detected now and not at the first change.
 	bg := context.WithoutCancel(ctx)
+	if err := s.w.Transact(bg, func() error { return tables.AddLater(ctx, s.w) }); err != nil {
+		return err
+	}
 	if err := s.w.Transact(bg, func() error { return s.verifyOrCreate(ctx, size) }); err != nil {
 		return err
 	}

@@ -160,3 +160,38 @@ func BenchmarkReissue(b *testing.B) {
 		})
 	}
 }
+
+// TestReissueTakesBackATime holds that an item ends the one later time that it names, and
+// that the signature of a version stays with its key.
+func TestReissueTakesBackATime(t *testing.T) {
+	s := openNew(t)
+	d := newDriver(t, s)
+	ed := d.edit(command.ActionPut, put("a", 0, `{"x":1}`))
+	ed.Updates[0].IssuedAt, ed.Updates[0].VersionSignature = "2026-03-05T00:00:00+00:00", "dmVyc2lvbg=="
+	d.ok(ed)
+	at := func(issued, replaces, key, version string) *command.Reissue {
+		r := again(d, issued, "a")
+		r.KeyID, r.Items[0].Replaces, r.Items[0].VersionSignature = key, replaces, version
+		return r
+	}
+	key := records(t, s)["a"].KeyID
+	for _, step := range []struct {
+		what            string
+		cmd             *command.Reissue
+		issued, version string
+	}{
+		{"earlier", at("2026-03-04T00:00:00+00:00", "", key, ""), "05", "dmVyc2lvbg=="},
+		{"earlier than another one", at("2026-03-04T00:00:00+00:00", "2026-03-05T00:00:01+00:00", key, ""), "05", "dmVyc2lvbg=="},
+		{"earlier than this one", at("2026-03-04T00:00:00+00:00", "2026-03-05T00:00:00+00:00", key, ""), "04", "dmVyc2lvbg=="},
+		{"the same again, late", at("2026-03-03T00:00:00+00:00", "2026-03-05T00:00:00+00:00", key, ""), "04", "dmVyc2lvbg=="},
+		{"by another key", at("2026-03-06T00:00:00+00:00", "", "8899aabbccddeeff", ""), "06", ""},
+		{"with a version", at("2026-03-07T00:00:00+00:00", "", "8899aabbccddeeff", "bmV3"), "07", "bmV3"},
+	} {
+		d.ok(step.cmd)
+		rec := records(t, s)["a"]
+		same(t, step.what, []string{step.issued, step.version, "bmV3LQ==a"}, []string{rec.IssuedAt[8:10], rec.VersionSignature, map[bool]string{true: "bmV3LQ==a", false: rec.Signature}[step.issued == "05"]})
+		if err := s.Verify(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -75,7 +75,7 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 // can be wrong with the stream is found before anything changes, and the result is
 // verified before it is committed: on any error the store is as it was.
 func (s *Store) Restore(ctx context.Context, r io.Reader) error {
-	f, size, err := s.spool(r)
+	f, size, err := s.file.spool(r)
 	if err != nil {
 		return err
 	}
@@ -133,25 +133,25 @@ func (s *Store) load(ctx context.Context, in io.Reader) (*tables.State, error) {
 
 // spool copies the stream into an unlinked file beside the database and checks
 // its trailer. It returns the file, at its start, and its size without the trailer.
-func (s *Store) spool(r io.Reader) (*os.File, int64, error) {
-	f, err := os.CreateTemp(filepath.Dir(s.file.path), ".restore-*")
+func (f *file) spool(r io.Reader) (*os.File, int64, error) {
+	tmp, err := os.CreateTemp(filepath.Dir(f.path), ".restore-*")
 	if err != nil {
-		return nil, 0, s.file.err(err)
+		return nil, 0, f.err(err)
 	}
-	if err := os.Remove(f.Name()); err != nil {
-		_ = f.Close()
-		return nil, 0, s.file.err(err)
+	if err := os.Remove(tmp.Name()); err != nil {
+		_ = tmp.Close()
+		return nil, 0, f.err(err)
 	}
-	size, err := stream.Check(f, r)
+	size, err := stream.Check(tmp, r)
 	if err == nil {
-		_, err = f.Seek(0, io.SeekStart)
+		_, err = tmp.Seek(0, io.SeekStart)
 	}
 	if err != nil {
-		_ = f.Close()
+		_ = tmp.Close()
 		if isFull(err) {
-			return nil, 0, s.file.full("restore", err)
+			return nil, 0, f.full("restore", err)
 		}
 		return nil, 0, err
 	}
-	return f, size, nil
+	return tmp, size, nil
 }

@@ -68,6 +68,7 @@ func (s *Store) Apply(ctx context.Context, entries []apply.Entry) ([]command.Res
 	s.history.add(b.Digests)
 	s.maintenance.written.Add(int64(8 + 4*len(entries)))
 	s.index.AddStale(b.Stale)
+	boundWAL(context.WithoutCancel(ctx), s)
 	return b.Results, b.Records, nil
 }
 

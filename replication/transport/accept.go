@@ -203,7 +203,7 @@ func (h *handshake) check(c *Conn, p *connSlot) error {
 	if !t.conns.add(c) {
 		return &rejection{ReasonNotServing, nil}
 	}
-	return nil
+	return allowedStill(t, c)
 }
 
 // dispatch passes the connection to the server of its protocol.

@@ -106,7 +106,6 @@ func TestStrangersAreRefused(t *testing.T) {
 		"self-signed, same names": {cert: selfSigned, reason: transport.ReasonUntrusted},
 		"signed by a member":      {cert: chained, reason: transport.ReasonUntrusted},
 		"expired":                 {cert: certOf(c.identityAt("a", pki.RoleServer, time.Minute, now.Add(-30*time.Minute))), reason: transport.ReasonExpired},
-		"not good yet":            {cert: c.signed(func(x *x509.Certificate) { x.NotBefore = now.Add(time.Minute) }), reason: transport.ReasonExpired},
 		"for servers only": {
 			cert:   c.signed(func(x *x509.Certificate) { x.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }),
 			reason: transport.ReasonUntrusted,

@@ -131,7 +131,7 @@ func TestFailures(t *testing.T) {
 	take(now.Add(time.Minute), true)
 	take(now.Add(time.Minute), false)
 	take(now.Add(-time.Hour), false) // a clock that goes back gives nothing
-	// A flood of sources does not take memory for ever, and those that failed
+	// A flood of sources does not take memory endlessly, and those that failed
 	// are remembered longer than those that did not.
 	for i := range 2 * maxSources {
 		other := netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)})

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -39,13 +40,20 @@ func (t *Transport) dial(ctx context.Context, proto, addr string, want string, l
 	}
 	raw, tc, err := clientHandshake(ctx, t.opts.Dial, proto, addr, cfg, t.opts.Limits.Handshake)
 	if err != nil {
-		return nil, err
+		return nil, withOwnEnd(err, tr.id, t.opts.Now())
 	}
 	c := &Conn{Conn: tc, raw: raw, peer: peer, proto: proto, leaf: leafOf(tc.ConnectionState()), layer: layer}
 	c.done = func() { t.conns.remove(c) }
+	if want != "" && t.opts.Seen != nil {
+		t.opts.Seen(peer, addr)
+	}
 	if !t.conns.add(c) {
 		_ = raw.Close()
 		return nil, conf.Errorf(conf.CodeInternal, "the cluster port of this agent is closed: %w", net.ErrClosed)
+	}
+	if err := allowedStill(t, c); err != nil {
+		c.abort()
+		return nil, conf.Errorf(conf.CodeDenied, "node %s at %s is not a member: %w", peer.NodeID, addr, err)
 	}
 	return c, nil
 }
@@ -152,9 +160,21 @@ func unreachable(addr string, err error) error {
 		WithHint("check the address, and that the cluster port of the agent there is open to this machine")
 }
 
+// withOwnEnd adds what the other side may have compared when it does not trust this agent:
+// the end of its certificate, and the clock.
+func withOwnEnd(err error, id *pki.Identity, now time.Time) error {
+	e, ok := errors.AsType[*conf.Error](err)
+	if !ok || reasonOf(err) != ReasonRefusedUs {
+		return err
+	}
+	out := *e
+	return out.WithHint("the certificate of this agent ends at %s, and the clock of this machine says %s: %s",
+		conf.FormatTime(id.Cert.NotAfter), conf.FormatTime(now), e.Hint)
+}
+
 // explain turns the error of a handshake into one for an operator.
 func explain(addr string, err error) error {
-	if r, ok := errors.AsType[*rejection](err); ok && r.err != nil {
+	if r, ok := errors.AsType[*rejection](err); ok && r.err != nil && r.reason != ReasonExpired {
 		if _, ok := errors.AsType[*conf.Error](r.err); ok {
 			return r.err
 		}
@@ -164,7 +184,7 @@ func explain(addr string, err error) error {
 	}
 	switch reasonOf(err) {
 	case ReasonExpired:
-		return denied("the certificate of the agent at %s is not good at this time", "compare the clocks of the two machines")
+		return denied("the certificate of the agent at %s is not good at this time", cmp.Or(conf.HintOf(err), "compare the clocks of the two machines"))
 	case ReasonUntrusted, ReasonNoCertificate, ReasonName:
 		return denied("the agent at %s is not of this cluster", "check the address")
 	case ReasonRefusedUs:

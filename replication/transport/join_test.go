@@ -237,7 +237,7 @@ func expiredServer(c *cluster) *tls.Certificate {
 	return &tls.Certificate{Certificate: [][]byte{id.Cert.Raw, c.ca.Certificate().Raw}, PrivateKey: id.Key}
 }
 
-// listener is a server with any certificate. It welcomes whoever comes, and tells
+// listener is a server with any certificate. It welcomes every client, and tells
 // what the client sent within the TLS connection.
 func listener(t *testing.T, cert *tls.Certificate) (addr string, got <-chan []byte) {
 	t.Helper()
@@ -295,7 +295,7 @@ func TestGrantsAreVerified(t *testing.T) {
 	_, err = transport.Join(t.Context(), opts)
 	wantCode(t, err, conf.CodeDenied)
 	o.change = nil
-	opts.Now = func() time.Time { return time.Now().AddDate(-10, 0, 0) }
+	opts.Now = func() time.Time { return time.Now().AddDate(10, 0, 0) }
 	_, err = transport.Join(t.Context(), opts)
 	if !strings.Contains(conf.HintOf(err), "clock") {
 		t.Errorf("a clock ten years off: %v, %s", err, conf.HintOf(err))
@@ -490,7 +490,7 @@ func TestIdleJoiners(t *testing.T) {
 	must(transport.Join(t.Context(), joiner(t, a.Addr(), o.token(pki.RoleServer, time.Hour, 1))))(t)
 }
 
-// A server that never answers does not hold a joiner up for ever.
+// A server that never answers does not hold a joiner up endlessly.
 func TestJoinEnds(t *testing.T) {
 	c := newCluster(t, "blue")
 	o := &stuck{entered: make(chan struct{})}

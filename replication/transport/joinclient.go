@@ -110,7 +110,7 @@ func pinCA(chain []*x509.Certificate, hash string, o JoinOptions, now time.Time)
 			return pin{}, &rejection{ReasonUntrusted, rejectedToken()}
 		}
 		tr := &trust{id: &pki.Identity{ClusterID: cluster, CAs: []*x509.Certificate{ca}}, pool: x509.NewCertPool()}
-		tr.pool.AddCert(ca)
+		tr.pool.AddCert(pki.Unbegun(ca))
 		if err := tr.verifyShown(chain, x509.ExtKeyUsageServerAuth, now); err != nil {
 			return pin{}, err
 		}
@@ -207,9 +207,10 @@ func checkGrant(g JoinGrant, p pin, o JoinOptions) (*Grant, error) {
 	return &Grant{JoinGrant: g, Identity: id}, nil
 }
 
-// checkValidity finds clocks that differ before an agent depends on the certificate.
+// checkValidity finds clocks that differ before an agent depends on the certificate. One
+// that begins later is used, and renewed soon.
 func checkValidity(id *pki.Identity, now time.Time) error {
-	if now.Before(id.Cert.NotBefore) || now.After(id.Cert.NotAfter) {
+	if id.Expired(now) {
 		return conf.Errorf(conf.CodeInvalid, "the issued certificate is valid from %s to %s, and the clock of this machine says %s",
 			conf.FormatTime(id.Cert.NotBefore), conf.FormatTime(id.Cert.NotAfter), conf.FormatTime(now)).
 			WithHint("synchronize the clocks of the two machines")

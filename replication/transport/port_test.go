@@ -140,8 +140,8 @@ func TestDialChecksWhoAnswers(t *testing.T) {
 	}
 }
 
-// An older TLS shows certificates to whoever listens: it is not spoken, whoever
-// answers.
+// An older TLS shows certificates to any listener: it is not spoken, with
+// any server.
 func TestDialDemandsTLS13(t *testing.T) {
 	c := newCluster(t, "blue")
 	a := start(t, c.server("a"), nil)
@@ -321,6 +321,39 @@ func TestRecheck(t *testing.T) {
 	}
 	shift.Store(0)
 	said(t, must(a.layer.Dial(b.Addr(), patience))(t), "z")
+}
+
+// A member that is removed between the check of its handshake and the moment in which its
+// connection is known to Recheck is cut off too, on both sides.
+func TestRemovedWhileItConnects(t *testing.T) {
+	c := newCluster(t, "blue")
+	removedBy := func(node string) func(o *transport.Options) {
+		return func(o *transport.Options) {
+			var asked atomic.Int64
+			o.CheckEvery = time.Hour
+			o.Allowed = func(p pki.Peer) error {
+				if p.NodeID == node && asked.Add(1) > 1 {
+					return conf.Errorf(conf.CodeDenied, "removed since")
+				}
+				return nil
+			}
+		}
+	}
+	b := start(t, c.server("b"), removedBy("a"))
+	a := start(t, c.server("a"), nil)
+	echo(b.layer)
+	if _, err := a.layer.Dial(b.Addr(), patience); conf.CodeOf(err) != conf.CodeDenied {
+		t.Errorf("the port took a member that was removed meanwhile: %v", err)
+	}
+	if r := b.why(); r.Reason != transport.ReasonRemoved || r.Peer.NodeID != "a" {
+		t.Errorf("%+v", r)
+	}
+	d := start(t, c.server("d"), nil)
+	echo(d.layer)
+	e := start(t, c.server("e"), removedBy("d"))
+	if _, err := e.layer.Dial(d.Addr(), patience); conf.CodeOf(err) != conf.CodeDenied || !strings.Contains(err.Error(), "is not a member") {
+		t.Errorf("a connection to a member that was removed meanwhile is used: %v", err)
+	}
 }
 
 func TestStopClosesAll(t *testing.T) {

@@ -69,5 +69,18 @@ func (l *RaftLayer) Dial(addr string, timeout time.Duration) (net.Conn, error) {
 	if l.t.opts.NodeAt != nil {
 		want, _ = l.t.opts.NodeAt(addr)
 	}
+	if now, ok := l.newAddr(want); ok && now != addr {
+		if c, err := l.t.dial(ctx, ProtoRaft, now, want, l); err == nil {
+			return c, nil
+		}
+	}
 	return l.t.dial(ctx, ProtoRaft, addr, want, l)
+}
+
+// newAddr is where a member is now: Raft's configuration may be behind.
+func (l *RaftLayer) newAddr(node string) (string, bool) {
+	if node == "" || l.t.opts.AddrOf == nil {
+		return "", false
+	}
+	return l.t.opts.AddrOf(node)
 }

@@ -56,6 +56,9 @@ func (t *Transport) renewal(w http.ResponseWriter, r *http.Request) (renewGrant,
 		return renewGrant{}, conf.Errorf(conf.CodeUnsupported, "node %s does not hold the key of the cluster's CA", id.NodeID).
 			WithHint("use another server")
 	}
+	if err := t.admitNewKey(r.Context(), p, req.CSR); err != nil {
+		return renewGrant{}, err
+	}
 	cert, err := id.CA.Issue(req.CSR, p.NodeID, p.Role, t.opts.CertTTL, t.opts.Now())
 	if err != nil {
 		return renewGrant{}, err
@@ -72,7 +75,18 @@ func rawCerts(certs []*x509.Certificate) [][]byte {
 	return out
 }
 
-// Renew returns a new certificate for a new key: from its own CA if it has the CA's key,
+// admitNewKey makes the cluster accept the key of a CSR for p. A build of before keys were
+// admitted makes a new one for each certificate.
+func (t *Transport) admitNewKey(ctx context.Context, p pki.Peer, csr []byte) error {
+	key, err := pki.KeyHash(csr)
+	if err != nil || key == p.Key || t.opts.NewKey == nil {
+		return err
+	}
+	p.Key = key
+	return t.opts.NewKey(ctx, p)
+}
+
+// Renew returns a new certificate for the key that this agent has: from its own CA if it has the CA's key,
 // else from the server with that node id. The caller saves the identity, and passes it to
 // SetIdentity.
 func (t *Transport) Renew(ctx context.Context, serverID string) (*pki.Identity, error) {
@@ -80,11 +94,7 @@ func (t *Transport) Renew(ctx context.Context, serverID string) (*pki.Identity, 
 	if id.CA != nil {
 		return id.Reissue(t.opts.CertTTL, t.opts.Now())
 	}
-	key, err := pki.NewKey()
-	if err != nil {
-		return nil, err
-	}
-	csr, err := pki.NewCSR(key)
+	csr, err := pki.NewCSR(id.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +113,7 @@ func (t *Transport) Renew(ctx context.Context, serverID string) (*pki.Identity, 
 	if err != nil {
 		return nil, err
 	}
-	fresh, err := pki.NewIdentity(g.Certificate, key, g.CAs)
+	fresh, err := pki.NewIdentity(g.Certificate, id.Key, g.CAs)
 	if err != nil {
 		return nil, err
 	}

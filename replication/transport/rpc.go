@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -55,6 +56,12 @@ func (t *Transport) newHTTPSide(h http.Handler) *httpSide {
 // write.
 func (t *Transport) newRPCSide() *httpSide {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p, ok := PeerFrom(r.Context()); ok && t.opts.Admit != nil {
+			if err := t.opts.Admit(p, r); err != nil {
+				writeError(w, err)
+				return
+			}
+		}
 		switch {
 		case r.URL.Path == renewPath:
 			t.serveRenew(w, r)
@@ -69,7 +76,7 @@ func (t *Transport) newRPCSide() *httpSide {
 
 func (s *httpSide) serve() {
 	if err := s.server.Serve(s.queue); err != http.ErrServerClosed && err != net.ErrClosed { //nolint:errorlint // both are returned as they are
-		s.log.Error("the cluster port stopped serving", "err", err)
+		alarm.PortStopped.Report(s.log, "err", err)
 	}
 }
 

@@ -36,10 +36,13 @@ type Options struct {
 	CertTTL time.Duration // of certificates that /renew issues; default pki.DefaultTTL
 	Limits  Limits
 
-	Allowed func(pki.Peer) error                                              // an error for a node that is no member; nil = all are
+	Allowed func(pki.Peer) error                                              // an error for a certificate that is of no member; nil = all are
+	Seen    func(p pki.Peer, addr string)                                     // who was found where AddrOf or NodeAt has it; nil = nobody wants to know
+	NewKey  func(context.Context, pki.Peer) error                             // has the cluster accept another key for a member; nil = needs no consent
 	NodeAt  func(addr string) (nodeID string, ok bool)                        // the node expected at a Raft address; nil = unknown
 	AddrOf  func(nodeID string) (addr string, ok bool)                        // the address of a member; nil = unknown
-	Dial    func(ctx context.Context, network, addr string) (net.Conn, error) // default net.Dialer
+	Admit   func(pki.Peer, *http.Request) error                               // an error for a call that is over a quota; nil = none are
+	Dial    func(ctx context.Context, network, addr string) (net.Conn, error) // default net.Dialer, from the host of Advertise
 
 	OnRefused  func(Refused)    // called for each rejection
 	Now        func() time.Time // default time.Now
@@ -55,9 +58,6 @@ func (o *Options) check() error {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Dial == nil {
-		o.Dial = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -113,6 +113,9 @@ func Open(o Options) (*Transport, error) {
 	}
 	if t.addr == "" {
 		t.addr = reachable(ln.Addr())
+	}
+	if t.opts.Dial == nil {
+		t.opts.Dial = dialFrom(string(t.addr))
 	}
 	t.trust.Store(tr)
 	t.ctx, t.cancel = context.WithCancel(context.Background())
@@ -236,6 +239,18 @@ func (t *Transport) allowed(p pki.Peer) error {
 	return t.opts.Allowed(p)
 }
 
+// allowedStill checks a connection that was just registered again: a Recheck that ran since
+// its first check did not find it.
+func allowedStill(t *Transport, c *Conn) error {
+	if !isMember(c) {
+		return nil
+	}
+	if err := t.allowed(c.peer); err != nil {
+		return &rejection{ReasonRemoved, err}
+	}
+	return nil
+}
+
 // Stats returns the counters of the port.
 func (t *Transport) Stats() Stats {
 	var s Stats
@@ -261,6 +276,10 @@ func (t *Transport) Stop(ctx context.Context) error {
 	return err
 }
 
+// drainGrace is how long the requests in progress may take at a stop. A client that has
+// sent half of one never ends it.
+const drainGrace = time.Second
+
 func (t *Transport) shutdown(ctx context.Context) error {
 	t.start.Do(func() {}) // Start after Stop does nothing
 	layer := t.conns.stop()
@@ -269,7 +288,14 @@ func (t *Transport) shutdown(ctx context.Context) error {
 	if layer != nil {
 		_ = layer.Close()
 	}
-	err = errors.Join(err, t.rpc.drain(ctx), t.join.drain(ctx))
+	draining, done := context.WithTimeout(ctx, drainGrace)
+	var sides sync.WaitGroup
+	var rpcErr, joinErr error
+	sides.Go(func() { rpcErr = t.rpc.drain(draining) })
+	sides.Go(func() { joinErr = t.join.drain(draining) })
+	sides.Wait()
+	done()
+	err = errors.Join(err, rpcErr, joinErr)
 	t.cancel()
 	for _, c := range t.conns.list(func(*Conn) bool { return true }) {
 		c.abort()

@@ -25,15 +25,19 @@ func newTrust(id *pki.Identity) (*trust, error) {
 		cert: &tls.Certificate{Certificate: id.Chain(), PrivateKey: id.Key, Leaf: id.Cert},
 	}
 	for _, ca := range id.CAs {
-		tr.pool.AddCert(ca)
+		tr.pool.AddCert(pki.Unbegun(ca))
 	}
 	return tr, nil
 }
 
-// verify verifies a certificate against the trusted CAs, for this use at this time.
+// verify verifies a certificate against the trusted CAs, for this use at this time. One
+// that begins later is valid: see pki.Unbegun.
 func (tr *trust) verify(leaf *x509.Certificate, usage x509.ExtKeyUsage, now time.Time) error {
-	_, err := leaf.Verify(x509.VerifyOptions{Roots: tr.pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
+	_, err := pki.Unbegun(leaf).Verify(x509.VerifyOptions{Roots: tr.pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
 	if err != nil {
+		if end := tr.ended(leaf, now); end != nil && reasonOf(&tls.CertificateVerificationError{Err: err}) == ReasonExpired {
+			return &rejection{ReasonExpired, end}
+		}
 		return &tls.CertificateVerificationError{UnverifiedCertificates: []*x509.Certificate{leaf}, Err: err}
 	}
 	return nil
@@ -47,8 +51,21 @@ func (tr *trust) verifyShown(shown []*x509.Certificate, usage x509.ExtKeyUsage, 
 		return err
 	}
 	next := &trust{id: tr.id, pool: x509.NewCertPool()}
-	next.pool.AddCert(shown[1])
+	next.pool.AddCert(pki.Unbegun(shown[1]))
 	return next.verify(shown[0], usage, now)
+}
+
+// ended says which certificate of the chain of leaf is over, nil for none.
+func (tr *trust) ended(leaf *x509.Certificate, now time.Time) error {
+	if err := pki.CheckEnd(leaf, now); err != nil {
+		return err
+	}
+	for _, ca := range tr.id.CAs {
+		if leaf.CheckSignatureFrom(ca) == nil {
+			return pki.CheckEnd(ca, now)
+		}
+	}
+	return nil
 }
 
 // peer returns the member of this cluster that a verified certificate names.

@@ -169,7 +169,7 @@ func (v *View[T]) builder(old *Snapshot[T]) *builder[T] {
 func (b *builder[T]) put(r *conf.Record) bool {
 	h := maphash.String(b.view.seed, r.Service)
 	old := b.table.get(h, r.Service)
-	if old != nil && (older(r, old.Record) || equal(r, old.Record)) {
+	if old != nil && (older(r, old.Record) || Equal(r, old.Record)) {
 		return false
 	}
 	e := &Entry[T]{Record: r, Doc: b.view.render(r), hash: h}
@@ -236,20 +236,15 @@ func (b *builder[T]) writable(h uint64) *[]*Entry[T] {
 	return bucket
 }
 
-// older reports whether r comes before have in the order of receivers: version,
-// then time of issue, in one epoch. Times in conf.FormatTime's form order as text.
+// older reports whether r comes before have: in one epoch the version decides. The time
+// of issue does not: it goes back when the clock of a leader was ahead.
 func older(r, have *conf.Record) bool {
-	if r.Epoch != have.Epoch || r.Epoch == "" {
-		return false
-	}
-	if r.Version != have.Version {
-		return r.Version < have.Version
-	}
-	return r.IssuedAt < have.IssuedAt
+	return r.Epoch == have.Epoch && r.Epoch != "" && r.Version < have.Version
 }
 
-func equal(a, b *conf.Record) bool {
-	return a == b || a.IssuedAt == b.IssuedAt && a.Signature == b.Signature && a.KeyID == b.KeyID && reissued(a, b)
+// Equal reports whether two records are the same in all that a view publishes.
+func Equal(a, b *conf.Record) bool {
+	return a == b || a.IssuedAt == b.IssuedAt && a.Signature == b.Signature && a.VersionSignature == b.VersionSignature && a.KeyID == b.KeyID && reissued(a, b)
 }
 
 // reissued reports whether a is what b is, up to time, signature and key.

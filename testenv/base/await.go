@@ -27,6 +27,15 @@ func AwaitWithin(t testing.TB, patience time.Duration, what string, cond func() 
 	}
 }
 
+// Holds fails the test when cond does not hold at some moment of the time d. It is for
+// what must not happen, which cannot be awaited.
+func Holds(t testing.TB, d time.Duration, what string, cond func() bool) {
+	t.Helper()
+	if Poll(d, func() bool { return !cond() }) {
+		t.Fatalf("it does not hold for %v: %s", d, what)
+	}
+}
+
 // Poll says whether cond came to hold within patience.
 func Poll(patience time.Duration, cond func() bool) bool {
 	deadline := time.NewTimer(patience)

@@ -14,7 +14,7 @@ import (
 //
 // A Raft that shuts down leaves what it has not looked at without an answer, such as
 // a transfer of leadership that was asked for at that moment. Its futures know no
-// context, so whoever waits for one stays: that is not counted.
+// context, so a goroutine that waits for one stays: that is not counted.
 func NoLeaks(m *testing.M, ignore ...goleak.Option) int {
 	ignore = append(ignore, goleak.IgnoreTopFunction("github.com/hashicorp/raft.(*deferError).Error"))
 	code := m.Run()

@@ -33,7 +33,7 @@ func TestLoad(t *testing.T) {
 		for _, etag := range []string{"", `"1"`} {
 			var got turn
 			d := 25 * time.Millisecond
-			for got.perSecond == 0 && d < time.Minute { // a machine that stalls may do nothing for a while
+			for got.perSecond == 0 && d < time.Minute { // a machine that stalls may do nothing for some time
 				served.Store(0)
 				d *= 2
 				var err error

@@ -98,7 +98,7 @@ func (b *bench) newAgent(name string, n int) (*agent, error) {
 		env: []string{
 			"CONFIG_DATA_DIR=" + filepath.Join(b.dir, name),
 			"CONFIG_LOCAL_ADDR=127.0.0.1:" + ports[0], "CONFIG_MANAGER_HOST=127.0.0.1", "CONFIG_MANAGER_PORT=" + ports[1],
-			"CONFIG_CLUSTER_ADDR=127.0.0.1:" + ports[2], "CONFIG_MQTT_ADDR=none", "CONFIG_SCHEMA_DIR=" + schemas,
+			"CONFIG_UI_ADDR=none", "CONFIG_CLUSTER_ADDR=127.0.0.1:" + ports[2], "CONFIG_MQTT_ADDR=none", "CONFIG_SCHEMA_DIR=" + schemas,
 			"CONFIG_API_TOKENS=" + token + ":config.write", "CONFIG_MANAGER_LOG_LEVEL=WARNING", "CONFIG_VERIFY_EVERY=0s",
 		},
 	}

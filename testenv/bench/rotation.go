@@ -20,7 +20,7 @@ const (
 
 // rotation measures what writers feel of a rotation of the master key with 1,000
 // secrets in three servers: the time of a write before and while it runs, from the
-// request until the last secret is sealed anew.
+// request until the last secret is sealed again.
 func (b *bench) rotation() error {
 	g, err := startAgents(b, rotationWriters, false)
 	if err != nil {

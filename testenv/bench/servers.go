@@ -54,7 +54,7 @@ func startAgents(b *bench, services int, mqtt bool) (*agentGroup, error) {
 		a := &agent{bench: b, name: kind + "-" + name, mqtt: broker, services: services, local: "127.0.0.1:" + p[0], admin: "127.0.0.1:" + p[1], env: []string{
 			"CONFIG_NODE_ID=" + name, "CONFIG_DATA_DIR=" + filepath.Join(b.dir, kind+"-"+name),
 			"CONFIG_LOCAL_ADDR=127.0.0.1:" + p[0], "CONFIG_MANAGER_HOST=127.0.0.1", "CONFIG_MANAGER_PORT=" + p[1],
-			"CONFIG_CLUSTER_ADDR=127.0.0.1:" + p[2], "CONFIG_ADVERTISE_ADDR=127.0.0.1:" + p[2], "CONFIG_MQTT_ADDR=" + broker,
+			"CONFIG_UI_ADDR=none", "CONFIG_CLUSTER_ADDR=127.0.0.1:" + p[2], "CONFIG_ADVERTISE_ADDR=127.0.0.1:" + p[2], "CONFIG_MQTT_ADDR=" + broker,
 			"CONFIG_MANAGER_LOG_LEVEL=WARNING", "CONFIG_VERIFY_EVERY=0s",
 		}}
 		g.members[i] = a

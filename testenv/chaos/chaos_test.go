@@ -34,7 +34,7 @@ type monkey struct {
 }
 
 // faults by their kind. Each one breaks something, lets the clients work with it
-// for a while, and repairs it.
+// for some time, and repairs it.
 var faults = map[string]func(*monkey){
 	"kill leader":     func(m *monkey) { m.kill(m.c.Leader()) },
 	"kill follower":   func(m *monkey) { m.kill(m.follower()) },
@@ -192,7 +192,7 @@ func TestChaos(t *testing.T) {
 	}()
 	// Every kind comes once before any comes twice.
 	order := m.r.Perm(len(kinds))
-	for n := 0; time.Since(began) < *duration || n < 2; n++ {
+	for n := 0; (time.Since(began) < *duration || n < 2) && m.l.Problems() == 0; n++ {
 		if len(order) == 0 {
 			order = m.r.Perm(len(kinds))
 		}
@@ -214,6 +214,9 @@ func TestChaos(t *testing.T) {
 		total += n
 	}
 	m.c.CheckInvariants(t, m.l)
+	if t.Failed() {
+		return
+	}
 	if seconds := int(time.Since(began).Seconds()); total < max(2, seconds/60) || m.l.Acknowledged() < seconds || m.l.Count("reads") < 10*seconds {
 		t.Errorf("too few faults or too little traffic to mean anything: %d faults in %ds, %s", total, seconds, m.l.Counts())
 	}

@@ -33,11 +33,17 @@ func (t *clusterTx) apply() error {
 		if err := t.end(tables.Members, id, tables.MemberRemoved, c.At, missing); err != nil {
 			return err
 		}
+		if err := t.revokeKeys(id); err != nil {
+			return err
+		}
 	}
 	if err := each(c.Uses, t.useToken); err != nil {
 		return err
 	}
 	if err := each(c.Members, t.putMember); err != nil {
+		return err
+	}
+	if err := t.forgetKeys(); err != nil {
 		return err
 	}
 	return t.audit(c.Audit)
@@ -176,9 +182,12 @@ func (t *clusterTx) putMember(m command.Member) error {
 		case is.Role == conf.MemberSidecar && is.Service != "" && is.Service != m.Service:
 			return reject(conf.CodeDenied, "%s is the sidecar of %s and cannot become one of %q", m.NodeID, is.Service, m.Service)
 		case is.Service == m.Service && is.Addr == m.Addr && is.Version == m.Version:
-			return nil
+			return t.admitKey(m)
 		}
 		key, joined = old.Text(tables.MemberKeyHash), is.JoinedAt
 	}
-	return t.upsert(tables.Members, old, m.NodeID, m.Role, tables.Null(m.Service), m.Addr, m.Version, key, joined, nil)
+	if err := t.upsert(tables.Members, old, m.NodeID, m.Role, tables.Null(m.Service), m.Addr, m.Version, key, joined, nil); err != nil {
+		return err
+	}
+	return t.admitKey(m)
 }

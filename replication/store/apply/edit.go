@@ -160,6 +160,7 @@ func (t *editTx) update(u *command.Update, ch *schemaChange) error {
 		Service: u.Service, Version: u.Version, Epoch: t.st.Epoch, Values: values, Config: config,
 		Checksum: u.Checksum, IssuedAt: u.IssuedAt, Signature: u.Signature, KeyID: u.KeyID,
 		UpdatedAt: at, UpdatedBy: by, Deleted: u.Deleted, Index: t.index, Schema: was.Schema, Secrets: was.Secrets,
+		VersionSignature: u.VersionSignature,
 	}
 	before, after, err := t.itemsOf(&was, rec, cur.Stored, ch)
 	if err != nil {
@@ -202,7 +203,7 @@ func (t *editTx) putConfig(cur *tables.StoredRecord, rec *conf.Record) ([sha256.
 	}
 	return t.put(tables.Configs, tables.Configs.Upsert, []any{
 		rec.Service, tables.ConfigJSON(rec.Service, rec.Config, rec.Version, rec.UpdatedAt, rec.Epoch), int64(rec.Version), rec.Epoch, rec.UpdatedAt, //nolint:gosec // fits
-		tables.Null(rec.UpdatedBy), string(rec.Values), rec.Checksum, rec.IssuedAt, rec.Signature, rec.KeyID, tables.Bit(rec.Deleted), int64(rec.Index), //nolint:gosec // fits
+		tables.Null(rec.UpdatedBy), string(rec.Values), rec.Checksum, rec.IssuedAt, tables.Signatures(rec.Signature, rec.VersionSignature), rec.KeyID, tables.Bit(rec.Deleted), int64(rec.Index), //nolint:gosec // fits
 	})
 }
 

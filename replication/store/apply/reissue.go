@@ -3,6 +3,7 @@ package apply
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -12,7 +13,7 @@ import (
 const sqlReissue = "UPDATE service_configs SET issued_at = ?, signature = ?, key_id = ?, digest = ? WHERE service = ?"
 
 // reissue replaces the signatures of the services that are still at the signed version
-// and have no later signature, and returns their names. What belongs to the version
+// and have no later signature but one that the item replaces, and returns their names. What belongs to the version
 // (config_versions, history, updated_at, idx) does not change.
 func (t *tx) reissue(c *command.Reissue) ([]string, error) {
 	if t.st.Epoch == "" || c.Epoch != t.st.Epoch {
@@ -37,10 +38,17 @@ func (t *tx) reissue(c *command.Reissue) ([]string, error) {
 			return nil
 		}
 		it := &c.Items[i]
-		if tables.UintOf(vals[tables.ConfigsVersion]) != it.Version || tables.TextOf(vals[tables.ConfigsEpoch]) != c.Epoch || tables.TextOf(vals[tables.ConfigsIssued]) >= c.Issued(i) {
+		if tables.UintOf(vals[tables.ConfigsVersion]) != it.Version || tables.TextOf(vals[tables.ConfigsEpoch]) != c.Epoch {
 			return nil
 		}
-		vals[tables.ConfigsIssued], vals[tables.ConfigsSigned], vals[tables.ConfigsKey] = c.Issued(i), it.Signature, c.KeyID
+		if was := tables.TextOf(vals[tables.ConfigsIssued]); was >= c.Issued(i) && was != it.Replaces {
+			return nil
+		}
+		version := it.VersionSignature
+		if _, was, _ := strings.Cut(tables.TextOf(vals[tables.ConfigsSigned]), " "); version == "" && tables.TextOf(vals[tables.ConfigsKey]) == c.KeyID {
+			version = was
+		}
+		vals[tables.ConfigsIssued], vals[tables.ConfigsSigned], vals[tables.ConfigsKey] = c.Issued(i), tables.Signatures(it.Signature, version), c.KeyID
 		is, err := t.dig.Row(tables.Configs.Name, vals)
 		if err != nil {
 			return err
@@ -71,7 +79,7 @@ func (t *tx) reissue(c *command.Reissue) ([]string, error) {
 	fresh := make(map[string]*conf.Record, len(changes))
 	for i := range changes {
 		ch := &changes[i]
-		if err := t.w.Exec(t.ctx, sqlReissue, ch.rec.IssuedAt, ch.rec.Signature, ch.rec.KeyID, ch.is[:], ch.rec.Service); err != nil {
+		if err := t.w.Exec(t.ctx, sqlReissue, ch.rec.IssuedAt, tables.Signatures(ch.rec.Signature, ch.rec.VersionSignature), ch.rec.KeyID, ch.is[:], ch.rec.Service); err != nil {
 			return nil, err
 		}
 		t.st.Digest.Sub(ch.was)

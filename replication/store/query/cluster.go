@@ -52,6 +52,16 @@ func (s *Queries) Members(ctx context.Context) ([]conf.Member, error) {
 	})
 }
 
+// MemberKeys lists the keys that members are admitted with, and those that were revoked.
+func (s *Queries) MemberKeys(ctx context.Context) ([]conf.MemberKey, error) {
+	return s.admits.get(s.state(), func() ([]conf.MemberKey, error) {
+		return list(ctx, s, "read the keys of the members", tables.MemberKeys, func(r *tables.Row) (conf.MemberKey, error) { return tables.MemberKeyOf(r), nil },
+			func(a, b conf.MemberKey) int {
+				return cmp.Or(strings.Compare(a.NodeID, b.NodeID), strings.Compare(a.KeyHash, b.KeyHash))
+			})
+	})
+}
+
 // JoinTokens lists the join tokens, the newest first.
 func (s *Queries) JoinTokens(ctx context.Context) ([]conf.JoinTokenInfo, error) {
 	return list(ctx, s, "read the join tokens", tables.JoinTokens, func(r *tables.Row) (conf.JoinTokenInfo, error) {

@@ -20,6 +20,7 @@ type Queries struct {
 	state   func() *tables.State // as of the last batch that was applied
 	members tableCache[conf.Member]
 	keys    tableCache[conf.Key]
+	admits  tableCache[conf.MemberKey]
 }
 
 // New returns the queries of a database.

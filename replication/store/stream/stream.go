@@ -79,14 +79,29 @@ func Write(ctx context.Context, w io.Writer, q tables.Querier, st *tables.State)
 func writeTables(ctx context.Context, enc *json.Encoder, q tables.Querier, st *tables.State) error {
 	head := header{
 		Format: format, Version: version, Index: st.Index, Term: st.Term, Epoch: st.Epoch, CreatedAt: st.Created,
-		Schema: st.Version, SchemaAt: st.VersionAt, Digest: st.Digest.String(), Tables: len(tables.Covered),
+		Schema: st.Version, SchemaAt: st.VersionAt, Digest: st.Digest.String(),
 	}
+	var covered []*tables.Table
+	for _, t := range tables.Covered {
+		// An earlier build reads the snapshot as long as it has no rows that it lacks.
+		if t.Later {
+			n, err := tables.Column[int64](ctx, q, "SELECT count(*) FROM "+t.Name)
+			if err != nil {
+				return err
+			}
+			if n[0] == 0 {
+				continue
+			}
+		}
+		covered = append(covered, t)
+	}
+	head.Tables = len(covered)
 	if err := enc.Encode(head); err != nil {
 		return err
 	}
 	dig := tables.NewDigester()
 	var all tables.Sum
-	for _, t := range tables.Covered {
+	for _, t := range covered {
 		ht := tableHeader{Table: t.Name, Columns: columns(t)}
 		if err := q.QueryRowContext(ctx, "SELECT count(*) FROM "+t.Name).Scan(&ht.Rows); err != nil {
 			return err
@@ -176,14 +191,20 @@ func Load(ctx context.Context, w *tables.Writer, in io.Reader) (*tables.State, e
 	if err := r.line(&head); err != nil {
 		return nil, err
 	}
+	required := 0
+	for _, t := range tables.Covered {
+		if !t.Later {
+			required++
+		}
+	}
 	switch n := len(tables.Covered); {
 	case head.Format != format:
 		return nil, badStream("it is not a snapshot of a store")
 	case head.Version != version || head.Tables > n:
 		return nil, conf.Errorf(conf.CodeUnsupported, "the snapshot has version %d, this build supports %d", head.Version, version).
 			WithHint("a newer holdfast made it: update this node")
-	case head.Tables < n:
-		return nil, badStream("it has %d tables of %d", head.Tables, n)
+	case head.Tables < required:
+		return nil, badStream("it has %d tables of %d", head.Tables, required)
 	}
 	for _, t := range tables.Covered {
 		if err := w.Exec(ctx, "DELETE FROM "+t.Name); err != nil {

@@ -55,9 +55,10 @@ func Quote(s string) string {
 func RecordOf(r *Row) (*conf.Record, error) {
 	rec := &conf.Record{
 		Service: r.Text(0), Version: UintOf(r.Vals[ConfigsVersion]), Epoch: r.Text(ConfigsEpoch), UpdatedAt: r.Text(4), UpdatedBy: r.Text(5),
-		Values: json.RawMessage(r.Text(6)), Checksum: r.Text(7), IssuedAt: r.Text(ConfigsIssued), Signature: r.Text(ConfigsSigned),
+		Values: json.RawMessage(r.Text(6)), Checksum: r.Text(7), IssuedAt: r.Text(ConfigsIssued),
 		KeyID: r.Text(ConfigsKey), Deleted: r.Vals[11] != int64(0), Index: UintOf(r.Vals[12]),
 	}
+	rec.Signature, rec.VersionSignature, _ = strings.Cut(r.Text(ConfigsSigned), " ")
 	text := r.Text(1)
 	head, tail := configFrame(rec.Service, rec.Version, rec.UpdatedAt, rec.Epoch)
 	if len(text) < len(head)+len(tail) || !strings.HasPrefix(text, head) || !strings.HasSuffix(text, tail) {
@@ -65,6 +66,15 @@ func RecordOf(r *Row) (*conf.Record, error) {
 	}
 	rec.Config = json.RawMessage(text[len(head) : len(text)-len(tail)])
 	return rec, nil
+}
+
+// Signatures is what the column signature has: that of the update and, after a space, that
+// of its version where there is one.
+func Signatures(update, version string) string {
+	if version == "" {
+		return update
+	}
+	return update + " " + version
 }
 
 // BareRecord is the record of a service that has a schema and no document.
@@ -179,6 +189,16 @@ const (
 	MemberRemoved
 )
 
+// Columns of member_keys.
+const (
+	KeyNode = iota
+	KeyHash
+	KeyRole
+	KeySince
+	KeyRevoked
+	KeyEnds
+)
+
 // Columns of join_tokens.
 const (
 	TokenID = iota
@@ -210,6 +230,14 @@ func MemberOf(r *Row) conf.Member {
 	return conf.Member{
 		NodeID: r.Text(MemberNode), Role: r.Text(MemberRole), Service: r.Text(MemberService), Addr: r.Text(MemberAddr),
 		Version: r.Text(MemberVersion), JoinedAt: r.Text(MemberJoined), RemovedAt: r.Text(MemberRemoved),
+	}
+}
+
+// MemberKeyOf is a row of member_keys.
+func MemberKeyOf(r *Row) conf.MemberKey {
+	return conf.MemberKey{
+		NodeID: r.Text(KeyNode), KeyHash: r.Text(KeyHash), Role: r.Text(KeyRole), Since: r.Text(KeySince),
+		RevokedAt: r.Text(KeyRevoked), EndsAt: r.Text(KeyEnds),
 	}
 }
 

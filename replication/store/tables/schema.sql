@@ -153,6 +153,17 @@ CREATE TABLE members (
     digest BLOB NOT NULL
 );
 
+CREATE TABLE member_keys (
+    node_id TEXT NOT NULL,
+    key_hash TEXT NOT NULL,
+    role TEXT NOT NULL,
+    since TEXT NOT NULL,
+    revoked_at TEXT,
+    ends_at TEXT,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (node_id, key_hash)
+);
+
 CREATE TABLE join_tokens (
     id TEXT PRIMARY KEY,
     secret_hash TEXT NOT NULL,

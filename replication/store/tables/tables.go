@@ -22,6 +22,7 @@ type Table struct {
 	Key   []string // unique key, the first columns; none for a log
 	Cols  []string // content, in the order of the canonical form
 	HasID bool     // rows have an id, which is not content but keeps their order
+	Later bool     // files and snapshots of earlier builds of this format lack it: it has no rows there
 
 	SelectAll string // content, digest and, where there is one, id
 	SelectKey string
@@ -50,13 +51,14 @@ var (
 		"created_by", "revoked_at")
 	JoinUses     = define("join_uses", 3, false, "token_id", "node_id", "key_hash", "used_at")
 	APITokens    = define("api_tokens", 1, false, "id", "name", "role", "secret_hash", "expires_at", "created_at", "created_by", "revoked_at")
+	MemberKeys   = later(define("member_keys", 2, false, "node_id", "key_hash", "role", "since", "revoked_at", "ends_at"))
 	AuditSources = define("audit_sources", 1, false, "source", "seq", "at")
 	Keyring      = define("keyring", 2, false, "kind", "key_id", "public", "announced_at", "not_before", "not_after", "created_by", "proof", "hold")
 	Epochs       = define("epochs", 1, false, "config_epoch", "old_epoch", "issued_at", "signature", "key_id")
 
 	Covered = []*Table{
 		Schemas, Configs, Versions, History, Profiles, Secrets, AccessLog, Requests,
-		Members, JoinTokens, JoinUses, APITokens, Keyring, Epochs, AuditSources,
+		Members, JoinTokens, JoinUses, APITokens, Keyring, Epochs, AuditSources, MemberKeys,
 	}
 )
 
@@ -80,6 +82,13 @@ func define(name string, keys int, id bool, cols ...string) *Table {
 		set += ", " + c + " = excluded." + c
 	}
 	t.Upsert = t.Insert + " ON CONFLICT (" + strings.Join(t.Key, ", ") + ") DO UPDATE SET " + set
+	return t
+}
+
+// later marks a table that files of this format may lack. Rows are written to it only by
+// entries that earlier builds cannot apply, so that all builds have the same digest.
+func later(t *Table) *Table {
+	t.Later = true
 	return t
 }
 
@@ -110,6 +119,30 @@ func objectName(stmt string) string {
 		words = words[1:]
 	}
 	return words[2]
+}
+
+// AddLater makes the tables that an earlier build of this format did not have. A file
+// that it cannot read is left for verification to report.
+func AddLater(ctx context.Context, w *Writer) error {
+	if _, err := ReadMeta(ctx, w, w.Dig); err != nil {
+		return nil //nolint:nilerr // empty, damaged, or of another format
+	}
+	for _, s := range Statements() {
+		name := objectName(s)
+		for _, t := range Covered {
+			if !t.Later || t.Name != name {
+				continue
+			}
+			have, err := Column[string](ctx, w, "SELECT name FROM sqlite_schema WHERE name = ?", name)
+			if err != nil || len(have) > 0 {
+				continue
+			}
+			if _, err := w.Conn.ExecContext(ctx, s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // CheckSchema compares the tables and indexes of the file with those of schema.sql.

@@ -3,9 +3,10 @@
 // Needs node-mqtt; a Node that is not Debian's finds Debian's packages with
 // NODE_PATH=/usr/share/nodejs. It accepts an update only when a leader of the
 // cluster signed exactly these bytes, for this service, and when it is not older
-// than what it has had. Settings: MQTT_URL, CONFIG_SERVICE_NAME, TRUST_FILE (the
-// public keys, PEM), STATE_FILE (remembers epoch and time of the newest update
-// across restarts; remove it when the store was restored).
+// than what it has had: the signed epoch and version order, the time only tells how
+// fresh it is. Settings: MQTT_URL, CONFIG_SERVICE_NAME, TRUST_FILE (the public keys,
+// PEM), STATE_FILE (remembers epoch, version, time and checksum of the newest update
+// across restarts; with "EPOCH 0" the first update of that epoch is the next one).
 'use strict';
 
 const crypto = require('node:crypto');
@@ -22,9 +23,13 @@ class Refused extends Error {}
 // A Receiver verifies updates of one service and remembers the newest of them.
 class Receiver {
   constructor(service, trust, stateFile) {
-    Object.assign(this, { service, trust, stateFile, epoch: '', issuedAt: '' });
+    Object.assign(this, { service, trust, stateFile, epoch: '', issuedAt: '', checksum: '' });
+    this.version = 0n; // 0: no version was signed yet, and the time orders
     this.started = false; // whether there is a configuration since the start
-    if (fs.existsSync(stateFile)) [this.epoch, this.issuedAt] = fs.readFileSync(stateFile, 'ascii').split(/\s/);
+    if (fs.existsSync(stateFile)) {
+      const [epoch, version, issuedAt = '', checksum = ''] = fs.readFileSync(stateFile, 'ascii').trim().split(' ');
+      Object.assign(this, { epoch, version: BigInt(version), issuedAt, checksum });
+    }
   }
 
   // The trusted keys; while keys are rotated there are two.
@@ -33,16 +38,28 @@ class Receiver {
     return (blocks || []).map((pem) => crypto.createPublicKey(pem));
   }
 
+  signed(statement, signature) {
+    return this.keys().some((key) => crypto.verify(null, statement, key, Buffer.from(signature, 'base64')));
+  }
+
+  // The version of an update, 0 when no leader signed that it is this one.
+  signedVersion(properties, service, epoch, checksum) {
+    const { 'config-version': version, 'version-signature': signature } = properties;
+    if (typeof version !== 'string' || typeof signature !== 'string' || !/^[1-9][0-9]{0,17}$/.test(version)) return 0n;
+    const statement = Buffer.from(['holdfast-version', service, epoch, version, checksum].join('|'));
+    return this.signed(statement, signature) ? BigInt(version) : 0n;
+  }
+
   remember() {
     const file = fs.openSync(`${this.stateFile}.tmp`, 'w');
-    fs.writeSync(file, `${this.epoch} ${this.issuedAt}\n`);
+    fs.writeSync(file, `${this.epoch} ${this.version} ${this.issuedAt} ${this.checksum}\n`);
     fs.fsyncSync(file);
     fs.closeSync(file);
     fs.renameSync(`${this.stateFile}.tmp`, this.stateFile);
   }
 
   // The text of the new configuration, or null when it is the present one.
-  receive(message) {
+  receive(message, properties) {
     // latin1 maps each byte to one character and back: nothing is repaired.
     const parts = FORM.exec(message.toString('latin1'));
     if (!parts) throw new Refused('malformed');
@@ -51,18 +68,32 @@ class Receiver {
     const bytes = Buffer.from(config, 'latin1');
     if (crypto.createHash('sha256').update(bytes).digest('hex') !== checksum) throw new Refused('checksum');
     const signed = Buffer.from(['1', service, config, checksum, epoch, issuedAt].join('|'), 'latin1');
-    if (!this.keys().some((key) => crypto.verify(null, signed, key, Buffer.from(signature, 'base64')))) throw new Refused('signature');
+    if (!this.signed(signed, signature)) throw new Refused('signature');
 
-    // From here on a leader said it. Is it also for now? Times of this form order
-    // as text. Only signed words count: config-version, the MQTT 5 property, is
-    // whatever the broker makes of it.
+    // From here on a leader said it. Is it also for now? Only signed words count:
+    // the MQTT 5 properties are whatever the broker makes of them, and the version
+    // among them has a signature of its own. Where no version was ever signed, as
+    // with MQTT 3.1.1, the time orders. Times of this form order as text.
     if (this.epoch && epoch !== this.epoch) throw new Refused('epoch');
-    const soon = new Date(Date.now() + 5 * 60_000).toISOString().slice(0, 19) + '+00:00';
-    if (issuedAt > soon) throw new Refused('future');
-    if (issuedAt < this.issuedAt) throw new Refused('older');
-    if (issuedAt === this.issuedAt && this.started) return null;
-    Object.assign(this, { epoch, issuedAt, started: true });
-    this.remember();
+    let version = this.signedVersion(properties, service, epoch, checksum);
+    const fresh = version > this.version || issuedAt > this.issuedAt;
+    if (this.version) {
+      if (!version) {
+        if (checksum !== this.checksum) throw new Refused('version');
+        version = this.version; // the document in use, without its version
+      }
+      if (version < this.version || (version === this.version && checksum !== this.checksum)) throw new Refused('older');
+    } else {
+      const soon = new Date(Date.now() + 5 * 60_000).toISOString().slice(0, 19) + '+00:00';
+      if (!version && issuedAt > soon) throw new Refused('future');
+      if (issuedAt < this.issuedAt) throw new Refused('older');
+    }
+    if (!fresh && this.started) return null;
+    if (fresh) {
+      Object.assign(this, { epoch, version, issuedAt, checksum });
+      this.remember();
+    }
+    this.started = true;
     return bytes.toString('utf8');
   }
 }
@@ -75,12 +106,12 @@ const {
 } = process.env;
 const receiver = new Receiver(service, trust, stateFile);
 
-const client = mqtt.connect(url, { resubscribe: false }); // the next line does
+const client = mqtt.connect(url, { protocolVersion: 5, resubscribe: false }); // the next line does
 client.on('connect', () => client.subscribe(`system/config/${service}`, { qos: 1 }));
 client.on('error', (err) => console.log(`broker: ${err.message}`));
-client.on('message', (_topic, message) => {
+client.on('message', (_topic, message, packet) => {
   try {
-    const config = receiver.receive(message);
+    const config = receiver.receive(message, packet.properties?.userProperties || {});
     if (config !== null) {
       // JSON.parse(config) is what a service goes on with.
       console.log(`accepted ${service} ${receiver.issuedAt} ${config}`);

@@ -18,6 +18,10 @@ KEY = os.environ.get("CONFIG_KEY", "whisper_model")
 EXIT_AFTER = int(os.environ.get("EXIT_AFTER_CHANGES", "0"))  # 0: never
 
 
+# The agent is on this machine: no http_proxy of the environment is asked for it.
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 def fetch(etag):
     """The newest document and its ETag; waits while it is still the one of etag."""
     request = urllib.request.Request(f"{AGENT}/v1/config/{SERVICE}")
@@ -25,7 +29,7 @@ def fetch(etag):
         request.full_url += "?wait=30s"
         request.add_header("If-None-Match", etag)
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with OPENER.open(request, timeout=60) as answer:
             return json.load(answer), answer.headers["ETag"]
     except urllib.error.HTTPError as err:
         if err.code == 304:

@@ -16,7 +16,7 @@ header() { # the value of one header of the last answer
 etag= epoch= version=0 changes=-1
 while [ "$exit_after" -eq 0 ] || [ "$changes" -lt "$exit_after" ]; do
 	# ?raw answers with the bare value; ?wait lets the answer wait for a change.
-	status=$(curl -sS -m 60 -H "If-None-Match: $etag" -D "$tmp/headers" -o "$tmp/value" \
+	status=$(curl --noproxy '*' -sS -m 60 -H "If-None-Match: $etag" -D "$tmp/headers" -o "$tmp/value" \
 		-w '%{http_code}' "$url?raw${etag:+&wait=30s}" 2>"$tmp/error")
 	case $status in
 	200) ;;

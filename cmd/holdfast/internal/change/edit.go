@@ -162,7 +162,7 @@ func (e *editing) begin(ctx context.Context, missing error) error {
 		if err != nil {
 			return err
 		}
-		merge(e.base, conf.Nest(f.Key, v, nil))
+		conf.Merge(e.base, conf.FieldPath(f).Nest(v))
 	}
 	return nil
 }

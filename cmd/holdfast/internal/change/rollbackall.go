@@ -76,7 +76,7 @@ func rollbackAll(ctx context.Context, a *cli.App, at time.Time, reason string, d
 		case st.Action == "kept":
 			a.Say("%s: as it was (version %d)", st.Service, st.From)
 		case st.Action == "newer":
-			a.Say("%s: it began after that time and stays; holdfast delete %s removes it", st.Service, st.Service)
+			a.Say("%s: it began after that time and stays; %s removes it", st.Service, cli.Runnable("holdfast delete "+st.Service))
 		case st.Action == "deleted" && dryRun:
 			a.Say("%s: would be deleted, as it was then", st.Service)
 		case st.Action == "deleted":

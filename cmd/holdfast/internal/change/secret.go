@@ -4,13 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
 	"github.com/holdfast-config/holdfast/localapi/client"
@@ -58,12 +55,14 @@ or from a prompt that does not show it. It is never an argument.`,
 		if err != nil {
 			return err
 		}
-		field, known := newFieldSet(info).byKey[key]
+		fields := newFieldSet(info)
+		_, key = fields.resolve(key)
+		field, known := fields.byKey[key]
 		if known && !field.IsSecret {
 			return conf.Errorf(conf.CodeInvalid, "%s of %s is not a secret", key, service).
 				WithHint("set it as any other value: holdfast set %s %s=VALUE", service, key)
 		}
-		text, err := readSecret(a, service, key)
+		text, err := readSecret(ctx, a, service, key)
 		if err != nil {
 			return err
 		}
@@ -79,18 +78,13 @@ or from a prompt that does not show it. It is never an argument.`,
 const maxSecretInput = 128 << 10
 
 // readSecret reads the value from standard input, or from a prompt that does not show it.
-func readSecret(a *cli.App, service, key string) (string, error) {
-	if f, ok := a.In.(*os.File); ok && cli.IsTerminal(a.In) {
-		io.WriteString(a.Err, "Value of "+key+" of "+service+" (not shown): ")
-		b, err := term.ReadPassword(int(f.Fd()))
-		io.WriteString(a.Err, "\n")
-		if err != nil {
-			return "", conf.Errorf(conf.CodeUsage, "the value was not read: %w", err)
+func readSecret(ctx context.Context, a *cli.App, service, key string) (string, error) {
+	if cli.IsTerminal(a.In) {
+		text, err := a.ReadHidden(ctx, "Value of "+key+" of "+service+" (not shown): ")
+		if err == nil && text == "" {
+			err = conf.Errorf(conf.CodeUsage, "no value was given").WithHint("to remove the secret: holdfast secret delete %s %s", service, key)
 		}
-		if len(b) == 0 {
-			return "", conf.Errorf(conf.CodeUsage, "no value was given").WithHint("to remove the secret: holdfast secret delete %s %s", service, key)
-		}
-		return string(b), nil
+		return text, err
 	}
 	data, err := a.ReadFile("-", maxSecretInput)
 	if err != nil {
@@ -126,7 +120,7 @@ func secretDelete(a *cli.App) *cobra.Command {
 	}
 	flags := addFlags(cmd)
 	cmd.RunE = a.WithAdmin(conf.RoleWrite, func(ctx context.Context, c *client.Client, args []string) error {
-		return a.PrintChange(flags.do(ctx, c, conf.Draft{Service: args[0], Op: conf.OpSecretDelete, Key: args[1]}))
+		return a.PrintChange(flags.do(ctx, c, conf.Draft{Service: args[0], Op: conf.OpSecretDelete, Key: conf.PlainKey(args[1])}))
 	})
 	return cmd
 }
@@ -183,7 +177,7 @@ committed to the access log; without a quorum it is not shown.`,
 		if err != nil {
 			return err
 		}
-		value, err := c.Reveal(cmd.Context(), args[0], args[1], reason)
+		value, err := c.Reveal(cmd.Context(), args[0], conf.PlainKey(args[1]), reason)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package change
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/values"
+	"github.com/holdfast-config/holdfast/localapi/client"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -24,7 +26,7 @@ func parseAssignments(cmd *cobra.Command, args []string) ([]assignment, error) {
 	var out []assignment
 	seen := map[string]bool{}
 	for _, arg := range args {
-		key, text, ok := strings.Cut(arg, "=")
+		key, text, ok := cutAssignment(arg)
 		if !ok || key == "" || key == ":" {
 			return nil, cli.UsageError(cmd, "%q is not KEY=VALUE", arg).WithHint("write KEY=VALUE, or KEY:=JSON for a value in JSON; quote it for your shell")
 		}
@@ -41,18 +43,64 @@ func parseAssignments(cmd *cobra.Command, args []string) ([]assignment, error) {
 	return out, nil
 }
 
-// fieldSet is what the schema of a service says of its keys.
+// cutAssignment cuts at the first "=" that is not in quotes.
+func cutAssignment(arg string) (key, text string, ok bool) {
+	quoted := false
+	for i := range len(arg) {
+		switch {
+		case arg[i] == '"':
+			quoted = !quoted
+		case arg[i] == '=' && !quoted:
+			return arg[:i], arg[i+1:], true
+		}
+	}
+	return strings.Cut(arg, "=")
+}
+
+// fieldSet is what the schema of a service says of its keys, and what is stored.
 type fieldSet struct {
 	service string
+	fields  []conf.Field
 	byKey   map[string]conf.Field
+	stored  map[string]any
 }
 
 func newFieldSet(info conf.SchemaInfo) fieldSet {
-	fs := fieldSet{service: info.Service, byKey: make(map[string]conf.Field, len(info.Fields))}
+	fs := fieldSet{service: info.Service, fields: info.Fields, byKey: make(map[string]conf.Field, len(info.Fields))}
 	for _, f := range info.Fields {
 		fs.byKey[f.Key] = f
 	}
 	return fs
+}
+
+// readFields reads the fields of a service and, when the paths of keys depend on them,
+// its stored values.
+func readFields(ctx context.Context, c *client.Client, service string, keys []string) (fieldSet, error) {
+	info, err := c.Schema(ctx, service)
+	if err != nil {
+		return fieldSet{}, err
+	}
+	fs := newFieldSet(info)
+	if !slices.ContainsFunc(keys, func(k string) bool { return strings.Contains(k, ".") }) {
+		return fs, nil
+	}
+	stored, err := c.Stored(ctx, service, 0)
+	if conf.CodeOf(err) == conf.CodeNotFound {
+		return fs, nil // it has no values yet
+	}
+	if err == nil {
+		fs.stored, err = conf.ParseObject(stored.Config, 2*conf.MaxDocument)
+	}
+	return fs, err
+}
+
+// resolve returns the path of a key and the key of a field, without quotes.
+func (fs fieldSet) resolve(key string) (conf.Path, string) {
+	p := conf.ResolveKey(key, fs.fields, fs.stored)
+	if f, ok := fs.byKey[p.Key()]; ok && slices.Equal(conf.FieldPath(f), p) {
+		key = f.Key
+	}
+	return p, key
 }
 
 // patch makes one merge patch (RFC 7396) of all assignments. Its error has
@@ -61,12 +109,14 @@ func (fs fieldSet) patch(list []assignment) ([]byte, error) {
 	doc := map[string]any{}
 	var bad []conf.FieldError
 	for _, as := range list {
+		var path conf.Path
+		path, as.key = fs.resolve(as.key)
 		v, err := fs.value(as)
 		if err != nil {
 			bad = append(bad, conf.FieldError{Key: as.key, Message: err.Error()})
 			continue
 		}
-		merge(doc, conf.Nest(as.key, v, nil))
+		conf.Merge(doc, path.Nest(v))
 	}
 	if bad != nil {
 		e := conf.Errorf(conf.CodeInvalid, "%s: nothing was changed", cli.Plural(len(bad), "bad value")).
@@ -180,17 +230,4 @@ func guess(text string) any {
 		return v
 	}
 	return text
-}
-
-// merge adds the members of src to dst, objects into objects.
-func merge(dst, src map[string]any) {
-	for k, v := range src {
-		if sub, ok := v.(map[string]any); ok {
-			if old, ok := dst[k].(map[string]any); ok {
-				merge(old, sub)
-				continue
-			}
-		}
-		dst[k] = v
-	}
 }

@@ -22,19 +22,25 @@ func Unset(a *cli.App) *cobra.Command {
 	}
 	flags := addFlags(cmd)
 	cmd.RunE = a.WithAdmin(conf.RoleWrite, func(ctx context.Context, c *client.Client, args []string) error {
-		info, err := c.Schema(ctx, args[0])
+		fields, err := readFields(ctx, c, args[0], args[1:])
 		if err != nil {
 			return err
 		}
-		fields := newFieldSet(info)
 		doc := map[string]any{}
 		for _, key := range args[1:] {
-			if _, known := fields.byKey[key]; !known {
-				if like := fields.similar(key); like != "" {
+			path, name := fields.resolve(key)
+			_, known := fields.byKey[name]
+			if !known {
+				if like := fields.similar(name); like != "" {
 					return conf.Errorf(conf.CodeNotFound, "%s has no key %q", args[0], key).WithHint("did you mean %s?", like)
 				}
 			}
-			merge(doc, conf.Nest(key, nil, nil))
+			conf.Merge(doc, path.Nest(nil))
+			if known { // an earlier build may have stored a value beside that of the field
+				for _, other := range conf.Spellings(fields.stored, name) {
+					conf.Merge(doc, other.Nest(nil))
+				}
+			}
 		}
 		patch, err := values.Compact(doc)
 		if err != nil {

@@ -43,7 +43,12 @@ func (a *App) AddTo(root *cobra.Command) {
 	f.StringVar(&a.envFile, "env-file", "", "the agent's .env `FILE` (default: CONFIG_ENV_FILE, else .env in the data directory)")
 	CompleteFlag(root, "output", outputFormats...)
 
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return UsageError(cmd, "%s", err.Error()) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 {
+			return unknownCommand(cmd, args[0]) // the flag may be one of the command that was meant
+		}
+		return UsageError(cmd, "%s", err.Error())
+	})
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if err := cmd.ValidateFlagGroups(); err != nil { // cobra checks them later, which would not be a usage error
 			return UsageError(cmd, "%s", err.Error())
@@ -95,13 +100,17 @@ func Group(cmd *cobra.Command, sub ...*cobra.Command) *cobra.Command {
 		if len(args) == 0 {
 			return cmd.Help()
 		}
-		e := UsageError(cmd, "unknown command %q for %q", args[0], cmd.CommandPath())
-		if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
-			e = e.WithHint("did you mean %s %s?", cmd.CommandPath(), cmp.Or(Nearest(args[0], s), s[0]))
-		}
-		return e
+		return unknownCommand(cmd, args[0])
 	}
 	return cmd
+}
+
+func unknownCommand(cmd *cobra.Command, name string) error {
+	e := UsageError(cmd, "unknown command %q for %q", name, cmd.CommandPath())
+	if s := cmd.SuggestionsFor(name); len(s) > 0 {
+		e = e.WithHint("did you mean %s %s?", cmd.CommandPath(), cmp.Or(Nearest(name, s), s[0]))
+	}
+	return e
 }
 
 // outputFormat is the value of --output.

@@ -68,11 +68,26 @@ func PageFlags(cmd *cobra.Command, limit, offset *int) {
 // ReadDocument reads a JSON object from a file, or from standard input for "-",
 // and checks it as strictly as the agent does.
 func (a *App) ReadDocument(name string, limit int) ([]byte, error) {
+	return readJSON(a, name, limit, func(data []byte) error {
+		_, err := conf.ParseObject(data, limit)
+		return err
+	})
+}
+
+// ReadSchema is ReadDocument for a JSON Schema.
+func ReadSchema(a *App, name string) ([]byte, error) {
+	return readJSON(a, name, conf.MaxSchema, func(data []byte) error {
+		_, err := conf.ParseSchema(data)
+		return err
+	})
+}
+
+func readJSON(a *App, name string, limit int, parse func([]byte) error) ([]byte, error) {
 	data, err := a.ReadFile(name, limit)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conf.ParseObject(data, limit); err != nil {
+	if err := parse(data); err != nil {
 		if e, ok := errors.AsType[*conf.Error](err); ok {
 			c := *e
 			c.Message = FileName(name) + ": " + c.Message

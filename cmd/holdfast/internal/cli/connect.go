@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/localapi/client"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/trust"
 )
 
 // Options returns the settings of the agent that this command talks to: the same
@@ -25,7 +27,7 @@ func (a *App) Options() (*options.Options, error) {
 	flag := func(name string) (string, bool) { v := given[name]; return v, v != "" }
 	env := func(name string) (string, bool) { v, _ := a.LookupEnv(name); return v, v != "" } // empty is unset, as for the agent's keys
 	o := options.Defaults()
-	err := o.ResolveTrusted(flag, env, a.trusted)
+	err := o.ResolveTrusted(flag, env, trustedEnv(a))
 	untrusted := errors.Is(err, options.ErrUntrusted)
 	if (untrusted || errors.Is(err, fs.ErrPermission)) && a.envFile == "" {
 		// An agent of another user: this user cannot read its keys, or must not send
@@ -33,11 +35,13 @@ func (a *App) Options() (*options.Options, error) {
 		// the environment.
 		a.envErr = err
 		if untrusted {
-			fmt.Fprintf(a.Err, "holdfast: settings not read: %s\n", Clean(err.Error()))
-			fmt.Fprintf(a.Err, "hint: %s\n", Clean(conf.HintOf(err)))
+			notRead(a.Err, err)
 		}
 		o = options.Defaults()
 		err = o.ResolveWithoutFile(flag, env)
+	}
+	if err == nil && !untrusted && a.envFile == "" {
+		err = findRunning(a, &o, env)
 	}
 	if err != nil {
 		return nil, err
@@ -46,18 +50,42 @@ func (a *App) Options() (*options.Options, error) {
 	return a.opts, nil
 }
 
-// trusted reports whether a .env file of this owner may say where tokens and secrets are
-// sent: the user's own, as for git the one before sudo, and root's. A file that the user
-// names with --env-file is accepted from any owner, as ssh accepts the one of -F.
-func (a *App) trusted(uid uint32) bool {
-	if self := os.Geteuid(); self == 0 {
+// findRunning takes the addresses that the agent of the data directory listens on, which
+// its flags may have set. Without them those of the settings hold.
+func findRunning(a *App, o *options.Options, env func(string) (string, bool)) error {
+	err := o.ResolveListening(env, trustedEnv(a))
+	if errors.Is(err, options.ErrUntrusted) {
+		notRead(a.Err, err)
+		return nil
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil // an agent of another user, with the usual addresses
+	}
+	return err
+}
+
+// notRead says which settings do not count because others control them.
+func notRead(w io.Writer, err error) {
+	fmt.Fprintf(w, "holdfast: settings not read: %s\n", Clean(err.Error()))
+	fmt.Fprintf(w, "hint: %s\n", Runnable(Clean(conf.HintOf(err))))
+}
+
+// trustedEnv returns what reports whether a .env file of an owner may say where tokens and
+// secrets are sent. A file that the user names with --env-file is accepted from any owner,
+// as ssh accepts the one of -F.
+func trustedEnv(a *App) func(uid uint32) bool {
+	return func(uid uint32) bool { return TrustedOwner(a, uid) || a.envFile != "" }
+}
+
+// TrustedOwner reports whether files of this owner may say what this command does: the
+// user's own, as for git those of the one before sudo, and root's.
+func TrustedOwner(a *App, uid uint32) bool {
+	if os.Geteuid() == 0 {
 		if sudo, ok := a.LookupEnv("SUDO_UID"); ok && sudo == strconv.FormatUint(uint64(uid), 10) {
 			return true
 		}
-	} else if int64(self) == int64(uid) {
-		return true
 	}
-	return uid == 0 || a.envFile != ""
+	return trust.Self(uid)
 }
 
 // secret returns a secret setting from the environment or the .env file.
@@ -157,6 +185,7 @@ func (a *App) connect(co client.Options) (*client.Client, error) {
 		return nil, err
 	}
 	co.AdminURL, co.LocalURL = cmp.Or(a.adminURL, o.AdminURL()), cmp.Or(a.localURL, o.LocalURL())
+	co.AdminTLS = o.AdminTLS()
 	co.UserAgent = "holdfast/" + a.Build().Version
 	return client.New(co)
 }

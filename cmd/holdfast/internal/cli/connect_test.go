@@ -133,3 +133,46 @@ func TestEnvFileOfOthers(t *testing.T) {
 		})
 	}
 }
+
+// An agent that was started with flags is found by what it wrote into its directory; the
+// environment comes first, and a file that others control does not count.
+func TestAddressesOfTheRunningAgent(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "listening.env")
+	for _, f := range []struct{ name, text string }{
+		{file, "CONFIG_ROLE=observer\nCONFIG_LOCAL_ADDR=127.0.0.1:9\nCONFIG_MANAGER_HOST=127.0.0.1\nCONFIG_MANAGER_PORT=10\nMQTT_URL=mqtt://x\n"},
+		{filepath.Join(dir, ".env"), "CONFIG_MANAGER_PORT=11\nCONFIG_LOCAL_ADDR=127.0.0.1:12\n"},
+	} {
+		if err := os.WriteFile(f.name, []byte(f.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look := func(env map[string]string, envFile string) (local, admin string, observer bool, said string) {
+		t.Helper()
+		var errs bytes.Buffer
+		a := &App{dataDir: dir, envFile: envFile, Err: &errs, LookupEnv: func(name string) (string, bool) { v, ok := env[name]; return v, ok }}
+		o, err := a.Options()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.MQTTURL != "" {
+			t.Error("the file sets more than addresses")
+		}
+		return o.LocalURL(), o.AdminURL(), a.IsObserver(), errs.String()
+	}
+	if local, admin, observer, said := look(nil, ""); local != "http://127.0.0.1:9" || admin != "http://127.0.0.1:10" || !observer || said != "" {
+		t.Errorf("got %s, %s, observer %t, %q", local, admin, observer, said)
+	}
+	if local, admin, _, _ := look(map[string]string{"CONFIG_LOCAL_ADDR": "127.0.0.1:13", "CONFIG_MANAGER_PORT": "14"}, ""); local != "http://127.0.0.1:13" || admin != "http://127.0.0.1:14" {
+		t.Errorf("with the environment: %s, %s", local, admin)
+	}
+	if local, _, _, _ := look(nil, filepath.Join(dir, ".env")); local != "http://127.0.0.1:12" {
+		t.Errorf("with --env-file: %s", local)
+	}
+	if err := os.Chmod(file, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if local, _, _, said := look(nil, ""); local != "http://127.0.0.1:12" || !strings.Contains(said, "listening.env") {
+		t.Errorf("with a file that others may write: %s, said %q", local, said)
+	}
+}

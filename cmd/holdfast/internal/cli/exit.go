@@ -97,6 +97,6 @@ func Report(w io.Writer, err error) {
 		}
 	}
 	if hint := conf.HintOf(err); hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", Clean(hint))
+		fmt.Fprintf(w, "hint: %s\n", Clean(Runnable(hint)))
 	}
 }

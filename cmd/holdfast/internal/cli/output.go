@@ -54,8 +54,10 @@ func (a *App) Print(v any, format string, args ...any) error {
 // Say writes a line of result for a person.
 func (a *App) Say(format string, args ...any) { fmt.Fprintf(a.Out, format+"\n", args...) }
 
-// Note writes a line that is not a result.
-func (a *App) Note(format string, args ...any) { fmt.Fprintf(a.Err, format+"\n", args...) }
+// Note writes a line that is not a result. The commands in it can be typed as they are.
+func (a *App) Note(format string, args ...any) {
+	fmt.Fprintln(a.Err, Runnable(fmt.Sprintf(format, args...)))
+}
 
 // Table writes rows in aligned columns under a header; nil is none.
 func (a *App) Table(header []string, rows [][]string) error {
@@ -99,6 +101,18 @@ func (a *App) PrintChange(out conf.Outcome, err error) error {
 		return a.Print(ChangeOf(out), "%s: nothing changed, still version %d", out.Service, out.Version)
 	}
 	return a.Print(ChangeOf(out), "%s: version %d", out.Service, out.Version)
+}
+
+// NoteStale says which profiles a schema has made stale, on the standard error: it is no
+// reason to fail.
+func NoteStale(a *App, stale []conf.StaleProfile) {
+	for _, s := range stale {
+		why := ""
+		if s.Error != "" {
+			why = ": " + s.Error
+		}
+		a.Note("profile %s is stale: %s does not accept its values%s", s.Profile, s.Service, why)
+	}
 }
 
 // IsTerminal reports whether a stream is a terminal.

@@ -42,7 +42,7 @@ become visible.`,
 		if a.AsJSON() {
 			return a.PrintJSON(r)
 		}
-		a.Say("%s is the whole cluster now; start it: holdfast agent --data-dir %s", r.NodeID, settings.Options.DataDir)
+		a.Say("%s is the whole cluster now; start it: %s", r.NodeID, cli.Runnable("holdfast agent --data-dir "+settings.Options.DataDir))
 		a.Say("the epoch will be %s", r.NewEpoch)
 		for _, id := range r.Lost {
 			a.Say("%s has to join again, with an empty data directory", id)

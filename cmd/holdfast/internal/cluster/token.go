@@ -97,7 +97,7 @@ cluster keeps its SHA-256 only. The history and the access log show the name.`,
 		if req.Uses > 0 {
 			who = cli.Plural(req.Uses, "agent")
 		}
-		return printToken(a, t, t.Command, "for "+who, t.ExpiresAt, t.ID)
+		return printToken(a, t, cli.Runnable(t.Command), "for "+who, t.ExpiresAt, t.ID)
 	}
 	return cmd
 }

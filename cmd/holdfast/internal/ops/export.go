@@ -11,8 +11,8 @@ import (
 
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/run"
-	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/yamljson"
 	"github.com/holdfast-config/holdfast/localapi/client"
+	"github.com/holdfast-config/holdfast/localapi/yamljson"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 

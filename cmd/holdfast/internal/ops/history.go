@@ -45,6 +45,7 @@ a day (2026-01-02), or how long ago (90m, 24h, 7d).`,
 	}
 	cmd.RunE = when.withAdmin(a, conf.RoleRead, func(ctx context.Context, c *client.Client, service, since, until string) error {
 		f.Service, f.Since, f.Until = service, since, until
+		f.Key = conf.PlainKey(f.Key)
 		p, err := c.History(ctx, f)
 		if err != nil {
 			return err

@@ -35,7 +35,7 @@ old update stays valid.`,
 		Example: `  mosquitto_sub -t 'system/config/#' | holdfast verify
   holdfast verify update.json
   holdfast verify update.json --key "$CONFIG_SIGNATURE_PUBLIC_KEY"
-  curl -s localhost:2770/v1/keys > trusted && holdfast verify - --trust trusted`,
+  curl --noproxy '*' -s localhost:2770/v1/keys > trusted && holdfast verify - --trust trusted`,
 		Args: cli.Needs("[FILE]"),
 	}
 	f := cmd.Flags()

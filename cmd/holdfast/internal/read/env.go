@@ -5,12 +5,12 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/envfile"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -22,7 +22,10 @@ func Env(a *cli.App) *cobra.Command {
 		Use:   "env SERVICE [-- COMMAND...]",
 		Short: "Print a configuration as environment variables, or run a command with them",
 		Long: `Print the configuration of a service as lines of a .env file, or run a command with
-these variables added to its environment. Keys are in upper case, dots become _.`,
+these variables added to its environment. Keys are in upper case, dots become _.
+
+With a COMMAND it is holdfast exec --on-change ignore without a process between: the
+command takes the place of this one, and no change reaches it.`,
 		Example: `  holdfast env stt-worker > stt-worker.env
   eval "$(holdfast env stt-worker --prefix STT_)"
   holdfast env stt-worker -- python -m stt_worker
@@ -31,7 +34,7 @@ these variables added to its environment. Keys are in upper case, dots become _.
 	}
 	f := cmd.Flags()
 	f.StringVar(&prefix, "prefix", "", "put this before each name")
-	f.StringVar(&format, "format", "sh", "sh (also for most .env readers) or docker")
+	f.StringVar(&format, "format", "sh", "sh (also for most .env readers), docker, node, php, or json")
 	f.BoolVar(&secrets, "secrets", false, "include secrets; needs the agent's local-token file")
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if n := cmd.ArgsLenAtDash(); n >= 0 {
@@ -70,7 +73,7 @@ these variables added to its environment. Keys are in upper case, dots become _.
 
 // execWith replaces this process by a command that has the variables of text.
 func execWith(text string, command []string) error {
-	vars, err := parseShell(text)
+	vars, err := envfile.Parse(text)
 	if err != nil {
 		return err
 	}
@@ -78,69 +81,5 @@ func execWith(text string, command []string) error {
 	if err != nil {
 		return conf.Errorf(conf.CodeUsage, "cannot run %s: %w", command[0], err)
 	}
-	env := os.Environ()
-	kept := env[:0]
-	for _, e := range env {
-		name, _, _ := strings.Cut(e, "=")
-		if _, replaced := vars[name]; !replaced {
-			kept = append(kept, e)
-		}
-	}
-	for _, name := range conf.SortedKeys(vars) {
-		kept = append(kept, name+"="+vars[name])
-	}
-	return fmt.Errorf("running %s: %w", path, syscall.Exec(path, command, kept))
-}
-
-// parseShell reads NAME=word lines with the quoting of POSIX sh, and comments. It
-// expands nothing: the agent quotes whatever a shell would.
-func parseShell(text string) (map[string]string, error) {
-	vars := map[string]string{}
-	for text != "" {
-		if text[0] == '#' || text[0] == '\n' {
-			_, text, _ = strings.Cut(text, "\n")
-			continue
-		}
-		name, rest, ok := strings.Cut(text, "=")
-		if !ok || strings.ContainsAny(name, " \t\n'\"\\") {
-			return nil, conf.Errorf(conf.CodeInternal, "the agent's answer is not a .env file")
-		}
-		value, after, err := shellWord(rest)
-		if err != nil {
-			return nil, err
-		}
-		vars[name], text = value, after
-	}
-	return vars, nil
-}
-
-// shellWord reads one word up to the end of its line.
-func shellWord(s string) (word, rest string, err error) {
-	var b strings.Builder
-	var quote byte
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		switch {
-		case quote == 0 && c == '\n':
-			return b.String(), s[i+1:], nil
-		case quote == 0 && (c == '\'' || c == '"'):
-			quote = c
-		case quote != 0 && c == quote:
-			quote = 0
-		case c == '\\' && quote != '\'' && i+1 < len(s):
-			i++
-			if quote == '"' && !strings.ContainsRune("\\\"$`\n", rune(s[i])) {
-				b.WriteByte('\\')
-			}
-			if s[i] != '\n' {
-				b.WriteByte(s[i])
-			}
-		default:
-			b.WriteByte(c)
-		}
-	}
-	if quote != 0 {
-		return "", "", conf.Errorf(conf.CodeInternal, "the agent's answer is not a .env file: a quote is not closed")
-	}
-	return b.String(), "", nil
+	return fmt.Errorf("running %s: %w", path, syscall.Exec(path, command, envfile.Merge(os.Environ(), vars)))
 }

@@ -44,7 +44,7 @@ overridden sources that have a value too.`,
 			return err
 		}
 		if len(args) == 2 {
-			if err := onlyField(&x, args[1]); err != nil {
+			if err := onlyField(&x, conf.PlainKey(args[1])); err != nil {
 				return err
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/values"
 	"github.com/holdfast-config/holdfast/localapi/client"
+	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
 // Watch returns the command holdfast watch.
@@ -31,7 +32,7 @@ quick succession may show as one. The watch continues when the agent restarts. W
 		if err != nil {
 			return err
 		}
-		w := watcher{a: a, service: args[0], key: cli.Arg(args, 1), left: count}
+		w := watcher{a: a, service: args[0], key: conf.PlainKey(cli.Arg(args, 1)), left: count}
 		return w.run(cmd.Context(), c)
 	}
 	return cmd
@@ -105,7 +106,7 @@ func (w *watcher) show(event client.Event) (done bool, err error) {
 	}
 	ch.Changes = []values.Delta{}
 	for _, d := range all {
-		if w.key == "" || d.Key == w.key || strings.HasPrefix(d.Key, w.key+".") {
+		if key := conf.PlainKey(d.Key); w.key == "" || key == w.key || strings.HasPrefix(key, w.key+".") {
 			ch.Changes = append(ch.Changes, d)
 		}
 	}

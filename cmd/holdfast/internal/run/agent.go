@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"os"
 	"os/signal"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-config/holdfast/agent"
+	"github.com/holdfast-config/holdfast/agent/fallback"
 	"github.com/holdfast-config/holdfast/agent/observer"
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/agent/process"
@@ -55,7 +57,8 @@ backup holds no keys. Agents of the old cluster join the new one.`,
 	point := AddPoint(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		detachLog(a)
-		if err := settings.Resolve(cmd, a); err != nil {
+		damage, err := settings.ResolveDamaged(cmd, a)
+		if err != nil {
 			return err
 		}
 		if err := reloadOnHangup(cmd, a, settings); err != nil {
@@ -63,25 +66,39 @@ backup holds no keys. Agents of the old cluster join the new one.`,
 		}
 		o, ctx := settings.Options, cmd.Context()
 		if o.Role == options.RoleObserver {
-			return observe(ctx, a, o)
+			if err := observer.CheckDir(o); err != nil {
+				return err
+			}
+		} else {
+			p, err := point.parse(cmd)
+			if err != nil {
+				return err
+			}
+			switch {
+			case *restore && damage != nil:
+				return damage
+			case *restore:
+				if err := restoreCluster(ctx, a, o, p); err != nil {
+					return stopped(err)
+				}
+			case p.Generation != "" || !p.At.IsZero():
+				return cli.UsageError(cmd, "--timestamp and --generation go with --restore")
+			}
 		}
-		p, err := point.parse(cmd)
+		logger, err := process.NewLogger(o, a.Err)
 		if err != nil {
 			return err
 		}
-		switch {
-		case *restore:
-			if err := restoreCluster(ctx, a, o, p); err != nil {
-				return stopped(err)
-			}
-		case p.Generation != "" || !p.At.IsZero():
-			return cli.UsageError(cmd, "--timestamp and --generation go with --restore")
-		}
-		ag, err := newAgent(ctx, a, o)
-		if err != nil {
-			return stopped(err) // a stop while the agent waits to join is not a failure
-		}
-		return stopped(ag.Run(ctx))
+		err = fallback.Run(ctx, fallback.Setup{
+			Options: o, Damage: damage, Logger: logger, New: newRunner(a, logger),
+			Resolve: func() (options.Options, error, error) {
+				o := options.Defaults()
+				damage, err := o.ResolveDamaged(settings.given(cmd), a.LookupEnv)
+				o.Version = settings.Options.Version
+				return o, damage, err
+			},
+		})
+		return stopped(unwritable(a, o, err)) // a stop while the agent waits to join is not a failure
 	}
 	return cmd
 }
@@ -138,17 +155,15 @@ func newAgent(ctx context.Context, a *cli.App, o options.Options) (*agent.Agent,
 	return ag, unwritable(a, o, err)
 }
 
-// observe runs an observer until ctx ends.
-func observe(ctx context.Context, a *cli.App, o options.Options) error {
-	logger, err := process.NewLogger(o, a.Err)
-	if err != nil {
-		return err
+// newRunner returns what builds an agent, or an observer.
+func newRunner(a *cli.App, logger *slog.Logger) func(context.Context, options.Options, *process.Held) (fallback.Runner, error) {
+	return func(ctx context.Context, o options.Options, held *process.Held) (fallback.Runner, error) {
+		if o.Role == options.RoleObserver {
+			return observer.NewWith(o, held, logger)
+		}
+		tuneOnce.Do(func() { tuneGC(a.LookupEnv) })
+		return agent.NewWith(ctx, o, held, logger)
 	}
-	ob, err := observer.New(o, logger)
-	if err != nil {
-		return unwritable(a, o, err)
-	}
-	return ob.Run(ctx)
 }
 
 // unwritable prints keys that were generated and could not be stored.

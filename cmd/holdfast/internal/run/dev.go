@@ -144,7 +144,7 @@ func (d *devRun) wait(ctx context.Context, cancel func(), first *agent.Agent) er
 			d.a.Note("not ready yet: database %s, mode %s%s; %d of %s ready", h.DatabaseStatus, h.OperationalMode, reasons(h), up, cli.Plural(len(d.all), "agent"))
 		case <-d.ready:
 			if up++; up == len(d.all) {
-				welcome(ctx, d.a, d.infos, d.all[0])
+				welcome(ctx, d.a, d.infos, d.all[0], first.SignInURL)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"os"
@@ -38,6 +39,7 @@ func devAgents(cmd *cobra.Command, o options.Options, n int) ([]options.Options,
 	if n > 1 && o.Join != "" {
 		return nil, cli.UsageError(cmd, "--agents makes a cluster of its own and --join goes to another one: use one of them")
 	}
+	o.UIAddr = cmp.Or(o.UIAddr, options.DefaultUIAddr) // the others count their ports from it
 	all := []options.Options{o}
 	for i := 2; i <= n; i++ {
 		p := o
@@ -50,7 +52,7 @@ func devAgents(cmd *cobra.Command, o options.Options, n int) ([]options.Options,
 		if o.NodeID != "" {
 			p.NodeID = fmt.Sprintf("%s-%d", o.NodeID, i)
 		}
-		for _, addr := range []*string{&p.LocalAddr, &p.ClusterAddr, &p.MQTTAddr, &p.AdvertiseAddr} {
+		for _, addr := range []*string{&p.LocalAddr, &p.ClusterAddr, &p.MQTTAddr, &p.UIAddr, &p.AdvertiseAddr} {
 			if host, port, err := net.SplitHostPort(*addr); err == nil {
 				*addr = net.JoinHostPort(host, higher(port, i))
 			}

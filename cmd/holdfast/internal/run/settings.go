@@ -102,6 +102,18 @@ func (sf *Settings) Resolve(cmd *cobra.Command, a *cli.App) error {
 	if err := sf.Options.Resolve(sf.given(cmd), a.LookupEnv); err != nil {
 		return err
 	}
+	return sf.check(cmd, a)
+}
+
+// ResolveDamaged is Resolve that accepts a damaged .env file, and returns the damage.
+func (sf *Settings) ResolveDamaged(cmd *cobra.Command, a *cli.App) (damage, err error) {
+	if damage, err = sf.Options.ResolveDamaged(sf.given(cmd), a.LookupEnv); err != nil {
+		return nil, err
+	}
+	return damage, sf.check(cmd, a)
+}
+
+func (sf *Settings) check(cmd *cobra.Command, a *cli.App) error {
 	sf.Options.Version = a.Build().Version
 	if sf.Options.Join == "" && (cmd.Flags().Changed("token") || cmd.Flags().Changed("token-file")) {
 		return cli.UsageError(cmd, "a join token needs --join, the address of an agent of its cluster").

@@ -17,7 +17,7 @@ import (
 )
 
 // welcome prints what a person needs next.
-func welcome(ctx context.Context, a *cli.App, infos []agent.Info, o options.Options) {
+func welcome(ctx context.Context, a *cli.App, infos []agent.Info, o options.Options, signIn func(token string) string) {
 	info := infos[0]
 	write := tokenOf(info, conf.RoleWrite)
 	read := cmp.Or(tokenOf(info, conf.RoleRead), write)
@@ -26,6 +26,7 @@ func welcome(ctx context.Context, a *cli.App, infos []agent.Info, o options.Opti
 		p("Holdfast is ready.\n")
 		p("  local API  %-25s  what services read, without a token", info.LocalURL)
 		p("  admin API  %-25s  reads and changes everything, with a token", info.AdminURL)
+		p("  web page   %-25s  the same in a browser", info.PageURL)
 		if info.Socket != "" {
 			p("  socket     %-25s  the local API again", info.Socket)
 		}
@@ -35,6 +36,7 @@ func welcome(ctx context.Context, a *cli.App, infos []agent.Info, o options.Opti
 		p("  data       %s", o.DataDir)
 	} else {
 		p("Holdfast is ready: %d agents in one cluster.\n", len(infos))
+		p("  web page   %s\n", info.PageURL)
 		p("  agent  %-24s %-24s %-18s data", "local API", "admin API", "cluster, mTLS")
 		for i, in := range infos {
 			p("  %-6d %-24s %-24s %-18s %s", i+1, in.LocalURL, in.AdminURL, in.Cluster, in.DataDir)
@@ -52,13 +54,16 @@ func welcome(ctx context.Context, a *cli.App, infos []agent.Info, o options.Opti
 	const none = "(none in CONFIG_API_TOKENS)"
 	p("  read   %s", cmp.Or(read, none))
 	p("  write  %s", cmp.Or(write, none))
+	if write != "" {
+		p("\nOpen the web page, signed in for writing (once, within 60 s; later with a token):\n  %s", signIn(write))
+	}
 	examples(a, infos, services, read, write)
 	if len(infos) > 1 {
-		p("\nWho leads, and who lags: holdfast cluster status, in this directory.")
+		p("\n%s", cli.Runnable("Who leads, and who lags: holdfast cluster status, in this directory."))
 		p("Ctrl-C stops all of them; the data stays. To begin anew, remove %s.", o.DataDir)
 		return
 	}
-	p("\nOr with this program, in this directory: holdfast get, set, watch, history; see holdfast --help.")
+	p("\n%s", cli.Runnable("Or with this program, in this directory: holdfast get, set, watch, history; see holdfast --help."))
 	p("Ctrl-C stops the agent; the data stays. To begin anew, remove %s.", o.DataDir)
 }
 
@@ -85,7 +90,7 @@ func tokensFrom(info agent.Info) string {
 // waitForServices lists the services. At a first start it waits up to five seconds
 // for those of the schema directory.
 func waitForServices(ctx context.Context, info agent.Info, o options.Options, token string) []string {
-	c, err := client.New(client.Options{AdminURL: info.AdminURL, Token: token})
+	c, err := client.New(client.Options{AdminURL: info.AdminURL, Token: token, AdminTLS: o.AdminTLS()})
 	if err != nil {
 		return nil
 	}
@@ -133,9 +138,9 @@ func examples(a *cli.App, infos []agent.Info, services []string, read, write str
 	}
 	line := func(why, command string) { a.Say("\n  # %s\n  %s", why, command) }
 	header := func(token string) string { return "-H " + shellQuote("X-API-Token: "+token) }
-	get := func(in agent.Info) string { return "curl " + in.LocalURL + "/v1/config/" + name }
+	get := func(in agent.Info) string { return "curl --noproxy '*' " + in.LocalURL + "/v1/config/" + name }
 	send := func(in agent.Info, method, resource, body string) string {
-		return fmt.Sprintf("curl -X %s %s -H 'Content-Type: application/json' -d %s %s/api/config/%s/%s", method, header(write), shellQuote(body), in.AdminURL, resource, name)
+		return fmt.Sprintf("curl --noproxy '*' -X %s %s -H 'Content-Type: application/json' -d %s %s/api/config/%s/%s", method, header(write), shellQuote(body), in.AdminURL, resource, name)
 	}
 	first, last := infos[0], infos[len(infos)-1]
 	switch {
@@ -152,7 +157,7 @@ func examples(a *cli.App, infos []agent.Info, services []string, read, write str
 	default:
 		a.Say("\nTry, in another terminal:")
 		line("what the service reads", get(first))
-		line("the same with who changed it and when", fmt.Sprintf("curl %s %s/api/config/services/%s", header(read), first.AdminURL, name))
+		line("the same with who changed it and when", fmt.Sprintf("curl --noproxy '*' %s %s/api/config/services/%s", header(read), first.AdminURL, name))
 		line("change it", send(first, "PATCH", "services", patch))
 	}
 }

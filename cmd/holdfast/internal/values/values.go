@@ -54,13 +54,14 @@ func Flatten(doc []byte) (map[string]json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	return out, flattenInto(out, "", m)
+	return out, flattenInto(out, m, nil, m)
 }
 
-func flattenInto(out map[string]json.RawMessage, prefix string, m map[string]any) error {
+func flattenInto(out map[string]json.RawMessage, doc map[string]any, at conf.Path, m map[string]any) error {
 	for k, v := range m {
+		path := append(at[:len(at):len(at)], k)
 		if sub, ok := v.(map[string]any); ok && len(sub) > 0 {
-			if err := flattenInto(out, prefix+k+".", sub); err != nil {
+			if err := flattenInto(out, doc, path, sub); err != nil {
 				return err
 			}
 			continue
@@ -69,7 +70,7 @@ func flattenInto(out map[string]json.RawMessage, prefix string, m map[string]any
 		if err != nil {
 			return err
 		}
-		out[prefix+k] = text
+		out[path.KeyIn(doc)] = text
 	}
 	return nil
 }

@@ -1,0 +1,67 @@
+package schemas_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/holdfast-config/holdfast/agent/schemas"
+	"github.com/holdfast-config/holdfast/replication/alarm"
+	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/schema"
+)
+
+// store accepts what compiles.
+type store struct{}
+
+func (store) Record(string) *conf.Record { return nil }
+
+func (store) PutSchemas(_ context.Context, _ conf.Principal, put map[string][]byte, _, _ string) ([]conf.Outcome, error) {
+	for service, raw := range put {
+		if _, err := schema.Compile(service, raw); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// Each file that is not loaded is an alarm until it is; a directory of which all is loaded
+// says so at each start, because the alarm may be one of an earlier process.
+func TestAlarmsOfTheDirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out strings.Builder
+	log := slog.New(slog.NewTextHandler(&out, nil))
+	alarms := alarm.NewSet(log)
+	load := func(unread, refused, ends int) {
+		t.Helper()
+		out.Reset()
+		_, _ = schemas.Load(t.Context(), dir, store{}, store{}, log, alarms)
+		got := out.String()
+		if strings.Count(got, alarm.SchemasUnread.Text) != unread || strings.Count(got, alarm.SchemaRefused.Text) != refused ||
+			strings.Count(got, alarm.SchemaRefused.End) != ends {
+			t.Errorf("want %d, %d and %d:\n%s", unread, refused, ends, got)
+		}
+	}
+	write("good.json", `{"type":"object"}`)
+	load(0, 0, 1)
+	write("bad.json", `{"type":7}`)
+	write("Wrong.json", `{}`)
+	load(1, 1, 0)
+	load(0, 0, 0) // both stand
+	write("bad.json", `{"type":"object"}`)
+	load(0, 0, 1)
+	if err := os.Remove(filepath.Join(dir, "Wrong.json")); err != nil {
+		t.Fatal(err)
+	}
+	load(0, 0, 1)
+}

@@ -1,0 +1,2 @@
+// Package doors has the commands by which programs get configuration without code for it.
+package doors
