@@ -13,10 +13,16 @@ const (
 	overhead = 128
 )
 
-// Log is a raft.LogStore that counts the bytes of its entries, and has the newest of them in
+// Store is what a Log counts for.
+type Store interface {
+	raft.LogStore
+	raft.MonotonicLogStore
+}
+
+// Log is a Store that counts the bytes of its entries, and has the newest of them in
 // memory: a leader reads them for each follower.
 type Log struct {
-	raft.LogStore
+	Store
 
 	mu     sync.Mutex
 	first  uint64 // index of sizes[0]
@@ -28,7 +34,7 @@ type Log struct {
 }
 
 // NewLog counts for inner from now on.
-func NewLog(inner raft.LogStore) *Log { return &Log{LogStore: inner, cached: map[uint64]*raft.Log{}} }
+func NewLog(inner Store) *Log { return &Log{Store: inner, cached: map[uint64]*raft.Log{}} }
 
 func size(l *raft.Log) int64 { return int64(len(l.Data)+len(l.Extensions)) + overhead }
 
@@ -51,7 +57,7 @@ func (l *Log) Measure(stopping <-chan struct{}) error {
 		default:
 		}
 		var entry raft.Log
-		if err := l.LogStore.GetLog(index, &entry); err != nil {
+		if err := l.Store.GetLog(index, &entry); err != nil {
 			return nil //nolint:nilerr // deleted meanwhile; a fault is found by the reader of the entry
 		}
 		sizes = append(sizes, size(&entry))
@@ -83,7 +89,7 @@ func (l *Log) GetLog(index uint64, out *raft.Log) error {
 		*out = *entry
 		return nil
 	}
-	return l.LogStore.GetLog(index, out)
+	return l.Store.GetLog(index, out)
 }
 
 // StoreLog implements raft.LogStore.
@@ -91,7 +97,7 @@ func (l *Log) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{e
 
 // StoreLogs implements raft.LogStore.
 func (l *Log) StoreLogs(entries []*raft.Log) error {
-	if err := l.LogStore.StoreLogs(entries); err != nil {
+	if err := l.Store.StoreLogs(entries); err != nil {
 		return err
 	}
 	l.mu.Lock()
@@ -112,7 +118,7 @@ func (l *Log) StoreLogs(entries []*raft.Log) error {
 
 // DeleteRange implements raft.LogStore. Raft deletes from one end.
 func (l *Log) DeleteRange(first, last uint64) error {
-	if err := l.LogStore.DeleteRange(first, last); err != nil {
+	if err := l.Store.DeleteRange(first, last); err != nil {
 		return err
 	}
 	l.mu.Lock()

@@ -37,7 +37,7 @@ func real(t *testing.T, s raft.LogStore) (bytes int64, newest []int64) {
 func TestLogCounts(t *testing.T) {
 	for seed := range uint64(50) {
 		r := rand.New(rand.NewPCG(seed, 1))
-		below := raft.NewInmemStore()
+		below := monotonic{raft.NewInmemStore()}
 		next := uint64(1 + r.IntN(100))
 		add := func(s raft.LogStore, n int) {
 			t.Helper()
@@ -52,6 +52,9 @@ func TestLogCounts(t *testing.T) {
 		}
 		add(below, r.IntN(5)) // before the Log was there
 		l := logspace.NewLog(below)
+		if m, ok := raft.LogStore(l).(raft.MonotonicLogStore); !ok || !m.IsMonotonic() {
+			t.Fatal("raft would leave gaps in the log")
+		}
 		measured := false
 		for range 30 {
 			first, _ := below.FirstIndex()
@@ -110,7 +113,7 @@ func TestLogCounts(t *testing.T) {
 
 // What is kept in memory has a size, not a number.
 func TestCacheIsBounded(t *testing.T) {
-	below := &reads{LogStore: raft.NewInmemStore()}
+	below := &reads{Store: monotonic{raft.NewInmemStore()}}
 	l := logspace.NewLog(below)
 	const entries, each = 100, 1 << 20
 	for i := range uint64(entries) {
@@ -129,14 +132,19 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 }
 
+// monotonic is a store without gaps, as that of an agent.
+type monotonic struct{ *raft.InmemStore }
+
+func (monotonic) IsMonotonic() bool { return true }
+
 type reads struct {
-	raft.LogStore
+	logspace.Store
 	n int
 }
 
 func (r *reads) GetLog(index uint64, out *raft.Log) error {
 	r.n++
-	return r.LogStore.GetLog(index, out)
+	return r.Store.GetLog(index, out)
 }
 
 func TestLimit(t *testing.T) {
