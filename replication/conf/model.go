@@ -86,6 +86,8 @@ type Record struct {
 	Secrets []SealedSecret `json:"secrets,omitempty"`
 
 	VersionSignature string `json:"version_signature,omitempty"` // of Version and Checksum, by the same key
+
+	Staged *Staged `json:"staged,omitempty"` // immutable, as all of a published record
 }
 
 // SealedSecret is one row of encrypted_secrets. Its times are those of the value: a
@@ -322,6 +324,11 @@ type Metadata struct {
 	// EnvKeys are the keys whose values the environment of the agent decides. Checksum and
 	// signature are of the document without them. Only the local API has it.
 	EnvKeys []string `json:"env_keys,omitempty"`
+
+	// Channel is "candidate" and Rollout the rollout's id while the local API serves a
+	// candidate; else both are empty.
+	Channel string `json:"channel,omitempty"`
+	Rollout string `json:"rollout,omitempty"`
 }
 
 // Metadata returns the metadata of r.

@@ -1,0 +1,122 @@
+package conf
+
+import "encoding/json"
+
+// Staged is what the log has of a service beside its stable version. Most services have
+// none: it begins with the first rollout, and ends with the epoch.
+type Staged struct {
+	// Floor is the highest version that was given out or reserved in this epoch. The next
+	// edit gets the version above it.
+	Floor uint64 `json:"floor"`
+	// Rollout is the one that runs, nil for none.
+	Rollout *Rollout `json:"rollout,omitempty"`
+	// Kept is the revert of the last promoted rollout, for the agents that are held back on
+	// it, until a stable version of other content than the promoted one is above it.
+	Kept *SignedVersion `json:"kept,omitempty"`
+}
+
+// SignedVersion is a version of a service that is signed and not stable: the candidate or
+// the revert of a rollout. Secrets and schema are those of the stable version.
+type SignedVersion struct {
+	Version   uint64          `json:"version"`
+	Values    json.RawMessage `json:"values"` // as in Record
+	Config    json.RawMessage `json:"config"` // as in Record
+	Checksum  string          `json:"checksum"`
+	IssuedAt  string          `json:"issued_at"`
+	Signature string          `json:"signature"`
+	KeyID     string          `json:"key_id"`
+
+	VersionSignature string `json:"version_signature,omitempty"`
+}
+
+// Record returns the record of an agent that serves v, where stable is the record of the
+// service. at and by are those of the rollout.
+func (v *SignedVersion) Record(stable *Record, at, by string) *Record {
+	r := *stable
+	r.Version, r.Values, r.Config, r.Checksum, r.IssuedAt = v.Version, v.Values, v.Config, v.Checksum, v.IssuedAt
+	r.Signature, r.KeyID, r.VersionSignature = v.Signature, v.KeyID, v.VersionSignature
+	r.UpdatedAt, r.UpdatedBy, r.Deleted = at, by, false
+	return &r
+}
+
+// Rollout is a change of one service that goes to some instances before it is stable. Its
+// revert, the stable values at a version above the candidate's, is signed beforehand, so
+// that an agent can go on to it alone.
+type Rollout struct {
+	ID        string        `json:"id"` // chosen by the leader that starts it: service, "-", candidate version, "-", 6 hex digits
+	Candidate SignedVersion `json:"candidate"`
+	Revert    SignedVersion `json:"revert"` // Candidate.Version + 1
+	Plan      RolloutPlan   `json:"plan"`
+	Salt      string        `json:"salt"` // of the order in which instances are chosen
+	StartedAt string        `json:"started_at"`
+	StartedBy string        `json:"started_by"`
+	Reason    string        `json:"reason"`
+
+	Step    int      `json:"step"`             // index in Plan.Steps of the step that runs
+	StepAt  string   `json:"step_at"`          // when it began
+	StepIdx uint64   `json:"step_idx"`         // log index at which it began
+	Targets []Target `json:"targets"`          // one for each step begun; an instance that matches any is a target
+	Paused  string   `json:"paused,omitempty"` // why; empty: it runs
+}
+
+// RolloutPlan says how a rollout goes on.
+type RolloutPlan struct {
+	Preset       string        `json:"preset,omitempty"`     // canary, linear; empty: none
+	Steps        []RolloutStep `json:"steps"`                // at least one; the last has all instances
+	FinalBake    string        `json:"final_bake,omitempty"` // of the last step, a duration as Go writes it
+	Deadline     string        `json:"deadline"`             // for the targets of a step to take it, else it pauses
+	Require      string        `json:"require"`              // RequireAuto and so on
+	MaxRejected  int           `json:"max_rejected"`
+	MaxUnhealthy int           `json:"max_unhealthy"`
+	OnLost       string        `json:"on_lost"` // OnLostPause, OnLostContinue
+}
+
+// RolloutStep is a step of a plan: one of Count, Percent, Labels and Instances.
+type RolloutStep struct {
+	Count     int               `json:"count,omitempty"`
+	Percent   float64           `json:"percent,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	Instances []string          `json:"instances,omitempty"`
+	Bake      string            `json:"bake,omitempty"` // a duration: how long its targets run it before the next step
+}
+
+// What an instance has to say before it counts as an approval.
+const (
+	RequireAuto     = "auto" // applied where the service has ever acknowledged, else read
+	RequireReceived = "received"
+	RequireRead     = "read"
+	RequireApplied  = "applied"
+)
+
+// What a rollout does when a target of its step is lost.
+const (
+	OnLostPause    = "pause"
+	OnLostContinue = "continue"
+)
+
+// Target chooses instances. Below is compared with TargetHash; an empty Target has none.
+type Target struct {
+	Below     uint64            `json:"below,string,omitempty"` // instances whose hash is lower; math.MaxUint64: all
+	Labels    map[string]string `json:"labels,omitempty"`       // instances that have all of these
+	Instances []string          `json:"instances,omitempty"`    // instances with these names
+}
+
+// States of a rollout in the API.
+const (
+	RolloutRunning    = "running"
+	RolloutPaused     = "paused"
+	RolloutCompleted  = "completed"   // promoted: the candidate is stable
+	RolloutRolledBack = "rolled_back" // the revert is stable
+	RolloutSuperseded = "superseded"  // replaced by an edit, or ended by a new epoch
+)
+
+// RolloutEnd is a rollout that ended, as the log has it. The newest 100 are kept of each service.
+type RolloutEnd struct {
+	Service string  `json:"service"`
+	Rollout Rollout `json:"rollout"` // without the documents of candidate and revert
+	Epoch   string  `json:"config_epoch"`
+	State   string  `json:"state"`
+	Reason  string  `json:"reason"` // of the end
+	By      string  `json:"by"`
+	At      string  `json:"at"`
+}
