@@ -26,6 +26,7 @@ type Tab struct {
 
 	mu       sync.Mutex
 	problems []string // what the console and the policy said
+	asked    []string // the addresses since Record
 }
 
 // Open opens a tab. At the end of the test its console has to be clean.
