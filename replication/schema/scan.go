@@ -138,6 +138,7 @@ const (
 	keyEnv          = "x-env"
 	keyKeys         = "x-keys"
 	keyPattern      = "x-pattern"
+	keyRollout      = "x-rollout"
 
 	unchecked = "unchecked" // the value of keyPattern
 )
@@ -171,16 +172,33 @@ func (s *scanner) extension(path []string, k string, v any) {
 		if text != anyKeys || len(path) > 0 {
 			s.fail(path, `%s is allowed at the top only, as %q: "any"`, k, keyKeys)
 		}
+	case keyRollout:
+		s.rollout(path, v)
 	case keyPattern:
 		if text != unchecked {
 			s.fail(path, "%s must be %q, got %s", k, unchecked, formatValue(v))
 		}
 	default:
-		ours := []string{keyComplexity, keyHelp, keySecret, keySecretSource, keyKeys}
+		ours := []string{keyComplexity, keyHelp, keySecret, keySecretSource, keyKeys, keyRollout}
 		plain := strings.ToLower(strings.ReplaceAll(k, "_", "-"))
 		if near, ok := closest(plain, ours, 1); ok {
 			s.fail(path, "unknown keyword %s: did you mean %s?", conf.Clip(k), near)
 		}
+	}
+}
+
+// rollout checks the plan by which changes of the service go out.
+func (s *scanner) rollout(path []string, v any) {
+	if len(path) > 0 {
+		s.fail(path, "%s is allowed at the top only", keyRollout)
+		return
+	}
+	raw, err := json.Marshal(v)
+	if err == nil {
+		_, err = conf.ParseRolloutPlan(raw)
+	}
+	if err != nil {
+		s.fail(path, "%s: %v", keyRollout, err)
 	}
 }
 
