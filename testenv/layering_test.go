@@ -69,6 +69,7 @@ var layers = map[string][]string{
 	"agent/broker":          {"replication/alarm", "replication/conf", "replication/seal"},
 	"agent/certfile":        {"replication/alarm", "replication/conf"},
 	"agent/edit":            {"replication/command", "replication/conf", "replication/schema", "replication/schema/dialect", "replication/seal"},
+	"agent/instances":       {"replication/conf"},
 	"agent/keys":            {"replication/conf", "replication/durable", "replication/seal", "replication/trust"},
 	"agent/renderjob":       {"replication/conf", "replication/trust", "replication/view", "localapi/render", "agent/documents"},
 	"agent/lkg":             {"replication/alarm", "replication/conf", "replication/durable", "replication/jsonscan", "replication/seal"},

@@ -48,12 +48,17 @@ type Report struct {
 	// while a step runs is no target of that step.
 	Joined uint64 `json:"joined,omitempty"`
 
-	Acknowledges bool   `json:"acknowledges,omitempty"` // the service has ever acknowledged here
-	Term         uint64 `json:"term"`                   // of the leader that it is for
-	Seq          uint64 `json:"seq"`                    // grows with each report of an instance in one process; with Boot it orders them
-	Boot         string `json:"boot"`                   // of the agent's process
+	Acknowledges bool `json:"acknowledges,omitempty"` // the service has ever acknowledged here
+	ReportOrder
 
 	Reads []KeyRead `json:"reads,omitempty"` // only keys whose last read is new to the leader
+}
+
+// ReportOrder says which of two reports of an instance is the later one, and to whom.
+type ReportOrder struct {
+	Term uint64 `json:"term"` // of the leader that it is for
+	Seq  uint64 `json:"seq"`  // grows with each report of an instance in one process; with Boot it orders them
+	Boot string `json:"boot"` // of the agent's process
 }
 
 // KeyRead says when a key was last read at an instance, to the hour at best.
