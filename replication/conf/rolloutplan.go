@@ -25,12 +25,6 @@ const (
 	PresetLinear = "linear" // 10 % after 10 %
 )
 
-// Values of ?rollout= beside the presets.
-const (
-	RolloutNone    = "none"    // write for all at once, whatever the schema says
-	RolloutReplace = "replace" // end the rollout that runs, and write for all at once
-)
-
 // RolloutPresets are the names of the presets.
 func RolloutPresets() []string { return []string{PresetCanary, PresetLinear} }
 
