@@ -1,6 +1,10 @@
 package replica
 
-import "runtime/debug"
+import (
+	"runtime/debug"
+
+	"github.com/holdfast-config/holdfast/replication/schema"
+)
 
 // memoryReleaser returns memory to the system when the replica is idle: what loading
 // the schemas, or many changes, took would otherwise stay with an agent that waits for
@@ -15,11 +19,19 @@ type memoryReleaser struct {
 }
 
 const (
-	releaseAfter = 10  // ticks, a second each, without a change
+	firstAfter   = 3   // ticks, a second each, without a change after the start
+	releaseAfter = 10  // ticks without a change later on
 	releaseWorth = 200 // changes that are worth a garbage collection
 )
 
-func newMemoryReleaser() *memoryReleaser { return &memoryReleaser{free: debug.FreeOSMemory} }
+// newMemoryReleaser gives back what is not used, and compiled schemas: there has been no
+// change for a moment that needed them.
+func newMemoryReleaser(schemas *schema.Cache) *memoryReleaser {
+	return &memoryReleaser{free: func() {
+		schemas.Drop()
+		debug.FreeOSMemory()
+	}}
+}
 
 // tick is called each second with the applied index.
 func (r *memoryReleaser) tick(index, _ uint64) {
@@ -27,7 +39,11 @@ func (r *memoryReleaser) tick(index, _ uint64) {
 		r.index, r.idleTicks = index, 0
 		return
 	}
-	if r.idleTicks++; r.idleTicks != releaseAfter || (r.released && index-r.freed < releaseWorth) {
+	after := releaseAfter
+	if !r.released {
+		after = firstAfter
+	}
+	if r.idleTicks++; r.idleTicks != after || (r.released && index-r.freed < releaseWorth) {
 		return
 	}
 	r.released, r.freed = true, index

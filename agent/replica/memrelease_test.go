@@ -2,7 +2,7 @@ package replica
 
 import "testing"
 
-// TestRest: memory is given back after the start and after many changes, not while
+// TestRest: memory is given back soon after the start, and after many changes, not while
 // they come, not twice, and not for a few.
 func TestRest(t *testing.T) {
 	freed := 0
@@ -19,6 +19,10 @@ func TestRest(t *testing.T) {
 		t.Fatalf("given back %d times while changes come", freed)
 	}
 	index := uint64(3 * releaseAfter)
+	look(firstAfter, index)
+	if freed != 1 {
+		t.Fatal("not given back a few seconds after the start")
+	}
 	look(5*releaseAfter, index)
 	if freed != 1 {
 		t.Fatalf("given back %d times after the start, want once", freed)

@@ -170,7 +170,7 @@ func (r *Replica) monitor(ctx context.Context) error {
 		defer t.Stop()
 		verify = t.C
 	}
-	memory := newMemoryReleaser()
+	memory := newMemoryReleaser(s.o.Schemas)
 	var lock lockWatch
 	log, err := openedLogFile(s.o.Options.RaftDir())
 	if err != nil {

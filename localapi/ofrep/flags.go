@@ -68,15 +68,16 @@ func floats(doc *localapi.Document, schemas *schema.Cache) func(key string) bool
 	if err != nil {
 		return func(string) bool { return false }
 	}
-	return func(key string) bool {
-		f, ok := s.Field(key)
-		if !ok {
-			return false
-		}
+	// The keys, and not the schema, which takes hundreds of times their memory.
+	keys := map[string]bool{}
+	for _, f := range s.Fields() {
 		// A field of any type at all may as well have integers.
 		any := slices.Contains(f.JSONTypes, "object") || slices.Contains(f.JSONTypes, "array")
-		return f.Type == conf.TypeFloat || slices.Contains(f.JSONTypes, "number") && !any
+		if f.Type == conf.TypeFloat || slices.Contains(f.JSONTypes, "number") && !any {
+			keys[f.Key] = true
+		}
 	}
+	return func(key string) bool { return keys[key] }
 }
 
 // one returns the value of a key; not ok when there is none.

@@ -16,6 +16,14 @@ import (
 // base is the URL of every schema while it is compiled; nothing is loaded from it.
 const base = "https://schema.invalid/schema.json"
 
+// What a compiled schema takes in memory, about: for itself, for each subschema, and for
+// each byte of its text (names, descriptions, defaults, words).
+const (
+	schemaMemory    = 4 << 10
+	subschemaMemory = 2 << 10
+	textMemory      = 6
+)
+
 // Compile compiles the JSON Schema of a service. An error is a *conf.Error that
 // lists all faults of the schema in Details.
 func Compile(service string, raw []byte) (s *Schema, err error) {
@@ -56,6 +64,7 @@ func Compile(service string, raw []byte) (s *Schema, err error) {
 		}
 	}
 	s.patternMemory = sc.memory
+	s.memory = schemaMemory + subschemaMemory*sc.count + textMemory*len(raw) + sc.memory
 	return s, nil
 }
 
@@ -111,7 +120,9 @@ func (c *compiler) run() (*Schema, error) {
 		return nil, invalid(c.service, []conf.FieldError{{Key: schemaKey(pointer(tooCostly.at)), Message: tooCostly.text}})
 	}
 	c.secretNodes = c.findSecretNodes(g)
-	c.out = &Schema{service: c.service, rule: c.rule, validate: sch, fast: newFastValidator(sch, g.nodes), byKey: map[string]*prop{}, costs: costs, declared: g.declaredDepth()}
+	c.out = &Schema{service: c.service, model: &model{
+		rule: c.rule, validate: sch, fast: newFastValidator(sch, g.nodes), byKey: map[string]*prop{}, costs: costs, declared: g.declaredDepth(),
+	}}
 	boundIntegers(g.nodes)
 	c.out.unique = slices.ContainsFunc(g.nodes, func(s *jsonschema.Schema) bool { return s.UniqueItems })
 	c.checkedDefaults = extent{}

@@ -37,7 +37,8 @@
 // fields, the work of checking one value (references that multiply, enumerations),
 // and the size of its patterns, which run in linear time because they have no
 // lookaround and no back-references. The memory that compiled patterns take is limited
-// for each schema, and by Cache.Admit for all. The work for a whole document is
+// for each schema, and by Cache.Admit for all. A Cache keeps a bounded number of bytes of
+// what is compiled, and compiles the rest again. The work for a whole document is
 // limited before it is validated. A $ref points into the same document; nothing is
 // loaded.
 //

@@ -116,7 +116,7 @@ func (c *compiler) property(name string, v mergedSchema, list []*jsonschema.Sche
 	if at.key != "" {
 		key = at.key + "." + name
 	}
-	p.field = conf.Field{Key: key, Service: c.service, Required: required && at.required}
+	p.field = conf.Field{Key: key, Required: required && at.required}
 	if slices.ContainsFunc(p.path, func(name string) bool { return strings.Contains(name, ".") }) {
 		p.field.Path = p.path
 	}

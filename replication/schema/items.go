@@ -1,14 +1,10 @@
 package schema
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
@@ -112,122 +108,4 @@ func ModelHash(schemas map[string][]byte) string {
 	}
 	h.Write([]byte("}"))
 	return hex.EncodeToString(h.Sum(nil))
-}
-
-// Cache caches the compiled schema of the newest text for each service. Its zero
-// value is not usable; call NewCache.
-type Cache struct {
-	mu      sync.RWMutex
-	entries map[string]*entry
-}
-
-// entry is one text of a schema. The first caller compiles it; the others wait.
-type entry struct {
-	raw    []byte
-	once   sync.Once
-	schema *Schema
-	err    error
-	memory atomic.Int64 // of the patterns, once it is compiled
-}
-
-// NewCache returns an empty cache.
-func NewCache() *Cache { return &Cache{entries: map[string]*entry{}} }
-
-// Get returns the compiled schema of a service. Errors are cached too: a rejected
-// text is rejected again without work.
-func (c *Cache) Get(service string, raw []byte) (*Schema, error) {
-	c.mu.RLock()
-	e := c.entries[service]
-	c.mu.RUnlock()
-	if e == nil || !bytes.Equal(e.raw, raw) {
-		e = c.replace(service, raw)
-	}
-	e.once.Do(func() {
-		if e.schema, e.err = Compile(service, e.raw); e.err == nil {
-			e.memory.Store(int64(e.schema.patternMemory))
-		}
-	})
-	return e.schema, e.err
-}
-
-func (c *Cache) replace(service string, raw []byte) *entry {
-	if len(raw) > conf.MaxSchema || conf.CheckService(service) != nil {
-		return &entry{raw: raw} // Compile rejects it at once
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if e := c.entries[service]; e != nil && bytes.Equal(e.raw, raw) {
-		return e
-	}
-	e := &entry{raw: bytes.Clone(raw)}
-	c.entries[service] = e
-	return e
-}
-
-// Admit is Get for a schema that is about to be stored. It returns an error, and
-// forgets the schema, when its patterns and those of the other services that this
-// process has compiled take more memory than all may. What is stored is never
-// refused: Get has no such limit.
-func (c *Cache) Admit(service string, raw []byte) (*Schema, error) {
-	s, err := c.Get(service, raw)
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := c.fits(service, s); err != nil {
-		if e := c.entries[service]; e != nil && bytes.Equal(e.raw, raw) {
-			delete(c.entries, service)
-		}
-		return nil, err
-	}
-	return s, nil
-}
-
-// Check returns what Admit would, and keeps nothing: a caller that may read can ask for it.
-func (c *Cache) Check(service string, raw []byte) (*Schema, error) {
-	s, err := Compile(service, raw)
-	if err != nil {
-		return nil, err
-	}
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return s, c.fits(service, s)
-}
-
-// fits returns an error when s, in place of the schema that the service has, takes too
-// much memory, or work for documents as deep as its own. The caller holds c.mu.
-func (c *Cache) fits(service string, s *Schema) error {
-	if err := s.checkDepth(); err != nil {
-		return err
-	}
-	total := s.patternMemory
-	for name, e := range c.entries {
-		if name != service {
-			total += int(e.memory.Load())
-		}
-	}
-	if total <= maxAllPatternMemory || s.patternMemory <= freePatternMemory {
-		return nil
-	}
-	return conf.Errorf(conf.CodeInvalid, "schema of %s is rejected: its patterns take %s compiled, and with those of all other services %s, at most %s",
-		service, mebibytes(s.patternMemory), mebibytes(total), mebibytes(maxAllPatternMemory)).
-		WithHint("use fewer patterns, or smaller repetitions and classes; nothing was changed")
-}
-
-// Items returns the items of an effective document, by the schema of its service
-// or, without one, by its values.
-func (c *Cache) Items(service string, schema, config json.RawMessage) ([]conf.Item, error) {
-	doc, err := conf.ParseObject(config, conf.MaxDocument)
-	if err != nil {
-		return nil, err
-	}
-	if len(schema) == 0 {
-		return Infer(service, doc), nil
-	}
-	s, err := c.Get(service, schema)
-	if err != nil {
-		return nil, err
-	}
-	return s.Items(service, doc), nil
 }

@@ -75,28 +75,36 @@ func TestCache(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, _ := c.Get("demo", append([]byte{}, one...)); again != first {
+	if again, _ := c.Get("demo", append([]byte{}, one...)); again.model != first.model {
 		t.Error("the same text is compiled again")
 	}
-	if other, _ := c.Get("other", one); other == first || other.leaves[0].field.Service != "other" {
-		t.Error("two services share a schema")
+	other, _ := c.Get("other", one)
+	if other.model != first.model {
+		t.Error("the same text is compiled again for another service")
+	}
+	field, _ := other.Field("a")
+	if other.Fields()[0].Service != "other" || field.Service != "other" || first.Fields()[0].Service != "demo" {
+		t.Error("a schema has the name of another service")
 	}
 	newer, err := c.Get("demo", two)
-	if err != nil || newer == first {
+	if err != nil || newer.model == first.model {
 		t.Fatalf("the newer text gives the older schema (%v)", err)
 	}
-	if len(c.entries) != 2 {
-		t.Errorf("%d entries for two services", len(c.entries))
+	if len(c.entries) != 2 || c.compiled != 2 {
+		t.Errorf("%d entries, %d compiled, for two texts", len(c.entries), c.compiled)
 	}
 	// The cache must not see what becomes of the caller's bytes.
 	text := append([]byte{}, one...)
 	kept, _ := c.Get("third", text)
 	copy(text, strings.Repeat(" ", len(text)))
-	if again, _ := c.Get("third", one); again != kept {
+	if again, _ := c.Get("third", one); again.model != kept.model {
 		t.Error("the cache holds the caller's bytes")
 	}
 	if _, err := c.Get("demo", []byte(`{}`)); conf.CodeOf(err) != conf.CodeInvalid {
 		t.Errorf("a bad schema: %v", err)
+	}
+	if _, err := c.Get("demo2", []byte(`{}`)); conf.CodeOf(err) != conf.CodeInvalid || !strings.Contains(err.Error(), "demo2") {
+		t.Errorf("a bad schema of another service: %v", err)
 	}
 	if _, err := c.Get("Bad", one); conf.CodeOf(err) != conf.CodeInvalid || len(c.entries) != 3 {
 		t.Errorf("a bad name: %v, %d entries", err, len(c.entries))

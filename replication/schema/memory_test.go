@@ -79,8 +79,11 @@ func TestPatternsOfAllSchemasAreLimited(t *testing.T) {
 	if admitted < 5 || !strings.Contains(refused, "at most 256.0 MiB") {
 		t.Fatalf("%d are admitted, then %q", admitted, refused)
 	}
-	if n := len(c.entries); n != admitted {
-		t.Errorf("%d schemas are kept, %d were admitted", n, admitted)
+	if n := len(c.patterns); n != admitted {
+		t.Errorf("%d schemas are counted, %d were admitted", n, admitted)
+	}
+	if c.compiled != 1 {
+		t.Errorf("one text is compiled %d times", c.compiled)
 	}
 	if _, err := c.Admit("small", []byte(`{"type":"object","properties":{"s":{"type":"string","pattern":"^a+$"}}}`)); err != nil {
 		t.Errorf("an ordinary schema is refused: %v", err)

@@ -12,7 +12,12 @@ const MaxFields = 5000
 
 // Schema is the compiled schema of one service.
 type Schema struct {
-	service  string
+	service string
+	*model
+}
+
+// model is a compiled document. Services with the same document share it.
+type model struct {
 	rule     nameRule
 	validate *jsonschema.Schema
 	fast     *fastValidator // nil: the library validates every document
@@ -24,6 +29,7 @@ type Schema struct {
 	unique   bool      // elements of some array must be unique
 
 	patternMemory int // estimated bytes of its compiled patterns
+	memory        int // estimated bytes of all of it
 }
 
 // object is a JSON object with declared properties: the root, or a nested one.
@@ -54,7 +60,7 @@ func (p *prop) isSecret() bool { return p.field.IsSecret }
 func (s *Schema) Fields() []conf.Field {
 	out := make([]conf.Field, len(s.leaves))
 	for i, p := range s.leaves {
-		out[i] = p.field
+		out[i] = s.fieldOf(p)
 	}
 	return out
 }
@@ -65,7 +71,14 @@ func (s *Schema) Field(key string) (conf.Field, bool) {
 	if !ok {
 		return conf.Field{}, false
 	}
-	return p.field, true
+	return s.fieldOf(p), true
+}
+
+// fieldOf is the field of a leaf, as one of the service.
+func (s *Schema) fieldOf(p *prop) conf.Field {
+	f := p.field
+	f.Service = s.service
+	return f
 }
 
 // lookup follows a path of member names, which may contain dots.

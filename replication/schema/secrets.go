@@ -23,7 +23,7 @@ func (s *Schema) SplitSecrets(values map[string]any) (rest map[string]any, secre
 			continue
 		}
 		if v, ok := lookup(rest, p.path); ok {
-			secrets = append(secrets, Secret{p.field, v})
+			secrets = append(secrets, Secret{s.fieldOf(p), v})
 			rest = withoutPath(rest, p.path)
 		}
 	}
