@@ -16,6 +16,9 @@ const (
 	maxCached  = 48 << 20    // estimated bytes of the compiled schemas that it keeps
 	cacheEntry = 512         // of one, beside its text and what it compiles to
 	idleAfter  = time.Minute // what nobody asked for in so long is not kept
+
+	maxAllPatternMemory = 256 << 20 // of the patterns of all schemas, cached or not
+	freePatternMemory   = 64 << 10  // a schema with so little is admitted in any case
 )
 
 // Cache caches compiled schemas by the text of their document: services that have the same

@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/schema/dialect"
+	"github.com/holdfast-config/holdfast/replication/schema/pattern"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
@@ -22,6 +23,8 @@ const (
 	schemaMemory    = 4 << 10
 	subschemaMemory = 2 << 10
 	textMemory      = 6
+
+	maxPatternMemory = 16 << 20 // of the patterns of one schema
 )
 
 // Compile compiles the JSON Schema of a service. An error is a *conf.Error that
@@ -152,9 +155,9 @@ func (c *compiler) library() (sch *jsonschema.Schema, err error) {
 	registerFormats(lib)
 	lib.UseRegexpEngine(func(source string) (jsonschema.Regexp, error) {
 		if c.skipped[source] {
-			return &pattern{source: source}, nil
+			return pattern.Any(source), nil
 		}
-		return compilePattern(source)
+		return pattern.Compile(source)
 	})
 	lib.UseLoader(noLoader{})
 	if err := lib.AddResource(base, c.doc); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	patterns "github.com/holdfast-config/holdfast/replication/schema/pattern"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -219,7 +220,7 @@ func TestCompileRefuses(t *testing.T) {
 		{"back-reference", props(`"a":{"type":"string","pattern":"(a)\\1"}`), "a", "lookaround and back-references are not supported"},
 		{"broken pattern", props(`"a":{"type":"string","pattern":"a("}`), "a", "missing closing"},
 		{"huge pattern", props(`"a":{"type":"string","pattern":"((a{100}){100}){10}"}`), "a", "pattern"},
-		{"long pattern", props(`"a":{"type":"string","pattern":"` + strings.Repeat("a", maxPattern+1) + `"}`), "a", "over the limit"},
+		{"long pattern", props(`"a":{"type":"string","pattern":"` + strings.Repeat("a", patterns.MaxSource+1) + `"}`), "a", "over the limit"},
 		{"bad pattern of names", props(`"a":{"type":"object","patternProperties":{"(?!x)":{}}}`), "a", "lookaround"},
 		{"endless number", props(`"a":{"type":"number","minimum":1e-999999999}`), "a", numberRule},
 		{"too many fields", props(strings.Join(many, ",")), "(schema)", "more than 5000 fields"},
@@ -397,7 +398,7 @@ func TestPatternTime(t *testing.T) {
 	s := compile(t, props(`"a":{"type":"string","pattern":"^(a+)+$"},"b":{"type":"string","pattern":"^[a-z]*$"},"c":{"type":"string","pattern":"(x+x+)+y"}`))
 	within(t, func() {
 		long := strings.Repeat("a", 60000)
-		_, errs := s.Effective(map[string]any{"a": long + "!", "b": strings.Repeat("a", maxPatternText+1), "c": strings.Repeat("x", 60000)})
+		_, errs := s.Effective(map[string]any{"a": long + "!", "b": strings.Repeat("a", patterns.MaxText+1), "c": strings.Repeat("x", 60000)})
 		want := []conf.FieldError{
 			{Key: "a", Message: "must match ^(a+)+$"},
 			{Key: "b", Message: "must match ^[a-z]*$ and be at most 65536 bytes long"},
@@ -413,7 +414,7 @@ func TestPatternDialects(t *testing.T) {
 	for pattern, yes := range map[string]string{
 		`^\u00e9$`: "é", `^\u{1F600}$`: "😀", `^a\Z`: "a", `^\/x\-y$`: "/x-y", `^(?<n>a)$`: "a", `^\\u00e9$`: `\u00e9`, `^\p{L}+$`: "é",
 	} {
-		re, err := compilePattern(pattern)
+		re, err := patterns.Compile(pattern)
 		if err != nil || !re.MatchString(yes) {
 			t.Errorf("%s does not match %q (%v)", pattern, yes, err)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/schema/pattern"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
@@ -63,12 +64,12 @@ func weight(s *jsonschema.Schema) float64 {
 	if s.Const != nil {
 		w += measure(*s.Const, false).size
 	}
-	if p, ok := s.Pattern.(*pattern); ok {
-		w += p.weight()
+	if p, ok := s.Pattern.(*pattern.Pattern); ok {
+		w += p.Weight()
 	}
 	for re := range s.PatternProperties {
-		if p, ok := re.(*pattern); ok {
-			w += p.weight()
+		if p, ok := re.(*pattern.Pattern); ok {
+			w += p.Weight()
 		}
 	}
 	return w

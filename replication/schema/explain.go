@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/schema/pattern"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
@@ -161,8 +162,8 @@ func (x *explainer) addKind(loc []string, e jsonschema.ErrorKind) {
 		head, tail = "must be a multiple of "+rat(k.Want), got
 	case *kind.Pattern:
 		head = "must match " + k.Want
-		if s, ok := valueAt(x.doc, loc).(string); ok && len(s) > maxPatternText {
-			head += fmt.Sprintf(" and be at most %d bytes long", maxPatternText)
+		if s, ok := valueAt(x.doc, loc).(string); ok && len(s) > pattern.MaxText {
+			head += fmt.Sprintf(" and be at most %d bytes long", pattern.MaxText)
 		}
 	case *kind.Format:
 		head = "must be a valid " + k.Want

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	patterns "github.com/holdfast-config/holdfast/replication/schema/pattern"
 )
 
 // FuzzCompile never panics, and what compiles keeps its promises: valid keys, no
@@ -77,7 +78,7 @@ func FuzzPattern(f *testing.F) {
 	f.Add(`^(a+)+$`, "aaaa!")
 	f.Add(`\u{110000}\Z`, "x")
 	f.Fuzz(func(_ *testing.T, pattern, text string) {
-		if re, err := compilePattern(pattern); err == nil {
+		if re, err := patterns.Compile(pattern); err == nil {
 			re.MatchString(text)
 		}
 	})

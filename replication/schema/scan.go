@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/schema/dialect"
+	"github.com/holdfast-config/holdfast/replication/schema/pattern"
 )
 
 // maxSubschemas limits the work of the library's compiler, which grows with the
@@ -111,8 +112,8 @@ func (s *scanner) keywords(obj map[string]any, path []string) {
 
 func (s *scanner) pattern(path []string, v any, skip bool) {
 	if text, ok := v.(string); ok {
-		re, err := compilePattern(text)
-		switch lookaround := errors.Is(err, errLookaround); {
+		re, err := pattern.Compile(text)
+		switch lookaround := errors.Is(err, pattern.ErrLookaround); {
 		case lookaround && skip:
 			s.skipped[text] = true
 			return
@@ -123,7 +124,7 @@ func (s *scanner) pattern(path []string, v any, skip bool) {
 			s.fail(path, "bad pattern: %v", err)
 			return
 		}
-		s.memory += re.(*pattern).memory
+		s.memory += re.Memory()
 	}
 }
 

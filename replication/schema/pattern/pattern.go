@@ -1,4 +1,4 @@
-package schema
+package pattern
 
 import (
 	"errors"
@@ -8,39 +8,42 @@ import (
 	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 // Limits of patterns. Go's engine is linear in (size of the program) x (length of
 // the text), so these limit the time of one match.
 const (
-	maxPattern     = 4096
-	maxProgram     = 10000
-	maxPatternText = 64 << 10
-
-	// Compiled, a pattern takes up to thousands of times its text.
-	maxPatternMemory    = 16 << 20  // of one schema
-	maxAllPatternMemory = 256 << 20 // of all schemas
-	freePatternMemory   = 64 << 10  // a schema with so little is admitted in any case
+	// MaxSource is the size of the largest pattern.
+	MaxSource  = 4096
+	maxProgram = 10000
+	// MaxText is the size of the largest text that can match.
+	MaxText = 64 << 10
 )
 
-// pattern is a regular expression that cannot hang the process.
-type pattern struct {
+// Pattern is a regular expression that cannot hang the process.
+type Pattern struct {
 	source string
-	re     *regexp.Regexp // nil: every text matches, see keyPattern
+	re     *regexp.Regexp // nil: every text matches, see Any
 	except *regexp.Regexp // text that matches it does not match the pattern; nil: none
 	size   int            // of the program
 	memory int            // estimated bytes that it takes compiled
 }
 
-// weight returns the steps of one match of a short text.
-func (p *pattern) weight() float64 { return 1 + float64(p.size)/10 }
+// Any is a pattern that is shown and not checked: every text matches.
+func Any(source string) *Pattern { return &Pattern{source: source} }
 
-func (p *pattern) String() string { return p.source }
+// Weight returns the steps of one match of a short text.
+func (p *Pattern) Weight() float64 { return 1 + float64(p.size)/10 }
 
-// MatchString reports whether s contains a match; text over maxPatternText has none.
-func (p *pattern) MatchString(s string) bool {
-	return p.re == nil || len(s) <= maxPatternText && (p.except == nil || !p.except.MatchString(s)) && p.re.MatchString(s)
+// Memory is an estimate of the bytes that it takes. Compiled, a pattern takes up to
+// thousands of times its text.
+func (p *Pattern) Memory() int { return p.memory }
+
+func (p *Pattern) String() string { return p.source }
+
+// MatchString reports whether s contains a match; text over MaxText has none.
+func (p *Pattern) MatchString(s string) bool {
+	return p.re == nil || len(s) <= MaxText && (p.except == nil || !p.except.MatchString(s)) && p.re.MatchString(s)
 }
 
 // Pydantic writes these patterns for a Decimal: one lookahead that rules out text
@@ -64,11 +67,11 @@ func withoutDecimalLookahead(source string) (text string, ok bool) {
 
 var unicodeEscape = regexp.MustCompile(`\\(\\|u\{([0-9A-Fa-f]{1,6})\}|u([0-9A-Fa-f]{4})|Z)`)
 
-// compilePattern compiles an ECMA 262 or Python pattern with Go's engine, which has
-// no lookaround and no back-references.
-func compilePattern(source string) (jsonschema.Regexp, error) {
-	if len(source) > maxPattern {
-		return nil, fmt.Errorf("pattern of %d bytes is over the limit of %d", len(source), maxPattern)
+// Compile compiles an ECMA 262 or Python pattern with Go's engine, which has no
+// lookaround and no back-references.
+func Compile(source string) (*Pattern, error) {
+	if len(source) > MaxSource {
+		return nil, fmt.Errorf("pattern of %d bytes is over the limit of %d", len(source), MaxSource)
 	}
 	text, isDecimal := withoutDecimalLookahead(source)
 	tree, err := syntax.Parse(text, syntax.Perl)
@@ -86,21 +89,21 @@ func compilePattern(source string) (jsonschema.Regexp, error) {
 			}
 		})
 		if tree, err = syntax.Parse(text, syntax.Perl); err != nil {
-			return nil, explainPattern(err)
+			return nil, explain(err)
 		}
 	}
 	prog, err := syntax.Compile(tree.Simplify())
 	if err != nil {
-		return nil, explainPattern(err)
+		return nil, explain(err)
 	}
 	if len(prog.Inst) > maxProgram {
 		return nil, errors.New("pattern is too large: use smaller repetitions")
 	}
 	re, err := regexp.Compile(text)
 	if err != nil {
-		return nil, explainPattern(err)
+		return nil, explain(err)
 	}
-	p := &pattern{source: source, re: re, size: len(prog.Inst), memory: programMemory(prog)}
+	p := &Pattern{source: source, re: re, size: len(prog.Inst), memory: programMemory(prog)}
 	if isDecimal {
 		p.except = noDigit
 	}
@@ -131,16 +134,17 @@ func programMemory(prog *syntax.Prog) int {
 	return memory
 }
 
-var errLookaround = errors.New("lookaround and back-references are not supported, because their run time has no limit")
+// ErrLookaround is the error of a pattern that this engine cannot have.
+var ErrLookaround = errors.New("lookaround and back-references are not supported, because their run time has no limit")
 
-func explainPattern(err error) error {
+func explain(err error) error {
 	se, ok := errors.AsType[*syntax.Error](err)
 	if !ok {
 		return err
 	}
 	switch se.Code {
 	case syntax.ErrInvalidPerlOp, syntax.ErrInvalidEscape:
-		return fmt.Errorf("%s %q: %w", se.Code, conf.Clip(se.Expr), errLookaround)
+		return fmt.Errorf("%s %q: %w", se.Code, conf.Clip(se.Expr), ErrLookaround)
 	default:
 		return fmt.Errorf("%s %q", se.Code, conf.Clip(se.Expr))
 	}
