@@ -172,8 +172,8 @@ func (e *Editor) currentSchema(cur *conf.Record, service string) (*schema.Schema
 }
 
 // ActivateProfile writes the values of a profile to all its services in one edit.
-// Services that have these values already keep their version.
-func (e *Editor) ActivateProfile(ctx context.Context, who conf.Principal, name, reason, key string) ([]conf.Outcome, error) {
+// Services that have these values already keep their version. rollout is that of a Draft.
+func (e *Editor) ActivateProfile(ctx context.Context, who conf.Principal, name, reason, key, rollout string) ([]conf.Outcome, error) {
 	if err := e.authorize(who, reason, false); err != nil {
 		return nil, err
 	}

@@ -60,21 +60,21 @@ func TestProfiles(t *testing.T) {
 	if _, err := f.SaveProfile(ctx, alice, conf.Profile{Name: "day"}, []string{"demo"}, "", ""); err != nil {
 		t.Fatal(err)
 	}
-	outs, err := f.ActivateProfile(ctx, alice, "night", "", "")
+	outs, err := f.ActivateProfile(ctx, alice, "night", "", "", "")
 	if err != nil || len(outs) != 2 || f.c.Record("demo").Version != 2 || f.c.Record("other").Version != 2 {
 		t.Fatalf("%+v %v", outs, err)
 	}
 	n := f.c.count()
-	if _, err := f.ActivateProfile(ctx, alice, "night", "", ""); err != nil || f.c.count() != n {
+	if _, err := f.ActivateProfile(ctx, alice, "night", "", "", ""); err != nil || f.c.count() != n {
 		t.Fatalf("activating again wrote something: %v", err)
 	}
-	if _, err := f.ActivateProfile(ctx, alice, "day", "", ""); err != nil || f.c.Record("demo").Version != 3 || f.c.Record("other").Version != 2 {
+	if _, err := f.ActivateProfile(ctx, alice, "day", "", "", ""); err != nil || f.c.Record("demo").Version != 3 || f.c.Record("other").Version != 2 {
 		t.Fatalf("day: %v", err)
 	}
 	if err := f.DeleteProfile(ctx, alice, "night", "", ""); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.ActivateProfile(ctx, alice, "night", "", ""); !errors.Is(err, conf.ErrNotFound) {
+	if _, err := f.ActivateProfile(ctx, alice, "night", "", "", ""); !errors.Is(err, conf.ErrNotFound) {
 		t.Fatal(err)
 	}
 }

@@ -158,7 +158,7 @@ func TestStaleProfilesAreReported(t *testing.T) {
 	}
 	reports(f.Do(t.Context(), alice, with(tight, draft(conf.OpPut, `{}`, 1))))
 
-	_, err := f.ActivateProfile(t.Context(), alice, "loud", "", "")
+	_, err := f.ActivateProfile(t.Context(), alice, "loud", "", "", "")
 	if !errors.Is(err, conf.ErrInvalid) || !strings.Contains(err.Error(), "loud is stale") {
 		t.Fatalf("activating it: %v", err)
 	}

@@ -188,7 +188,7 @@ func (b *backend) ImportProfile(ctx context.Context, who conf.Principal, p conf.
 	return p, []conf.StaleProfile{{Profile: p.Name, Service: "router", Error: "stale"}}, b.call(ctx, "ImportProfile")
 }
 
-func (b *backend) ActivateProfile(ctx context.Context, who conf.Principal, _, reason, id string) ([]conf.Outcome, error) {
+func (b *backend) ActivateProfile(ctx context.Context, who conf.Principal, _, reason, id, _ string) ([]conf.Outcome, error) {
 	b.who, b.reason, b.id = who, reason, id
 	return []conf.Outcome{b.outcome}, b.call(ctx, "ActivateProfile")
 }

@@ -30,6 +30,7 @@ var hints = map[conf.Code]string{
 	conf.CodeNotFound:        "list what there is: services, schemas, profiles or versions",
 	conf.CodeMethod:          "GET /openapi.json lists the methods of each route",
 	conf.CodeConflict:        "read it again, and repeat the change with the version in current_version",
+	conf.CodeRolloutActive:   "wait for the end of the rollout, or send the change with ?rollout=replace",
 	conf.CodeImmutable:       "change it in the environment of the agent",
 	conf.CodeUnsupported:     "GET /openapi.json lists what there is",
 	conf.CodeReadOnly:        "GET /api/config/health shows the reason; reads continue",

@@ -25,7 +25,7 @@ type ProfileEditor interface {
 	ImportProfile(ctx context.Context, who conf.Principal, p conf.Profile, reason, requestID string) (conf.Profile, []conf.StaleProfile, error)
 	// ActivateProfile makes the values of the profile the stored values of its
 	// services, all or none.
-	ActivateProfile(ctx context.Context, who conf.Principal, name, reason, requestID string) ([]conf.Outcome, error)
+	ActivateProfile(ctx context.Context, who conf.Principal, name, reason, requestID, rollout string) ([]conf.Outcome, error)
 	DeleteProfile(ctx context.Context, who conf.Principal, name, reason, requestID string) error
 }
 
@@ -153,7 +153,7 @@ func (p *profileRoom) activate(c *call, req activateRequest) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	list, err := p.editor.ActivateProfile(c.r.Context(), c.who, profileOf(c), reason, id)
+	list, err := p.editor.ActivateProfile(c.r.Context(), c.who, profileOf(c), reason, id, "")
 	out := activateResponse{Success: true, Services: make([]activateService, len(list))}
 	for i, o := range list {
 		out.Services[i] = activateService{Service: o.Service, NewVersion: o.Version, Changed: o.Changed}

@@ -294,7 +294,7 @@ func TestStatusOfEveryCode(t *testing.T) {
 	t.Parallel()
 	want := map[conf.Code]int{
 		"malformed": 400, "invalid": 422, "too_large": 413, "unauthenticated": 401, "denied": 403, "not_found": 404,
-		"method_not_allowed": 405, "version_conflict": 409, "immutable": 409, "unsupported": 501, "read_only": 503,
+		"method_not_allowed": 405, "version_conflict": 409, "rollout_active": 409, "immutable": 409, "unsupported": 501, "read_only": 503,
 		"no_quorum": 503, "outcome_unknown": 504, "stale": 503, "rate_limited": 429, "storage_full": 507, "corrupt": 503,
 		"locked": 503, "schema_mismatch": 503, "usage": 400, "internal": 500,
 	}

@@ -115,7 +115,7 @@ func (b *backend) ImportProfile(_ context.Context, _ conf.Principal, p conf.Prof
 	return p, []conf.StaleProfile{{Profile: p.Name, Service: "router", Error: "stale"}}, b.err
 }
 
-func (b *backend) ActivateProfile(_ context.Context, _ conf.Principal, _, reason, id string) ([]conf.Outcome, error) {
+func (b *backend) ActivateProfile(_ context.Context, _ conf.Principal, _, reason, id, _ string) ([]conf.Outcome, error) {
 	b.reason, b.id = reason, id
 	return []conf.Outcome{{Service: "stt-worker", Version: 6}}, b.err
 }

@@ -20,6 +20,7 @@ const (
 	CodeNotFound        Code = "not_found"       // no such service, key, schema, profile, version
 	CodeMethod          Code = "method_not_allowed"
 	CodeConflict        Code = "version_conflict" // another write came first; see Current
+	CodeRolloutActive   Code = "rollout_active"   // a rollout of the service runs; nothing else changes it
 	CodeImmutable       Code = "immutable"        // the value comes from the environment
 	CodeUnsupported     Code = "unsupported"      // this build or state cannot do it
 	CodeReadOnly        Code = "read_only"        // this agent serves from its last-known-good file
@@ -39,7 +40,7 @@ const (
 func Codes() []Code {
 	return []Code{
 		CodeMalformed, CodeInvalid, CodeTooLarge, CodeUnauthenticated, CodeDenied, CodeNotFound, CodeMethod,
-		CodeConflict, CodeImmutable, CodeUnsupported, CodeReadOnly, CodeNoQuorum, CodeOutcomeUnknown, CodeStale,
+		CodeConflict, CodeRolloutActive, CodeImmutable, CodeUnsupported, CodeReadOnly, CodeNoQuorum, CodeOutcomeUnknown, CodeStale,
 		CodeRateLimited, CodeStorageFull, CodeCorrupt, CodeLocked, CodeSchemaMismatch, CodeUsage, CodeInternal,
 	}
 }

@@ -390,7 +390,8 @@ type Draft struct {
 	RequestID string          `json:"request_id,omitempty"` // Idempotency-Key
 	DryRun    bool            `json:"dry_run,omitempty"`
 
-	EarlierIDs []string `json:"-"` // RequestID under old keys
+	Rollout    string   `json:"rollout,omitempty"` // RolloutReplace, RolloutNone; empty: as the service has it
+	EarlierIDs []string `json:"-"`                 // RequestID under old keys
 
 	Decoded map[string]any `json:"-"` // Document after ParseObject, if known; immutable
 }

@@ -1,6 +1,9 @@
 package conf
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"iter"
+)
 
 // Staged is what the log has of a service beside its stable version. Most services have
 // none: it begins with the first rollout, and ends with the epoch.
@@ -110,13 +113,77 @@ const (
 	RolloutSuperseded = "superseded"  // replaced by an edit, or ended by a new epoch
 )
 
-// RolloutEnd is a rollout that ended, as the log has it. The newest 100 are kept of each service.
+// KeepRollouts is how many rollouts that ended are kept of each service.
+const KeepRollouts = 100
+
+// RolloutEnd is a rollout as the log has it, the one that runs or one that ended. The newest
+// KeepRollouts that ended are kept of each service.
 type RolloutEnd struct {
 	Service string  `json:"service"`
-	Rollout Rollout `json:"rollout"` // without the documents of candidate and revert
+	Rollout Rollout `json:"rollout"` // after the end without the documents of candidate and revert
 	Epoch   string  `json:"config_epoch"`
 	State   string  `json:"state"`
-	Reason  string  `json:"reason"` // of the end
-	By      string  `json:"by"`
-	At      string  `json:"at"`
+	Reason  string  `json:"reason"` // of the end, or why it is paused
+	By      string  `json:"by"`     // of the end; empty while it runs
+	At      string  `json:"at"`     // of the end; empty while it runs
+}
+
+// What a Draft does about a rollout of its service.
+const (
+	RolloutReplace = "replace" // ends the one that runs, in the same log entry
+	RolloutNone    = "none"    // starts none, though the schema of the service asks for one
+)
+
+// RolloutDraft is a rollout that is asked for, before it is validated and signed. Its Draft
+// is an OpPut or an OpPatch.
+type RolloutDraft struct {
+	Draft
+	Plan   RolloutPlan `json:"plan"`
+	Target Target      `json:"target"` // of the first step
+}
+
+// Actions of a RolloutMove.
+const (
+	RolloutAdvance  = "advance" // to the next step, which has Target
+	RolloutPromote  = "promote"
+	RolloutRollback = "rollback"
+	RolloutPause    = "pause"
+	RolloutResume   = "resume"
+)
+
+// RolloutMove is what the leader, or a person, does with a rollout that runs.
+type RolloutMove struct {
+	Service   string `json:"service"`
+	ID        string `json:"id"`
+	Action    string `json:"action"`
+	Step      int    `json:"step"`             // the step that RolloutAdvance and RolloutPromote leave
+	Target    Target `json:"target,omitzero"`  // RolloutAdvance: of the next step
+	Force     bool   `json:"force,omitempty"`  // RolloutPromote: also while it is paused, which a person does
+	Reason    string `json:"reason,omitempty"` // RolloutRollback, RolloutPause
+	By        string `json:"by"`
+	RequestID string `json:"request_id,omitempty"`
+}
+
+// Floor is the highest version of the service that was given out or reserved in its epoch.
+// It is the stable one where no rollout reserved another.
+func (r *Record) Floor() uint64 {
+	if r.Staged == nil {
+		return r.Version
+	}
+	return max(r.Version, r.Staged.Floor)
+}
+
+// Signed are the versions that are signed beside the stable one. s may be nil.
+func (s *Staged) Signed() iter.Seq[*SignedVersion] {
+	return func(yield func(*SignedVersion) bool) {
+		if s == nil {
+			return
+		}
+		if ro := s.Rollout; ro != nil && (!yield(&ro.Candidate) || !yield(&ro.Revert)) {
+			return
+		}
+		if s.Kept != nil {
+			yield(s.Kept)
+		}
+	}
 }

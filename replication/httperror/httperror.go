@@ -22,6 +22,7 @@ var statuses = map[conf.Code]int{
 	conf.CodeNotFound:        http.StatusNotFound,
 	conf.CodeMethod:          http.StatusMethodNotAllowed,
 	conf.CodeConflict:        http.StatusConflict,
+	conf.CodeRolloutActive:   http.StatusConflict,
 	conf.CodeImmutable:       http.StatusConflict,
 	conf.CodeUnsupported:     http.StatusNotImplemented,
 	conf.CodeReadOnly:        http.StatusServiceUnavailable,

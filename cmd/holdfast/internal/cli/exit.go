@@ -37,6 +37,7 @@ var ExitCodes = map[conf.Code]int{
 	conf.CodeNotFound:        ExitNotFound,
 	conf.CodeMethod:          ExitError,
 	conf.CodeConflict:        ExitConflict,
+	conf.CodeRolloutActive:   ExitConflict,
 	conf.CodeImmutable:       ExitDenied,
 	conf.CodeUnsupported:     ExitError,
 	conf.CodeReadOnly:        ExitReadOnly,
