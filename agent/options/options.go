@@ -1,6 +1,7 @@
 package options
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -33,6 +34,7 @@ type Options struct {
 	Observation
 	Joining
 	Upkeep
+	Beside
 
 	Role      string // RoleMember or RoleObserver
 	NodeID    string
@@ -126,6 +128,18 @@ type Upkeep struct {
 	HistoryRetention time.Duration // how long the history is kept; 0 = permanently
 	DigestEvery      time.Duration // how often the members compare their states; 0 = never
 }
+
+// Beside is what the agent tells of the service beside it, as one of its instances.
+type Beside struct {
+	Instance  string            // name of this instance; "" = the node id
+	Labels    map[string]string // of this instance
+	HealthURL string            // asked whether the service is well; "" = not asked
+	HealthCmd string            // run for the same; see Words
+	AckOpen   bool              // acknowledgements are accepted without the local token
+}
+
+// InstanceName is the name of this instance. The node id must be known.
+func (o *Options) InstanceName() string { return cmp.Or(o.Instance, o.NodeID) }
 
 // Clock returns the time of the wall clock. It may jump, and be wrong: what must not is
 // measured with the monotonic clock of the time package.
@@ -284,6 +298,9 @@ func (o *Options) Complete() error {
 		return err
 	}
 	if err := o.checkTokenPaths(); err != nil {
+		return err
+	}
+	if err := o.Beside.check(); err != nil {
 		return err
 	}
 	return o.Backup.Validate()

@@ -3,6 +3,8 @@ package options
 import (
 	"strconv"
 	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
 // Setting is one member of Options for its users: a flag, an environment
@@ -16,7 +18,7 @@ type Setting struct {
 
 // Groups are the headings of Settings, in the order to show them.
 func Groups() []string {
-	return []string{"This agent", "Listeners", "MQTT", "Observer", "Cluster", "Files", "Backup", "Recovery", "Keys", "Retention", "Logging"}
+	return []string{"This agent", "Instance", "Listeners", "MQTT", "Observer", "Cluster", "Files", "Backup", "Recovery", "Keys", "Retention", "Logging"}
 }
 
 // Settings binds every member of o. It is the one list from which flags, help,
@@ -47,6 +49,26 @@ func Settings(o *Options) []Setting {
 		text("This agent", "node-id", "CONFIG_NODE_ID", "name of this member (default: made on first run and kept)", &o.NodeID),
 		text("This agent", "env-allow", "CONFIG_ENV_ALLOW", "variables of the agent's environment that a schema may name although they look like the agent's or the host's, comma separated; SERVICE:NAME for one service only", &o.EnvAllow),
 		text("This agent", "schema-dir", "CONFIG_SCHEMA_DIR", "directory of <service>.json schemas to load at start", &o.SchemaDir),
+		text("Instance", "instance", "CONFIG_INSTANCE", "name of this instance of its service (default: the node id)", &o.Instance),
+		{
+			Group: "Instance", Flag: "labels", Env: "CONFIG_LABELS", Usage: "labels of this instance, such as zone=a,tier=canary",
+			Get: func() string { return joinLabels(o.Labels) },
+			Set: func(s string) (err error) {
+				o.Labels, err = conf.ParseLabels(s)
+				return err
+			},
+		},
+		text("Instance", "health-url", "CONFIG_HEALTH_URL", "http or https URL that is asked every 5 s whether the service beside this agent is well: 2xx within 2 s", &o.HealthURL),
+		text("Instance", "health-cmd", "CONFIG_HEALTH_CMD", "command that is run for the same, without a shell: exit code 0 within 2 s", &o.HealthCmd),
+		{
+			Group: "Instance", Flag: "ack-open", Env: "CONFIG_ACK_OPEN", Bool: true,
+			Usage: "accept acknowledgements from every process of this host, without the local token (0 or 1)",
+			Get:   func() string { return strconv.FormatBool(o.AckOpen) },
+			Set: func(s string) (err error) {
+				o.AckOpen, err = strconv.ParseBool(s)
+				return err
+			},
+		},
 		text("Listeners", "local-addr", "CONFIG_LOCAL_ADDR", "local HTTP for the service beside this agent; loopback; localhost is 127.0.0.1 and ::1", &o.LocalAddr),
 		text("Listeners", "local-socket", "CONFIG_LOCAL_SOCKET", "unix socket of the same API (default: DATA-DIR/local.sock; none = off)", &o.LocalSocket),
 		text("Listeners", "manager-host", "CONFIG_MANAGER_HOST", "address of the admin REST API; localhost is 127.0.0.1 and ::1", &o.ManagerHost),
