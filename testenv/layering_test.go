@@ -83,6 +83,7 @@ var layers = map[string][]string{
 		"replication/alarm", "replication/conf", "replication/schema", "replication/seal", "replication/view", "localapi", "localapi/client", "localapi/ofrep", "agent/broker",
 		"agent/documents", "agent/keys", "agent/lkg", "agent/options", "agent/process", "agent/renderjob", "agent/schemas", "agent/updates",
 	},
+	"agent/served": {"replication/conf"},
 	"agent/fallback": {
 		"replication/alarm", "replication/conf", "replication/httperror", "replication/schema", "replication/seal", "replication/view", "localapi", "localapi/ofrep",
 		"localapi/ui", "agent/documents", "agent/keys", "agent/lkg", "agent/options", "agent/process", "agent/renderjob", "agent/schemas",

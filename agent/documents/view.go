@@ -21,6 +21,11 @@ func NewView(s *Secrets) *View {
 	return view.New((&localapi.Renderer{Secrets: s.Values, Overlay: s.Overlay}).Render)
 }
 
+// NewStableView makes an empty view without documents: its records are read, not served.
+func NewStableView() *View {
+	return view.New(func(*conf.Record) *localapi.Document { return nil })
+}
+
 // Records reads the records of a view.
 type Records struct{ *View }
 

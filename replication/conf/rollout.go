@@ -1,8 +1,12 @@
 package conf
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"iter"
+	"math"
+	"slices"
 )
 
 // Staged is what the log has of a service beside its stable version. Most services have
@@ -102,6 +106,26 @@ type Target struct {
 	Below     uint64            `json:"below,string,omitempty"` // instances whose hash is lower; math.MaxUint64: all
 	Labels    map[string]string `json:"labels,omitempty"`       // instances that have all of these
 	Instances []string          `json:"instances,omitempty"`    // instances with these names
+}
+
+// Has reports whether t chooses an instance; hash is its TargetHash.
+func (t *Target) Has(hash uint64, instance string, labels map[string]string) bool {
+	if hash < t.Below || t.Below == math.MaxUint64 || slices.Contains(t.Instances, instance) {
+		return true
+	}
+	for name, value := range t.Labels {
+		if have, ok := labels[name]; !ok || have != value {
+			return false
+		}
+	}
+	return len(t.Labels) > 0
+}
+
+// TargetHash is the place of an instance in the order of a rollout: the first eight bytes
+// of SHA-256 of salt, a line feed and the instance, big endian.
+func TargetHash(salt, instance string) uint64 {
+	sum := sha256.Sum256([]byte(salt + "\n" + instance))
+	return binary.BigEndian.Uint64(sum[:8])
 }
 
 // States of a rollout in the API.

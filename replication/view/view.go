@@ -242,12 +242,14 @@ func older(r, have *conf.Record) bool {
 	return r.Epoch == have.Epoch && r.Epoch != "" && r.Version < have.Version
 }
 
-// Equal reports whether two records are the same in all that a view publishes.
+// Equal reports whether two records are the same in all that a view publishes. What is
+// staged is immutable and compared by pointer: two that are equal cost a change that
+// wakes nobody.
 func Equal(a, b *conf.Record) bool {
-	return a == b || a.IssuedAt == b.IssuedAt && a.Signature == b.Signature && a.VersionSignature == b.VersionSignature && a.KeyID == b.KeyID && reissued(a, b)
+	return a == b || a.IssuedAt == b.IssuedAt && a.Signature == b.Signature && a.VersionSignature == b.VersionSignature && a.KeyID == b.KeyID && a.Staged == b.Staged && reissued(a, b)
 }
 
-// reissued reports whether a is what b is, up to time, signature and key.
+// reissued reports whether a is what b is, up to time, signature, key and what is staged.
 func reissued(a, b *conf.Record) bool {
 	return a.Service == b.Service && a.Version == b.Version && a.Epoch == b.Epoch && a.Checksum == b.Checksum &&
 		a.UpdatedAt == b.UpdatedAt && a.UpdatedBy == b.UpdatedBy && a.Deleted == b.Deleted && a.Index == b.Index &&
