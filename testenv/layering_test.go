@@ -131,6 +131,9 @@ var layers = map[string][]string{
 	"cmd/holdfast/internal/migrate": {
 		"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/foreign", "cmd/holdfast/internal/values",
 	},
+	"cmd/holdfast/internal/gitops": {
+		"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/values", "localapi/yamljson",
+	},
 	"cmd/holdfast/internal/cli":       {"replication/conf", "replication/trust", "localapi/client", "agent/options"},
 	"cmd/holdfast/internal/values":    {"replication/conf", "cmd/holdfast/internal/cli"},
 	"cmd/holdfast/internal/change":    {"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/values"},
@@ -157,7 +160,7 @@ var layers = map[string][]string{
 	},
 	"cmd/holdfast": {
 		"cmd/holdfast/internal/change", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/cluster", "cmd/holdfast/internal/doors",
-		"cmd/holdfast/internal/model", "cmd/holdfast/internal/ops", "cmd/holdfast/internal/read", "cmd/holdfast/internal/run",
+		"cmd/holdfast/internal/gitops", "cmd/holdfast/internal/model", "cmd/holdfast/internal/ops", "cmd/holdfast/internal/read", "cmd/holdfast/internal/run",
 	},
 	"testenv/base":                     {},
 	"testenv/browser":                  {"testenv/base"},
@@ -203,7 +206,7 @@ var owners = map[string][]string{
 	},
 	"github.com/spf13/cobra": {
 		"cmd/holdfast", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/run", "cmd/holdfast/internal/read", "cmd/holdfast/internal/change",
-		"cmd/holdfast/internal/model", "cmd/holdfast/internal/cluster", "cmd/holdfast/internal/ops", "cmd/holdfast/internal/doors", "cmd/holdfast/internal/migrate",
+		"cmd/holdfast/internal/model", "cmd/holdfast/internal/cluster", "cmd/holdfast/internal/ops", "cmd/holdfast/internal/doors", "cmd/holdfast/internal/migrate", "cmd/holdfast/internal/gitops",
 	},
 	"github.com/spf13/pflag":            {"cmd/holdfast/internal/run"},
 	"go.yaml.in/yaml":                   {"localapi/yamljson", "localapi/render", "cmd/holdfast/internal/foreign"},

@@ -7,6 +7,7 @@ import (
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cluster"
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/doors"
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/gitops"
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/model"
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/ops"
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/read"
@@ -24,6 +25,7 @@ var groups = []struct {
 	{"Change:", commands{change.Set, change.Unset, change.Edit, change.Validate, change.Diff, change.Rollback, change.Delete, change.Secret}},
 	{"Programs:", commands{doors.Exec, doors.Render, doors.Client}},
 	{"Schemas and profiles:", commands{model.Schema, model.Profile}},
+	{"Configuration in git:", commands{gitops.Plan, gitops.Apply, gitops.Pull}},
 	{"The cluster:", commands{cluster.Cluster, cluster.Token, cluster.Keys}},
 	{"Inspect and operate:", commands{
 		ops.History, ops.Audit, ops.Health, ops.Ready, ops.Verify, ops.Backup, ops.Export, ops.Import, ops.Rebuild, ops.UI, ops.Version,

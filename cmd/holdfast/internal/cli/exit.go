@@ -23,6 +23,7 @@ const (
 	ExitReadOnly = 6
 	ExitInvalid  = 7
 	ExitStale    = 8
+	ExitPending  = 11 // plan --exit-code: the files would change something
 )
 
 // ExitCodes maps every code of conf. The exit code is 6 only when
