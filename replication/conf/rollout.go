@@ -164,6 +164,7 @@ type RolloutDraft struct {
 	Draft
 	Plan   RolloutPlan `json:"plan"`
 	Target Target      `json:"target"` // of the first step
+	Salt   string      `json:"salt"`   // by which Target was chosen: the one of the rollout
 }
 
 // Actions of a RolloutMove.
