@@ -10,6 +10,9 @@
 // paths; the import map in the page leads these, and the bare names preact, preact/hooks and
 // htm, to the hashed names. The page itself is never kept.
 //
+// The page names what app.js imports, for one go. What a view imports by a call is fetched when the
+// first load is over.
+//
 // # Invariants
 //
 //   - The page takes its data from the admin API of its own origin, and nothing from

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -93,7 +94,14 @@ func load(dir fs.FS) (*Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := render(string(text), importMap, urls)
+	first := map[string]bool{}
+	if err := follow(dir, "app.js", first); err != nil {
+		return nil, err
+	}
+	for _, file := range bare {
+		first[file] = true
+	}
+	page, err := render(string(text), importMap, urls, first)
 	if err != nil {
 		return nil, err
 	}
@@ -106,16 +114,14 @@ func load(dir fs.FS) (*Site, error) {
 }
 
 // render fills in the template of the page.
-func render(text string, importMap []byte, urls map[string]string) ([]byte, error) {
+func render(text string, importMap []byte, urls map[string]string, first map[string]bool) ([]byte, error) {
 	t, err := template.New("index.html").Parse(text)
 	if err != nil {
 		return nil, err
 	}
 	var modules []string // in one go instead of one round trip a level
-	for _, name := range slices.Sorted(maps.Keys(urls)) {
-		if path.Ext(name) == ".js" {
-			modules = append(modules, urls[name])
-		}
+	for _, name := range slices.Sorted(maps.Keys(first)) {
+		modules = append(modules, urls[name])
 	}
 	var out bytes.Buffer
 	err = t.Execute(&out, map[string]any{
@@ -123,6 +129,27 @@ func render(text string, importMap []byte, urls map[string]string) ([]byte, erro
 		"ImportMap": template.HTML(`<script type="importmap">` + string(importMap) + `</script>`), //nolint:gosec // made of names of embedded files
 	})
 	return out.Bytes(), err
+}
+
+// imported matches what a module needs before it runs. What it fetches by a call is not needed first.
+var imported = regexp.MustCompile(`(?m)^(?:import|export) (?:[^;]*? from )?'(\.[^']+)';`)
+
+// follow adds a module, and all that it imports, to what the first load needs.
+func follow(dir fs.FS, name string, first map[string]bool) error {
+	if first[name] {
+		return nil
+	}
+	first[name] = true
+	text, err := fs.ReadFile(dir, name)
+	if err != nil {
+		return err
+	}
+	for _, m := range imported.FindAllSubmatch(text, -1) {
+		if err := follow(dir, path.Join(path.Dir(name), string(m[1])), first); err != nil {
+			return fmt.Errorf("imported by %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // hashed is the URL of a file: lib/diff.js becomes /ui/lib/diff.HASH.js.

@@ -95,16 +95,21 @@ func TestFiles(t *testing.T) {
 		}
 	}
 	urls := map[string]bool{}
-	for _, s := range regexp.MustCompile(`/ui/[a-z0-9/._-]+\.[0-9a-f]{16}\.[a-z]+`).FindAllString(string(page), -1) {
-		urls[s] = true
+	for _, s := range regexp.MustCompile(`(?:href|src|data-icons)="(/ui/[a-z0-9/._-]+\.[0-9a-f]{16}\.[a-z]+)"`).FindAllStringSubmatch(string(page), -1) {
+		urls[s[1]] = true
 	}
-	for _, want := range []string{"/ui/app.", "/ui/page.", "/ui/icons.", "/ui/icon."} {
+	for _, want := range []string{"/ui/app.", "/ui/page.", "/ui/icons.", "/ui/icon.", "/ui/views/service-edit.", "/ui/vendor/hooks."} {
 		found := false
 		for u := range urls {
 			found = found || strings.HasPrefix(u, want)
 		}
 		if !found {
 			t.Errorf("the page does not load %s*", want)
+		}
+	}
+	for u := range urls {
+		if strings.HasPrefix(u, "/ui/views/cluster") {
+			t.Errorf("the page loads %s first, which few people open", u)
 		}
 	}
 	total := len(packed)

@@ -89,7 +89,7 @@ func keys(t *testing.T, a *testenv.Agent) {
 	p.Click("Rotate signing")
 	p.Fill("Reason", "a year is over")
 	p.Click("Rotate signing")
-	p.Shows("Rotate signing: ", "Rotation of signing", "Who holds it", "in place of", "old key still taken")
+	p.Shows("The rotation of signing has begun: ", "Rotation of signing", "Who holds it", "in place of", "old key still taken")
 	if why := p.Off("Rotate signing"); why == "" {
 		t.Error("a key may be rotated during its rotation")
 	}
@@ -99,7 +99,7 @@ func keys(t *testing.T, a *testenv.Agent) {
 	more("signing", "End the old key of signing")
 	p.Shows("A member that has not heard of the new one since then must join again.")
 	p.Click("End the old key of signing")
-	p.Shows("End the old key of signing: ")
+	p.Shows("The old key of signing has ended.")
 	p.Await("the rotation to end", "!text().includes('Rotation of signing')")
 	if got := phase("signing"); got != "" {
 		t.Errorf("the rotation of signing is in %q after its end", got)
@@ -124,7 +124,7 @@ func keys(t *testing.T, a *testenv.Agent) {
 	}
 	more("hmac", "Abort the rotation of hmac")
 	p.Confirm() // Ctrl+Enter presses the action of a dialog
-	p.Shows("Abort the rotation of hmac: ")
+	p.Shows("The rotation of hmac was aborted: ")
 	p.Await("the rotation to go", "!text().includes('Rotation of hmac')")
 	if got := phase("hmac"); got != "" {
 		t.Errorf("the rotation of hmac is in %q after it was given up", got)

@@ -55,6 +55,7 @@ func (s *pairs) take(p *browser.Tab, name string) {
 		s.design.Visit(s.files + "/" + name + ".html?theme=" + as.scheme)
 		p.Size(as.width, as.height)
 		p.Scheme(as.scheme)
+		p.Run("window.scrollTo(0, 0)")
 		for i, tab := range []*browser.Tab{s.design, p} {
 			pic, err := png.Decode(bytes.NewReader(tab.Picture()))
 			if err != nil {

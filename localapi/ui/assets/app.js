@@ -9,8 +9,10 @@ import { outageOf } from './lib/outage.js';
 import { linkOf } from './lib/router.js';
 import { theme } from './lib/theme.js';
 import { AppProvider } from './components/context.js';
+import { fetchAhead } from './components/later.js';
 import { Shell } from './components/shell.js';
 import { SignIn, Waiting } from './components/session.js';
+import { views } from './views/index.js';
 
 theme();
 const store = createStore({ me: undefined, health: null, cluster: null, services: null, source: null, age: null, silent: false, outage: null, ended: null, asked: '', agent: null, why: '', told: null });
@@ -134,6 +136,12 @@ async function begin() {
   await refresh();
 }
 
+/** ahead fetches the views that the first load left out, so that they are there in an outage, too. */
+function ahead() {
+  const idle = globalThis.requestIdleCallback ?? ((then) => setTimeout(then, 500));
+  idle(() => fetchAhead(views.map((view) => view.load).filter(Boolean)));
+}
+
 function App() {
   const [state, set] = useState(store.get());
   const [hash, setHash] = useState(linkOf(location.hash) ? '#/services' : location.hash || '#/services');
@@ -158,5 +166,5 @@ function App() {
 
 for (const kind of ['service', 'schema', 'cluster', 'health', 'again']) live.on(kind, () => soon(200));
 render(html`<${App} />`, document.getElementById('app') ?? document.body);
-begin();
+begin().finally(ahead);
 soon(20000);

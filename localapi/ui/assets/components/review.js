@@ -41,7 +41,7 @@ export function Review({ model, editor, off, onClose, onSaved, onConflict, merge
   const bytes = new TextEncoder().encode(reason).length;
   const stop = off || (bytes > 1024 ? 'The reason is longer than 1,024 bytes' : busy ? 'Saving' : '');
   const aside = html`<span class="row muted"><${Ver} n=${model.version} /><${Icon} name="arrow" /><${Ver} n=${next} tone="info" /></span>`;
-  const footer = html`${off && html`<span class="muted">${off}</span>`}<span class="push row"><${Button} kind="quiet" onClick=${onClose}>Back to the form</${Button}>
+  const footer = html`<span class="muted">${off || (editor.check.effective ? 'Checked against the schema just now.' : '')}</span><span class="push row"><${Button} kind="quiet" onClick=${onClose}>Back to the form</${Button}>
     <${Button} kind="primary" icon="check" off=${stop} data-review="" kbd="Ctrl ↵" onClick=${save}>Save as v${next}</${Button}></span>`;
   return html`<${Dialog} title=${`Save ${count(editor.count, 'change')} to ${model.name}`} aside=${aside} onClose=${onClose} onSubmit=${save} footer=${footer}>
     ${merged && html`<${Note} tone="theirs"><b>v${model.version} by ${model.changedBy} came first.</b> You changed other keys, so there is no conflict: these are your changes on top of it.</${Note}>`}

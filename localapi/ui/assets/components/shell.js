@@ -7,6 +7,7 @@ import { NotFound } from '../views/notfound.js';
 import { Button, Drop, Icon } from './basic.js';
 import { useApp, useShared } from './context.js';
 import { handleKeys, KeysDialog } from './keys.js';
+import { Later } from './later.js';
 import { OutageBanner } from './banner.js';
 import { SignInAgain } from './session.js';
 import { exact } from '../lib/format.js';
@@ -96,12 +97,12 @@ export function Shell({ hash, onSignOut }) {
     if (moved.current) document.getElementById('main')?.focus({ preventScroll: true });
     moved.current = true;
   }, [route.path.join('/')]);
-  const View = route.view?.view || NotFound;
+  const View = !route.view ? NotFound : route.view.view || Later;
   return html`<a class="btn skip" href=${hash} onClick=${(e) => { e.preventDefault(); document.getElementById('main')?.focus(); }}>To the content</a>
     <div class="app"><${Side} shared=${shared} route=${route} /><div>
       <${Top} shared=${shared} route=${route} menu=${menu} onMenu=${() => setMenu(!menu)} onKeys=${() => setKeys(true)} onSignOut=${onSignOut} />
       ${shared.outage && html`<${OutageBanner} outage=${shared.outage} />`}
-      <${View} key=${route.view ? route.view.path + JSON.stringify(route.params) : 'none'} route=${route} shared=${shared} ...${route.params} />
+      <${View} load=${route.view?.load} key=${route.view ? route.view.path + JSON.stringify(route.params) : 'none'} route=${route} shared=${shared} ...${route.params} />
     </div></div>
     ${keys && html`<${KeysDialog} onClose=${() => setKeys(false)} />`}
     ${shared.ended && html`<${SignInAgain} ended=${shared.ended} />`}`;

@@ -19,7 +19,7 @@ export function checks(health, cluster, backup, now) {
       cluster.leader ? `${cluster.leader} leads, term ${cluster.term}` : 'no leader is known',
       cluster.quorum ? '' : away.length ? 'Start the servers that do not answer; reads continue.' : 'Reads continue.'));
     rows.push(check('Members', away.length ? 'warn' : 'ok', away.length ? 'warn' : 'check', `${reach} of ${cluster.nodes.length} ${answer}`,
-      away.map((n) => `${n.node_id} is unreachable`).join('; '), away.length ? 'Start it, or remove it under Cluster.' : ''));
+      away.map((n) => `${n.node_id} is unreachable`).join('; '), away.length ? `Start ${away.length === 1 ? 'it, or remove it' : 'them, or remove them'} under Cluster.` : ''));
   }
   const db = health.database_status;
   rows.push(check('Database', db === 'healthy' ? 'ok' : 'bad', db === 'healthy' ? 'check' : 'bad', db, ''));

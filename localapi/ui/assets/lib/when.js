@@ -25,7 +25,14 @@ export function stamp(iso, now) {
   return `${d.getUTCDate()} ${MONTHS[d.getUTCMonth()]}${year} ${clock(iso)}`;
 }
 
-// took is a short time: "0.8 s" where span would say "0 s".
+// day is the day of a time: "22 Feb 2027".
+export function day(iso) {
+  const d = new Date(iso);
+  return `${d.getUTCDate()} ${MONTHS[d.getUTCMonth()]} ${d.getUTCFullYear()}`;
+}
+
+// took is a short time: "0.8 s" or "14 ms" where span would say "0 s".
 export function took(seconds) {
+  if (seconds < 0.1) return `${Math.max(1, Math.round(seconds * 1000))} ms`;
   return seconds < 10 ? `${Math.round(seconds * 10) / 10} s` : span(seconds);
 }

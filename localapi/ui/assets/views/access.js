@@ -9,7 +9,8 @@ import { CogFrame } from '../components/cog.js';
 import { at } from '../lib/api.js';
 import { clock } from '../lib/clock.js';
 import { accessQuery } from '../lib/cog.js';
-import { exact, number } from '../lib/format.js';
+import { count, exact, number } from '../lib/format.js';
+import { download } from '../lib/download.js';
 import { stamp } from '../lib/when.js';
 
 const PAGE = 50;
@@ -49,8 +50,13 @@ export function Access() {
     return html`<${CogFrame} tab="access" sentence="Every change, revealed secret and refusal, the same on every agent.">
       <${Note} tone="info" icon="lock"><b>You cannot read the access log.</b> Your token has the role ${me?.role}. Ask someone with config.write.<//><//>`;
   }
+  const save = () => {
+    download('access-log.json', `${JSON.stringify(shown, null, 2)}\n`);
+    say(`Exported ${count(shown.length, 'row')}`);
+  };
+  const acts = html`<${Button} icon="up" off=${shown.length === 0 ? 'Nothing is shown' : ''} title="The rows shown, as JSON" onClick=${save}>Export<//>`;
   const last = data ? offset + data.results.length : 0;
-  return html`<${CogFrame} tab="access" sentence="Every change, revealed secret and refusal, the same on every agent.">
+  return html`<${CogFrame} tab="access" sentence="Every change, revealed secret and refusal, the same on every agent." acts=${acts}>
     <div class="tools"><${Find} id="access-find" label="Filter these: who, key, reason" value=${text} onInput=${setText} />
       <${Choose} id="access-action" label="Action" options=${ACTIONS} value=${f.action} set=${set('action')} />
       <${Choose} id="access-service" label="Service" options=${[['', 'Every service'], ...(shared.services ?? []).map((s) => [s.service])]} value=${f.service} set=${set('service')} />

@@ -113,12 +113,17 @@ function Form({ off, services }) {
 }
 
 /** AddPanel is the form, with how the command line does it. */
-export function AddPanel({ off, services, first }) {
+function AddPanel({ off, services, first }) {
   return html`<section class="panel" aria-label="Add a service">${first && html`<div class="empty"><${Icon} name="mark" /><h2>Add the first service</h2><p>A service starts with a JSON Schema: its keys, types and defaults. Add one and its form, validation and local API are ready.</p></div>`}
     ${off && html`<div class="pad"><${Note} tone="info" icon="lock"><b>You can check a schema, not add it.</b> ${off}</${Note}></div>`}
     <div class="pad split even"><${Form} off=${off} services=${services} />
       <div class="form"><h3>From the command line</h3><${Cmd} text="holdfast schema put stt-worker stt-worker.json" /><${Cmd} text="holdfast import config.yaml" />
         <h3>Or with samples</h3><${Cmd} text="make demo" /></div></div></section>`;
+}
+
+/** AddFirst is the list of services while there is none. */
+export function AddFirst({ off, head }) {
+  return html`<main class="page" id="main" tabindex="-1">${head}<${AddPanel} off=${off} services=${[]} first /></main>`;
 }
 
 export function Add() {

@@ -8,7 +8,8 @@ import { readHistory, readService, readStored, versionsOf, wholeOf } from '../li
 import { Button, Chip, Failure, Ghost, Icon, Note, Time } from '../components/basic.js';
 import { mayWrite, useApp, useData, useLive, useTitle } from '../components/context.js';
 import { RestoreDialog } from '../components/restore.js';
-import { ServiceHead, ServiceTabs } from '../components/service-head.js';
+import { EditButton, ServiceHead, ServiceTabs } from '../components/service-head.js';
+import { ServiceMenu } from '../components/service-menu.js';
 import { Change } from '../components/value.js';
 
 const page = 300;
@@ -18,7 +19,7 @@ function Version({ v, on, chosen, choose, name }) {
   const [icon, word] = actions[v.action] || [];
   const first = v.action === 'schema' && v.version === 1;
   return html`<li class=${on ? 'on' : ''} id=${`v${v.version}`}><div class="row"><button type="button" class="ver" aria-pressed=${String(on)} aria-label=${`Compare v${v.version}`} onClick=${() => choose(v.version)}>v${v.version}</button><span class="strong">${v.by}</span>
-      ${chosen && html`<${Chip} tone="info">${chosen}</${Chip}>`}${word && html`<${Chip} icon=${icon}>${word}</${Chip}>`}<span class="muted push"><${Time} at=${v.at} /></span></div>
+      ${chosen && html`<${Chip} tone="info">${chosen}</${Chip}>`}${word && !first && html`<${Chip} icon=${icon}>${word}</${Chip}>`}<span class="muted push"><${Time} at=${v.at} /></span></div>
     ${v.reason && html`<div>${v.reason}</div>`}
     ${first && html`<div class="mono clip">${count(v.changes.length, 'key')} <span class="muted">none → </span>defaults</div>`}
     ${!first && v.changes.slice(0, 4).map((c) => html`<div class="mono clip" key=${c.key}>${c.key} <span class="muted">${clipped(c.old_value, 60)} → </span>${clipped(c.new_value, 60)}</div>`)}
@@ -68,7 +69,7 @@ export function History({ name, route, shared }) {
   const setPair = (a, b) => go(href(['services', name, 'history'], { key, from: Math.min(a, b), to: Math.max(a, b) }));
   // A click moves the nearer end: below the pair it is "from", above it "to".
   const choose = (n) => (n > to || Math.abs(n - to) < Math.abs(n - from) ? setPair(from, n) : setPair(n, to));
-  return html`<main class="page" id="main" tabindex="-1"><${ServiceHead} model=${model} /><${ServiceTabs} name=${name} at="history" model=${model} />
+  return html`<main class="page" id="main" tabindex="-1"><${ServiceHead} model=${model}><${ServiceMenu} model=${model} off=${off} /><${EditButton} name=${name} shared=${shared} primary /></${ServiceHead}><${ServiceTabs} name=${name} at="history" model=${model} />
     ${done && html`<${Note} tone="ok" role="status" onClose=${() => setDone(null)}><b>${done.changed ? `Restored as v${done.version}.` : `Nothing changed: v${done.version} had these values already.`}</b></${Note}>`}
     ${off && html`<${Note} tone="info" icon="lock"><b>You can read, not change.</b> ${off}</${Note}>`}
     ${key !== '' && html`<${Note} tone="info" icon="filter" acts=${html`<${Button} kind="tiny" href=${href(['services', name, 'history'])}>Show all keys</${Button}>`}>Only versions that changed <code>${key}</code>.</${Note}>`}

@@ -15,6 +15,9 @@ const EFFECTS = {
   abort: 'The new key is given up. The one in use stays.',
   retire: 'The old key ends now. A member that has not heard of the new one since then must join again.',
 };
+const SAID = { rotate: (kind, key, phase) => (phase === 'handover' ? `The rotation of ${kind} has begun: ${key} comes next.` : `${kind} was rotated: ${key} is in use.`),
+  prepare: (kind, key) => `${key} is handed out for ${kind}, and used when you rotate it.`,
+  abort: (kind, key) => `The rotation of ${kind} was aborted: ${key} is given up.`, retire: (kind) => `The old key of ${kind} has ended.` };
 const TITLES = { rotate: 'Rotate', prepare: 'Prepare', abort: 'Abort the rotation of', retire: 'End the old key of' };
 
 function Change({ kind, verb, close }) {
@@ -22,7 +25,7 @@ function Change({ kind, verb, close }) {
   const [reason, setReason] = useState('');
   const go = () => work.run(async () => {
     const out = await api.post(withQuery(at`keys/${kind}/${verb}`, { reason }));
-    close(`${TITLES[verb]} ${kind}: ${out.phase || 'done'}, key ${short(out.key_id)}.`);
+    close(SAID[verb](kind, short(out.key_id), out.phase));
   });
   return html`<${Dialog} slim title=${`${TITLES[verb]} ${kind}`} onClose=${() => close()} onSubmit=${go} footer=${html`<${Choice} onClose=${() => close()} kind=${verb === 'rotate' || verb === 'prepare' ? 'primary' : 'danger'} icon="key">${`${TITLES[verb]} ${kind}`}<//>`}>
     <div class="pad stack"><${Refused} error=${work.error} /><p>${EFFECTS[verb]}</p><label class="label-top" for=${id}>Reason</label><input id=${id} data-first placeholder="a year is over" value=${reason} onInput=${(e) => setReason(e.currentTarget.value)} /></div><//>`;

@@ -78,7 +78,7 @@ export function Schema({ name: service }) {
     setDone(text);
     reload();
   };
-  return html`<${ServiceFrame} service=${service} tab="schema" fresh=${done}>
+  return html`<${ServiceFrame} service=${service} tab="schema" fresh=${done} own>
     ${done && html`<${Note} tone="ok" role="status"><b>${done}</b><//>`}
     ${!data ? html`<${Loading} read=${read} />` : html`<${Work} key=${data.stored?.hash} service=${service} stored=${data.stored} off=${change} done=${stored} />`}<//>`;
 }

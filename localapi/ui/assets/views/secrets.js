@@ -11,6 +11,7 @@ import { at, withQuery } from '../lib/api.js';
 import { clock } from '../lib/clock.js';
 import { ago, quoted } from '../lib/format.js';
 import { short } from '../lib/cog.js';
+import { stamp } from '../lib/when.js';
 
 export const SHOWN_FOR = 30; // seconds
 
@@ -21,7 +22,8 @@ async function load(api, service, writer) {
   const schema = await api.get(at`schemas/${service}`).catch(() => null);
   const log = writer ? await api.get(withQuery(at`access`, { action: 'reveal_secret', service, limit: 200 })).catch(() => null) : null;
   const fields = new Map((schema?.fields ?? []).map((f) => [f.key, f]));
-  return list.secrets.map((s) => ({ ...s, field: fields.get(s.key), last: log?.results.find((r) => r.key === s.key && r.success), logged: log !== null }));
+  const rows = list.secrets.map((s) => ({ ...s, field: fields.get(s.key), last: log?.results.find((r) => r.key === s.key && r.success), logged: log !== null }));
+  return { rows, recent: log?.results.slice(0, 5) ?? [] };
 }
 
 function SetValue({ service, secret, close }) {
@@ -72,7 +74,7 @@ function Shown({ value, end, hide }) {
     tick();
     return () => stop();
   }, [end]);
-  return html`<code class="val">${typeof value === 'string' ? value : JSON.stringify(value)}</code><span class="sub">hidden in ${left} s <button type="button" class="link" onClick=${hide}>hide now</button></span>`;
+  return html`<code class="val">${typeof value === 'string' ? value : JSON.stringify(value)}</code><span class="sub">hidden in ${left} s</span>`;
 }
 
 function stateOf(s) {
@@ -82,6 +84,13 @@ function stateOf(s) {
   }
   if (!s.set) return html`<${State} tone="warn" icon="warn">not set<//>`;
   return html`<${State} tone="ok" icon="check">set, stored<//><span class="sub"><${Time} at=${s.updated_at} />${s.unused && ', not in the schema now'}</span>`;
+}
+
+// Recent is who asked to see a value, and why: refusals, too.
+function Recent({ list }) {
+  const row = (r, i) => ({ key: r.id ?? i, cells: [html`<span class="nowrap">${stamp(r.timestamp, clock.now())}</span>`, html`<span class="strong">${r.user_id}</span>`,
+    html`<${State} tone=${r.success ? '' : 'bad'} icon=${r.success ? 'eye' : 'x'}>${r.success ? 'revealed' : 'refused'} <code>${r.key}</code><//>`, r.reason] });
+  return html`<${Panel} title="Recently revealed" side=${html`<a class="push" href="#/cog/access">Access log</a>`}><${Table} caption="Recently revealed" columns=${['When, UTC', 'Who', 'What', 'Why']} rows=${list.map(row)} /><//>`;
 }
 
 export function Secrets({ name: service }) {
@@ -114,15 +123,15 @@ export function Secrets({ name: service }) {
       html`<code class="strong">${name}</code><span class="sub">${s.field?.description}</span>`, stateOf(s),
       shown?.key === name ? html`<${Shown} value=${shown.value} end=${shown.end} hide=${hide} />` : html`<span class="muted nowrap">${s.set ? '••••••••' : 'no value'}</span>`,
       s.last ? html`${s.last.user_id}, <${Time} at=${s.last.timestamp} /><span class="sub">${s.last.reason}</span>` : html`<span class="muted">${s.logged ? 'never' : 'not known'}</span>`,
-      html`<span class="row"><${Button} kind="tiny" icon="eye" label=${name} onClick=${() => setOpen({ kind: Reveal, secret: s })} off=${change || (env ? 'Environment values are never shown here' : s.set ? '' : 'It has no value')}>Reveal<//>
+      html`<span class="row">${shown?.key === name ? html`<${Button} kind="tiny" icon="eye-off" label=${name} onClick=${hide}>Hide<//>` : html`<${Button} kind="tiny" icon="eye" label=${name} onClick=${() => setOpen({ kind: Reveal, secret: s })} off=${change || (env ? 'Environment values are never shown here' : s.set ? '' : 'It has no value')}>Reveal<//>`}
         <${Button} kind="tiny" icon="key" label=${name} onClick=${() => setOpen({ kind: SetValue, secret: s })} off=${change || (env ? `Set by the environment: change ${s.env} in the agent’s .env file` : '')}>Set<//>
         <${Menu} label=${`More of ${name}`} items=${[{ label: 'Remove', danger: true, onClick: () => setOpen({ kind: Remove, secret: s }), off: change || (env ? `Set by the environment: change ${s.env} in the agent’s .env file` : s.set ? '' : 'It has no value') }]} /></span>`] };
   };
-  const sealed = [...new Set((data ?? []).map((s) => s.key_id).filter(Boolean))];
+  const sealed = [...new Set((data?.rows ?? []).map((s) => s.key_id).filter(Boolean))];
   return html`<${ServiceFrame} service=${service} tab="secrets" fresh=${done}>
     ${done && html`<${Note} tone="ok" role="alert"><b>${done}</b><//>`}
     <p class="muted">Values are sealed for this service. Revealing one needs a reason, and the access log records it first.</p>
     ${!data ? html`<${Loading} read=${read} />` : html`<${Panel} label="Secrets" footer=${sealed.length > 0 && html`Sealed with master key ${sealed.map((k, i) => html`${i > 0 && ', '}<code>${short(k)}</code>`)}. <a href="#/cog/keys">Keys</a>`}>
-      <${Table} kind="mid" caption=${`Secrets of ${service}`} empty="The schema of this service has no secrets." columns=${['Secret', 'State', 'Value', 'Last revealed', { label: 'Actions', sr: true, act: true }]} rows=${data.map(row)} /><//>`}
+      <${Table} kind="mid" caption=${`Secrets of ${service}`} empty="The schema of this service has no secrets." columns=${['Secret', 'State', 'Value', 'Last revealed', { label: 'Actions', sr: true, act: true }]} rows=${data.rows.map(row)} /><//>${data.recent.length > 0 && html`<${Recent} list=${data.recent} />`}`}
     ${open && html`<${open.kind} service=${service} secret=${open.secret} close=${close} show=${show} />`}<//>`;
 }

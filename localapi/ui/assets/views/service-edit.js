@@ -6,7 +6,7 @@ import { href } from '../lib/router.js';
 import { count, quoted, shown } from '../lib/format.js';
 import { effectiveOf } from '../lib/service.js';
 import { equal, get } from '../lib/values.js';
-import { Button, Failure, Note, State } from '../components/basic.js';
+import { Button, Failure, Note, State, Time } from '../components/basic.js';
 import { ChangesAside } from '../components/changes-aside.js';
 import { mayWrite, useApp } from '../components/context.js';
 import { DepthTools, useDepth, visible } from '../components/depth.js';
@@ -114,7 +114,7 @@ export function ServiceEdit({ model, shared, focus, onClose, onOwn, reload }) {
   const rows = visible(model.rows, { depth, filter, textOf: (row) => (row.secret ? '' : shown(editor.mine(row) ?? row.default)), changed, invalid: (row) => errors[row.key] !== undefined, found: focus || '' });
   const stopReview = off || (editor.count === 0 ? 'Nothing is changed yet' : '');
   const leave = html`<${Button} kind="quiet" data-leave="" kbd="Esc" onClick=${() => onClose(null)}>Leave editing</${Button}>`;
-  const line = html`Based on v${draft.base}. ${editor.kept === 'older' ? 'This tab keeps the last text that was JSON, because a secret is in this one.' : editor.kept ? 'The draft is kept in this tab, without secrets.' : 'This browser has no room for the draft: it lasts as long as this page.'}`;
+  const line = html`Based on v${draft.base}${draft.base === model.version ? html`, saved <${Time} at=${model.changedAt} /> by ${model.changedBy === shared.me?.name ? 'you' : model.changedBy}` : ''}. ${editor.kept === 'older' ? 'This tab keeps the last text that was JSON, because a secret is in this one.' : editor.kept ? 'The draft is kept in this tab, without secrets.' : 'This browser has no room for the draft: it lasts as long as this page.'}`;
   if (view === 'merge' && editor.behind) {
     const done = (decided) => {
       if (!editor.carry(decided)) return;
@@ -143,7 +143,7 @@ export function ServiceEdit({ model, shared, focus, onClose, onOwn, reload }) {
     </div><${ChangesAside} model=${model} editor=${editor} base=${base} onUndo=${(row) => change(row, null)} goTo=${goTo} /></form></main>
     <div class="savebar" role="region" aria-label="Save">
       ${bad > 0 ? html`<${State} tone="bad" icon="bad">${bad === 1 ? '1 field is invalid' : `${bad} fields are invalid`}</${State}>` : html`<span class="strong">${count(editor.count, 'change')}</span>`}
-      <span class="muted opt">from v${draft.base}</span>${editor.count > 0 && bad === 0 && !editor.check.pending && editor.check.effective && html`<${State} tone="ok" icon="check">checked</${State}>`}
+      <span class="muted opt">${bad > 0 ? `${count(editor.count, 'change')} ` : ''}from v${draft.base}</span>${editor.behind && html`<${State} tone="theirs" icon="merge">v${model.version} by ${editor.news[0]?.by ?? model.changedBy}</${State}>`}${editor.count > 0 && bad === 0 && !editor.check.pending && editor.check.effective && html`<${State} tone="ok" icon="check">checked</${State}>`}
       <span class="push row"><${Button} kind="quiet danger" off=${editor.count === 0 && asJSON === false ? 'Nothing is changed yet' : ''} onClick=${() => { editor.discard(); onClose(null); }}>Discard</${Button}>
         <${Button} kind="primary" icon="arrow" off=${stopReview} data-review="" kbd="Ctrl ↵" onClick=${review}>Review changes</${Button}></span></div>
     ${view === 'review' && html`<${Review} model=${model} editor=${editor} off=${off} merged=${merged} onClose=${() => setView('form')} onSaved=${onClose} onConflict=${onConflict} />`}

@@ -10,7 +10,7 @@ import { mayWrite, useApp } from '../components/context.js';
 import { DepthTools, useDepth, visible } from '../components/depth.js';
 import { FieldRead } from '../components/field-read.js';
 import { RestoreDialog } from '../components/restore.js';
-import { ServiceHead, ServiceTabs } from '../components/service-head.js';
+import { EditButton, ServiceHead, ServiceTabs } from '../components/service-head.js';
 import { ServiceMenu } from '../components/service-menu.js';
 
 const keysOf = (list) => [...new Set(list.flatMap((v) => v.keys))];
@@ -42,8 +42,8 @@ function Recent({ model }) {
   const list = versionsOf(model.history).slice(0, 5);
   if (list.length === 0) return html`<aside></aside>`;
   return html`<aside aria-label="Last changes"><section class="panel"><header><h2>Last changes</h2><a class="push" href=${href(['services', model.name, 'history'])}>All</a></header>
-    <ul class="changes">${list.map((v) => html`<li key=${v.version}><div class="row"><${Ver} n=${v.version} /><span class="strong">${v.by}</span><span class="muted push"><${Time} at=${v.at} /></span></div>
-      ${v.reason && html`<div>${v.reason}</div>`}<div class="mono clip muted">${v.keys.slice(0, 4).join(', ')}${v.keys.length > 4 ? ` and ${v.keys.length - 4} more` : ''}</div></li>`)}</ul></section></aside>`;
+    <ol class="timeline">${list.map((v) => html`<li key=${v.version}><div class="row"><${Ver} n=${v.version} /><span class="strong">${v.by}</span><span class="muted push"><${Time} at=${v.at} /></span></div>
+      ${v.reason && html`<div>${v.reason}</div>`}<div class="mono clip muted">${v.keys.slice(0, 4).join(', ')}${v.keys.length > 4 ? ` and ${v.keys.length - 4} more` : ''}</div></li>`)}</ol></section></aside>`;
 }
 
 export function ServiceRead({ model, shared, found, saved, news, onDismiss, onOwn, error }) {
@@ -63,7 +63,7 @@ export function ServiceRead({ model, shared, found, saved, news, onDismiss, onOw
   const readOnly = off && !shared.outage;
   return html`<main class="page" id="main" tabindex="-1">
     <${ServiceHead} model=${model}><${ServiceMenu} model=${model} off=${off} onJSON=${() => setJSON(true)} />
-      <${Button} kind=${off && !shared.outage ? '' : 'primary'} icon="pen" off=${readOnly ? off : ''} data-edit="" aria-describedby=${readOnly ? 'role-why' : undefined} href=${editHref} kbd="e">Edit</${Button}></${ServiceHead}>
+      <${EditButton} name=${model.name} shared=${shared} primary aria-describedby=${readOnly ? 'role-why' : undefined} /></${ServiceHead}>
     <${ServiceTabs} name=${model.name} at="values" model=${model} />
     ${error && html`<${Failure} error=${error} what="This could not be read again." />`}
     ${saved ? html`<${Saved} saved=${saved} off=${off} onDismiss=${onDismiss} onUndo=${() => setUndo(true)} />` : news !== null && html`<${News} model=${model} from=${news} onDismiss=${onDismiss} />`}

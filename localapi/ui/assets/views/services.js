@@ -8,9 +8,10 @@ import { href } from '../lib/router.js';
 import { Button, Find, Ghost, Note, Seg, Time, Ver } from '../components/basic.js';
 import { mayWrite, useApp, useTitle } from '../components/context.js';
 import { Gap, useWindow } from '../components/window.js';
-import { AddPanel } from './add.js';
+import { Later } from '../components/later.js';
 
 const day = 86400000;
+const addFirst = async () => (await import('./add.js')).AddFirst;
 
 /** reach tells how many of the agents that have a service serve its newest version. */
 function reach(cluster, service) {
@@ -23,11 +24,11 @@ function reach(cluster, service) {
 function Row({ service, why, cluster, draft }) {
   const state = reach(cluster, service);
   const behind = state && state.now < state.nodes.length;
-  return html`<tr role="row"><td role="cell"><a class="name" href=${href(['services', service.service])}>${service.service}</a>${draft && html` <span class="tone info">draft</span>`}<span class="sub">${service.has_schema ? '\u00a0' : 'no schema'}</span></td>
+  return html`<tr role="row"><td role="cell"><a class="name" href=${href(['services', service.service])}>${service.service}</a>${draft && html` <span class="tone info">draft</span>`}${!service.has_schema && html`<span class="sub">no schema</span>`}</td>
     <td role="cell" data-label="Version"><${Ver} n=${service.version} /></td>
-    <td role="cell" data-label="Last change"><${Time} at=${service.updated_at} /> by ${service.updated_by}<span class="sub clip">${why || '\u00a0'}</span></td>
+    <td role="cell" data-label="Last change"><${Time} at=${service.updated_at} /> by ${service.updated_by}<span class=${`sub clip${why ? '' : ' blank'}`}>${why || '\u00a0'}</span></td>
     <td role="cell" data-label="Agents">${state ? html`${state.nodes.length <= 24 && html`<span class="strip" aria-hidden="true">${state.nodes.map((n) => html`<i class=${!n.reachable ? 'warn' : n.services[service.service] >= service.version ? 'ok' : ''}></i>`)}</span>`}
-      <span class=${`sub ${behind ? 'tone warn' : ''}`}>${state.now} of ${state.nodes.length} ${state.now === 1 && state.nodes.length === 1 ? 'serves' : 'serve'} v${service.version}${state.lost > 0 ? `, ${state.lost} lost` : ''}</span>` : html`<span class="sub">${'\u00a0'}</span>`}</td></tr>`;
+      <span class=${`sub ${behind ? 'tone warn' : ''}`}>${state.now} of ${state.nodes.length} ${state.now === 1 && state.nodes.length === 1 ? 'serves' : 'serve'} v${service.version}${state.lost > 0 ? `, ${state.lost} lost` : ''}</span>` : html`<span class="sub blank">${'\u00a0'}</span>`}</td></tr>`;
 }
 
 export function Services({ shared }) {
@@ -67,10 +68,10 @@ export function Services({ shared }) {
     ${list?.length !== 0 && html`<div class="row"><${Button} icon="plus" href="#/add">Add a service</${Button}></div>`}</div>`;
   const note = shared.told && html`<${Note} tone="ok" role="status" onClose=${() => store.set({ told: null })} acts=${shared.told.href && html`<${Button} kind="tiny" icon="undo" href=${shared.told.href}>Restore</${Button}>`}><b>${shared.told.text}</b></${Note}>`;
   if (!list) return html`<main class="page" id="main" tabindex="-1">${head}<${Ghost} rows=${8} /></main>`;
-  if (list.length === 0) return html`<main class="page" id="main" tabindex="-1">${head}${note}<${AddPanel} off=${mayWrite(shared)} services=${list} first /></main>`;
+  if (list.length === 0) return html`<${Later} load=${addFirst} head=${html`${head}${note}`} off=${mayWrite(shared)} />`;
   return html`<main class="page" id="main" tabindex="-1">${head}
     ${note}<div class="tools"><${Find} id="fs" label="Filter services" value=${filter} onInput=${setFilter} />${options.length > 1 && html`<${Seg} label="Show" value=${only} options=${options} onChange=${setOnly} />`}<span class="push">newest change first</span></div>
-    <div class="panel"><table class="table" role="table" aria-rowcount=${shown.length + 1}><caption class="sr">Services, newest change first</caption>
+    <div class="panel"><table class="table mid" role="table" aria-rowcount=${shown.length + 1}><caption class="sr">Services, newest change first</caption>
       <thead role="rowgroup"><tr role="row">${columns.map((c) => html`<th role="columnheader" scope="col">${c}</th>`)}</tr></thead>
       <tbody role="rowgroup" ref=${seen.ref}><${Gap} height=${seen.before} columns=${4} />
         ${shown.slice(seen.from, seen.to).map((s) => html`<${Row} key=${s.service} service=${s} why=${reasons.get(`${s.service} ${s.version}`)} cluster=${shared.cluster} draft=${kept.has(s.service)} />`)}

@@ -9,6 +9,7 @@ import { at } from '../lib/api.js';
 import { clock } from '../lib/clock.js';
 import { ending } from '../lib/cog.js';
 import { usable } from '../lib/cluster.js';
+import { day } from '../lib/when.js';
 
 const ROLES = [['config.read', 'reads everything but secrets'], ['config.write', 'changes values, secrets, tokens']];
 const TTLS = [['720h', 'in 30 days'], ['2160h', 'in 90 days'], ['8760h', 'in 1 year']];
@@ -61,7 +62,7 @@ export function Tokens() {
   return html`<${CogFrame} tab="tokens" sentence="Give each person and program its own token, with the role it needs and an expiry."
     acts=${html`<${Button} kind="primary" icon="plus" off=${change} onClick=${() => setOpen({ kind: Create })}>New token<//>`}>
     ${said && html`<${Note} tone="ok" role="status"><b>${said}</b><//>`}
-    ${made && html`<${Note} tone="ok" icon="key" role="status" acts=${html`<${Button} kind="tiny" icon="check" onClick=${() => setMade(null)}>I saved it<//>`}><p><b>The token of “${made.name}” is shown once.</b> ${made.role}, until ${made.expires_at.slice(0, 10)}.</p><${Cmd} text=${made.token} word="Copy" /><//>`}
+    ${made && html`<${Note} tone="ok" icon="key" role="status" acts=${html`<${Button} kind="tiny" icon="check" onClick=${() => setMade(null)}>I saved it<//>`}><p><b>The token of “${made.name}” is shown once.</b> ${made.role}, until ${day(made.expires_at)}.</p><${Cmd} text=${made.token} word="Copy" /><//>`}
     ${!data ? html`<${Loading} read=${read} />` : html`<${Panel} label="API tokens" footer=${html`Others come from <code>CONFIG_API_TOKENS</code> on the servers, for the first start and emergencies. They are not in this list.`}>
       ${data.tokens.length === 0 ? html`<p class="pad muted">None yet. You are signed in with one of <code>CONFIG_API_TOKENS</code>.</p>`
       : html`<${Table} kind="mid" caption="API tokens" columns=${['For', 'Role', 'State', 'Expires', 'Created by', { label: 'Actions', sr: true, act: true }]} rows=${data.tokens.map(row)} />`}<//>`}
