@@ -138,3 +138,16 @@ func TestCacheForgets(t *testing.T) {
 		time.Sleep(3 * idleAfter)
 	})
 }
+
+// A schema that is not cached is compiled at a write, so that has to stay cheap.
+func TestCompilationIsCheap(t *testing.T) {
+	raw := numbered(1, 50)
+	got := testing.AllocsPerRun(5, func() {
+		if _, err := Compile("svc", raw); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if t.Logf("%.0f allocations", got); got > 16_000 {
+		t.Errorf("a schema of 50 fields takes %.0f allocations", got)
+	}
+}

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/schema/pattern"
@@ -50,6 +51,12 @@ func (g *graph) costs() ([]float64, *costError) {
 			return out, nil
 		}
 		out = append(out, cur[g.nodes[0]])
+		if maps.Equal(cur, prev) { // as deep as it goes: more levels cost no more
+			for len(out) <= conf.MaxDepth {
+				out = append(out, cur[g.nodes[0]])
+			}
+			break
+		}
 		prev = cur
 	}
 	return out, nil

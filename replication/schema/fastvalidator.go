@@ -37,20 +37,27 @@ type fastValidator struct {
 // any other one is left to the library.
 var (
 	annotations    = []string{"DraftVersion", "Location", "ID", "Anchor", "Types", "Title", "Description", "Default", "Comment", "ReadOnly", "WriteOnly", "Examples", "Deprecated"}
-	objectKeywords = append([]string{"Required", "Properties", "AdditionalProperties"}, annotations...)
-	valueKeywords  = append([]string{"Enum", "Minimum", "Maximum", "ExclusiveMinimum", "ExclusiveMaximum", "MinLength", "MaxLength", "Pattern"}, annotations...)
+	objectKeywords = fieldsExcept(append([]string{"Required", "Properties", "AdditionalProperties"}, annotations...))
+	valueKeywords  = fieldsExcept(append([]string{"Enum", "Minimum", "Maximum", "ExclusiveMinimum", "ExclusiveMaximum", "MinLength", "MaxLength", "Pattern"}, annotations...))
 )
 
-// hasOnly reports whether s has no keywords except fields.
-func hasOnly(s *jsonschema.Schema, fields []string) bool {
-	v := reflect.ValueOf(s).Elem()
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		if f.IsExported() && !slices.Contains(fields, f.Name) && !isEmpty(v.Field(i)) {
-			return false
+// otherFields are the fields of a subschema that must be empty, by their place.
+type otherFields []int
+
+func fieldsExcept(names []string) (others otherFields) {
+	t := reflect.TypeFor[jsonschema.Schema]()
+	for i := range t.NumField() {
+		if f := t.Field(i); f.IsExported() && !slices.Contains(names, f.Name) {
+			others = append(others, i)
 		}
 	}
-	return true
+	return others
+}
+
+// hasOnly reports whether s has none of the other fields.
+func hasOnly(s *jsonschema.Schema, others otherFields) bool {
+	v := reflect.ValueOf(s).Elem()
+	return !slices.ContainsFunc(others, func(i int) bool { return !isEmpty(v.Field(i)) })
 }
 
 func isEmpty(v reflect.Value) bool {

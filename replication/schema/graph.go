@@ -17,6 +17,9 @@ func eachInPlace(s *jsonschema.Schema, f func(*jsonschema.Schema)) {
 			f(one)
 		}
 	}
+	if len(s.DependentSchemas)+len(s.Dependencies) == 0 { // sorting nothing takes a third of a compilation
+		return
+	}
 	for _, k := range conf.SortedKeys(s.DependentSchemas) {
 		f(s.DependentSchemas[k])
 	}

@@ -3,6 +3,7 @@ package dialect
 import (
 	"encoding/json"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -53,7 +54,7 @@ func walk(doc map[string]any, base *url.URL, f func(n *node)) {
 		}
 		n := &node{s, at, base}
 		f(n)
-		for _, k := range conf.SortedKeys(s) {
+		for _, k := range schemasIn(s) {
 			here := at + "/" + escape(k)
 			switch v := s[k].(type) {
 			case map[string]any:
@@ -74,6 +75,20 @@ func walk(doc map[string]any, base *url.URL, f func(n *node)) {
 		}
 	}
 	visit(doc, "", base)
+}
+
+// schemasIn lists the keywords whose values are schemas, sorted. Most schemas have none.
+func schemasIn(s map[string]any) (names []string) {
+	for k, v := range s {
+		switch v.(type) {
+		case map[string]any, []any:
+			if One[k] || List[k] || Map[k] {
+				names = append(names, k)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 func escape(name string) string {

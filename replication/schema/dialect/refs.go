@@ -18,7 +18,12 @@ func localize(doc map[string]any) {
 	}
 	places := map[string]string{"": "", root.String(): ""}
 	bases := map[string]*url.URL{} // by pointer, where they change
+	refers := false
 	walk(doc, root, func(n *node) {
+		for _, k := range []string{"$id", "$anchor", "$ref"} {
+			_, has := n.schema[k]
+			refers = refers || has
+		}
 		if id, ok := n.schema["$id"].(string); ok && n.at != "" {
 			u, err := n.base.Parse(id)
 			switch {
@@ -38,6 +43,9 @@ func localize(doc map[string]any) {
 			places[u.String()] = n.at
 		}
 	})
+	if !refers {
+		return
+	}
 	walk(doc, root, func(n *node) {
 		if u, ok := bases[n.at]; ok {
 			n.base = u
