@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -79,7 +80,7 @@ func storeOptions(dir string) store.Options {
 		Project: func(service string, _, _ json.RawMessage) ([]conf.Item, error) {
 			return []conf.Item{{Service: service, Key: "version", ValueJSON: "1", Type: conf.TypeInteger, Complexity: conf.Simple}}, nil
 		},
-		ModelHash: func(map[string][]byte) string { return "none" },
+		ModelHash: func(iter.Seq2[string, []byte]) string { return "none" },
 	}
 }
 

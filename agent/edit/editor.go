@@ -181,9 +181,11 @@ func (e *Editor) attempt(ctx context.Context, who conf.Principal, d conf.Draft, 
 	}
 	out := conf.Outcome{Service: d.Service, Version: u.Version, Changed: true, Config: u.Config}
 	if ns.replaces(cur) {
-		if out.Stale, err = staleProfiles(ctx, e.o.Archive, d.Service, ns.compiled); err != nil {
+		profiles, err := e.o.Archive.Profiles(ctx)
+		if err != nil {
 			return conf.Outcome{}, err
 		}
+		out.Stale = staleProfiles(profiles, d.Service, ns.compiled)
 	}
 	if len(secrets) == 0 && (d.Op == conf.OpPatch || d.Op == conf.OpRestore) && unchanged(cur, u) {
 		if err := e.o.Confirm(ctx); err != nil {

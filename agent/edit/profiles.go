@@ -100,11 +100,7 @@ func (e *Editor) ImportProfile(ctx context.Context, who conf.Principal, in conf.
 }
 
 // staleProfiles lists the profiles whose values of a service are invalid under s.
-func staleProfiles(ctx context.Context, archive Archive, service string, s *schema.Schema) (out []conf.StaleProfile, err error) {
-	profiles, err := archive.Profiles(ctx)
-	if err != nil {
-		return nil, err
-	}
+func staleProfiles(profiles []conf.Profile, service string, s *schema.Schema) (out []conf.StaleProfile) {
 	for _, p := range profiles {
 		raw, ok := p.Services[service]
 		if !ok {
@@ -118,7 +114,7 @@ func staleProfiles(ctx context.Context, archive Archive, service string, s *sche
 			out = append(out, conf.StaleProfile{Profile: p.Name, Service: service, Error: why})
 		}
 	}
-	return out, nil
+	return out
 }
 
 // rejects returns why s does not accept stored values; "" when it does. Activating a

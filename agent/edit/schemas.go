@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/command"
@@ -72,12 +73,13 @@ func (e *Editor) putSchemas(ctx context.Context, who conf.Principal, schemas map
 		return nil, err
 	}
 	names := conf.SortedKeys(schemas)
-	admitted := make(map[string]*newSchema, len(schemas))
-	for _, n := range names {
-		var err error
-		if admitted[n], err = admit(e.o.Schemas, n, schemas[n], dryRun); err != nil {
-			return nil, err
-		}
+	admitted := make([]*newSchema, len(names))
+	err := parallel(len(names), func(i int) (err error) {
+		admitted[i], err = admit(e.o.Schemas, names[i], schemas[names[i]], dryRun)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	unlock, err := e.locks.lock(ctx, names...)
 	if err != nil {
@@ -87,34 +89,42 @@ func (e *Editor) putSchemas(ctx context.Context, who conf.Principal, schemas map
 
 	now := e.o.Now()
 	ed := newEdit(e, who, id, command.ActionSchema, reason, now)
-	var outs []conf.Outcome
-	for _, n := range names {
+	profiles := sync.OnceValues(func() ([]conf.Profile, error) { return e.o.Archive.Profiles(ctx) })
+	outs, parts := make([]conf.Outcome, len(names)), make([]command.Edit, len(names))
+	err = parallel(len(names), func(i int) error {
+		n, out, part := names[i], &outs[i], &parts[i]
 		cur := e.o.Records.Record(n)
 		if cur == nil {
 			cur = &conf.Record{Service: n}
 		}
-		out := conf.Outcome{Service: n, Version: cur.Version, Config: cur.Config}
-		if ns := admitted[n]; ns.replaces(cur) {
-			out.Changed = true
-			ed.Schemas = append(ed.Schemas, command.Schema{Service: n, Schema: ns.raw})
-			u, secrets, needed, err := e.underSchema(cur, ns.compiled, now)
-			if err != nil {
-				return nil, err
-			}
-			if out.Stale, err = staleProfiles(ctx, e.o.Archive, n, ns.compiled); err != nil {
-				return nil, err
-			}
-			if needed {
-				ed.Updates = append(ed.Updates, u)
-				sealed, err := e.seal(ed.Epoch, n, secrets)
-				if err != nil {
-					return nil, err
-				}
-				ed.Secrets = append(ed.Secrets, sealed...)
-				out.Version, out.Config = u.Version, u.Config
-			}
+		*out = conf.Outcome{Service: n, Version: cur.Version, Config: cur.Config}
+		ns := admitted[i]
+		if !ns.replaces(cur) {
+			return nil
 		}
-		outs = append(outs, out)
+		out.Changed = true
+		part.Schemas = []command.Schema{{Service: n, Schema: ns.raw}}
+		u, secrets, needed, err := e.underSchema(cur, ns.compiled, now)
+		if err != nil {
+			return err
+		}
+		stored, err := profiles()
+		if err != nil {
+			return err
+		}
+		out.Stale = staleProfiles(stored, n, ns.compiled)
+		if needed {
+			part.Updates = []command.Update{u}
+			part.Secrets, err = e.seal(ed.Epoch, n, secrets)
+			out.Version, out.Config = u.Version, u.Config
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i := range parts {
+		ed.Schemas, ed.Updates, ed.Secrets = append(ed.Schemas, parts[i].Schemas...), append(ed.Updates, parts[i].Updates...), append(ed.Secrets, parts[i].Secrets...)
 	}
 	if dryRun {
 		return outs, nil

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -14,8 +16,13 @@ import (
 	"github.com/holdfast-config/holdfast/replication/schema/dialect"
 )
 
-// maxBatch bounds the log entry that one batch of new schemas makes, in bytes.
-const maxBatch = 8 << 20
+// Limits of the batches of new schemas. Each makes one entry of the log, and its schemas are
+// compiled at the same time: the cache of compiled schemas has room for two batches, so
+// that who applies the entry finds them there.
+const (
+	maxBatch = 1 << 20 // bytes of the schemas in one
+	atOnce   = 2       // one is compiled while another one is applied
+)
 
 // Putter stores schemas; *edit.Editor is one.
 type Putter interface {
@@ -38,24 +45,30 @@ func Load(ctx context.Context, dir string, stored Records, to Putter, log *slog.
 		alarms.Raise(alarm.SchemasUnread, dir, err)
 		standing = append(standing, dir)
 	}
-	changed := map[string][]byte{}
-	size := 0
-	flush := func() {
-		standing = append(standing, put(ctx, changed, to, log, alarms, bad)...)
-		changed, size = map[string][]byte{}, 0
-	}
+	var batches []*batch
+	var last *batch
 	for _, name := range conf.SortedKeys(raw) {
 		if rec := stored.Record(name); rec != nil && rec.Schema != nil {
 			if c, err := dialect.Canonical(raw[name]); err == nil && string(c) == string(rec.Schema) {
 				continue
 			}
 		}
-		changed[name] = raw[name]
-		if size += 2 * len(raw[name]); size > maxBatch {
-			flush()
+		if last == nil || last.size > maxBatch {
+			last = &batch{schemas: map[string][]byte{}}
+			batches = append(batches, last)
+		}
+		last.schemas[name] = raw[name]
+		last.size += len(raw[name])
+	}
+	putAll(ctx, batches, to, log, alarms)
+	for _, b := range batches {
+		standing = append(standing, conf.SortedKeys(b.refused)...)
+		if ctx.Err() == nil {
+			for name, err := range b.refused {
+				bad[name+".json"] = err
+			}
 		}
 	}
-	flush()
 	for name, why := range bad {
 		service := strings.TrimSuffix(name, ".json")
 		if mismatch(why, stored.Record(service), raw[service]) {
@@ -92,24 +105,39 @@ func mismatchError(services []string, err error) error {
 		WithHint("%s", hint)
 }
 
-func put(ctx context.Context, batch map[string][]byte, to Putter, log *slog.Logger, alarms *alarm.Set, refused files) (raised []string) {
-	if len(batch) == 0 {
-		return nil
+// batch are some schemas that are new or changed.
+type batch struct {
+	schemas map[string][]byte
+	size    int
+	refused files // by service
+}
+
+// putAll stores batches, some of them at the same time.
+func putAll(ctx context.Context, batches []*batch, to Putter, log *slog.Logger, alarms *alarm.Set) {
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(atOnce, len(batches)) {
+		workers.Go(func() {
+			for i := next.Add(1); i <= int64(len(batches)); i = next.Add(1) {
+				batches[i-1].put(ctx, to, log, alarms)
+			}
+		})
 	}
+	workers.Wait()
+}
+
+func (b *batch) put(ctx context.Context, to Putter, log *slog.Logger, alarms *alarm.Set) {
 	const reason = "loaded from the schema directory"
 	who := conf.Principal{Name: "schema-dir", Role: conf.RoleWrite}
-	if _, err := to.PutSchemas(ctx, who, batch, reason, ""); err == nil {
-		log.Info("schemas loaded", "services", len(batch))
-		return nil
+	if _, err := to.PutSchemas(ctx, who, b.schemas, reason, ""); err == nil {
+		log.Info("schemas loaded", "services", len(b.schemas))
+		return
 	}
-	for _, name := range conf.SortedKeys(batch) { // one invalid file does not block the others
-		if _, err := to.PutSchemas(ctx, who, map[string][]byte{name: batch[name]}, reason, ""); err != nil {
+	b.refused = files{}
+	for _, name := range conf.SortedKeys(b.schemas) { // one invalid file does not block the others
+		if _, err := to.PutSchemas(ctx, who, map[string][]byte{name: b.schemas[name]}, reason, ""); err != nil {
 			alarms.Raise(alarm.SchemaRefused, name, err, "service", name)
-			raised = append(raised, name)
-			if ctx.Err() == nil {
-				refused[name+".json"] = err
-			}
+			b.refused[name] = err
 		}
 	}
-	return raised
 }

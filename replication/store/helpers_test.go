@@ -7,11 +7,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -87,10 +86,10 @@ func testProject(service string, schema, config json.RawMessage) ([]conf.Item, e
 	return items, nil
 }
 
-func testModelHash(schemas map[string][]byte) string {
+func testModelHash(schemas iter.Seq2[string, []byte]) string {
 	h := sha256.New()
-	for _, k := range slices.Sorted(maps.Keys(schemas)) {
-		fmt.Fprintf(h, "%s=%s;", k, schemas[k])
+	for k, schema := range schemas {
+		fmt.Fprintf(h, "%s=%s;", k, schema)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

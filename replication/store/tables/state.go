@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"errors"
+	"iter"
 	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -95,8 +96,9 @@ func sumOf(v any) (s Sum) {
 // PageSize is SQLite's page size, which is also the size of a file without a table.
 const PageSize = 4096
 
-// ModelHash computes the hash of all schemas (service -> RFC 8785 form).
-type ModelHash func(schemas map[string][]byte) string
+// ModelHash computes the hash of all schemas: services with the RFC 8785 form, in the order
+// of their names.
+type ModelHash func(schemas iter.Seq2[string, []byte]) string
 
 // VerifyRows verifies every covered row and reads the state from them.
 func VerifyRows(ctx context.Context, q Querier, modelHash ModelHash) (*State, error) {
@@ -137,7 +139,13 @@ func VerifyRows(ctx context.Context, q Querier, modelHash ModelHash) (*State, er
 	if st.Version == 0 {
 		return st, nil // no Genesis yet
 	}
-	st.WantHash = modelHash(schemas)
+	st.WantHash = modelHash(func(yield func(string, []byte) bool) {
+		for _, service := range conf.SortedKeys(schemas) {
+			if !yield(service, schemas[service]) {
+				return
+			}
+		}
+	})
 	var version int
 	var at string
 	err = q.QueryRowContext(ctx, "SELECT version, model_hash, updated_at FROM schema_version WHERE id = 1").Scan(&version, &st.ModelHash, &at)
@@ -150,18 +158,26 @@ func VerifyRows(ctx context.Context, q Querier, modelHash ModelHash) (*State, er
 	return st, nil
 }
 
-// HashSchemas is the hash of all schemas. It does not verify their rows.
-func HashSchemas(ctx context.Context, q Querier, modelHash ModelHash) (string, error) {
-	all := map[string][]byte{}
-	err := Select(ctx, q, func(rows *sql.Rows) error {
-		var service string
-		var text []byte
-		err := rows.Scan(&service, &text)
-		all[service] = text
-		return err
-	}, "SELECT service, schema_json FROM schemas")
-	return modelHash(all), err
+// HashSchemas is the hash of all schemas. It does not verify their rows, and has one of
+// them in memory at a time.
+func HashSchemas(ctx context.Context, q Querier, modelHash ModelHash) (hash string, err error) {
+	hash = modelHash(func(yield func(string, []byte) bool) {
+		err = Select(ctx, q, func(rows *sql.Rows) error {
+			var service string
+			var text sql.RawBytes
+			if err := rows.Scan(&service, &text); err != nil {
+				return err
+			}
+			if !yield(service, text) {
+				return errStopped
+			}
+			return nil
+		}, "SELECT service, schema_json FROM schemas ORDER BY service")
+	})
+	return hash, err
 }
+
+var errStopped = errors.New("not all schemas are hashed")
 
 // CheckPages lets SQLite check the structure of the file. Damage in the full-text
 // index only makes derived false.
