@@ -20,8 +20,8 @@ import (
 // compiled at the same time: the cache of compiled schemas has room for two batches, so
 // that who applies the entry finds them there.
 const (
-	maxBatch = 1 << 20 // bytes of the schemas in one
-	atOnce   = 2       // one is compiled while another one is applied
+	maxBatch = 768 << 10 // bytes of the schemas in one
+	atOnce   = 2         // one is compiled while another one is applied
 )
 
 // Putter stores schemas; *edit.Editor is one.
