@@ -37,6 +37,13 @@ func TestLogDeletedWhileRunning(t *testing.T) {
 	side := start(t, joining(t, n1, "side", n1.joinToken(conf.MemberSidecar).Token)).ready()
 	n1.Await("three voters", func() bool { return n1.status().Voters == 3 })
 	n1.lead(n2, n3)
+	if err := os.RemoveAll(filepath.Join(n3.Options.RaftDir(), "segments")); err != nil {
+		t.Fatal(err)
+	}
+	n3.Await("the segments of the log again", func() bool {
+		_, err := os.Stat(filepath.Join(n3.Options.RaftDir(), "segments"))
+		return err == nil && n3.Health().OK && n3.Health().OperationalMode == conf.ModeNormal
+	})
 	deleted(side)
 	deleted(n2)
 	n1.Await("a change", func() bool { code, _ := n1.set("8"); return code == http.StatusOK })

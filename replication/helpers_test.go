@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -32,6 +33,11 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(base.NoLeaks(m))
 }
+
+// logEnv names the log of this run of the tests; see TestWithTheOtherLog.
+const logEnv = "HOLDFAST_TEST_RAFT_LOG"
+
+func logUnderTest() string { return cmp.Or(os.Getenv(logEnv), defaultLog) }
 
 const (
 	testEpoch = "2026-01-02T03-04-05-test"
@@ -107,7 +113,7 @@ func tryStart(tb testing.TB, dir string, change func(*Options)) (*node, error) {
 	tb.Helper()
 	n := &node{dir: dir, st: openStore(tb, dir)}
 	n.opts = Options{
-		Dir: filepath.Join(dir, "raft"), NodeID: "n1", FSM: n.st,
+		Dir: filepath.Join(dir, "raft"), NodeID: "n1", FSM: n.st, LogStore: logUnderTest(),
 		tuning: tuning{
 			Heartbeat: 100 * time.Millisecond, Lease: 50 * time.Millisecond, Commit: 5 * time.Millisecond,
 			LockTimeout: 100 * time.Millisecond, SnapshotInterval: time.Hour,

@@ -35,7 +35,7 @@ func killedWriter(dir string) {
 		fail("listen", err)
 	}
 	m, err := Open(ctx, Options{
-		Dir: filepath.Join(dir, "raft"), NodeID: "n1", Transport: trans, FSM: st,
+		Dir: filepath.Join(dir, "raft"), NodeID: "n1", Transport: trans, FSM: st, LogStore: logUnderTest(),
 		tuning: tuning{
 			LockTimeout: 5 * time.Second, SnapshotThreshold: 20, TrailingLogs: 10, SnapshotInterval: 10 * time.Millisecond,
 		},

@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/raftguard"
+	"github.com/holdfast-config/holdfast/replication/walstore"
 )
 
 // These tests show a fault without its guard, and that it does not happen with it.
@@ -81,7 +82,7 @@ func TestSnapshotBeforeTheStore(t *testing.T) {
 			logs, snaps, err = openFiles(t.Context(), &n.opts)
 		} else {
 			var file raftguard.LogFile
-			if file, err = raftguard.OpenLogFile(t.Context(), filepath.Join(n.opts.Dir, "raft.db"), time.Second); err != nil {
+			if file, err = walstore.Open(t.Context(), walstore.Options{Dir: n.opts.Dir, LockTimeout: time.Second, Logger: discard}); err != nil {
 				t.Fatal(err)
 			}
 			logs = raftguard.NewChecksumStore(file)

@@ -1,16 +1,16 @@
 package replication
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 
 	"github.com/hashicorp/raft"
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"github.com/holdfast-config/holdfast/replication/durable"
 	"github.com/holdfast-config/holdfast/replication/logspace"
 	"github.com/holdfast-config/holdfast/replication/raftguard"
+	"github.com/holdfast-config/holdfast/replication/walstore"
 )
 
 // Open starts this node. A node without files starts a cluster of its own, unless
@@ -53,7 +53,13 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 
 // openFiles opens log and snapshots, and reconciles them with the FSM.
 func openFiles(ctx context.Context, o *Options) (*raftguard.ChecksumStore, *raftguard.SnapshotStore, error) {
-	file, err := raftguard.OpenLogFile(ctx, filepath.Join(o.Dir, "raft.db"), o.LockTimeout)
+	where := walstore.Options{Dir: o.Dir, LockTimeout: o.LockTimeout, SegmentSize: o.SegmentSize, Logger: o.Logger}
+	if where.SegmentSize == 0 {
+		where.SegmentSize = segmentSize(o.logLimit())
+	}
+	_, err := os.Stat(filepath.Join(o.Dir, walstore.FileName))
+	created := errors.Is(err, os.ErrNotExist)
+	file, err := walstore.Open(ctx, where)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -69,8 +75,23 @@ func openFiles(ctx context.Context, o *Options) (*raftguard.ChecksumStore, *raft
 		_ = logs.Close()
 		return nil, nil, err
 	}
-	return logs, snaps, nil
+	kind := o.LogStore
+	if kind == "" && created {
+		kind = defaultLog
+	}
+	if kind == "" || kind == walstore.KindOf(file) {
+		return logs, snaps, nil
+	}
+	// After it was reconciled: only a whole log is moved.
+	if file, err = walstore.Move(ctx, where, file, kind); err != nil {
+		return nil, nil, err
+	}
+	return raftguard.NewChecksumStore(o.wrapLog(file)), snaps, nil
 }
+
+// segmentSize is that of the segments of a log that is shortened at limit bytes: what is
+// dropped is at most one segment late.
+func segmentSize(limit int64) int { return int(min(max(limit/4, 1<<20), walstore.DefaultSegment)) }
 
 // run starts raft behind the guards.
 func run(o *Options, logs *raftguard.ChecksumStore, snaps *raftguard.SnapshotStore) (*Node, error) {
@@ -128,7 +149,7 @@ func run(o *Options, logs *raftguard.ChecksumStore, snaps *raftguard.SnapshotSto
 		Raft: n.raft, ID: id, Log: o.Logger, Fault: fault, Refused: o.refused, StartElection: n.startElection,
 	}
 	n.tasks.start(func() { probe.Run(n.tasks.stopping) })
-	bound := logspace.Bound{Log: counted, Raft: n.raft, Limit: cmp.Or(o.LogLimit, logspace.Limit(durable.Volume(o.Dir))), Newest: snaps.NewestSize, Logger: o.Logger}
+	bound := logspace.Bound{Log: counted, Raft: n.raft, Limit: o.logLimit(), Newest: snaps.NewestSize, Logger: o.Logger}
 	n.tasks.start(func() {
 		_ = counted.Measure(n.tasks.stopping)
 		bound.Run(n.tasks.stopping)

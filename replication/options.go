@@ -1,16 +1,25 @@
 package replication
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/durable"
+	"github.com/holdfast-config/holdfast/replication/logspace"
 	"github.com/holdfast-config/holdfast/replication/raftguard"
 	"github.com/holdfast-config/holdfast/replication/store"
+	"github.com/holdfast-config/holdfast/replication/walstore"
 )
+
+// defaultLog is where the log of a new directory has its entries.
+const defaultLog = walstore.WAL
 
 // FSM is the state machine that the log drives; store.Store is one.
 //
@@ -32,6 +41,10 @@ type Options struct {
 	Transport raft.Transport // the Node owns it, also when Open fails
 	Advertise string         // address of this node, for Recover; Open uses that of the Transport
 	Logger    *slog.Logger
+
+	// LogStore is where the log has its entries, one of walstore.Kinds. A log that is
+	// elsewhere is moved. Empty: where they are, and in a new directory walstore.WAL.
+	LogStore string
 
 	// Join makes a node without files wait until the leader of an existing cluster adds
 	// it, instead of starting a cluster.
@@ -61,6 +74,7 @@ type tuning struct {
 	SnapshotInterval                   time.Duration // how often raft checks whether to write one
 	SnapshotThreshold, TrailingLogs    uint64
 	LogLimit                           int64         // bytes of the log; see logspace.Bound
+	SegmentSize                        int           // of the log in segments
 	SlowDisk, HungDisk                 time.Duration // limits of an append; see raftguard.DiskMonitor
 	LockTimeout                        time.Duration // wait for another process that has Dir open
 
@@ -74,6 +88,8 @@ func (o *Options) setDefaults() error {
 		return conf.Errorf(conf.CodeUsage, "no directory for the log")
 	case o.NodeID == "":
 		return conf.Errorf(conf.CodeUsage, "no node id").WithHint("set CONFIG_NODE_ID to a name that no other node has")
+	case o.LogStore != "" && !slices.Contains(walstore.Kinds(), o.LogStore):
+		return conf.Errorf(conf.CodeUsage, "unknown log store %q", o.LogStore).WithHint("set CONFIG_RAFT_LOG to %s", strings.Join(walstore.Kinds(), " or "))
 	case o.FSM == nil:
 		return conf.Errorf(conf.CodeInternal, "no state machine")
 	}
@@ -117,6 +133,10 @@ func (o *Options) setDefaults() error {
 		o.refused = raftguard.ConnectionRefused
 	}
 	return nil
+}
+
+func (o *Options) logLimit() int64 {
+	return cmp.Or(o.LogLimit, logspace.Limit(durable.Volume(o.Dir)))
 }
 
 func setDefault[T comparable](p *T, v T) {

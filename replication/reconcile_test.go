@@ -7,10 +7,10 @@ import (
 	"testing"
 
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/raftguard"
 	"github.com/holdfast-config/holdfast/replication/store"
+	"github.com/holdfast-config/holdfast/replication/walstore"
 )
 
 // trimmed truncates the log shortly before each snapshot.
@@ -132,7 +132,7 @@ func TestCrashWhileReseeding(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "raft", "snapshots")); err != nil {
 		t.Fatal(err)
 	}
-	edited(t, dir, func(b *raftboltdb.BoltStore) { // the term is there, the snapshot is not
+	edited(t, dir, func(b raftguard.LogFile) { // the term is there, the snapshot is not
 		if err := b.DeleteRange(1, 100); err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +144,7 @@ func TestCrashWhileReseeding(t *testing.T) {
 func TestCrashWhileStarting(t *testing.T) {
 	dir := t.TempDir()
 	start(t, dir, func(o *Options) { o.Join = true }).close(t)
-	edited(t, dir, func(b *raftboltdb.BoltStore) {
+	edited(t, dir, func(b raftguard.LogFile) {
 		if err := raftguard.NewChecksumStore(b).SetUint64([]byte("CurrentTerm"), 1); err != nil {
 			t.Fatal(err)
 		}
@@ -153,9 +153,9 @@ func TestCrashWhileStarting(t *testing.T) {
 }
 
 // edited changes the log of the closed node in dir without the checks.
-func edited(tb testing.TB, dir string, change func(*raftboltdb.BoltStore)) {
+func edited(tb testing.TB, dir string, change func(raftguard.LogFile)) {
 	tb.Helper()
-	b, err := raftguard.OpenLogFile(tb.Context(), filepath.Join(dir, "raft", "raft.db"), patience)
+	b, err := walstore.Open(tb.Context(), walstore.Options{Dir: filepath.Join(dir, "raft"), LockTimeout: patience, Logger: discard})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -168,16 +168,37 @@ func edited(tb testing.TB, dir string, change func(*raftboltdb.BoltStore)) {
 // spoil changes one byte of the data of an entry.
 func spoil(tb testing.TB, dir string, index uint64) {
 	tb.Helper()
-	edited(tb, dir, func(b *raftboltdb.BoltStore) {
+	edited(tb, dir, func(b raftguard.LogFile) {
 		var l raft.Log
 		if err := b.GetLog(index, &l); err != nil {
 			tb.Fatal(err)
 		}
 		l.Data[len(l.Data)/2] ^= 1
-		if err := b.StoreLog(&l); err != nil {
+		replace(tb, b, &l)
+	})
+}
+
+// replace stores l instead of the entry with its index; what follows stays as it is.
+func replace(tb testing.TB, s raft.LogStore, l *raft.Log) {
+	tb.Helper()
+	last, err := s.LastIndex()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	entries := []*raft.Log{l}
+	for i := l.Index + 1; i <= last; i++ {
+		e := new(raft.Log)
+		if err := s.GetLog(i, e); err != nil {
 			tb.Fatal(err)
 		}
-	})
+		entries = append(entries, e)
+	}
+	if err := s.DeleteRange(l.Index, last); err != nil {
+		tb.Fatal(err)
+	}
+	if err := s.StoreLogs(entries); err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // mustRecover opens the node in dir as the agent does it: when the log is
@@ -219,16 +240,14 @@ func TestStoreOfAnotherHistory(t *testing.T) {
 	n.write(t, "router", 1, 5)
 	index, _ := n.st.Applied()
 	n.close(t)
-	edited(t, dir, func(b *raftboltdb.BoltStore) { // as another leader's log would have it
+	edited(t, dir, func(b raftguard.LogFile) { // as another leader's log would have it
 		c := raftguard.NewChecksumStore(b)
 		var l raft.Log
 		if err := c.GetLog(index, &l); err != nil {
 			t.Fatal(err)
 		}
 		l.Term += 5
-		if err := c.StoreLog(&l); err != nil {
-			t.Fatal(err)
-		}
+		replace(t, c, &l)
 		if err := c.SetUint64([]byte("CurrentTerm"), l.Term); err != nil {
 			t.Fatal(err)
 		}
@@ -241,7 +260,7 @@ func TestTermIsLost(t *testing.T) {
 	n := fresh(t, dir, nil)
 	n.write(t, "router", 1, 5)
 	n.close(t)
-	edited(t, dir, func(b *raftboltdb.BoltStore) {
+	edited(t, dir, func(b raftguard.LogFile) {
 		if err := raftguard.NewChecksumStore(b).SetUint64([]byte("CurrentTerm"), 1); err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/raftguard"
+	"github.com/holdfast-config/holdfast/replication/walstore"
 	"github.com/holdfast-config/holdfast/testenv/base"
 )
 
@@ -23,7 +24,7 @@ func TestRecoverTakesWhatWasNotAcknowledged(t *testing.T) {
 	term := n.Term()
 	n.close(t)
 
-	inner, err := raftguard.OpenLogFile(t.Context(), filepath.Join(dir, "raft", "raft.db"), time.Second)
+	inner, err := walstore.Open(t.Context(), walstore.Options{Dir: filepath.Join(dir, "raft"), LockTimeout: time.Second, Logger: discard})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/raftguard"
 	"github.com/holdfast-config/holdfast/replication/store"
+	"github.com/holdfast-config/holdfast/replication/walstore"
 )
 
 // sim is a cluster of real Members over real stores, on a simulated network,
@@ -57,14 +58,22 @@ type sim struct {
 // fact is the entry of an index, and the state after it, on all nodes.
 type fact struct{ what, digest, by string }
 
+// logOf is where a member has its log: the cluster is mixed, and a member moves its log at
+// every third start.
+func (s *sim) logOf(n *simNode) string {
+	n.starts++
+	return walstore.Kinds()[(int(n.id[len(n.id)-1])+n.starts/3)%len(walstore.Kinds())]
+}
+
 // simNode is one member across restarts; life is nil while it is down.
 type simNode struct {
-	id    string
-	dir   string
-	born  int
-	going bool   // its removal was requested
-	image string // an earlier copy of its store, for a crash that loses writes
-	life  *simLife
+	id     string
+	dir    string
+	born   int
+	starts int
+	going  bool   // its removal was requested
+	image  string // an earlier copy of its store, for a crash that loses writes
+	life   *simLife
 }
 
 type simLife struct {
@@ -234,7 +243,7 @@ func (s *sim) start(n *simNode, join bool) {
 		wrap = func(b raftguard.LogFile) raftguard.LogFile { return promised{b} }
 	}
 	l.Node, err = Open(context.Background(), Options{
-		Dir: filepath.Join(n.dir, "raft"), NodeID: n.id, FSM: &simMachine{Store: st, s: s, life: l}, Join: join, Transport: l.end,
+		Dir: filepath.Join(n.dir, "raft"), NodeID: n.id, FSM: &simMachine{Store: st, s: s, life: l}, Join: join, Transport: l.end, LogStore: s.logOf(n),
 		tuning: tuning{
 			SnapshotThreshold: 30, TrailingLogs: 15, SnapshotInterval: 20 * time.Second, refused: s.net.refused(addr), wrapLog: wrap,
 		},

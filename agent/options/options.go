@@ -60,6 +60,7 @@ type Paths struct {
 	EpochPath   string
 	EnvFile     string
 	LocalSocket string
+	RaftLog     string // "wal" or "boltdb"; empty: where it is, and wal for a new member
 }
 
 // Service is what the agent knows of the services that it serves.
@@ -274,6 +275,10 @@ func (o *Options) Complete() error {
 		}
 	default:
 		return conf.Errorf(conf.CodeUsage, "CONFIG_ROLE %q is neither %s nor %s", o.Role, RoleMember, RoleObserver)
+	}
+	if !slices.Contains([]string{"", "wal", "boltdb"}, o.RaftLog) {
+		return conf.Errorf(conf.CodeUsage, "CONFIG_RAFT_LOG %q is neither wal nor boltdb", o.RaftLog).
+			WithHint("leave it unset: the log then stays where it is, and a new member has it in segments (wal)")
 	}
 	if host, _, err := net.SplitHostPort(o.LocalAddr); err != nil || !loopback(host) {
 		return conf.Errorf(conf.CodeUsage, "CONFIG_LOCAL_ADDR %q is not a loopback address with a port", o.LocalAddr).

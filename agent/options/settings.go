@@ -115,6 +115,7 @@ func Settings(o *Options) []Setting {
 		text("Files", "db-path", "CONFIG_DB_PATH", "SQLite database (default: DATA-DIR/config.db)", &o.DBPath),
 		text("Files", "lkg-cache-path", "CONFIG_LKG_CACHE_PATH", "last-known-good file (default: DATA-DIR/config.lkg.json)", &o.LKGPath),
 		text("Files", "epoch-path", "CONFIG_EPOCH_PATH", "epoch file (default: DATA-DIR/health+epoch.json)", &o.EpochPath),
+		text("Files", "raft-log", "CONFIG_RAFT_LOG", "where the entries of the Raft log are: wal (segment files) or boltdb (raft.db); an existing log is moved at start (default: where it is; wal for a new member)", &o.RaftLog),
 		text("Backup", "backup-endpoint", "LITESTREAM_S3_ENDPOINT", "where the leader copies the database to: https://..., http://... or file:///dir (default: nowhere)", &o.Backup.Endpoint),
 		text("Backup", "backup-bucket", "LITESTREAM_S3_BUCKET", "the bucket, which has to exist", &o.Backup.Bucket),
 		text("Backup", "backup-path", "LITESTREAM_S3_PATH", "path in the bucket or below the directory; of this cluster alone", &o.Backup.Path),

@@ -169,7 +169,8 @@ func (r *Replica) openNode(ctx context.Context, served uint64) error {
 	c := s.o.Cluster
 	node, err := replication.Open(ctx, replication.Options{
 		Dir: s.o.Options.RaftDir(), NodeID: c.Self(), Logger: s.log, Join: !c.IsSingleNode(),
-		HadLog: c.HasLog(), MinIndex: served,
+		LogStore: s.o.Options.RaftLog,
+		HadLog:   c.HasLog(), MinIndex: served,
 		CheckCommand: c.CheckCommand,
 		FSM:          r.store, OnApplied: r.onApplied, OnDigest: r.digest.onDigest, OnRestored: r.onRestored, OnBlocked: r.onBlocked,
 		Transport: replication.NewTransport(c.Port.RaftLayer(), s.log),

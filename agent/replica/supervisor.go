@@ -182,7 +182,8 @@ func (s *Supervisor) awaitRetry(ctx context.Context, err error, wasUp bool) *rec
 // fileStamps changes when the files of the replica do.
 func fileStamps(o *options.Options) string {
 	var out string
-	for _, p := range []string{o.DBPath, filepath.Join(o.RaftDir(), "raft.db")} {
+	segments, _ := filepath.Glob(filepath.Join(o.RaftDir(), "segments", "*")) // it fails for a bad pattern only
+	for _, p := range slices.Concat([]string{o.DBPath}, logPaths(o.RaftDir()), segments) {
 		if fi, err := os.Stat(p); err == nil {
 			out += fmt.Sprintf("%d %d;", fi.Size(), fi.ModTime().UnixNano())
 		} else {

@@ -92,6 +92,9 @@ func verifyChecksum(index uint64, l *raft.Log) error {
 	return nil
 }
 
+// Intact reports whether an entry as it is stored has the checksum of its content.
+func Intact(l *raft.Log) bool { c := *l; return verifyChecksum(l.Index, &c) == nil }
+
 func (s *ChecksumStore) GetLog(index uint64, out *raft.Log) error {
 	err := RecoverPanic(fmt.Sprintf("read entry %d", index), func() error { return s.inner.GetLog(index, out) })
 	switch {
@@ -141,9 +144,13 @@ func valueChecksum(key, value []byte) uint32 {
 	return crc32.Update(crc32.Update(sum, castagnoli, []byte{0}), castagnoli, value)
 }
 
+// sealValue is a stable value as it is stored.
+func sealValue(key, value []byte) []byte {
+	return binary.BigEndian.AppendUint32(append([]byte{}, value...), valueChecksum(key, value))
+}
+
 func (s *ChecksumStore) Set(key, value []byte) error {
-	out := binary.BigEndian.AppendUint32(append([]byte{}, value...), valueChecksum(key, value))
-	err := RecoverPanic("write "+string(key), func() error { return s.inner.Set(key, out) })
+	err := RecoverPanic("write "+string(key), func() error { return s.inner.Set(key, sealValue(key, value)) })
 	if err != nil {
 		return StorageError(err, "cannot write %s", key)
 	}

@@ -47,7 +47,8 @@
 // guards are there: Node.ReadIndex and the batches of the FSM.
 //
 // No guard: fault.go (the first final error of a node), fsmstate.go (the state in a
-// snapshot), hclog.go (raft's log messages).
+// snapshot), hclog.go (raft's log messages), compact.go (changes of a closed log file).
+// Package walstore has the guards of a log in segments.
 //
 // Invariants:
 //   - The package does not import replication. It starts goroutines only for pipelines

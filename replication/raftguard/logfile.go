@@ -21,7 +21,6 @@ import (
 
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"github.com/holdfast-config/holdfast/replication/conf"
-	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
@@ -38,26 +37,8 @@ func OpenLogFile(ctx context.Context, path string, timeout time.Duration) (*raft
 	var st *raftboltdb.BoltStore
 	err := RecoverPanic("open", func() (err error) {
 		st, err = raftboltdb.New(raftboltdb.Options{
-			Path: path,
-			BoltOptions: &bbolt.Options{
-				Timeout:        timeout,
-				NoFreelistSync: true,
-				FreelistType:   bbolt.FreelistMapType,
-				OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
-					f, err := os.OpenFile(name, flag, mode)
-					if err != nil {
-						return nil, err
-					}
-					if err = lockFile(ctx, f, timeout); err == nil {
-						err = checkFile(f)
-					}
-					if err != nil {
-						f.Close()
-						return nil, err
-					}
-					return f, nil
-				},
-			},
+			Path:        path,
+			BoltOptions: boltOptions(ctx, timeout),
 		})
 		return err
 	})
@@ -363,7 +344,7 @@ func logElement(flags uint32, key, _ []byte) error {
 // its value would seem to be missing.
 func stableElement(flags uint32, key, _ []byte) error {
 	switch string(key) {
-	case termKey, "LastVoteTerm", "LastVoteCand", formatKey:
+	case termKey, "LastVoteTerm", "LastVoteCand", formatKey, SegmentsKey:
 		if flags == 0 {
 			return nil
 		}

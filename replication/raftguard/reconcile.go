@@ -26,7 +26,12 @@ const (
 	termKey   = "CurrentTerm"
 	formatKey = "holdfast.format"
 
-	logFormat = 1 // of the log file: checksums in Extensions and after stable values
+	logFormat         = 1 // of the log file: checksums in Extensions and after stable values
+	logFormatSegments = 2 // the same, and the entries are in segment files
+
+	// SegmentsKey is the stable value that says which segment files have the entries; see
+	// package walstore.
+	SegmentsKey = "holdfast.segments"
 )
 
 // ReconcileOptions describe the node whose files are reconciled.
@@ -97,8 +102,8 @@ func (d *diskState) checkFormat() error {
 		return d.logs.SetUint64([]byte(formatKey), logFormat)
 	case err != nil:
 		return err
-	case v != logFormat:
-		return conf.Errorf(conf.CodeUnsupported, "the log has format %d, this build supports %d", v, logFormat).
+	case v != logFormat && v != logFormatSegments:
+		return conf.Errorf(conf.CodeUnsupported, "the log has format %d, this build supports %d", v, logFormatSegments).
 			WithHint("start the build that wrote it")
 	}
 	return nil
