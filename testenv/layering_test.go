@@ -65,9 +65,10 @@ var layers = map[string][]string{
 	"localapi/ofrep":        {"replication/conf", "replication/httperror", "replication/schema", "localapi"},
 	"localapi/render":       {"replication/alarm", "replication/conf", "replication/durable", "replication/trust", "localapi", "localapi/yamljson"},
 	"localapi/events":       {},
+	"localapi/authlimit":    {},
 	"localapi/session":      {},
 	"localapi/ui":           {},
-	"localapi/admin":        {"replication/alarm", "replication/conf", "replication/connlimit", "replication/httperror", "localapi/events", "localapi/fairqueue", "localapi/session"},
+	"localapi/admin":        {"replication/alarm", "replication/conf", "replication/connlimit", "replication/httperror", "localapi/authlimit", "localapi/events", "localapi/fairqueue", "localapi/session"},
 	"agent/broker":          {"replication/alarm", "replication/conf", "replication/seal"},
 	"agent/certfile":        {"replication/alarm", "replication/conf"},
 	"agent/edit":            {"replication/command", "replication/conf", "replication/schema", "replication/schema/dialect", "replication/seal"},
@@ -111,6 +112,7 @@ var layers = map[string][]string{
 		"replication", "replication/command", "replication/conf", "replication/httperror", "replication/pki", "replication/store",
 		"replication/transport", "agent/keys", "agent/options", "agent/peers", "agent/process", "agent/recovery", "agent/replica",
 	},
+	"agent/rollout": {"replication/conf", "agent/documents", "agent/instances", "agent/served"},
 	"agent/rotation": {
 		"replication/command", "replication/conf", "replication/httperror", "replication/pki", "replication/seal", "replication/store",
 		"replication/transport", "replication/view", "localapi", "agent/documents", "agent/keys", "agent/lkg", "agent/options", "agent/peers",
@@ -204,7 +206,7 @@ var owners = map[string][]string{
 	"github.com/magiconair/properties":      {"cmd/holdfast/internal/foreign"},
 	"github.com/prometheus/client_golang": {
 		"localapi", "agent", "agent/audit", "agent/backend", "agent/backupjob", "agent/broker", "agent/observer", "agent/rotation",
-		"agent/renderjob", "localapi/render",
+		"agent/renderjob", "agent/rollout", "localapi/render",
 	},
 	"github.com/spf13/cobra": {
 		"cmd/holdfast", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/run", "cmd/holdfast/internal/read", "cmd/holdfast/internal/change",

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/holdfast-config/holdfast/localapi/authlimit"
 	"github.com/holdfast-config/holdfast/localapi/fairqueue"
 	"github.com/holdfast-config/holdfast/localapi/session"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -32,7 +33,7 @@ type Auditor interface {
 type admission struct {
 	auth     Authenticator
 	audit    Auditor
-	limiter  *authLimiter
+	limiter  *authlimit.Limiter
 	sessions *session.Keeper
 	share    *Limits
 	now      func() time.Time
@@ -43,7 +44,7 @@ type admission struct {
 
 func newAdmission(o *Options) *admission {
 	return &admission{
-		auth: o.Auth, audit: o.Audit, limiter: newAuthLimiter(o.FailRate, o.FailBurst, o.Now), sessions: session.New(o.SessionKeys, o.Now),
+		auth: o.Auth, audit: o.Audit, limiter: authlimit.New(o.FailRate, o.FailBurst, o.Now), sessions: session.New(o.SessionKeys, o.Now),
 		share: o.Limits, now: o.Now, caller: o.Caller, self: o.Self, relay: o.Relay,
 	}
 }
@@ -115,7 +116,7 @@ func (a *admission) wrongToken(c *call, token string, who conf.Principal) error 
 }
 
 func (a *admission) accepted(c *call, token string, who conf.Principal) {
-	a.limiter.accepted(addressOf(c), token)
+	a.limiter.Accepted(addressOf(c), token)
 	c.who = who
 }
 
@@ -145,7 +146,7 @@ func addressOf(c *call) netip.Prefix { return connlimit.Source(c.r.RemoteAddr) }
 // blocked rejects an attempt without checking its token, after too many from the
 // same address that failed.
 func (a *admission) blocked(c *call, token string) error {
-	wait, blocked := a.limiter.blocked(addressOf(c), token)
+	wait, blocked := a.limiter.Blocked(addressOf(c), token)
 	if !blocked {
 		return nil
 	}
@@ -160,7 +161,7 @@ func (a *admission) blocked(c *call, token string) error {
 
 // failed counts a failed attempt and writes it to the access log.
 func (a *admission) failed(c *call, token, why string) {
-	a.limiter.failed(addressOf(c), token)
+	a.limiter.Failed(addressOf(c), token)
 	a.unauthorized(c, why)
 }
 
@@ -192,7 +193,7 @@ func (a *admission) record(c *call, action string, success bool, why string) {
 // callers behind one proxy have a flow each; else the client address.
 func (a *admission) flowKey(c *call) fairqueue.Key {
 	token := c.r.Header.Get(TokenHeader)
-	if token != "" && (c.who.Name != "" || a.relay && a.limiter.wasAccepted(addressOf(c), token)) {
+	if token != "" && (c.who.Name != "" || a.relay && a.limiter.WasAccepted(addressOf(c), token)) {
 		return fairqueue.KeyOf("token " + token)
 	}
 	return fairqueue.KeyOf("address " + addressOf(c).String())

@@ -55,6 +55,10 @@ type backend struct {
 	change  []string // what Change was asked for
 	status  conf.ClusterStatus
 
+	rollout   conf.RolloutDraft
+	move      conf.RolloutMove
+	byDefault *conf.RolloutPlan
+
 	records map[string]*conf.Record
 	outcome conf.Outcome
 	err     error // of every call that may fail
@@ -287,7 +291,7 @@ func (b *backend) options() admin.Options {
 	return admin.Options{
 		Events: hub,
 		Auth:   b, Audit: b, Health: b, Reader: reader{b}, Queries: b, Versions: b, Schemas: b, Profiles: b,
-		Editor: b, SchemaEditor: b, ProfileEditor: b, Rebuilder: b, Cluster: b, Keys: b, APITokens: b, Secrets: b, Backups: b, FailBurst: 1 << 20,
+		Editor: b, SchemaEditor: b, ProfileEditor: b, Rebuilder: b, Cluster: b, Keys: b, APITokens: b, Secrets: b, Backups: b, Rollouts: rollouts{b}, FailBurst: 1 << 20,
 	}
 }
 

@@ -55,6 +55,7 @@ func (c *call) target() Target {
 // checks are those of the parameters in paths.
 var checks = map[string]func(string) error{
 	"service": conf.CheckService, "name": conf.CheckProfile, "node": conf.CheckNode, "id": conf.CheckTokenID, "key": conf.CheckAnyKey,
+	"rollout": conf.CheckRollout,
 }
 
 // decode reads what all routes have in common: names in the path, parameters,

@@ -23,6 +23,8 @@ type edits struct {
 	editor Editor
 	reader Reader
 	ids    requestIDs
+
+	rollouts Rollouts // nil: all changes are for all instances at once
 }
 
 // updateResponse is the seed's ConfigUpdateResponse, as Pydantic writes it.
@@ -45,6 +47,13 @@ func (e *edits) change(c *call, d conf.Draft) (reply, error) {
 		return reply{}, err
 	}
 	d.Service, d.Author = c.service(), c.who.Name
+	plan, err := e.plan(c, &d)
+	if err != nil {
+		return reply{}, err
+	}
+	if plan != nil {
+		return e.inSteps(c, d, *plan)
+	}
 	out, err := e.editor.Do(c.r.Context(), c.who, d)
 	if err != nil {
 		return reply{}, err

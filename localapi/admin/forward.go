@@ -80,9 +80,9 @@ func (h *Handler) proxyToLeader(c *call) (reply, error) {
 		return reply{}, conf.Errorf(conf.CodeNoQuorum, "no leader is known to this agent").
 			WithHint("reads of the local API continue; retry when a leader is known")
 	case out.status == http.StatusUnauthorized:
-		h.admission.limiter.failed(addressOf(c), token)
+		h.admission.limiter.Failed(addressOf(c), token)
 	case out.status < http.StatusBadRequest:
-		h.admission.limiter.accepted(addressOf(c), token)
+		h.admission.limiter.Accepted(addressOf(c), token)
 	}
 	return out, nil
 }

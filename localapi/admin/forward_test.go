@@ -84,7 +84,10 @@ func TestChangesAreForwarded(t *testing.T) {
 	}
 	want := []string{
 		"PUT /api/config/services/:service", "PATCH /api/config/services/:service", "DELETE /api/config/services/:service",
-		"POST /api/config/services/:service/restore", "PUT /api/config/services/:service/secrets/:key",
+		"POST /api/config/services/:service/restore",
+		"POST /api/config/services/:service/rollouts", "GET /api/config/services/:service/rollouts", "GET /api/config/rollouts", "GET /api/config/rollouts/:rollout",
+		"POST /api/config/rollouts/:rollout/promote", "POST /api/config/rollouts/:rollout/pause", "POST /api/config/rollouts/:rollout/resume", "POST /api/config/rollouts/:rollout/abort",
+		"PUT /api/config/services/:service/secrets/:key",
 		"DELETE /api/config/services/:service/secrets/:key", "POST /api/config/services/:service/secrets/:key/reveal", "PUT /api/config/schemas/:service", "PUT /api/config/profiles/:name",
 		"DELETE /api/config/profiles/:name", "POST /api/config/profiles/:name/activate",
 		"POST /api/config/tokens", "DELETE /api/config/tokens/:id",

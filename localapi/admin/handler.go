@@ -144,8 +144,9 @@ func (h *Handler) serve(c *call) (reply, error) {
 	if relayed && !c.route.streams {
 		return h.proxyToLeader(c)
 	}
-	if h.o.Forward != nil && !c.route.here && (c.route.writes || c.consistent) {
-		if out, done, err := h.forward(c); done || err != nil {
+	if h.o.Forward != nil && !c.route.here && (c.route.writes || c.route.asks || c.consistent) {
+		out, done, err := h.forward(c)
+		if alone := conf.CodeOf(err) == conf.CodeNoQuorum && c.route.asks && !c.consistent; !alone && (done || err != nil) {
 			return out, err
 		}
 	}

@@ -40,6 +40,7 @@ type Options struct {
 	Keys      Keys
 	Secrets   Secrets
 	Backups   Backups
+	Rollouts  Rollouts
 
 	// RequestKeys are keys that the members share. Request ids are made with them,
 	// because an id covers the body: a reader of ids must not be able to find a

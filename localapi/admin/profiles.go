@@ -59,7 +59,7 @@ func (p *profileRoom) routes() []Route {
 		{
 			Name: "activateProfile", Method: http.MethodPost, Path: one + "/activate", Role: conf.RoleWrite,
 			Summary: "Put the values of a profile into effect",
-			Query:   []string{"reason"}, handle: decoded(p.activate), writes: true, body: smallBody, optional: true,
+			Query:   []string{"reason", "rollout"}, handle: decoded(p.activate), writes: true, body: smallBody, optional: true,
 		},
 	}
 }
@@ -153,7 +153,11 @@ func (p *profileRoom) activate(c *call, req activateRequest) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	list, err := p.editor.ActivateProfile(c.r.Context(), c.who, profileOf(c), reason, id, "")
+	mode, err := c.rolloutMode(false)
+	if err != nil {
+		return reply{}, err
+	}
+	list, err := p.editor.ActivateProfile(c.r.Context(), c.who, profileOf(c), reason, id, mode)
 	out := activateResponse{Success: true, Services: make([]activateService, len(list))}
 	for i, o := range list {
 		out.Services[i] = activateService{Service: o.Service, NewVersion: o.Version, Changed: o.Changed}

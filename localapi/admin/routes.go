@@ -28,6 +28,7 @@ type Route struct {
 	writes   bool     // changes something: the leader does it
 	free     bool     // answered from memory, the same for every caller: not queued
 	streams  bool     // answers for as long as the caller stays: a relay does it itself
+	asks     bool     // of what the leader alone knows: answered here only while there is none
 	here     bool     // is about this agent itself: forwarded by a relay only
 }
 
@@ -56,7 +57,7 @@ type room interface{ routes() []Route }
 // rooms are all parts of the API. A new part is one row here.
 func rooms(o *Options, a *admission) []room {
 	ids := requestIDs(o.RequestKeys)
-	edits := &edits{editor: o.Editor, reader: o.Reader, ids: ids}
+	edits := &edits{editor: o.Editor, reader: o.Reader, rollouts: o.Rollouts, ids: ids}
 	sessions := newSessionRoom(o, a)
 	return []room{
 		&statusRoom{o.Health, o.Rebuilder, a},
@@ -64,6 +65,7 @@ func rooms(o *Options, a *admission) []room {
 		&eventRoom{sessions, o.Events},
 		callerRoom{},
 		&serviceRoom{edits, o.Versions, o.Secrets},
+		&rolloutRoom{edits},
 		&secretRoom{edits, o.Secrets},
 		&historyRoom{o.Queries},
 		&schemaRoom{o.Schemas, o.SchemaEditor, ids},

@@ -40,11 +40,11 @@ func (s *secretRoom) routes() []Route {
 		},
 		{
 			Name: "putSecret", Method: http.MethodPut, Path: one, Role: conf.RoleWrite, Summary: "Set a secret",
-			Query: []string{"reason"}, handle: s.put, writes: true, body: 128 << 10, update: true, match: true,
+			Query: []string{"reason", "rollout"}, handle: s.put, writes: true, body: 128 << 10, update: true, match: true,
 		},
 		{
 			Name: "deleteSecret", Method: http.MethodDelete, Path: one, Role: conf.RoleWrite, Summary: "Remove a secret",
-			Query: []string{"version", "reason"}, handle: s.remove, writes: true, update: true, match: true,
+			Query: []string{"version", "reason", "rollout"}, handle: s.remove, writes: true, update: true, match: true,
 		},
 		{
 			Name: "revealSecret", Method: http.MethodPost, Path: one + "/reveal", Role: conf.RoleWrite,

@@ -48,17 +48,17 @@ func (s *serviceRoom) routes() []Route {
 		},
 		{
 			Name: "putService", Method: http.MethodPut, Path: one, Role: conf.RoleWrite, Summary: "Replace the stored values of a service",
-			Query: []string{"reason"}, handle: decoded(s.put), writes: true, body: schemaBody, update: true, match: true,
+			Query: []string{"reason", "rollout"}, handle: decoded(s.put), writes: true, body: schemaBody, update: true, match: true,
 		},
 		{
 			Name: "patchService", Method: http.MethodPatch, Path: one, Role: conf.RoleWrite,
 			Summary: "Change some values of a service (JSON merge patch)",
-			Query:   []string{"version", "reason"}, handle: s.patch, writes: true, body: conf.MaxDocument,
+			Query:   []string{"version", "reason", "rollout"}, handle: s.patch, writes: true, body: conf.MaxDocument,
 			types: []string{"application/merge-patch+json"}, update: true, match: true,
 		},
 		{
 			Name: "deleteService", Method: http.MethodDelete, Path: one, Role: conf.RoleWrite, Summary: "Delete the configuration of a service",
-			Query: []string{"version", "reason"}, handle: s.remove, writes: true, update: true, match: true,
+			Query: []string{"version", "reason", "rollout"}, handle: s.remove, writes: true, update: true, match: true,
 		},
 		{
 			Name: "validateService", Method: http.MethodPost, Path: one + "/validate", Role: conf.RoleRead, Summary: "Check a change without making it",
@@ -67,7 +67,7 @@ func (s *serviceRoom) routes() []Route {
 		{
 			Name: "restoreService", Method: http.MethodPost, Path: one + "/restore", Role: conf.RoleWrite,
 			Summary: "Make the values of an earlier version the current ones",
-			Query:   []string{"reason"}, handle: decoded(s.restore), writes: true, body: smallBody, update: true, match: true,
+			Query:   []string{"reason", "rollout"}, handle: decoded(s.restore), writes: true, body: smallBody, update: true, match: true,
 		},
 		{
 			Name: "listVersions", Method: http.MethodGet, Path: one + "/versions", Role: conf.RoleRead, Summary: "List the versions of a service, newest first",

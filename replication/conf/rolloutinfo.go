@@ -70,22 +70,32 @@ type RolloutInfo struct {
 	// have approved, and begins again with each leader.
 	Remaining float64 `json:"bake_remaining"`
 
-	Stable    uint64      `json:"stable"` // the version that is stable now
-	Candidate uint64      `json:"candidate"`
-	Revert    uint64      `json:"revert"`
+	RolloutVersions
 	Plan      RolloutPlan `json:"plan"`
 	Reason    string      `json:"reason"` // of the change
 	StartedBy string      `json:"started_by"`
 	StartedAt string      `json:"started_at"`
 	Paused    string      `json:"paused,omitempty"` // why
 
-	Outcome string `json:"outcome,omitempty"` // why it ended
-	EndedBy string `json:"ended_by,omitempty"`
-	EndedAt string `json:"ended_at,omitempty"`
+	RolloutOutcome
 
 	Complete  bool              `json:"complete"`      // false: the verdicts are not all known here
 	Why       string            `json:"why,omitempty"` // it is not complete
 	Instances []RolloutInstance `json:"instances"`
+}
+
+// RolloutVersions are the versions that a rollout is about.
+type RolloutVersions struct {
+	Stable    uint64 `json:"stable"` // now
+	Candidate uint64 `json:"candidate"`
+	Revert    uint64 `json:"revert"`
+}
+
+// RolloutOutcome says how a rollout ended.
+type RolloutOutcome struct {
+	Outcome string `json:"outcome,omitempty"` // why
+	EndedBy string `json:"ended_by,omitempty"`
+	EndedAt string `json:"ended_at,omitempty"`
 }
 
 // RolloutStepInfo is a step with what came of it.

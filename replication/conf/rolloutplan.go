@@ -25,6 +25,11 @@ const (
 	PresetLinear = "linear" // 10 % after 10 %
 )
 
+// CheckRollout checks the id of a rollout.
+func CheckRollout(id string) error {
+	return checkName("id of a rollout", id, MaxName+40, serviceRE, "the name of the service, the candidate's version and six digits, with hyphens between them")
+}
+
 // RolloutPresets are the names of the presets.
 func RolloutPresets() []string { return []string{PresetCanary, PresetLinear} }
 

@@ -174,7 +174,9 @@ func (s *scanner) extension(path []string, k string, v any) {
 			s.fail(path, `%s is allowed at the top only, as %q: "any"`, k, keyKeys)
 		}
 	case keyRollout:
-		s.rollout(path, v)
+		if err := checkRollout(v); err != nil || len(path) > 0 {
+			s.fail(path, "%s is allowed at the top only, as a plan: %v", k, err)
+		}
 	case keyPattern:
 		if text != unchecked {
 			s.fail(path, "%s must be %q, got %s", k, unchecked, formatValue(v))
@@ -188,19 +190,12 @@ func (s *scanner) extension(path []string, k string, v any) {
 	}
 }
 
-// rollout checks the plan by which changes of the service go out.
-func (s *scanner) rollout(path []string, v any) {
-	if len(path) > 0 {
-		s.fail(path, "%s is allowed at the top only", keyRollout)
-		return
-	}
+func checkRollout(v any) error {
 	raw, err := json.Marshal(v)
 	if err == nil {
 		_, err = conf.ParseRolloutPlan(raw)
 	}
-	if err != nil {
-		s.fail(path, "%s: %v", keyRollout, err)
-	}
+	return err
 }
 
 // localRef reports whether ref points to a location in the same document that

@@ -1,4 +1,4 @@
-package admin
+package authlimit
 
 import (
 	"crypto/sha256"
@@ -12,14 +12,11 @@ import (
 
 const (
 	maxSources  = 4096 // addresses that are remembered
-	maxAccepted = 8    // accepted tokens that are remembered for each address
+	maxAccepted = 8    // Accepted tokens that are remembered for each address
 )
 
-// authLimiter slows down callers that guess tokens. Each client address has a
-// bucket that failed attempts empty. While it is empty, attempts from there are
-// rejected unchecked. A token that was accepted from that address before is still
-// checked, so that a broken program does not lock out its neighbors.
-type authLimiter struct {
+// Limiter knows the attempts of each client address. Its methods are safe for concurrent use.
+type Limiter struct {
 	limit rate.Limit
 	burst int
 	now   func() time.Time
@@ -34,12 +31,13 @@ type attempts struct {
 	seen     time.Time
 }
 
-func newAuthLimiter(limit rate.Limit, burst int, now func() time.Time) *authLimiter {
-	return &authLimiter{limit: limit, burst: burst, now: now, sources: map[netip.Prefix]*attempts{}}
+// New makes a limiter: limit failed attempts a second after a burst of them.
+func New(limit rate.Limit, burst int, now func() time.Time) *Limiter {
+	return &Limiter{limit: limit, burst: burst, now: now, sources: map[netip.Prefix]*attempts{}}
 }
 
-// blocked reports whether an attempt is rejected unchecked, and for how long.
-func (f *authLimiter) blocked(from netip.Prefix, token string) (time.Duration, bool) {
+// Blocked reports whether an attempt is rejected unchecked, and for how long.
+func (f *Limiter) Blocked(from netip.Prefix, token string) (time.Duration, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.sources[from]
@@ -56,8 +54,8 @@ func (f *authLimiter) blocked(from netip.Prefix, token string) (time.Duration, b
 	return time.Duration((1 - left) / float64(f.limit) * float64(time.Second)), true
 }
 
-// failed counts a failed attempt. The token is no longer an accepted one.
-func (f *authLimiter) failed(from netip.Prefix, token string) {
+// Failed counts a failed attempt. The token is no longer an accepted one.
+func (f *Limiter) Failed(from netip.Prefix, token string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.source(from)
@@ -67,8 +65,8 @@ func (f *authLimiter) failed(from netip.Prefix, token string) {
 	}
 }
 
-// wasAccepted reports whether a token was accepted from there before.
-func (f *authLimiter) wasAccepted(from netip.Prefix, token string) bool {
+// WasAccepted reports whether a token was accepted from there before.
+func (f *Limiter) WasAccepted(from netip.Prefix, token string) bool {
 	sum := sha256.Sum256([]byte(token))
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -76,8 +74,8 @@ func (f *authLimiter) wasAccepted(from netip.Prefix, token string) bool {
 	return s != nil && slices.Contains(s.accepted, sum)
 }
 
-// accepted remembers an accepted token.
-func (f *authLimiter) accepted(from netip.Prefix, token string) {
+// Accepted remembers an accepted token.
+func (f *Limiter) Accepted(from netip.Prefix, token string) {
 	sum := sha256.Sum256([]byte(token))
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -93,7 +91,7 @@ func (f *authLimiter) accepted(from netip.Prefix, token string) {
 
 // source returns the entry of one address. A full map drops the least recently
 // used of eight entries: a search through all would cost most during a flood.
-func (f *authLimiter) source(from netip.Prefix) *attempts {
+func (f *Limiter) source(from netip.Prefix) *attempts {
 	now := f.now()
 	if s := f.sources[from]; s != nil {
 		s.seen = now
