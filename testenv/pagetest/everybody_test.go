@@ -19,7 +19,8 @@ import (
 func places(service string) []string {
 	s := "/services/" + service
 	return []string{
-		"/services", "/add", s, s + "?edit", s + "/history", s + "/secrets", s + "/schema", "/add", "/search?q=port", "/profiles",
+		"/services", "/add", s, s + "?edit", s + "/history", s + "/instances", s + "/secrets", s + "/schema", "/search?q=port", "/profiles",
+		"/rollouts", "/rollouts/" + service + "-2-0a1b2c",
 		"/cog/cluster", "/cog/health", "/cog/backup", "/cog/keys", "/cog/tokens", "/cog/access", "/cog/about", "/nothing/there",
 	}
 }

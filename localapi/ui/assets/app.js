@@ -15,7 +15,7 @@ import { SignIn, Waiting } from './components/session.js';
 import { views } from './views/index.js';
 
 theme();
-const store = createStore({ me: undefined, health: null, cluster: null, services: null, source: null, age: null, silent: false, outage: null, ended: null, asked: '', agent: null, why: '', told: null });
+const store = createStore({ me: undefined, health: null, cluster: null, services: null, rollouts: null, source: null, age: null, silent: false, outage: null, ended: null, asked: '', agent: null, why: '', told: null });
 const live = createLive({ open: (url) => new EventSource(url), page: document });
 let renewal = null;
 
@@ -66,6 +66,7 @@ function refresh() {
         read('/api/session', ({ node_id: id }) => store.set({ asked: id || '' })), // another one after a failover; none before its first start is over
         read('/api/config/cluster', (cluster) => settle({ cluster })),
         read('/api/config/services', ({ services }) => store.set({ services })),
+        read('/api/config/rollouts?limit=50', ({ results }) => store.set({ rollouts: results })),
       ]);
     }
     asking = null;
@@ -99,7 +100,7 @@ async function leave() {
     // it had ended already
   }
   renewal = null;
-  store.set({ me: null, ended: null, services: null, cluster: null, asked: '' });
+  store.set({ me: null, ended: null, services: null, rollouts: null, cluster: null, asked: '' });
 }
 
 function say(text) {
@@ -164,7 +165,7 @@ function App() {
   return html`<${AppProvider} value=${app}>${body}<div class="sr" role="status" aria-live="polite" id="status"></div></${AppProvider}>`;
 }
 
-for (const kind of ['service', 'schema', 'cluster', 'health', 'again']) live.on(kind, () => soon(200));
+for (const kind of ['service', 'schema', 'cluster', 'health', 'rollout', 'again']) live.on(kind, () => soon(200));
 render(html`<${App} />`, document.getElementById('app') ?? document.body);
 begin().finally(ahead);
 soon(20000);

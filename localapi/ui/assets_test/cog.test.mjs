@@ -43,5 +43,5 @@ test('the query of the access log', () => {
 test('times', () => {
   assert.deepEqual([until('', now), until('2026-11-29T13:30:00Z', now), until('2026-11-29T11:00:00Z', now), until('2036-10-26T12:00:00Z', now)], ['never', 'in 1 h', 'ended', 'in 9 years']);
   assert.deepEqual([stamp('2026-11-29T01:02:03Z', now), stamp('2025-11-29T01:02:03Z', now), stamp(null, now)], ['01:02:03', '29 Nov 2025 01:02:03', 'never']);
-  assert.deepEqual([took(0.04), took(12), ending('', now), ending('2026-11-29T11:59:00Z', now)], ['0 s', '12 s', 'never', 'ended 1 min ago']);
+  assert.deepEqual([took(0.04), took(12), ending('', now), ending('2026-11-29T11:59:00Z', now)], ['40 ms', '12 s', 'never', 'ended 1 min ago']);
 });

@@ -1,7 +1,7 @@
 // The draft of a service: what was typed, checked by the agent while typing, carried over to newer
 // versions, and saved.
 import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks';
-import { ApiError, at, outages } from '../lib/api.js';
+import { ApiError, at, outages, withQuery } from '../lib/api.js';
 import { changes as compare } from '../lib/diff.js';
 import { dropDraft, readDraft, withoutSecrets, writeDraft } from '../lib/draft.js';
 import { parseJSON } from '../lib/fields.js';
@@ -164,17 +164,22 @@ function useCheck(api, model, config, wanted) {
   return { ...state, pending: state.pending || state.of !== text };
 }
 
-/** useSave sends the values with the version that they were made from. The same values are sent under the same key. */
+/**
+ * useSave sends the values with the version that they were made from. The same values are sent under the same key.
+ * `way` says how they go out: {plan} starts a rollout, {rollout} is for ?rollout= of a save for all.
+ */
 function useSave(api, model, config, draft, keep) {
   const key = useRef({ of: '', id: '' });
-  return async (reason) => {
-    const body = { service: model.name, config, version: draft.base, reason };
-    const of = JSON.stringify(body);
+  return async (reason, way = {}) => {
+    const body = way.plan ? { config, version: draft.base, reason, ...way.plan } : { service: model.name, config, version: draft.base, reason };
+    const of = JSON.stringify([body, way.rollout]);
     if (key.current.of !== of) key.current = { of, id: [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, '0')).join('') };
     try {
-      const { data, headers } = await api.call('PUT', at`services/${model.name}`, body, { headers: { 'Idempotency-Key': key.current.id } });
+      const options = { headers: { 'Idempotency-Key': key.current.id } };
+      const { data, headers } = way.plan ? await api.call('POST', at`services/${model.name}/rollouts`, body, options) : await api.call('PUT', withQuery(at`services/${model.name}`, { rollout: way.rollout }), body, options);
       keep(null);
       dropDraft(model.name);
+      if (way.plan) return { rollout: data };
       return { version: data.new_version, changed: headers.get('X-Config-Changed') !== 'false', applied: headers.get('X-Config-Applied') !== 'false' };
     } catch (error) {
       if (error instanceof ApiError && !outages.has(error.code) && error.code !== 'outcome_unknown') key.current = { of: '', id: '' };

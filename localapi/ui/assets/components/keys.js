@@ -3,7 +3,7 @@ import { html } from '../lib/html.js';
 import { Dialog } from './basic.js';
 
 const map = [
-  [['/'], 'Search keys, values, descriptions'], [['?'], 'This list'], [['g', 's'], 'Go to services'], [['g', 'p'], 'Go to profiles'],
+  [['/'], 'Search keys, values, descriptions'], [['?'], 'This list'], [['g', 's'], 'Go to services'], [['g', 'p'], 'Go to profiles'], [['g', 'r'], 'Go to rollouts'],
   [['g', 'c'], 'Go to cluster and settings'], [['[', ']'], 'Previous, next tab'], [['j', 'k'], 'Next, previous row'], [['Enter'], 'Open the row'],
   [['e'], 'Edit the service'], [['f'], 'Filter this list'], [['a'], 'Simple or all fields'], [['Ctrl', 'Enter'], 'Review changes, save'],
   [['Esc'], 'Close, leave the field, leave editing'],
@@ -15,7 +15,7 @@ export function KeysDialog({ onClose }) {
     ${map.map(([keys, text]) => html`<dt>${keys.map((k, i) => html`${i > 0 && ' '}<kbd>${k}</kbd>`)}</dt><dd>${text}</dd>`)}</dl></div></${Dialog}>`;
 }
 
-const places = { s: '#/services', p: '#/profiles', c: '#/cog/cluster' };
+const places = { s: '#/services', p: '#/profiles', r: '#/rollouts', c: '#/cog/cluster' };
 
 /** singleKeys tells whether this person left the single keys on (the switch is in About). */
 export function singleKeys(on) {
@@ -78,7 +78,7 @@ export function handleKeys({ go, openKeys, closeMenu }) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     if (event.target.closest?.('input:not([type=radio], [type=checkbox]), textarea, select') || $('dialog[open]') || !singleKeys()) return;
     const at = event.key;
-    if (before === 'g' && places[at]) {
+    if (before === 'g' && places[at] && (at !== 'r' || $('.side a[href="#/rollouts"]'))) {
       go(places[at]);
       before = '';
       return;

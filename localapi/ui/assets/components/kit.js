@@ -31,7 +31,7 @@ export function useName() {
 /** Refused is what the API said to an action: with its way out, and each detail. */
 export function Refused({ error }) {
   if (!error) return null;
-  return html`<${Note} tone="bad" role="alert"><p><b>${error.message}</b></p>${error.hint && html`<p>${error.hint}</p>`}
+  return html`<${Note} tone="bad" role="alert"><p><b>${error.message}</b></p>${error.code === 'rollout_active' ? html`<p>Wait for the end of the rollout, or abort it: <a href="#/rollouts">Rollouts</a>.</p>` : error.hint && html`<p>${error.hint}</p>`}
     ${error.details?.length > 0 && html`<ul>${error.details.map((d) => html`<li><code>${d.key}</code> ${d.message}</li>`)}</ul>`}<//>`;
 }
 

@@ -11,12 +11,13 @@ import { Later } from './later.js';
 import { OutageBanner } from './banner.js';
 import { SignInAgain } from './session.js';
 import { exact } from '../lib/format.js';
+import { activeOf, running, stateOf } from '../lib/rollouts.js';
 import { drafts } from '../lib/draft.js';
 import { toggleTheme } from '../lib/theme.js';
 
 const listed = 40;
 
-function SideServices({ services, current }) {
+function SideServices({ services, rollouts, current }) {
   const kept = new Set(drafts());
   const [recent, setRecent] = useState([]);
   useEffect(() => {
@@ -25,8 +26,12 @@ function SideServices({ services, current }) {
   const many = services.length > listed;
   const names = many ? recent.filter((name) => services.some((s) => s.service === name)) : services.map((s) => s.service);
   if (services.length === 0) return null;
+  const ends = (name) => {
+    const r = activeOf(rollouts, name);
+    return kept.has(name) ? html`<span class="end tone info">draft</span>` : r && html`<span class=${`end tone ${stateOf(r).tone}`}>${r.state === 'paused' ? 'paused' : `step ${r.step}`}</span>`;
+  };
   return html`${names.length > 0 && html`<span class="label">${many ? 'Recent' : 'Services'}</span>`}
-    ${names.map((name) => html`<a key=${name} href=${href(['services', name])} aria-current=${name === current ? 'page' : undefined}><span class="clip">${name}</span>${kept.has(name) && html`<span class="end tone info">draft</span>`}</a>`)}
+    ${names.map((name) => html`<a key=${name} href=${href(['services', name])} aria-current=${name === current ? 'page' : undefined}><span class="clip">${name}</span>${ends(name)}</a>`)}
     ${many && html`<a href="#/services">All ${services.length.toLocaleString('en')}</a>`}`;
 }
 
@@ -39,14 +44,22 @@ function Agent({ health, cluster, outage, asked }) {
   return html`<div class=${`agent ${outage ? 'warn' : health && !health.ok ? 'warn' : 'ok'}`}><span class="dot"></span><div><b>${name}</b>${text}</div></div>`;
 }
 
-function Side({ shared, route, profiles }) {
+// Several rollouts may run; what is paused waits for a person.
+function RolloutsEnd({ list }) {
+  const on = (list ?? []).filter(running), paused = on.filter((r) => r.state === 'paused').length;
+  if (on.length === 0) return null;
+  return html`<span class=${`end tone ${paused > 0 ? 'warn' : 'theirs'}`}>${paused > 0 ? `${paused} paused` : `${on.length} running`}</span>`;
+}
+
+function Side({ shared, route }) {
   const at = route.path[0] || 'services';
   const here = (name) => (at === name && (name !== 'services' || route.path.length < 2) ? 'page' : undefined);
   return html`<nav class="side" id="side" aria-label="Main">
     <a class="brand" href="#/services"><${Icon} name="mark" />Holdfast</a>
     <a href="#/services" aria-current=${here('services')}><${Icon} name="list" />Services<span class="end">${shared.services ? shared.services.length.toLocaleString('en') : ''}</span></a>
-    <a href="#/profiles" aria-current=${here('profiles')}><${Icon} name="layers" />Profiles${profiles}</a>
-    <${SideServices} services=${shared.services || []} current=${at === 'services' ? route.path[1] : undefined} />
+    <a href="#/profiles" aria-current=${here('profiles')}><${Icon} name="layers" />Profiles</a>
+    ${shared.rollouts && html`<a href="#/rollouts" aria-current=${here('rollouts')}><${Icon} name="steps" />Rollouts<${RolloutsEnd} list=${shared.rollouts} /></a>`}
+    <${SideServices} services=${shared.services || []} rollouts=${shared.rollouts} current=${at === 'services' ? route.path[1] : undefined} />
     <div class="foot"><a href="#/cog/cluster" aria-current=${here('cog')}><${Icon} name="cog" />Cluster and settings</a>
       <${Agent} ...${shared} /></div>
   </nav>`;

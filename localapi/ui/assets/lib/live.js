@@ -1,7 +1,7 @@
 // What the agent tells the page by itself: one stream of server-sent events a tab, closed while the
 // tab is hidden. Events carry names and versions; who hears one reads again.
 
-const kinds = ['service', 'schema', 'health', 'cluster'];
+const kinds = ['service', 'schema', 'health', 'cluster', 'instances', 'rollout'];
 
 /**
  * createLive gives {start, stop, on}. `open(url)` makes an EventSource, `page` is the document and

@@ -1,6 +1,7 @@
 // The views by address: one line each. `crumbs` is what the top shows of where you are. A view with
 // `load` is a module of its own, which is fetched when the page has nothing else to do, or when it is opened.
 import { href } from '../lib/router.js';
+import { titleOf } from '../lib/rollouts.js';
 import { Service } from './service.js';
 import { Services } from './services.js';
 
@@ -16,9 +17,12 @@ export const views = [
   { path: 'services/:name', view: Service, crumbs: of() },
   { path: 'add', load: async () => (await import('./add.js')).Add, crumbs: () => [services, { label: 'Add a service' }] },
   { path: 'services/:name/history', load: async () => (await import('./history.js')).History, crumbs: of('History') },
+  { path: 'services/:name/instances', load: async () => (await import('./instances.js')).Instances, crumbs: of('Instances') },
   { path: 'services/:name/secrets', load: async () => (await import('./secrets.js')).Secrets, crumbs: of('Secrets') },
   { path: 'services/:name/schema', load: async () => (await import('./schema.js')).Schema, crumbs: of('Schema') },
   { path: 'search', load: async () => (await import('./search.js')).Search, crumbs: () => [services, { label: 'Search' }] },
+  { path: 'rollouts', load: async () => (await import('./rollouts.js')).Rollouts, crumbs: () => [{ label: 'Rollouts' }] },
+  { path: 'rollouts/:id', load: async () => (await import('./rollout.js')).Rollout, crumbs: ({ params }) => [{ label: 'Rollouts', href: '#/rollouts' }, { label: titleOf(params.id) }] },
   { path: 'profiles', load: async () => (await import('./profiles.js')).Profiles, crumbs: () => [{ label: 'Profiles' }] },
   { path: 'cog/cluster', load: async () => (await import('./cluster.js')).Cluster, crumbs: cog('Cluster') },
   { path: 'cog/health', load: async () => (await import('./health.js')).Health, crumbs: cog('Health') },

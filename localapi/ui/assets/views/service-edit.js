@@ -146,6 +146,6 @@ export function ServiceEdit({ model, shared, focus, onClose, onOwn, reload }) {
       <span class="muted opt">${bad > 0 ? `${count(editor.count, 'change')} ` : ''}from v${draft.base}</span>${editor.behind && html`<${State} tone="theirs" icon="merge">v${model.version} by ${editor.news[0]?.by ?? model.changedBy}</${State}>`}${editor.count > 0 && bad === 0 && !editor.check.pending && editor.check.effective && html`<${State} tone="ok" icon="check">checked</${State}>`}
       <span class="push row"><${Button} kind="quiet danger" off=${editor.count === 0 && asJSON === false ? 'Nothing is changed yet' : ''} onClick=${() => { editor.discard(); onClose(null); }}>Discard</${Button}>
         <${Button} kind="primary" icon="arrow" off=${stopReview} data-review="" kbd="Ctrl ↵" onClick=${review}>Review changes</${Button}></span></div>
-    ${view === 'review' && html`<${Review} model=${model} editor=${editor} off=${off} merged=${merged} onClose=${() => setView('form')} onSaved=${onClose} onConflict=${onConflict} />`}
+    ${view === 'review' && html`<${Review} model=${model} editor=${editor} off=${off} rollouts=${shared.rollouts} merged=${merged} onClose=${() => setView('form')} onSaved=${onClose} onConflict=${onConflict} />`}
     ${secret && html`<${SecretDialog} service=${model.name} name=${secret.key} types=${secret.types} off=${off} onClose=${() => setSecret(null)} onDone=${(made) => { setSecret(null); onOwn(made); }} />`}`;
 }

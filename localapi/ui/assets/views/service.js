@@ -11,7 +11,7 @@ import { ServiceEdit } from './service-edit.js';
 import { ServiceRead } from './service-read.js';
 
 export function Service({ name, route, shared }) {
-  const { api, go } = useApp();
+  const { api, go, refresh } = useApp();
   const { data: model, error, late, reload } = useData(() => readService(api, name), [name]);
   const [saved, setSaved] = useState(null); // {version, at} of what was saved here
   const [news, setNews] = useState(null); // the version before somebody else's
@@ -44,6 +44,11 @@ export function Service({ name, route, shared }) {
     if (listed !== undefined && version.current !== 0 && listed > version.current) reload();
   }, [listed]);
   const close = (answer) => {
+    if (answer?.rollout) {
+      refresh();
+      go(href(['rollouts', answer.rollout.id]));
+      return;
+    }
     if (answer) {
       own.current.add(answer.version);
       setSaved({ ...answer, at: Date.now(), before: model.version });

@@ -4,6 +4,7 @@ import { html } from '../lib/html.js';
 import { withQuery } from '../lib/api.js';
 import { drafts } from '../lib/draft.js';
 import { count, number } from '../lib/format.js';
+import { activeOf, standing } from '../lib/rollouts.js';
 import { href } from '../lib/router.js';
 import { Button, Find, Ghost, Note, Seg, Time, Ver } from '../components/basic.js';
 import { mayWrite, useApp, useTitle } from '../components/context.js';
@@ -21,11 +22,11 @@ function reach(cluster, service) {
   return { nodes, now, lost: nodes.filter((n) => !n.reachable).length };
 }
 
-function Row({ service, why, cluster, draft }) {
+function Row({ service, why, cluster, draft, rollout }) {
   const state = reach(cluster, service);
   const behind = state && state.now < state.nodes.length;
   return html`<tr role="row"><td role="cell"><a class="name" href=${href(['services', service.service])}>${service.service}</a>${draft && html` <span class="tone info">draft</span>`}${!service.has_schema && html`<span class="sub">no schema</span>`}</td>
-    <td role="cell" data-label="Version"><${Ver} n=${service.version} /></td>
+    <td role="cell" data-label="Version"><${Ver} n=${service.version} />${rollout && html` <a class="ver theirs" href=${href(['rollouts', rollout.id])} title=${rollout.summary}>v${rollout.candidate}<span class="sr"> in a rollout, ${standing(rollout)}</span></a>`}</td>
     <td role="cell" data-label="Last change"><${Time} at=${service.updated_at} /> by ${service.updated_by}<span class=${`sub clip${why ? '' : ' blank'}`}>${why || '\u00a0'}</span></td>
     <td role="cell" data-label="Agents">${state ? html`${state.nodes.length <= 24 && html`<span class="strip" aria-hidden="true">${state.nodes.map((n) => html`<i class=${!n.reachable ? 'warn' : n.services[service.service] >= service.version ? 'ok' : ''}></i>`)}</span>`}
       <span class=${`sub ${behind ? 'tone warn' : ''}`}>${state.now} of ${state.nodes.length} ${state.now === 1 && state.nodes.length === 1 ? 'serves' : 'serve'} v${service.version}${state.lost > 0 ? `, ${state.lost} lost` : ''}</span>` : html`<span class="sub blank">${'\u00a0'}</span>`}</td></tr>`;
@@ -52,7 +53,7 @@ export function Services({ shared }) {
   const today = (s) => Date.now() - Date.parse(s.updated_at) < day;
   const attention = (s) => {
     const state = reach(shared.cluster, s);
-    return state !== null && state.now < state.nodes.length;
+    return (state !== null && state.now < state.nodes.length) || activeOf(shared.rollouts, s.service)?.state === 'paused';
   };
   const tests = { all: () => true, attention, today, drafts: (s) => kept.has(s.service) };
   const options = [['all', 'All'], ['attention', 'Needs attention'], ['today', 'Changed today'], ['drafts', 'Drafts']]
@@ -74,7 +75,7 @@ export function Services({ shared }) {
     <div class="panel"><table class="table mid" role="table" aria-rowcount=${shown.length + 1}><caption class="sr">Services, newest change first</caption>
       <thead role="rowgroup"><tr role="row">${columns.map((c) => html`<th role="columnheader" scope="col">${c}</th>`)}</tr></thead>
       <tbody role="rowgroup" ref=${seen.ref}><${Gap} height=${seen.before} columns=${4} />
-        ${shown.slice(seen.from, seen.to).map((s) => html`<${Row} key=${s.service} service=${s} why=${reasons.get(`${s.service} ${s.version}`)} cluster=${shared.cluster} draft=${kept.has(s.service)} />`)}
+        ${shown.slice(seen.from, seen.to).map((s) => html`<${Row} key=${s.service} service=${s} why=${reasons.get(`${s.service} ${s.version}`)} cluster=${shared.cluster} draft=${kept.has(s.service)} rollout=${activeOf(shared.rollouts, s.service)} />`)}
         <${Gap} height=${seen.after} columns=${4} /></tbody></table></div>
     ${shown.length === 0 && html`<p class="muted">No service matches “${filter}”.</p>`}</main>`;
 }
