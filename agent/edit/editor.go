@@ -246,7 +246,7 @@ func (e *Editor) change(ctx context.Context, cur *conf.Record, d conf.Draft, doc
 			values, err = storedValues(cur)
 		}
 	case conf.OpRestore:
-		values, err = e.earlierValues(ctx, s, d)
+		values, err = earlierValues(ctx, e, s, d)
 	default:
 		err = conf.Errorf(conf.CodeUsage, "unknown operation %q", d.Op)
 	}
@@ -259,7 +259,7 @@ func (e *Editor) change(ctx context.Context, cur *conf.Record, d conf.Draft, doc
 
 // earlierValues returns the values of the version that d restores, without what is
 // a secret under schema s.
-func (e *Editor) earlierValues(ctx context.Context, s *schema.Schema, d conf.Draft) (map[string]any, error) {
+func earlierValues(ctx context.Context, e *Editor, s *schema.Schema, d conf.Draft) (map[string]any, error) {
 	raw, err := e.o.Archive.VersionValues(ctx, d.Service, d.Restore)
 	if err != nil {
 		return nil, err
@@ -336,11 +336,11 @@ func (e *Editor) commit(ctx context.Context, ed *command.Edit, key string) error
 	for _, row.Service = range services {
 		ed.Audit = append(ed.Audit, row)
 	}
-	return e.propose(ctx, ed)
+	return propose(ctx, e, ed)
 }
 
 // propose commits c. The error is that of the proposal, or of its application.
-func (e *Editor) propose(ctx context.Context, c command.Command) error {
+func propose(ctx context.Context, e *Editor, c command.Command) error {
 	res, err := e.o.Proposer.Propose(ctx, c)
 	if err == nil && res.Err != nil {
 		err = res.Err

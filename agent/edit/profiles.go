@@ -26,7 +26,7 @@ func (e *Editor) SaveProfile(ctx context.Context, who conf.Principal, in conf.Pr
 	p := conf.Profile{Name: in.Name, Description: in.Description, UpdatedAt: conf.FormatTime(now), UpdatedBy: who.Name}
 	var err error
 	if in.Services == nil {
-		p.Services, err = e.currentValues(only)
+		p.Services, err = currentValues(e, only)
 	} else {
 		p.Services, err = e.validated(in.Services, now)
 	}
@@ -39,7 +39,7 @@ func (e *Editor) SaveProfile(ctx context.Context, who conf.Principal, in conf.Pr
 }
 
 // currentValues returns the stored values of the services in only, or of all services.
-func (e *Editor) currentValues(only []string) (map[string]json.RawMessage, error) {
+func currentValues(e *Editor, only []string) (map[string]json.RawMessage, error) {
 	out := map[string]json.RawMessage{}
 	if len(only) == 0 {
 		for _, r := range e.o.Records.Services() {

@@ -109,7 +109,7 @@ func (e *Editor) reissue(ctx context.Context, versions bool) (int, error) {
 	if len(r.Items) == 0 {
 		return 0, nil
 	}
-	if err := e.propose(ctx, r); err != nil {
+	if err := propose(ctx, e, r); err != nil {
 		return 0, err
 	}
 	return len(r.Items), nil

@@ -248,7 +248,7 @@ func (e *Editor) Reveal(ctx context.Context, who conf.Principal, service, key, r
 		UserID: who.Name, Action: "reveal_secret", Service: service, Key: key, Success: err == nil, Reason: reason,
 		Timestamp: conf.FormatTime(e.o.Now()),
 	}
-	if logged := e.propose(ctx, &command.Audit{Rows: []conf.Access{row}}); logged != nil {
+	if logged := propose(ctx, e, &command.Audit{Rows: []conf.Access{row}}); logged != nil {
 		return nil, logged
 	}
 	if err != nil {

@@ -146,6 +146,8 @@ func newCommand(k Kind) (c Command) {
 		c = new(APITokens)
 	case KindReissue:
 		c = new(Reissue)
+	case KindRollout:
+		c = new(Rollout)
 	}
 	return c
 }
@@ -178,6 +180,8 @@ func check(c Command) error {
 		return checkAPITokens(c)
 	case *Reissue:
 		return checkReissue(c)
+	case *Rollout:
+		return checkRollout(c)
 	case *Digest:
 		return cmp.Or(checkTime("at", c.At), checkHash("digest of the state", c.Digest))
 	default:

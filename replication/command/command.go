@@ -23,6 +23,7 @@ const (
 	KindAPITokens Kind = 8
 	KindReissue   Kind = 6
 	KindPrune     Kind = 10
+	KindRollout   Kind = 11
 )
 
 func (k Kind) String() string {
@@ -47,13 +48,15 @@ func (k Kind) String() string {
 		return "api tokens"
 	case KindReissue:
 		return "reissue"
+	case KindRollout:
+		return "rollout"
 	default:
 		return "unknown"
 	}
 }
 
 // Command is one of *Genesis, *Edit, *Audit, *Cluster, *Digest, *Reseal,
-// *APITokens, *Keyring, *Reissue and *Prune.
+// *APITokens, *Keyring, *Reissue, *Prune and *Rollout.
 type Command interface {
 	Kind() Kind
 }
@@ -84,6 +87,9 @@ const (
 	ActionRebuild         = "rebuild"
 	ActionSecretSet       = "secret-set"    // also of the row of a secret that another edit set
 	ActionSecretDelete    = "secret-delete" // also of the row of a secret that another edit removed
+
+	ActionRollout         = "rollout"          // a Rollout promoted its candidate
+	ActionRolloutRollback = "rollout-rollback" // a Rollout went on to its revert
 )
 
 // Edit changes documents, schemas and profiles: all of it or nothing. ID is the
@@ -101,10 +107,13 @@ type Edit struct {
 	Profiles       []Profile     `json:"profiles,omitempty"`
 	ProfileDeletes []string      `json:"profile_deletes,omitempty"`
 	Audit          []conf.Access `json:"audit,omitempty"`
+	// Replace ends the rollouts of the services of Updates; else one that runs rejects the Edit.
+	Replace bool `json:"replace,omitempty"`
 }
 
 // Update is one service's new version. Prev is the version that it replaces (0 for
-// none, the tombstone's version after a delete); Version is Prev + 1.
+// none, the tombstone's version after a delete); Version is one above the highest that was
+// given out or reserved: Prev + 1 where no rollout has reserved any.
 type Update struct {
 	Service   string          `json:"service"`
 	Prev      uint64          `json:"prev"`

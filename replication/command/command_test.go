@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,7 +22,7 @@ const awkward = `{"html":"<b>&amp;</b>","sep":"` + "\u2028\u2029" + `","esc":"\n
 
 func samples() map[string]Command {
 	at := "2026-01-02T03:04:05.000006+00:00"
-	return map[string]Command{
+	all := map[string]Command{
 		"genesis":      &Genesis{Epoch: "5a0c3f1e-6ff1-4a5e-9a0e-0d6f0a5f6a01", At: at, NodeID: "node-1", Reason: "first start"},
 		"genesis-keep": &Genesis{Epoch: "e2", At: at, NodeID: "node-1", Reason: "recovered", Keep: true},
 		"genesis-signed": &Genesis{
@@ -113,6 +114,8 @@ func samples() map[string]Command {
 			IssuedAt: at, Signature: "c2ln", KeyID: "0011223344556677", UpdatedBy: "ann", VersionSignature: "dmVy+/==",
 		}}},
 	}
+	maps.Copy(all, rolloutSamples(at))
+	return all
 }
 
 const hourAt = "2026-01-02T03:00:00+00:00"
@@ -359,6 +362,7 @@ func TestEncodeRefuses(t *testing.T) {
 		"access no UTF-8":   &Audit{Rows: []conf.Access{{UserID: "\xff"}}},
 		"genesis no UTF-8":  &Genesis{Epoch: "\xff"},
 	}
+	maps.Copy(cases, badRollouts())
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			if data, err := Encode(c); err == nil {

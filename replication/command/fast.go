@@ -26,6 +26,7 @@ type (
 		Profiles                          []Profile
 		ProfileDeletes                    []string
 		Audit                             []conf.Access
+		Replace                           bool
 	}
 	updateShape struct {
 		Service                              string
@@ -52,7 +53,7 @@ var (
 
 // hasOnlyFastFields reports whether fastEncode writes all fields of e.
 func hasOnlyFastFields(e *Edit) bool {
-	return len(e.Secrets) == 0 && len(e.Schemas) == 0 && len(e.Profiles) == 0 && len(e.ProfileDeletes) == 0
+	return len(e.Secrets) == 0 && len(e.Schemas) == 0 && len(e.Profiles) == 0 && len(e.ProfileDeletes) == 0 && !e.Replace
 }
 
 // fastEncode encodes e as marshal does; ok is false when only marshal can.

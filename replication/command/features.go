@@ -20,7 +20,7 @@ func Features() (bits uint64) {
 			bits |= 1 << k
 		}
 	}
-	return bits | featureAuditSource | FeatureMemberKey | featureAnyKeys | featureVersionSignature
+	return bits | featureAuditSource | FeatureMemberKey | featureAnyKeys | featureVersionSignature | featureRollouts
 }
 
 // featureAuditSource is the bit of Audit.Source.
@@ -37,6 +37,10 @@ const featureAnyKeys = 1 << 49
 // that brings the first of them into a store. An Edit is not gated again: it has one where
 // the store has some already, or all voters are known to apply it.
 const featureVersionSignature = 1 << 50
+
+// featureRollouts is the bit of what other kinds than Rollout have for rollouts: Edit.Replace
+// and ReissueItem.Staged.
+const featureRollouts = 1 << 48
 
 // isWide reports whether a schema, in canonical form, needs featureAnyKeys.
 func isWide(schema []byte) bool {
@@ -72,9 +76,15 @@ func RequiredFeatures(c Command) uint64 {
 		if slices.ContainsFunc(c.Schemas, func(s Schema) bool { return isWide(s.Schema) }) {
 			bits |= featureAnyKeys
 		}
+		if c.Replace {
+			bits |= featureRollouts
+		}
 	case *Reissue:
 		if slices.ContainsFunc(c.Items, func(i ReissueItem) bool { return i.VersionSignature != "" || i.Replaces != "" }) {
 			bits |= featureVersionSignature
+		}
+		if slices.ContainsFunc(c.Items, func(i ReissueItem) bool { return len(i.Staged) > 0 }) {
+			bits |= featureRollouts
 		}
 	case *Cluster:
 		if slices.ContainsFunc(c.Members, func(m Member) bool { return m.KeyHash != "" }) {

@@ -10,10 +10,11 @@ import (
 )
 
 // Staged is what the log has of a service beside its stable version. Most services have
-// none: it begins with the first rollout, and ends with the epoch.
+// none: it begins with a rollout, and ends with a stable version that is the highest ever
+// given out, or with the epoch. Record.Floor is right with and without it.
 type Staged struct {
-	// Floor is the highest version that was given out or reserved in this epoch. The next
-	// edit gets the version above it.
+	// Floor is the highest version that was given out or reserved. The next edit gets the
+	// version above it.
 	Floor uint64 `json:"floor"`
 	// Rollout is the one that runs, nil for none.
 	Rollout *Rollout `json:"rollout,omitempty"`
@@ -187,6 +188,17 @@ type RolloutMove struct {
 	Reason    string `json:"reason,omitempty"` // RolloutRollback, RolloutPause
 	By        string `json:"by"`
 	RequestID string `json:"request_id,omitempty"`
+}
+
+// RolloutActive is the error for a change of a service while the rollout id of it runs.
+func RolloutActive(service, id string) *Error {
+	return Errorf(CodeRolloutActive, "the rollout %s of %s runs", id, service).
+		WithHint("wait for its end, end it (holdfast rollout abort %s), or replace it by this change (?rollout=replace)", id)
+}
+
+// NoRollout is the error for a rollout that does not exist.
+func NoRollout(id string) *Error {
+	return Errorf(CodeNotFound, "no rollout %q", id).WithHint("list them: holdfast rollout status")
 }
 
 // Floor is the highest version of the service that was given out or reserved in its epoch.

@@ -259,13 +259,17 @@ func content(tb testing.TB, s *Store) map[string]any {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	rollouts, err := s.Queries.Rollouts(ctx, "", 1000, 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
 	index, term := s.Applied()
 	v, h := s.SchemaVersion()
 	epoch, created := s.Genesis()
 	return map[string]any{
 		"records": records(tb, s), "items": its, "history": history(tb, s, conf.HistoryFilter{Limit: 1000}), "access": acc, "profiles": prof,
 		"schemas": sch, "digest": s.Digest(), "applied": []uint64{index, term}, "version": []any{v, h, epoch, created},
-		"members": members, "tokens": tokens, "items digest": s.state.Load().Items.String(),
+		"rollouts": rollouts, "members": members, "tokens": tokens, "items digest": s.state.Load().Items.String(),
 	}
 }
 

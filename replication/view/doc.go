@@ -13,8 +13,8 @@
 //
 // Invariants:
 //   - Entry, Snapshot and what they point to never change once published.
-//   - Inside one epoch a service never goes back to a lower version, nor to an
-//     earlier issue of the same version, and Index never falls.
+//   - Inside one epoch a service never goes back to a lower version, nor at the same
+//     version to a rollout that is not as far, and Index never falls.
 //   - A deleted service stays as an entry whose Record says Deleted, so that
 //     readers see the deletion and old messages cannot undo it.
 //

@@ -1,7 +1,6 @@
 package view
 
 import (
-	"bytes"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -236,25 +235,25 @@ func (b *builder[T]) writable(h uint64) *[]*Entry[T] {
 	return bucket
 }
 
-// older reports whether r comes before have: in one epoch the version decides. The time
-// of issue does not: it goes back when the clock of a leader was ahead.
+// older reports whether r comes before have: in one epoch the version decides, and at the same
+// version how far its rollout is. The time of issue does not: it goes back when the clock of a
+// leader was ahead.
 func older(r, have *conf.Record) bool {
-	return r.Epoch == have.Epoch && r.Epoch != "" && r.Version < have.Version
+	if r.Epoch != have.Epoch || r.Epoch == "" {
+		return false
+	}
+	if r.Version != have.Version || r.Floor() != have.Floor() {
+		return r.Version < have.Version || r.Version == have.Version && r.Floor() < have.Floor()
+	}
+	a, b := rollout(r), rollout(have)
+	return a != nil && b != nil && a.Step < b.Step
 }
 
-// Equal reports whether two records are the same in all that a view publishes. What is
-// staged is immutable and compared by pointer: two that are equal cost a change that
-// wakes nobody.
-func Equal(a, b *conf.Record) bool {
-	return a == b || a.IssuedAt == b.IssuedAt && a.Signature == b.Signature && a.VersionSignature == b.VersionSignature && a.KeyID == b.KeyID && a.Staged == b.Staged && reissued(a, b)
-}
-
-// reissued reports whether a is what b is, up to time, signature, key and what is staged.
-func reissued(a, b *conf.Record) bool {
-	return a.Service == b.Service && a.Version == b.Version && a.Epoch == b.Epoch && a.Checksum == b.Checksum &&
-		a.UpdatedAt == b.UpdatedAt && a.UpdatedBy == b.UpdatedBy && a.Deleted == b.Deleted && a.Index == b.Index &&
-		bytes.Equal(a.Values, b.Values) && bytes.Equal(a.Config, b.Config) && bytes.Equal(a.Schema, b.Schema) &&
-		slices.Equal(a.Secrets, b.Secrets)
+func rollout(r *conf.Record) *conf.Rollout {
+	if r.Staged == nil {
+		return nil
+	}
+	return r.Staged.Rollout
 }
 
 var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()

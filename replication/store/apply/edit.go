@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"strconv"
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -40,6 +41,10 @@ func (t *editTx) apply() (command.Result, []string, error) {
 			WithHint("read the configuration again and repeat the change")}
 	}
 	res := command.Result{Index: t.index}
+	staged, err := t.stagedServices()
+	if err != nil {
+		return res, nil, err
+	}
 	changes, err := t.putSchemas()
 	if err != nil {
 		return res, nil, err
@@ -70,6 +75,11 @@ func (t *editTx) apply() (command.Result, []string, error) {
 			return res, nil, err
 		}
 	}
+	for _, was := range staged {
+		if err := settle(t.tx, was); err != nil {
+			return res, nil, err
+		}
+	}
 	if err := t.putProfiles(); err != nil {
 		return res, nil, err
 	}
@@ -77,7 +87,7 @@ func (t *editTx) apply() (command.Result, []string, error) {
 		return res, nil, err
 	}
 	if c.ID != "" {
-		if err := t.storeResult(res.Versions); err != nil {
+		if err := t.storeResult(c.ID, t.index, res.Versions); err != nil {
 			return res, nil, err
 		}
 	}
@@ -103,6 +113,9 @@ func (t *editTx) putSchemas() (map[string]*schemaChange, error) {
 		}
 		if changes[sc.Service] != nil {
 			return nil, reject(conf.CodeInvalid, "the schema of %s is changed twice in one edit", sc.Service)
+		}
+		if err := t.schemaMayChange(sc.Service); err != nil {
+			return nil, err
 		}
 		ch := &schemaChange{new: sc.Schema}
 		if old != nil {
@@ -138,6 +151,10 @@ func (t *editTx) update(u *command.Update, ch *schemaChange) error {
 	if cur.Record != nil {
 		was, current = *cur.Record, cur.Record.Version
 	}
+	ro := running(cur.Record)
+	if ro != nil && !c.Replace {
+		return rejection{conf.RolloutActive(u.Service, ro.ID)}
+	}
 	if u.Prev != current {
 		return rejection{&conf.Error{
 			Code: conf.CodeConflict, Current: current,
@@ -145,8 +162,8 @@ func (t *editTx) update(u *command.Update, ch *schemaChange) error {
 			Hint:    "read it again and repeat the change on the current version",
 		}}
 	}
-	if u.Version != u.Prev+1 {
-		return reject(conf.CodeInvalid, "%s: version %d does not follow %d", u.Service, u.Version, u.Prev)
+	if floor := was.Floor(); u.Version != floor+1 {
+		return reject(conf.CodeInvalid, "%s: version %d does not follow %d", u.Service, u.Version, floor)
 	}
 	config, values := u.Config, u.Values
 	if u.Deleted {
@@ -159,38 +176,63 @@ func (t *editTx) update(u *command.Update, ch *schemaChange) error {
 	rec := &conf.Record{
 		Service: u.Service, Version: u.Version, Epoch: t.st.Epoch, Values: values, Config: config,
 		Checksum: u.Checksum, IssuedAt: u.IssuedAt, Signature: u.Signature, KeyID: u.KeyID,
-		UpdatedAt: at, UpdatedBy: by, Deleted: u.Deleted, Index: t.index, Schema: was.Schema, Secrets: was.Secrets,
+		UpdatedAt: at, UpdatedBy: by, Deleted: u.Deleted, Index: t.index, Schema: was.Schema, Secrets: was.Secrets, Staged: was.Staged,
 		VersionSignature: u.VersionSignature,
 	}
 	before, after, err := t.itemsOf(&was, rec, cur.Stored, ch)
 	if err != nil {
 		return err
 	}
+	if ro != nil {
+		if err := t.endRollout(u.Service, ro, end{conf.RolloutSuperseded, "replaced by version " + strconv.FormatUint(u.Version, 10), c.By, c.At}); err != nil {
+			return err
+		}
+	}
+	if err := t.write(cur, rec, change{at, by, before, after}); err != nil {
+		return err
+	}
+	if u.Deleted {
+		return t.dropSecrets(u)
+	}
+	return nil
+}
 
+// change is what the history has of a new version.
+type change struct {
+	at, by        string
+	before, after []conf.Item
+}
+
+// write stores rec as the next version of its service, in place of cur.
+func (t *editTx) write(cur *tables.StoredRecord, rec *conf.Record, ch change) error {
 	digest, err := t.putConfig(cur, rec)
 	if err != nil {
 		return err
 	}
-	version := int64(u.Version) //nolint:gosec // fits
-	err = t.insert(tables.Versions, u.Service, version, string(values), u.Checksum, at, tables.Null(by), tables.Null(c.Reason), c.Action,
-		t.st.Epoch, u.IssuedAt, u.Signature, u.KeyID, tables.Bit(u.Deleted), int64(t.index)) //nolint:gosec // fits
+	version := int64(rec.Version) //nolint:gosec // fits
+	err = t.insert(tables.Versions, rec.Service, version, string(rec.Values), rec.Checksum, rec.UpdatedAt, tables.Null(rec.UpdatedBy), tables.Null(t.c.Reason), t.c.Action,
+		t.st.Epoch, rec.IssuedAt, rec.Signature, rec.KeyID, tables.Bit(rec.Deleted), int64(t.index)) //nolint:gosec // fits
 	if err != nil {
 		return err
 	}
-	if version > KeepVersions {
-		if err := t.remove(tables.Versions, u.Service, version-KeepVersions); err != nil {
+	// Numbers that a rollout reserved may be left out.
+	was := int64(0)
+	if cur.Record != nil {
+		was = int64(cur.Record.Version) //nolint:gosec // fits
+	}
+	for old := max(was-KeepVersions, 0) + 1; old <= version-KeepVersions; old++ {
+		if err := t.remove(tables.Versions, rec.Service, old); err != nil {
 			return err
 		}
 	}
-	t.setRecord(u.Service, &tables.StoredRecord{Record: rec, Digest: digest, Stored: true})
-	changed, err := t.history(u, at, by, before, after)
+	if rec.Staged == nil { // else it is read again
+		t.setRecord(rec.Service, &tables.StoredRecord{Record: rec, Digest: digest, Stored: true})
+	}
+	changed, err := t.history(rec, ch)
 	if err != nil {
 		return err
 	}
-	t.stale = append(t.stale, search.StaleItem{Service: u.Service, Keys: changed, Change: search.Change{At: at, By: by}})
-	if u.Deleted {
-		return t.dropSecrets(u)
-	}
+	t.stale = append(t.stale, search.StaleItem{Service: rec.Service, Keys: changed, Change: search.Change{At: ch.at, By: ch.by}})
 	return nil
 }
 
@@ -237,8 +279,8 @@ func (t *editTx) itemsOf(was, is *conf.Record, stored bool, ch *schemaChange) (b
 }
 
 // history adds a row for every key whose value differs, and lists those keys.
-func (t *editTx) history(u *command.Update, at, by string, before, after []conf.Item) ([]string, error) {
-	was, is := valuesOf(before), valuesOf(after)
+func (t *editTx) history(rec *conf.Record, ch change) ([]string, error) {
+	was, is := valuesOf(ch.before), valuesOf(ch.after)
 	keys := map[string]bool{}
 	for k, v := range was {
 		if now, ok := is[k]; !ok || now != v {
@@ -260,7 +302,7 @@ func (t *editTx) history(u *command.Update, at, by string, before, after []conf.
 		if !ok {
 			newValue = "null"
 		}
-		err := t.insert(tables.History, u.Service, k, oldValue, newValue, at, tables.Null(by), tables.Null(t.c.Reason), int64(u.Version), t.c.Action) //nolint:gosec // fits
+		err := t.insert(tables.History, rec.Service, k, oldValue, newValue, ch.at, tables.Null(ch.by), tables.Null(t.c.Reason), int64(rec.Version), t.c.Action) //nolint:gosec // fits
 		if err != nil {
 			return nil, err
 		}
@@ -317,12 +359,12 @@ func marshalServices(services map[string]json.RawMessage) (string, error) {
 
 // storeResult stores the result in case the same request comes again. A rejection
 // is not stored: it changed nothing, so a repetition is safe.
-func (t *editTx) storeResult(versions map[string]uint64) error {
+func (t *tx) storeResult(id string, index uint64, versions map[string]uint64) error {
 	data, err := tables.RequestJSON(versions)
 	if err != nil {
 		return err
 	}
-	if err := t.insert(tables.Requests, t.c.ID, int64(t.index), data); err != nil { //nolint:gosec // fits
+	if err := t.insert(tables.Requests, id, int64(index), data); err != nil { //nolint:gosec // fits
 		return err
 	}
 	t.st.RequestCount++

@@ -3,6 +3,7 @@ package apply
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/command"
@@ -26,11 +27,11 @@ func (t *tx) reissue(c *command.Reissue) ([]string, error) {
 		}
 		items[c.Items[i].Service] = i
 	}
-	type change struct {
+	type signed struct {
 		was, is [sha256.Size]byte // digests of the row
 		rec     *conf.Record
 	}
-	var changes []change
+	var changes []signed
 	check := func(r *tables.Row) error {
 		vals := r.Vals
 		i, ok := items[r.Text(0)]
@@ -54,7 +55,7 @@ func (t *tx) reissue(c *command.Reissue) ([]string, error) {
 			return err
 		}
 		rec, err := tables.RecordOf(r)
-		changes = append(changes, change{r.Digest, is, rec})
+		changes = append(changes, signed{r.Digest, is, rec})
 		return err
 	}
 	// Reading a row by its key costs three times as much as in a scan.
@@ -76,6 +77,12 @@ func (t *tx) reissue(c *command.Reissue) ([]string, error) {
 			}
 		}
 	}
+	touched := map[string]bool{}
+	for i := range c.Items {
+		if err := t.reissueStaged(c, &c.Items[i], touched); err != nil {
+			return nil, err
+		}
+	}
 	fresh := make(map[string]*conf.Record, len(changes))
 	for i := range changes {
 		ch := &changes[i]
@@ -85,7 +92,7 @@ func (t *tx) reissue(c *command.Reissue) ([]string, error) {
 		t.st.Digest.Sub(ch.was)
 		t.st.Digest.Add(ch.is)
 		t.wrote = true
-		fresh[ch.rec.Service] = ch.rec
+		fresh[ch.rec.Service], touched[ch.rec.Service] = ch.rec, true
 	}
 	if err := t.complete(fresh); err != nil {
 		return nil, err
@@ -94,18 +101,56 @@ func (t *tx) reissue(c *command.Reissue) ([]string, error) {
 		ch := &changes[i]
 		t.setRecord(ch.rec.Service, &tables.StoredRecord{Record: ch.rec, Digest: ch.is, Stored: true})
 	}
-	return conf.SortedKeys(fresh), nil
+	return conf.SortedKeys(touched), nil
+}
+
+// reissueStaged renews the signatures of the versions that the item names beside the stable one.
+func (t *tx) reissueStaged(c *command.Reissue, it *command.ReissueItem, touched map[string]bool) error {
+	if len(it.Staged) == 0 {
+		return nil
+	}
+	for _, role := range []string{tables.RoleCandidate, tables.RoleRevert, tables.RoleKept} {
+		old, err := t.read(tables.StagedVersions, it.Service, role)
+		if err != nil {
+			return err
+		}
+		if old == nil {
+			continue
+		}
+		_, v := tables.SignedOf(old)
+		i := slices.IndexFunc(it.Staged, func(s command.StagedItem) bool { return s.Version == v.Version })
+		if i < 0 || v.IssuedAt >= it.Staged[i].IssuedAt && v.IssuedAt != it.Staged[i].Replaces {
+			continue
+		}
+		s := &it.Staged[i]
+		if s.VersionSignature != "" || v.KeyID != c.KeyID {
+			v.VersionSignature = s.VersionSignature
+		}
+		v.IssuedAt, v.Signature, v.KeyID = s.IssuedAt, s.Signature, c.KeyID
+		if err := t.upsert(tables.StagedVersions, old, tables.SignedRow(it.Service, role, v)...); err != nil {
+			return err
+		}
+		touched[it.Service] = true
+	}
+	return nil
 }
 
 // complete adds what other tables than service_configs have of the records.
 func (t *tx) complete(recs map[string]*conf.Record) error {
 	if 3*len(recs) > int(t.st.ServiceCount) {
+		staged, err := tables.AllStaged(t.ctx, t.w, t.dig)
+		if err != nil {
+			return err
+		}
 		secrets, err := tables.AllSecrets(t.ctx, t.w, t.dig)
 		if err != nil {
 			return err
 		}
 		for service, r := range recs {
 			r.Secrets = secrets[service]
+			if err := staged.Add(r); err != nil {
+				return err
+			}
 		}
 		return tables.Each(t.ctx, t.w, t.dig, tables.Schemas, func(r *tables.Row) error {
 			if rec := recs[r.Text(0)]; rec != nil {
@@ -123,6 +168,9 @@ func (t *tx) complete(recs map[string]*conf.Record) error {
 			recs[service].Schema = json.RawMessage(r.Text(1))
 		}
 		if recs[service].Secrets, err = tables.SecretsOf(t.ctx, t.w, t.dig, service); err != nil {
+			return err
+		}
+		if err := tables.ReadStaged(t.ctx, t.w, t.dig, recs[service]); err != nil {
 			return err
 		}
 	}

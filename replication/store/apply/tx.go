@@ -98,7 +98,7 @@ func (t *tx) command(e Entry) (res command.Result, touched []string, err error) 
 	switch c := e.Command.(type) {
 	case nil:
 	case *command.Genesis:
-		err = t.genesis(c)
+		touched, err = t.genesis(c)
 	case *command.Audit:
 		err = t.auditBatch(c)
 	case *command.Prune:
@@ -116,6 +116,8 @@ func (t *tx) command(e Entry) (res command.Result, touched []string, err error) 
 		return (&editTx{t, c, e.Index}).apply()
 	case *command.Reissue:
 		touched, err = t.reissue(c)
+	case *command.Rollout:
+		return (&rolloutTx{tx: t, c: c, index: e.Index}).apply()
 	default:
 		// The caller decodes, and stops at an unknown command.
 		err = conf.Errorf(conf.CodeInternal, "apply a command of type %T", c)
@@ -124,27 +126,27 @@ func (t *tx) command(e Entry) (res command.Result, touched []string, err error) 
 }
 
 // genesis starts the epoch of an empty store, or the next one of a store that is
-// kept.
-func (t *tx) genesis(c *command.Genesis) error {
+// kept. It ends the rollouts that run, and names their services.
+func (t *tx) genesis(c *command.Genesis) ([]string, error) {
 	switch {
 	case c.Epoch == "":
-		return reject(conf.CodeInvalid, "an epoch needs a name")
+		return nil, reject(conf.CodeInvalid, "an epoch needs a name")
 	case c.Epoch == t.st.Epoch:
-		return nil
+		return nil, nil
 	case t.st.ServiceCount > 0 && !c.Keep:
-		return rejection{conf.Errorf(conf.CodeConflict, "the store holds services of the epoch %s", t.st.Epoch).
+		return nil, rejection{conf.Errorf(conf.CodeConflict, "the store holds services of the epoch %s", t.st.Epoch).
 			WithHint("start the epoch %s on an empty database", c.Epoch)}
 	}
 	if s := c.Signed; s != nil {
 		old, err := t.read(tables.Epochs, s.Epoch)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if old != nil {
-			return reject(conf.CodeConflict, "the epoch %s exists already", s.Epoch)
+			return nil, reject(conf.CodeConflict, "the epoch %s exists already", s.Epoch)
 		}
 		if err := t.insert(tables.Epochs, s.Epoch, s.Previous, s.At, s.Signature, s.KeyID); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	t.st.Epoch, t.st.Created = c.Epoch, c.At
@@ -152,7 +154,7 @@ func (t *tx) genesis(c *command.Genesis) error {
 		t.st.Version, t.st.VersionAt = max(c.SchemaVersion, 1), c.At
 		t.schemas = true
 	}
-	return nil
+	return endAllRollouts(t, c)
 }
 
 // read reads the row of a covered table with this key, or nil.
@@ -219,7 +221,8 @@ func (t *tx) put(tab *tables.Table, query string, vals []any) (d [sha256.Size]by
 // changes records that the row with these values, or this key, changes.
 func (t *tx) changes(tab *tables.Table, vals []any) {
 	t.wrote = true
-	if tab == tables.Configs || tab == tables.Schemas || tab == tables.Secrets {
+	switch tab {
+	case tables.Configs, tables.Schemas, tables.Secrets, tables.Staged, tables.StagedVersions, tables.Rollouts:
 		t.setRecord(tables.TextOf(vals[0]), nil)
 	}
 }

@@ -48,6 +48,10 @@ func (s *Queries) Records(ctx context.Context, fn func(*conf.Record) error) erro
 		if err != nil {
 			return err
 		}
+		staged, err := tables.AllStaged(ctx, q, dig)
+		if err != nil {
+			return err
+		}
 		err = tables.Each(ctx, q, dig, tables.Configs, func(r *tables.Row) error {
 			rec, err := tables.RecordOf(r)
 			if err != nil {
@@ -57,6 +61,9 @@ func (s *Queries) Records(ctx context.Context, fn func(*conf.Record) error) erro
 			if b := bare[rec.Service]; b != nil {
 				rec.Schema = b.Schema
 				delete(bare, rec.Service)
+			}
+			if err := staged.Add(rec); err != nil {
+				return err
 			}
 			return call(rec)
 		})

@@ -114,7 +114,10 @@ func ReadStored(ctx context.Context, q Querier, dig *Digester, service string) (
 	if schema != nil {
 		rec.Schema = json.RawMessage(schema.Text(1))
 	}
-	rec.Secrets, err = SecretsOf(ctx, q, dig, service)
+	if rec.Secrets, err = SecretsOf(ctx, q, dig, service); err != nil {
+		return nil, err
+	}
+	err = ReadStaged(ctx, q, dig, rec)
 	return &StoredRecord{Record: rec, Digest: r.Digest, Stored: true}, err
 }
 

@@ -61,6 +61,11 @@ func Each(ctx context.Context, q Querier, dig *Digester, tab *Table, fn func(r *
 	return each(ctx, q, dig, tab, tab.HasID, fn, tab.SelectAll)
 }
 
+// EachOf is Each for a query of the content and the digest of tab.
+func EachOf(ctx context.Context, q Querier, dig *Digester, tab *Table, fn func(r *Row) error, query string, args ...any) error {
+	return each(ctx, q, dig, tab, false, fn, query, args...)
+}
+
 // each is Each for a query of the content and the digest, and then the id if withID.
 func each(ctx context.Context, q Querier, dig *Digester, tab *Table, withID bool, fn func(r *Row) error, query string, args ...any) error {
 	n := len(tab.Cols)

@@ -229,6 +229,52 @@ CREATE TABLE epochs (
     digest BLOB NOT NULL
 );
 
+CREATE TABLE staged (
+    service TEXT PRIMARY KEY,
+    floor INTEGER NOT NULL,
+    rollout TEXT,
+    digest BLOB NOT NULL
+);
+
+CREATE TABLE staged_versions (
+    service TEXT NOT NULL,
+    role TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    values_json TEXT NOT NULL,
+    config_json TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    issued_at TEXT NOT NULL,
+    signature TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (service, role)
+);
+
+CREATE TABLE rollouts (
+    service TEXT NOT NULL,
+    id TEXT NOT NULL,
+    idx INTEGER NOT NULL,
+    config_epoch TEXT NOT NULL,
+    candidate INTEGER NOT NULL,
+    revert INTEGER NOT NULL,
+    plan_json TEXT NOT NULL,
+    salt TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    started_by TEXT,
+    reason TEXT,
+    step INTEGER NOT NULL,
+    step_at TEXT NOT NULL,
+    step_idx INTEGER NOT NULL,
+    targets_json TEXT NOT NULL,
+    paused TEXT,
+    state TEXT NOT NULL,
+    end_reason TEXT,
+    ended_by TEXT,
+    ended_at TEXT,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (service, id)
+);
+
 CREATE TABLE meta (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     format INTEGER NOT NULL,

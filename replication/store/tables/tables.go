@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	_ "embed"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -56,9 +57,18 @@ var (
 	Keyring      = define("keyring", 2, false, "kind", "key_id", "public", "announced_at", "not_before", "not_after", "created_by", "proof", "hold")
 	Epochs       = define("epochs", 1, false, "config_epoch", "old_epoch", "issued_at", "signature", "key_id")
 
+	// The rollouts: one row for each service with versions that are reserved or signed beside
+	// the stable one, these versions, and what is known of each rollout.
+	Staged         = later(define("staged", 1, false, "service", "floor", "rollout"))
+	StagedVersions = later(define("staged_versions", 2, false, "service", "role", "version", "values_json", "config_json", "checksum",
+		"issued_at", "signature", "key_id"))
+	Rollouts = later(define("rollouts", 2, false, "service", "id", "idx", "config_epoch", "candidate", "revert", "plan_json", "salt",
+		"started_at", "started_by", "reason", "step", "step_at", "step_idx", "targets_json", "paused", "state", "end_reason", "ended_by", "ended_at"))
+
 	Covered = []*Table{
 		Schemas, Configs, Versions, History, Profiles, Secrets, AccessLog, Requests,
 		Members, JoinTokens, JoinUses, APITokens, Keyring, Epochs, AuditSources, MemberKeys,
+		Staged, StagedVersions, Rollouts,
 	}
 )
 
@@ -122,24 +132,29 @@ func objectName(stmt string) string {
 }
 
 // AddLater makes the tables that an earlier build of this format did not have. A file
-// that it cannot read is left for verification to report.
+// that it cannot read, or that lacks more than these, is left for verification to report.
 func AddLater(ctx context.Context, w *Writer) error {
 	if _, err := ReadMeta(ctx, w, w.Dig); err != nil {
 		return nil //nolint:nilerr // empty, damaged, or of another format
 	}
+	have, err := Column[string](ctx, w, "SELECT name FROM sqlite_schema")
+	if err != nil {
+		return nil //nolint:nilerr // damaged
+	}
+	var missing []string // statements
 	for _, s := range Statements() {
 		name := objectName(s)
-		for _, t := range Covered {
-			if !t.Later || t.Name != name {
-				continue
-			}
-			have, err := Column[string](ctx, w, "SELECT name FROM sqlite_schema WHERE name = ?", name)
-			if err != nil || len(have) > 0 {
-				continue
-			}
-			if _, err := w.Conn.ExecContext(ctx, s); err != nil {
-				return err
-			}
+		switch {
+		case slices.Contains(have, name):
+		case slices.ContainsFunc(Covered, func(t *Table) bool { return t.Later && t.Name == name }):
+			missing = append(missing, s)
+		default:
+			return nil
+		}
+	}
+	for _, s := range missing {
+		if _, err := w.Conn.ExecContext(ctx, s); err != nil {
+			return err
 		}
 	}
 	return nil
