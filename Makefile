@@ -33,7 +33,7 @@ TEST_FLAGS ?= -timeout 30m
 # for a person it is said aloud.
 missing = { if [ "$$CI" = true ]; then echo "FAIL: $(1)" >&2; exit 1; else echo "SKIPPED: $(1)" >&2; fi; }
 
-.PHONY: help demo build check check-tests test test-tools test-go test-short lint vuln bench screenshots pairs chaos image image-dirs fmt clean
+.PHONY: help demo build check check-tests test test-tools test-go test-short lint vuln bench screenshots pairs chaos image image-dirs release fmt clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -119,8 +119,11 @@ image-dirs: # what volumes are mounted at, in the image: it gives them their own
 image: build image-dirs ## a container image with nothing but the binary
 	docker build -t holdfast .
 
+release: ## binaries, .deb and .rpm packages, checksums and contents, into dist/
+	docs/deploy/package/release.sh dist
+
 fmt: ## format the code
 	go run $(GOFUMPT) -w $$(git ls-files '*.go')
 
 clean: ## remove what was built; holdfast-data stays
-	rm -rf bin
+	rm -rf bin dist

@@ -28,7 +28,7 @@ var groups = []struct {
 	{"Configuration in git:", commands{gitops.Plan, gitops.Apply, gitops.Pull}},
 	{"The cluster:", commands{cluster.Cluster, cluster.Token, cluster.Keys}},
 	{"Inspect and operate:", commands{
-		ops.History, ops.Audit, ops.Health, ops.Ready, ops.Verify, ops.Backup, ops.Export, ops.Import, ops.Rebuild, ops.UI, ops.Version,
+		ops.History, ops.Audit, ops.Health, ops.Ready, ops.Verify, ops.Backup, ops.Export, ops.Import, ops.Rebuild, ops.UI, ops.Version, ops.Man,
 	}},
 }
 
