@@ -81,8 +81,11 @@ var notRun = map[string]string{
 	"docs/operating.md: holdfast agent --data-dir /var/lib/holdfast --service stt-worker --schema-dir /etc/holdfast/schemas":              "it needs directories of root, and runs until it is stopped",
 	"docs/operating.md: holdfast agent --role observer --mqtt mqtts://broker:8883 --trust /etc/holdfast/cluster.pem --service stt-worker": "it needs the broker of an operator",
 	"docs/recovery.md: export BACKUP_TO=file:///backups BACKUP_DIR=/mnt/backups":                                                          "it needs Docker; TestCompose restores so",
-	"docs/mqtt.md: #!/usr/bin/env python3": "TestDocumentedSubscribers runs it against a broker that forges",
-	"docs/mqtt.md: #!/bin/sh":              "TestDocumentedSubscribers runs it against a broker that forges",
+	"docs/deploy.md: make release":                    "it builds for four platforms; TestSameBytes runs the same for one, and compares",
+	"docs/deploy.md: dpkg -i holdfast_*_amd64.deb":    "it needs root and systemd; TestInstall does it in a container",
+	"docs/deploy.md: systemctl enable --now holdfast": "it needs root and systemd; TestInstall does it in a container",
+	"docs/mqtt.md: #!/usr/bin/env python3":            "TestDocumentedSubscribers runs it against a broker that forges",
+	"docs/mqtt.md: #!/bin/sh":                         "TestDocumentedSubscribers runs it against a broker that forges",
 }
 
 // notForShells are the languages of the blocks that show something else. A text block

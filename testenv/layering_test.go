@@ -178,6 +178,7 @@ var layers = map[string][]string{
 	"testenv/services/openfeature":     {"testenv/ofrep"},
 	"testenv/services/mqtt/subscriber": {},
 	"testenv/doors":                    {},
+	"testenv/packagetest":              {},
 	"testenv/rendertest":               {},
 	"testenv/bench":                    {"replication/conf", "replication/seal", "localapi/client"},
 	"testenv":                          {"replication/conf", "agent", "agent/observer", "agent/options", "testenv/base"},
@@ -478,6 +479,7 @@ var maySkip = map[string]string{
 	"testenv/compose_test.go":                       "no package installs a Docker engine in the container of a CI",
 	"testenv/ofrep/feature_test.go":                 "the scenarios are not in the repository",
 	"testenv/ofrep/spec_test.go":                    "the document is not in the repository",
+	"testenv/packagetest/package_test.go":           "a container of a CI may not be allowed to mount a root and to boot systemd",
 	"testenv/upgrade/oldbuild_test.go":              "a shallow clone of a CI has no older commit to build",
 }
 

@@ -32,7 +32,12 @@ for p in $platforms; do
 done
 
 # Man pages and completions, the same for every platform.
-build "$(go env GOHOSTOS)" "$(go env GOHOSTARCH)" "$work/holdfast"
+host=$dist/holdfast_${version}_$(go env GOHOSTOS)_$(go env GOHOSTARCH)
+if [ -e "$host" ]; then
+  cp "$host" "$work/holdfast"
+else
+  build "$(go env GOHOSTOS)" "$(go env GOHOSTARCH)" "$work/holdfast"
+fi
 "$work/holdfast" man "$work/man"
 gzip -n9 "$work"/man/*.1
 for shell in bash zsh fish; do "$work/holdfast" completion $shell >"$work/completion.$shell"; done
