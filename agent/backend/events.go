@@ -6,6 +6,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/agent/documents"
 	"github.com/holdfast-config/holdfast/localapi/events"
+	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
 // Follow returns a follower of the state of this agent, for one stream of events.
@@ -26,6 +27,11 @@ type serviceEvent struct {
 
 type schemaEvent struct {
 	Service string `json:"service"`
+}
+
+type rolloutEvent struct {
+	Service string `json:"service"`
+	ID      string `json:"id"` // empty when none runs
 }
 
 type healthEvent struct {
@@ -82,7 +88,23 @@ func (f *follower) services(snap *documents.Snapshot) (out []events.Event) {
 		if len(now.Schema) > 0 && !known || known && !bytes.Equal(was.Record.Schema, now.Schema) {
 			out = append(out, events.Event{Name: "schema", Data: schemaEvent{now.Service}})
 		}
+		at, before := rolloutOf(now), [2]string{}
+		if known {
+			before = rolloutOf(was.Record)
+		}
+		if at != before {
+			out = append(out, events.Event{Name: "rollout", Data: rolloutEvent{now.Service, at[0]}})
+		}
 		return true
 	})
 	return out
+}
+
+// rolloutOf is the id of the rollout of a service that runs, and where it is.
+func rolloutOf(r *conf.Record) (at [2]string) {
+	if r.Staged != nil && r.Staged.Rollout != nil {
+		ro := r.Staged.Rollout
+		at = [2]string{ro.ID, fmt.Sprint(ro.Step, ro.Paused)}
+	}
+	return at
 }
