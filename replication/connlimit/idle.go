@@ -1,18 +1,17 @@
 package connlimit
 
 import (
-	"container/list"
 	"net"
 	"net/http"
 	"sync"
 )
 
 // idle are the connections of a Listener without a request in progress, in the order in
-// which they became so.
+// which they became so: a list through the connections themselves, because each request
+// changes it twice.
 type idle struct {
-	mu    sync.Mutex
-	order list.List
-	at    map[*Conn]*list.Element
+	mu          sync.Mutex
+	first, last *Conn
 }
 
 // Track is http.Server.ConnState for the connections of a Listener. One that is full then
@@ -27,27 +26,43 @@ func Track(c net.Conn, s http.ConnState) {
 func (i *idle) set(c *Conn, is bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if e := i.at[c]; e != nil {
-		i.order.Remove(e)
-		delete(i.at, c)
-	}
+	i.remove(c)
 	if !is {
 		return
 	}
-	if i.at == nil {
-		i.at = map[*Conn]*list.Element{}
+	c.listed, c.before = true, i.last
+	if i.last == nil {
+		i.first = c
+	} else {
+		i.last.after = c
 	}
-	i.at[c] = i.order.PushBack(c)
+	i.last = c
+}
+
+// remove takes a connection out of the list, with the lock held.
+func (i *idle) remove(c *Conn) {
+	if !c.listed {
+		return
+	}
+	if c.before == nil {
+		i.first = c.after
+	} else {
+		c.before.after = c.after
+	}
+	if c.after == nil {
+		i.last = c.before
+	} else {
+		c.after.before = c.before
+	}
+	c.listed, c.before, c.after = false, nil, nil
 }
 
 // evict closes one connection; false when each has a request in progress.
 func (i *idle) evict() bool {
 	i.mu.Lock()
-	e := i.order.Front()
-	var c *Conn
-	if e != nil {
-		c = i.order.Remove(e).(*Conn)
-		delete(i.at, c)
+	c := i.first
+	if c != nil {
+		i.remove(c)
 	}
 	i.mu.Unlock()
 	if c == nil {

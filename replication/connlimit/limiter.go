@@ -10,6 +10,7 @@ type Limits struct {
 	Max            int  // in all
 	PerSource      int  // of one source; 0 is without a limit
 	LoopbackExempt bool // the PerSource limit does not apply to this host
+	Coarse         bool // write deadlines may be a second late: see Conn.SetWriteDeadline
 }
 
 // Result is what became of a connection.

@@ -56,7 +56,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 			got = l.Acquire(source)
 		}
 		if got == Accepted {
-			return &Conn{Conn: c, idle: l.idle, release: sync.OnceFunc(func() { l.Release(source) })}, nil
+			return &Conn{Conn: c, idle: l.idle, coarse: l.limits.Coarse, release: sync.OnceFunc(func() { l.Release(source) })}, nil
 		}
 		l.rejected()
 		select {
@@ -93,6 +93,29 @@ type Conn struct {
 	net.Conn
 	idle    *idle
 	release func()
+	unread  []byte // what Read returns first
+
+	coarse         bool
+	writeBy, armed time.Time // with coarse: the deadline of writes, and what the timer has
+
+	listed        bool // among those of idle, whose lock guards this and what follows
+	before, after *Conn
+}
+
+// Unread makes Read return b first: what was read already, and is for the next reader. The
+// connection keeps b.
+func (c *Conn) Unread(b []byte) { c.unread = b }
+
+// Read implements net.Conn.
+func (c *Conn) Read(p []byte) (int, error) {
+	if len(c.unread) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.unread)
+	if c.unread = c.unread[n:]; len(c.unread) == 0 {
+		c.unread = nil
+	}
+	return n, nil
 }
 
 // Close implements net.Conn.

@@ -111,3 +111,70 @@ func TestConnectionsAreLimited(t *testing.T) {
 		t.Errorf("%d open, from %v, %d rejected", l.Open(), l.sources, rejected.Load())
 	}
 }
+
+// deadlines notes the write deadlines that are set.
+type deadlines struct {
+	net.Conn
+	set []time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error { d.set = append(d.set, t); return nil }
+func (d *deadlines) Write(b []byte) (int, error)        { return len(b), nil }
+
+// With Coarse a timer is set for the first write, after a second, for a nearer deadline, and
+// for none: never for a deadline that no write follows.
+func TestCoarseDeadlines(t *testing.T) {
+	t.Parallel()
+	raw := &deadlines{}
+	c := &Conn{Conn: raw, coarse: true}
+	now := time.Now()
+	for _, step := range []struct {
+		by   time.Time
+		want time.Time // zero: the timer stays as it is
+	}{
+		{by: now.Add(30 * time.Second), want: now.Add(31 * time.Second)},
+		{by: now.Add(30*time.Second + time.Millisecond)},
+		{by: now.Add(31 * time.Second)},
+		{by: now.Add(31*time.Second + time.Millisecond), want: now.Add(32*time.Second + time.Millisecond)},
+		{by: now.Add(5 * time.Second), want: now.Add(6 * time.Second)},
+		{by: now.Add(-time.Hour), want: now.Add(-time.Hour + time.Second)},
+	} {
+		before := len(raw.set)
+		if err := c.SetWriteDeadline(step.by); err != nil || len(raw.set) != before {
+			t.Fatal("a deadline alone sets a timer", err)
+		}
+		_, _ = c.Write([]byte("x"))
+		switch got := raw.set[before:]; {
+		case step.want.IsZero() && len(got) != 0, !step.want.IsZero() && (len(got) != 1 || !got[0].Equal(step.want)):
+			t.Errorf("deadline in %v: the timer is set to %v, want %v", step.by.Sub(now), got, step.want)
+		}
+	}
+	_ = c.SetWriteDeadline(time.Time{})
+	_, _ = c.Write([]byte("x"))
+	if last := raw.set[len(raw.set)-1]; !last.IsZero() {
+		t.Errorf("the timer of a write without a deadline is set to %v", last)
+	}
+}
+
+// What was read ahead is read again, by whom the connection is handed on to.
+func TestUnread(t *testing.T) {
+	t.Parallel()
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	c := &Conn{Conn: theirs, idle: &idle{}, release: func() {}}
+	defer c.Close()
+	c.Unread([]byte("GET /"))
+	go func() { _, _ = io.WriteString(ours, " HTTP/1.1") }()
+	var got []byte
+	for len(got) < len("GET / HTTP/1.1") {
+		b := make([]byte, 3)
+		n, err := c.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, b[:n]...)
+	}
+	if string(got) != "GET / HTTP/1.1" {
+		t.Errorf("%q", got)
+	}
+}
