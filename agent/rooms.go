@@ -178,7 +178,7 @@ func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 	a.local, err = localapi.New(localapi.Options{
 		Service: a.o.ServiceName, Source: a.documents, Token: func() string { return token }, Keys: r.keys.VerificationKeys,
 		Health: a.backend.Health, Ready: a.replicas.Serving, Explain: a.backend.ExplainHere, Logger: a.log, Metrics: registry,
-		MaxConnections: a.limits.ports.Max(connlimit.Local), OnFull: a.full(connlimit.Local),
+		MaxConnections: a.limits.ports.Max(connlimit.Local), OnFull: a.full(connlimit.Local), Front: a.o.LocalFront == "on",
 	})
 	if err != nil {
 		return err

@@ -18,15 +18,23 @@ type peerKey struct{}
 // ConnContext stores the peer of a unix connection when it is accepted. It is
 // http.Server.ConnContext; Serve sets it.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
+	if p := newPeer(c); p != nil {
+		return context.WithValue(ctx, peerKey{}, p)
+	}
+	return ctx
+}
+
+// newPeer is nil for a connection that is not on a unix socket.
+func newPeer(c net.Conn) *peer {
 	if limited, ok := c.(*connlimit.Conn); ok {
 		c = limited.NetConn()
 	}
 	u, ok := c.(*net.UnixConn)
 	if !ok {
-		return ctx
+		return nil
 	}
 	uid, err := peerUID(u)
-	return context.WithValue(ctx, peerKey{}, &peer{uid: uid, known: err == nil})
+	return &peer{uid: uid, known: err == nil}
 }
 
 // peerOf is nil for a caller that is not on a unix socket.

@@ -171,7 +171,14 @@ func (g *guard) hostAllowed(r *http.Request) bool {
 	if r.Host == "" && !r.ProtoAtLeast(1, 1) && (r.URL.Path == "/healthz" || r.URL.Path == "/readyz") {
 		return true // a probe of an old load balancer; a browser always names the host
 	}
-	name := hostName(r.Host)
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	return g.nameAllowed(r.Host, local)
+}
+
+// nameAllowed judges a Host header of a connection that is not on a unix socket; at is the
+// address that it came to.
+func (g *guard) nameAllowed(host string, at net.Addr) bool {
+	name := hostName(host)
 	if name == "localhost" || g.hosts[name] {
 		return true
 	}
@@ -183,7 +190,7 @@ func (g *guard) hostAllowed(r *http.Request) bool {
 		return true
 	}
 	// The local address of the connection, for listeners on other addresses.
-	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	local, ok := at.(*net.TCPAddr)
 	return ok && local.AddrPort().Addr().Unmap() == ip
 }
 
@@ -222,8 +229,7 @@ func isPort(s string) bool {
 func (g *guard) trusted(r *http.Request) (bool, *conf.Error) {
 	shown := r.Header[tokenHeader]
 	if len(shown) == 0 {
-		p := peerOf(r.Context())
-		return p != nil && p.known && g.uids[p.uid], nil
+		return g.trustedPeer(peerOf(r.Context())), nil
 	}
 	want := ""
 	if g.token != nil {
@@ -238,6 +244,9 @@ func (g *guard) trusted(r *http.Request) (bool, *conf.Error) {
 	return false, conf.Errorf(conf.CodeUnauthenticated, "wrong local token").
 		WithHint("send the content of the agent's local-token file in %s, or leave the header out for plain values", tokenHeader)
 }
+
+// trustedPeer reports whether a caller without a token may see secrets.
+func (g *guard) trustedPeer(p *peer) bool { return p != nil && p.known && g.uids[p.uid] }
 
 // reject counts a rejected request and logs it, once a second at most: a caller
 // must not be able to fill the log.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"io"
 	"log/slog"
 	"net"
@@ -24,6 +25,8 @@ import (
 )
 
 func TestMain(m *testing.M) { os.Exit(base.NoLeaks(m)) }
+
+var withFront = flag.Bool("front", true, "whether servers of the tests have a front")
 
 const testEpoch = "5b0f8f0e-6f0a-4a52-9d7c-0c3f7f1f9a11"
 
@@ -113,7 +116,7 @@ const sttConfig = `{"channels":1,"limits":{"max":9007199254740991,"name":"a<b&c"
 
 func newServer(t testing.TB, src Source, edit ...func(*Options)) *Server {
 	t.Helper()
-	o := Options{Service: "stt-worker", Source: src}
+	o := Options{Service: "stt-worker", Source: src, Front: *withFront}
 	for _, e := range edit {
 		e(&o)
 	}

@@ -217,6 +217,9 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, route rou
 	if rep.secret {
 		h["Cache-Control"] = cacheNever
 	}
+	if s.opts.Served != nil {
+		s.opts.Served(doc)
+	}
 	if MatchesTag(asked, rep.tag) {
 		s.metrics.count(route, http.StatusNotModified)
 		w.WriteHeader(http.StatusNotModified)

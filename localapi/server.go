@@ -16,6 +16,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/holdfast-config/holdfast/localapi/front"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/connlimit"
 )
@@ -65,6 +66,12 @@ type Options struct {
 	MaxWait        time.Duration // longest ?wait=, DefaultMaxWait when 0
 	MaxConnections int           // open connections of one listener, DefaultMaxConnections when 0
 	OnFull         func()        // called for each connection over MaxConnections; may be nil
+
+	// Front answers plain reads without net/http: see localapi/front.
+	Front bool
+	// Served is called with each document that a response is of, whole or in part, a 304
+	// included, before it is written. It must not block. May be nil.
+	Served func(*Document)
 }
 
 // Key is a public key that verifies signed updates, as /v1/keys shows it.
@@ -111,6 +118,7 @@ type Server struct {
 	stopped  bool
 	servers  []*http.Server
 	ports    []*connlimit.Listener
+	fronts   []*front.Front
 	serving  sync.WaitGroup // Serve calls
 }
 
@@ -195,7 +203,7 @@ func (s *Server) Handler() http.Handler { return s }
 // Serve serves the connections of l, TCP or unix, until Stop or until l fails, and
 // closes l. It returns nil after Stop.
 func (s *Server) Serve(l net.Listener) error {
-	port := connlimit.Listen(l, connlimit.Limits{Max: s.opts.MaxConnections}, func() {
+	port := connlimit.Listen(l, connlimit.Limits{Max: s.opts.MaxConnections, Coarse: true}, func() {
 		s.metrics.rejected[rejectedConnection].Add(1)
 		if s.opts.OnFull != nil {
 			s.opts.OnFull()
@@ -212,17 +220,22 @@ func (s *Server) Serve(l net.Listener) error {
 		ConnState:                    connlimit.Track,
 		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	var in net.Listener = port
 	s.mu.Lock()
 	if s.stopped {
 		s.mu.Unlock()
 		return l.Close()
 	}
 	s.servers, s.ports = append(s.servers, srv), append(s.ports, port)
+	if s.opts.Front {
+		f := front.New(port, plainReads{s}, front.Limits{Header: headerTimeout, Idle: idleTimeout, Write: writeTimeout})
+		s.fronts, in = append(s.fronts, f), f
+	}
 	s.serving.Add(1)
 	s.mu.Unlock()
 	defer s.serving.Done()
 	defer port.Wait()
-	if err := srv.Serve(port); !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.Serve(in); !errors.Is(err, http.ErrServerClosed) && !s.ended() {
 		return conf.Errorf(conf.CodeInternal, "local API on %s: %w", l.Addr(), err)
 	}
 	return nil
@@ -237,11 +250,14 @@ func (s *Server) Stop(ctx context.Context) error {
 		s.stopped = true
 		s.end()
 	}
-	servers := s.servers
+	servers, fronts := s.servers, s.fronts
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, stopGrace)
 	defer cancel()
 	var wg sync.WaitGroup
+	for _, f := range fronts {
+		wg.Go(func() { f.Stop(ctx) })
+	}
 	errs := make([]error, len(servers))
 	for i, srv := range servers {
 		wg.Go(func() {

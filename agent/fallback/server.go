@@ -95,6 +95,7 @@ func newServer(o options.Options, log *slog.Logger) (*server, error) {
 	f.local, err = localapi.New(localapi.Options{
 		Service: own, Source: f.provider, Token: func() string { return strings.TrimSpace(string(token)) },
 		Keys: func() []localapi.Key { return publicKeys(set) }, Health: f.health, Ready: f.ready, Logger: log,
+		Front: o.LocalFront == "on",
 	})
 	if err != nil {
 		return nil, err

@@ -242,6 +242,7 @@ func (b *Observer) newLocalAPI(token string) (err error) {
 	b.local, err = localapi.New(localapi.Options{
 		Service: b.services[0], Source: b.provider, Token: func() string { return token }, Keys: list,
 		Health: b.Health, Ready: b.ready, OwnVersions: true, Unheard: func(s string) bool { return slices.Contains(b.services, s) }, Logger: b.log, Metrics: registry,
+		Front: b.o.LocalFront == "on",
 	})
 	if err != nil {
 		return err

@@ -74,6 +74,7 @@ type Service struct {
 // Ports are where the agent listens for services, people and other members.
 type Ports struct {
 	LocalAddr   string
+	LocalFront  string // on: plain reads are answered without net/http; off
 	ManagerHost string
 	ManagerPort string
 	ManagerCert string // PEM files: the admin port and the web page speak TLS; both or none
@@ -158,7 +159,7 @@ const DefaultUIAddr = "127.0.0.1:8080"
 func Defaults() Options {
 	return Options{
 		Paths:   Paths{DataDir: "holdfast-data"},
-		Ports:   Ports{LocalAddr: "localhost:2770", ManagerHost: "localhost", ManagerPort: "8081", ClusterAddr: ":2771"},
+		Ports:   Ports{LocalAddr: "localhost:2770", LocalFront: "off", ManagerHost: "localhost", ManagerPort: "8081", ClusterAddr: ":2771"},
 		Broker:  Broker{MQTTAddr: "127.0.0.1:1883", MQTTReissue: 4 * time.Minute},
 		Joining: Joining{Voters: 3, DeadAfter: 72 * time.Hour},
 		Upkeep: Upkeep{
@@ -283,6 +284,9 @@ func (o *Options) Complete() error {
 	if host, _, err := net.SplitHostPort(o.LocalAddr); err != nil || !loopback(host) {
 		return conf.Errorf(conf.CodeUsage, "CONFIG_LOCAL_ADDR %q is not a loopback address with a port", o.LocalAddr).
 			WithHint("the local API has no token for plain values: use 127.0.0.1:2770, localhost:2770 or [::1]:2770")
+	}
+	if o.LocalFront != "on" && o.LocalFront != "off" {
+		return conf.Errorf(conf.CodeUsage, "CONFIG_LOCAL_FRONT %q is neither on nor off", o.LocalFront)
 	}
 	if _, err := strconv.ParseUint(o.ManagerPort, 10, 16); err != nil {
 		return conf.Errorf(conf.CodeUsage, "CONFIG_MANAGER_PORT %q is not a port", o.ManagerPort).WithHint("use a number from 0 to 65535")
