@@ -47,6 +47,12 @@ type writer struct {
 // etcd is asked by gRPC and speaks clear text, its fastest. Clients on both sides
 // are net/http's, a connection each, to the leader.
 func (b *bench) cluster() error {
+	for _, a := range []*agent{b.small, b.front, b.plain, b.large} { // they would take from both sides
+		if a != nil {
+			a.kill()
+		}
+	}
+	b.small, b.front, b.plain, b.large = nil, nil, nil, nil
 	ours, err := startAgents(b, clusterClients, false)
 	if err != nil {
 		return err

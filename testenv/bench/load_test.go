@@ -47,7 +47,7 @@ func TestLoad(t *testing.T) {
 				t.Errorf("%d bytes, etag %s: %+v of %v served", len(body), etag, got, counted)
 			}
 		}
-		if _, err := load(context.Background(), target{"test", addr, []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "304"}, 1, time.Millisecond); err == nil {
+		if _, err := load(context.Background(), target{name: "test", addr: addr, request: []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), status: "304"}, 1, time.Millisecond); err == nil {
 			t.Error("an answer with the wrong status is taken")
 		}
 	}

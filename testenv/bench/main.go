@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -25,6 +24,25 @@ type options struct {
 	writes    int
 	cluster   string
 	observers int
+	short     bool
+}
+
+// shorten makes a run of about three minutes, where the flags do not say otherwise.
+func (o *options) shorten() {
+	given := map[string]bool{}
+	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	set := func(name string, do func()) {
+		if !given[name] {
+			do()
+		}
+	}
+	set("parts", func() { o.parts = "doc,304,cold,size,write,cluster" })
+	set("rounds", func() { o.rounds = 3 })
+	set("slice", func() { o.slice = time.Second })
+	set("services", func() { o.services = 300 })
+	set("starts", func() { o.starts = 7 })
+	set("writes", func() { o.writes = 200 })
+	set("cluster", func() { o.cluster = "writes,seen" })
 }
 
 func main() {
@@ -33,15 +51,20 @@ func main() {
 	spec := flag.String("spec", "", "file with what the bare server answers")
 	flag.StringVar(&o.agent, "agent", "bin/holdfast", "the binary to measure")
 	flag.StringVar(&o.parts, "parts", "doc,304,cold,scale,write,size,cluster,mqtt,observers,rotation,secrets,backup", "what to measure")
-	flag.IntVar(&o.rounds, "rounds", 7, "turns that each side takes")
-	flag.DurationVar(&o.slice, "slice", 500*time.Millisecond, "length of a turn")
+	flag.IntVar(&o.rounds, "rounds", 5, "turns that each side takes")
+	flag.DurationVar(&o.slice, "slice", 3*time.Second, "length of a turn")
 	flag.IntVar(&o.services, "services", 10_000, "services of the large agent")
 	flag.IntVar(&o.keys, "keys", 50, "keys of a service")
 	flag.IntVar(&o.starts, "starts", 20, "cold starts of each side")
 	flag.IntVar(&o.writes, "writes", 1500, "writes to each agent")
 	flag.StringVar(&o.cluster, "cluster", "writes,seen,idle,transfers,kills", "what to measure of the part cluster")
 	flag.IntVar(&o.observers, "observers", 500, "observers of one service, as processes")
+	flag.BoolVar(&o.short, "short", false, "three minutes: fewer parts, shorter turns")
+	flag.IntVar(&nextPort, "ports", 0, "first of the ports to use; 0 takes free ones")
 	flag.Parse()
+	if o.short {
+		o.shorten()
+	}
 	if *bare != "" {
 		if err := serveBare(*bare, *spec); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
@@ -68,7 +91,7 @@ func run(ctx context.Context, o options) error {
 	b := &bench{options: o, ctx: ctx, dir: dir, began: time.Now()}
 	defer b.stopAll()
 	defer func() { b.print(os.Stdout) }() // what was measured before an error, too
-	fmt.Printf("%s, %d CPUs, %s; %d turns of %v a side\n", runtime.Version(), runtime.NumCPU(), time.Now().Format(time.DateOnly), o.rounds, o.slice)
+	fmt.Println(b.machine())
 
 	parts := strings.Split(o.parts, ",")
 	for _, p := range []struct {
@@ -109,6 +132,8 @@ type bench struct {
 	rows     []row
 	children []*child
 	small    *agent // the agent with 10 services
+	front    *agent // as small, on the processors that the load leaves
+	plain    *agent // the same without a front
 	large    *agent // the one with many
 }
 
@@ -130,35 +155,39 @@ func judge(ratio, target float64, atLeast bool) (text, goal string) {
 	return fmt.Sprintf("%.2f", ratio), fmt.Sprintf("%s %.2f  %s", sign, target, mark)
 }
 
+// print writes the table in Markdown, its columns aligned for those who read it as it is.
 func (b *bench) print(w *os.File) {
 	head := row{"what", "agent", "beside", "ratio", "target"}
-	all := append([]row{head}, b.rows...)
 	cells := func(r row) []string { return []string{r.what, r.ours, r.other, r.ratio, r.target} }
 	width := make([]int, 5)
-	for _, r := range all {
+	for _, r := range append([]row{head}, b.rows...) {
 		for i, c := range cells(r) {
 			width[i] = max(width[i], len(c))
 		}
 	}
-	fmt.Fprintln(w)
-	for n, r := range all {
+	line := func(r row) {
 		for i, c := range cells(r) {
-			switch i {
-			case 0, 4:
-				fmt.Fprintf(w, "%-*s  ", width[i], c)
-			default:
-				fmt.Fprintf(w, "%*s  ", width[i], c)
+			if i == 0 || i == 4 {
+				fmt.Fprintf(w, "| %-*s ", width[i], c)
+			} else {
+				fmt.Fprintf(w, "| %*s ", width[i], c)
 			}
 		}
-		fmt.Fprintln(w)
-		if n == 0 {
-			for _, x := range width {
-				fmt.Fprint(w, strings.Repeat("-", x), "  ")
-			}
-			fmt.Fprintln(w)
+		fmt.Fprintln(w, "|")
+	}
+	line(head)
+	for i, n := range width {
+		if i == 0 || i == 4 {
+			fmt.Fprint(w, "|-", strings.Repeat("-", n), "-")
+		} else {
+			fmt.Fprint(w, "|-", strings.Repeat("-", n), ":")
 		}
 	}
-	fmt.Fprintf(w, "\nmeasured in %v\n", time.Since(b.began).Round(time.Second))
+	fmt.Fprintln(w, "|")
+	for _, r := range b.rows {
+		line(r)
+	}
+	fmt.Fprintf(w, "\nMeasured in %v.\n", time.Since(b.began).Round(time.Second))
 }
 
 func median[T int | float64 | time.Duration](s []T) T {

@@ -33,9 +33,14 @@ func (b *bench) largeAgent() (*agent, error) {
 	return a, nil
 }
 
-// reads compares GET of one document, or a 304 of it, with the bare server.
+// reads compares GET of one document, or a 304 of it: the agent with its front and without,
+// a bare net/http server and nginx.
 func (b *bench) reads(conditional bool) error {
-	a, err := b.smallAgent()
+	a, err := b.reader(&b.front, "front", "on")
+	if err != nil {
+		return err
+	}
+	off, err := b.reader(&b.plain, "plain", "off")
 	if err != nil {
 		return err
 	}
@@ -44,27 +49,71 @@ func (b *bench) reads(conditional bool) error {
 		return err
 	}
 	defer bare.kill()
-	what, etag := fmt.Sprintf("GET, %d B", len(ans.Body)), ""
+	path := "/v1/config/" + service(1)
+	what, etag, offTag := fmt.Sprintf("GET, %d B", len(ans.Body)), "", ""
 	if conditional {
-		what, etag = "GET, 304", ans.ETag
-	}
-	for _, conns := range []int{1, 16, 64} {
-		path := "/v1/config/" + service(1)
-		got, err := b.duel([]target{get("agent", a.local, path, etag), get("bare", addr, path, etag)}, conns)
+		r, err := off.get(service(1), "")
 		if err != nil {
 			return err
 		}
-		b.compare(fmt.Sprintf("%s, %d conn", what, conns), got[0], got[1])
+		what, etag, offTag = "GET, 304", ans.ETag, r.Header.Get("ETag")
+	}
+	sides := []target{
+		get("front", a.local, path, etag).of(a.pid()), get("net/http", off.local, path, offTag).of(off.pid()), get("bare", addr, path, etag).of(bare.pid()),
+	}
+	nginx, err := b.nginx(ans, path)
+	if err != nil {
+		return err
+	}
+	if nginx != nil {
+		defer nginx.kill()
+		if conditional {
+			etag = nginx.etag
+		}
+		sides = append(sides, get("nginx", nginx.addr, path, etag).of(nginx.pids()...))
+	}
+	for _, conns := range []int{1, 16, 64} {
+		got, err := b.duel(sides, conns)
+		if err != nil {
+			return err
+		}
+		what := fmt.Sprintf("%s, %d conn", what, conns)
+		front, plain, bare := got[0], got[1], got[2]
+		least := map[bool]float64{true: 1, false: 1.5}[conns == 1]
+		b.compare(what+": front beside bare net/http", front, bare, least)
+		b.compare(what+": without the front beside bare net/http", plain, bare, 0.95)
+		if len(got) > 3 {
+			least = map[bool]float64{true: 1, false: 1.25}[conns == 1]
+			b.compare(what+": front beside nginx", front, got[3], least)
+		}
 	}
 	return nil
 }
 
-// compare adds the two lines of a read: throughput and p99.
-func (b *bench) compare(what string, ours, other turn) {
-	r, t := judge(ours.perSecond/other.perSecond, 0.95, true)
-	b.add(row{what + ": requests/s", fmt.Sprintf("%.0f", ours.perSecond), fmt.Sprintf("%.0f", other.perSecond), r, t})
-	r, t = judge(float64(ours.p99)/float64(other.p99), 1.1, false)
-	b.add(row{what + ": p99", us(ours.p99), us(other.p99), r, t})
+// reader returns an agent that reads are measured at, on the processors that the load leaves.
+func (b *bench) reader(a **agent, name, front string) (_ *agent, err error) {
+	if *a != nil {
+		return *a, nil
+	}
+	if *a, err = b.makeAgent(name, few, "CONFIG_LOCAL_FRONT="+front); err != nil {
+		return nil, err
+	}
+	(*a).cpus = servers()
+	if err := (*a).start(); err != nil {
+		return nil, err
+	}
+	return *a, (*a).settle()
+}
+
+// compare adds the lines of a read: throughput, and what a request costs the server.
+func (b *bench) compare(what string, ours, other series, least float64) {
+	r, t := judge(ratio(ours, other, rate), least, true)
+	b.add(row{what + ": requests/s", fmt.Sprintf("%.0f", median(ours.each(rate))), fmt.Sprintf("%.0f", median(other.each(rate))), r, t})
+	if c := ratio(ours, other, cost); c > 0 {
+		b.add(row{what + ": processor a request", fmt.Sprintf("%.1f us", median(ours.each(cost))), fmt.Sprintf("%.1f us", median(other.each(cost))), fmt.Sprintf("%.2f", c), ""})
+	}
+	r, t = judge(ratio(ours, other, tail), 1.1, false)
+	b.add(row{what + ": p99", us(time.Duration(median(ours.each(tail)))), us(time.Duration(median(other.each(tail)))), r, t})
 }
 
 func us(d time.Duration) string { return fmt.Sprintf("%.0f us", float64(d)/1e3) }
@@ -89,16 +138,18 @@ func (b *bench) scale() error {
 	for _, conns := range []int{1, 64} {
 		path := "/v1/config/" + service(b.services/2)
 		got, err := b.duel([]target{
-			get("large", large.local, path, ""), get("bare", addr, path, ""),
-			get("small", small.local, "/v1/config/"+service(few/2), ""),
+			get("large", large.local, path, "").of(large.pid()), get("bare", addr, path, "").of(bare.pid()),
+			get("small", small.local, "/v1/config/"+service(few/2), "").of(small.pid()),
 		}, conns)
 		if err != nil {
 			return err
 		}
 		what := fmt.Sprintf("GET with %d services, %d conn", b.services, conns)
-		b.compare(what, got[0], got[1])
-		r := got[0].perSecond / got[2].perSecond
-		b.add(row{what + ": requests/s, beside 10 services", fmt.Sprintf("%.0f", got[0].perSecond), fmt.Sprintf("%.0f", got[2].perSecond), fmt.Sprintf("%.2f", r), "about 1"})
+		b.compare(what+", beside bare net/http", got[0], got[1], 1)
+		b.add(row{
+			what + ": requests/s, beside 10 services", fmt.Sprintf("%.0f", median(got[0].each(rate))), fmt.Sprintf("%.0f", median(got[2].each(rate))),
+			fmt.Sprintf("%.2f", ratio(got[0], got[2], rate)), "about 1",
+		})
 	}
 	return nil
 }
@@ -247,17 +298,39 @@ func (b *bench) sizes() error {
 		return err
 	}
 	defer a.kill()
-	select { // past its start: garbage of the load is collected or not, as it will
-	case <-time.After(5 * time.Second):
-	case <-b.ctx.Done():
-		return b.ctx.Err()
-	}
-	mb, err := rssOf(a.cmd.Process.Pid)
+	mb, took, err := b.settledMemory(a.pid())
 	if err != nil {
 		return err
 	}
-	b.add(aim("memory of an idle agent, 10 services (RSS)", mb, 35))
+	r := aim("memory of an idle agent, 10 services (RSS)", mb, 35)
+	r.other = fmt.Sprintf("still after %.0f s", took.Seconds())
+	b.add(r)
 	return nil
+}
+
+// settledMemory waits until the memory of a process has not changed by a hundredth for ten
+// seconds: what its start left behind is collected by then.
+func (b *bench) settledMemory(pid int) (mb float64, took time.Duration, err error) {
+	const still, patience = 10, 2 * time.Minute
+	began := time.Now()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for same, last := 0, 0.0; same < still && time.Since(began) < patience; {
+		select {
+		case <-tick.C:
+		case <-b.ctx.Done():
+			return 0, 0, b.ctx.Err()
+		}
+		if mb, err = rssOf(pid); err != nil {
+			return 0, 0, err
+		}
+		if mb > last*1.01 || mb < last*0.99 {
+			same, last = 0, mb
+		} else {
+			same++
+		}
+	}
+	return mb, time.Since(began), nil
 }
 
 // rssOf is the memory of a process in MB.

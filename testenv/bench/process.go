@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // child is a process of this run.
@@ -25,6 +27,11 @@ type child struct {
 
 // spawn starts a process that dies with this one.
 func (b *bench) spawn(log string, env []string, name string, args ...string) (*child, error) {
+	return b.spawnOn(nil, log, env, name, args...)
+}
+
+// spawnOn is spawn with the processors that the process may have, nil for all.
+func (b *bench) spawnOn(cpus *unix.CPUSet, log string, env []string, name string, args ...string) (*child, error) {
 	f, err := os.OpenFile(filepath.Join(b.dir, log), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -34,12 +41,17 @@ func (b *bench) spawn(log string, env []string, name string, args ...string) (*c
 	c.cmd.Stdout, c.cmd.Stderr = f, f
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread() // Pdeathsig is about the thread: main's lives on
+	if cpus != nil {       // the child inherits them
+		defer pin(cpus)()
+	}
 	if err := c.cmd.Start(); err != nil {
 		return nil, err
 	}
 	b.children = append(b.children, c)
 	return c, nil
 }
+
+func (c *child) pid() int { return c.cmd.Process.Pid }
 
 func (c *child) kill() {
 	if c.cmd.ProcessState == nil {
@@ -73,12 +85,26 @@ type agent struct {
 	local, admin string
 	mqtt         string // none for none
 	services     int
+	cpus         *unix.CPUSet // that it may have, nil for all
 }
 
 const token = "bench-token"
 
-// newAgent makes an agent with n services of b.keys keys each and starts it.
-func (b *bench) newAgent(name string, n int) (*agent, error) {
+// newAgent makes an agent with n services of b.keys keys each and starts it, with env for
+// settings that differ from those of the others.
+func (b *bench) newAgent(name string, n int, env ...string) (*agent, error) {
+	a, err := b.makeAgent(name, n, env...)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.start(); err != nil {
+		return nil, err
+	}
+	return a, a.settle()
+}
+
+// makeAgent is newAgent before its start.
+func (b *bench) makeAgent(name string, n int, env ...string) (*agent, error) {
 	schemas := filepath.Join(b.dir, name+"-schemas")
 	if err := os.MkdirAll(schemas, 0o700); err != nil {
 		return nil, err
@@ -102,10 +128,8 @@ func (b *bench) newAgent(name string, n int) (*agent, error) {
 			"CONFIG_API_TOKENS=" + token + ":config.write", "CONFIG_MANAGER_LOG_LEVEL=WARNING", "CONFIG_VERIFY_EVERY=0s",
 		},
 	}
-	if err := a.start(); err != nil {
-		return nil, err
-	}
-	return a, a.settle()
+	a.env = append(a.env, env...)
+	return a, nil
 }
 
 // settle waits until all services are loaded, and until the agent has done what
@@ -162,7 +186,7 @@ func cpuOf(pid int) (float64, error) {
 }
 
 func (a *agent) start() (err error) {
-	a.child, err = a.bench.spawn(a.name+".log", a.env, a.bench.options.agent, "agent")
+	a.child, err = a.bench.spawnOn(a.cpus, a.name+".log", a.env, a.bench.options.agent, "agent")
 	return err
 }
 
@@ -281,7 +305,7 @@ func (b *bench) bareOf(a *agent, service string) (*child, string, answer, error)
 	if err != nil {
 		return nil, "", ans, err
 	}
-	c, err := b.spawn("bare.log", nil, self, "-bare", addr, "-spec", spec)
+	c, err := b.spawnOn(servers(), "bare.log", nil, self, "-bare", addr, "-spec", spec)
 	if err != nil {
 		return nil, "", ans, err
 	}
@@ -291,10 +315,19 @@ func (b *bench) bareOf(a *agent, service string) (*child, string, answer, error)
 	})
 }
 
+// nextPort is the next one of those that -ports gives, 0 without.
+var nextPort int
+
+// freePorts returns ports that nobody listens on.
 func freePorts(n int) ([]string, error) {
 	var ports []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		at := "127.0.0.1:0"
+		if nextPort != 0 {
+			at = "127.0.0.1:" + strconv.Itoa(nextPort)
+			nextPort++
+		}
+		l, err := net.Listen("tcp", at)
 		if err != nil {
 			return nil, err
 		}

@@ -61,8 +61,7 @@ func (b *bench) secrets() error {
 		if err != nil {
 			return err
 		}
-		r, t := judge(got[0].perSecond/got[1].perSecond, 0.9, true)
-		b.add(row{fmt.Sprintf("GET with ten secrets, beside the same without, %d conn: requests/s", conns), fmt.Sprintf("%.0f", got[0].perSecond), fmt.Sprintf("%.0f", got[1].perSecond), r, t})
+		b.rates(fmt.Sprintf("GET with ten secrets, beside the same without, %d conn", conns), got, 0.9)
 	}
 	socket := filepath.Join(dir, "local.sock")
 	for _, conns := range []int{1, 16, 64} {
@@ -72,10 +71,15 @@ func (b *bench) secrets() error {
 		if err != nil {
 			return err
 		}
-		r, t := judge(got[0].perSecond/got[1].perSecond, 1.0, true)
-		b.add(row{fmt.Sprintf("GET on the unix socket, beside TCP, %d conn: requests/s", conns), fmt.Sprintf("%.0f", got[0].perSecond), fmt.Sprintf("%.0f", got[1].perSecond), r, t})
+		b.rates(fmt.Sprintf("GET on the unix socket, beside TCP, %d conn", conns), got, 1)
 	}
 	return nil
+}
+
+// rates adds the line of two sides.
+func (b *bench) rates(what string, got []series, least float64) {
+	r, t := judge(ratio(got[0], got[1], rate), least, true)
+	b.add(row{what + ": requests/s", fmt.Sprintf("%.0f", median(got[0].each(rate))), fmt.Sprintf("%.0f", median(got[1].each(rate))), r, t})
 }
 
 // with adds a header to the request.

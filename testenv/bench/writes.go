@@ -100,7 +100,7 @@ func (b *bench) writeTurn(g group, clients, round int) (writeTurn, error) {
 	if err != nil {
 		return writeTurn{}, err
 	}
-	t := writeTurn{turn: turn{float64(len(all)) / elapsed.Seconds(), quantile(all, 0.5), quantile(all, 0.99)}}
+	t := writeTurn{turn: turn{perSecond: float64(len(all)) / elapsed.Seconds(), p50: quantile(all, 0.5), p99: quantile(all, 0.99)}}
 	for i := range after {
 		used := 1000 * (after[i] - before[i]) / float64(len(all)+clients)
 		if i == leader {
