@@ -141,6 +141,7 @@ var layers = map[string][]string{
 	"cmd/holdfast/internal/cli":       {"replication/conf", "replication/trust", "localapi/client", "agent/options"},
 	"cmd/holdfast/internal/values":    {"replication/conf", "cmd/holdfast/internal/cli"},
 	"cmd/holdfast/internal/change":    {"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/values"},
+	"cmd/holdfast/internal/staged":    {"replication/conf", "localapi/client", "cmd/holdfast/internal/change", "cmd/holdfast/internal/cli"},
 	"cmd/holdfast/internal/envfile":   {"replication/conf"},
 	"cmd/holdfast/internal/supervise": {"replication/conf"},
 	"cmd/holdfast/internal/doors": {
@@ -164,7 +165,7 @@ var layers = map[string][]string{
 	},
 	"cmd/holdfast": {
 		"cmd/holdfast/internal/change", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/cluster", "cmd/holdfast/internal/doors",
-		"cmd/holdfast/internal/gitops", "cmd/holdfast/internal/model", "cmd/holdfast/internal/ops", "cmd/holdfast/internal/read", "cmd/holdfast/internal/run",
+		"cmd/holdfast/internal/gitops", "cmd/holdfast/internal/model", "cmd/holdfast/internal/ops", "cmd/holdfast/internal/read", "cmd/holdfast/internal/run", "cmd/holdfast/internal/staged",
 	},
 	"testenv/base":                     {},
 	"testenv/browser":                  {"testenv/base"},
@@ -212,7 +213,7 @@ var owners = map[string][]string{
 	},
 	"github.com/spf13/cobra": {
 		"cmd/holdfast", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/run", "cmd/holdfast/internal/read", "cmd/holdfast/internal/change",
-		"cmd/holdfast/internal/model", "cmd/holdfast/internal/cluster", "cmd/holdfast/internal/ops", "cmd/holdfast/internal/doors", "cmd/holdfast/internal/migrate", "cmd/holdfast/internal/gitops",
+		"cmd/holdfast/internal/model", "cmd/holdfast/internal/cluster", "cmd/holdfast/internal/ops", "cmd/holdfast/internal/doors", "cmd/holdfast/internal/migrate", "cmd/holdfast/internal/gitops", "cmd/holdfast/internal/staged",
 	},
 	"github.com/spf13/pflag":            {"cmd/holdfast/internal/run"},
 	"go.yaml.in/yaml":                   {"localapi/yamljson", "localapi/render", "cmd/holdfast/internal/foreign"},

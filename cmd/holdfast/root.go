@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/ops"
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/read"
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/run"
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/staged"
 )
 
 // groups are the groups of commands in the help, in this order, each a package. A
@@ -22,7 +23,7 @@ var groups = []struct {
 }{
 	{"Run an agent:", commands{run.Dev, run.Agent, run.Pause}},
 	{"Read:", commands{read.Get, read.Env, read.Watch, read.List, read.Search, read.Explain}},
-	{"Change:", commands{change.Set, change.Unset, change.Edit, change.Validate, change.Diff, change.Rollback, change.Delete, change.Secret}},
+	{"Change:", commands{change.Set, change.Unset, change.Edit, change.Validate, change.Diff, staged.Rollout, change.Rollback, change.Delete, change.Secret}},
 	{"Programs:", commands{doors.Exec, doors.Render, doors.Client}},
 	{"Schemas and profiles:", commands{model.Schema, model.Profile}},
 	{"Configuration in git:", commands{gitops.Plan, gitops.Apply, gitops.Pull}},

@@ -27,7 +27,8 @@ func (ch Change) request(method string, body []byte, path ...string) request {
 	return request{method: method, path: path, query: ch.query(), body: body, change: true, id: ch.RequestID}
 }
 
-// Do changes one service, or checks a change when d.DryRun is set. The author is
+// Do changes one service, or checks a change when d.DryRun is set. d.Rollout may also be the
+// name of a preset of rollouts. The author is
 // that of the token; d.Author is not sent. A put needs d.Expect, which is 0 for a
 // new service; with d.Schema the schema is stored in the same change. Only the
 // outcome of a dry run has a Config, and tells why a profile is stale.
@@ -75,6 +76,7 @@ func (c Documents) Do(ctx context.Context, d conf.Draft) (conf.Outcome, error) {
 	default:
 		return conf.Outcome{}, conf.Errorf(conf.CodeUsage, "no such operation %q", d.Op)
 	}
+	text(q.query, "rollout", d.Rollout)
 	return c.outcome(ctx, d.Service, q)
 }
 
@@ -93,6 +95,7 @@ func (c *caller) outcome(ctx context.Context, service string, q request) (conf.O
 	if err := c.admin.into(res, &out); err != nil {
 		return conf.Outcome{}, err
 	}
+	rollout := res.header.Get("X-Config-Rollout")
 	// The seed's body has no member for whether there is a new version, nor for profiles.
 	changed := res.header.Get("X-Config-Changed") != "false"
 	if names := res.header.Get("X-Config-Stale-Profiles"); names != "" && out.Stale == nil {
@@ -100,7 +103,7 @@ func (c *caller) outcome(ctx context.Context, service string, q request) (conf.O
 			out.Stale = append(out.Stale, conf.StaleProfile{Profile: name, Service: service})
 		}
 	}
-	return conf.Outcome{Service: service, Version: out.NewVersion, Changed: changed, Config: out.Config, Stale: out.Stale}, nil
+	return conf.Outcome{Service: service, Version: out.NewVersion, Changed: changed, Config: out.Config, Rollout: rollout, Stale: out.Stale}, nil
 }
 
 type putBody struct {

@@ -41,6 +41,7 @@ type Client struct {
 	Membership
 	Access
 	Keyring
+	RolloutDesk
 	BackupTarget
 	Local
 }
@@ -53,6 +54,7 @@ type (
 	Membership   struct{ *caller } // the cluster, its members and its join tokens
 	Access       struct{ *caller } // API tokens and the access log
 	Keyring      struct{ *caller } // the keys of the cluster and their rotation
+	RolloutDesk  struct{ *caller } // changes that go out in steps
 	BackupTarget struct{ *caller }
 	Local        struct{ *caller } // the API for the service beside the agent
 )
@@ -69,7 +71,7 @@ type caller struct {
 func newClient(c *caller) *Client {
 	return &Client{
 		caller: c, Documents: Documents{c}, SchemaStore: SchemaStore{c}, ProfileStore: ProfileStore{c}, Membership: Membership{c},
-		Access: Access{c}, Keyring: Keyring{c}, BackupTarget: BackupTarget{c}, Local: Local{c},
+		Access: Access{c}, Keyring: Keyring{c}, RolloutDesk: RolloutDesk{c}, BackupTarget: BackupTarget{c}, Local: Local{c},
 	}
 }
 

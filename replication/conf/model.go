@@ -419,6 +419,8 @@ type Outcome struct {
 	Changed bool            `json:"changed"` // false: the values were the same, there is no new version
 	Config  json.RawMessage `json:"config"`  // effective document without secrets
 
+	// Rollout is the id of the rollout that the change began: Version is its candidate.
+	Rollout string `json:"rollout,omitempty"`
 	// Stale are the profiles whose values the new schema of the service rejects.
 	Stale []StaleProfile `json:"stale_profiles,omitempty"`
 }

@@ -57,6 +57,23 @@ func cutAssignment(arg string) (key, text string, ok bool) {
 	return strings.Cut(arg, "=")
 }
 
+// Patch makes the merge patch of KEY=VALUE arguments, as the schema of the service types them.
+func Patch(cmd *cobra.Command, c *client.Client, service string, args []string) ([]byte, error) {
+	list, err := parseAssignments(cmd, args)
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]string, len(list))
+	for i, as := range list {
+		keys[i] = as.key
+	}
+	fields, err := readFields(cmd.Context(), c, service, keys)
+	if err != nil {
+		return nil, err
+	}
+	return fields.patch(list)
+}
+
 // fieldSet is what the schema of a service says of its keys, and what is stored.
 type fieldSet struct {
 	service string

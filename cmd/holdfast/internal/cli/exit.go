@@ -23,6 +23,8 @@ const (
 	ExitReadOnly = 6
 	ExitInvalid  = 7
 	ExitStale    = 8
+	ExitReverted = 9  // a rollout was rolled back, or an instance rejected a version
+	ExitPaused   = 10 // a rollout is paused
 	ExitPending  = 11 // plan --exit-code: the files would change something
 )
 

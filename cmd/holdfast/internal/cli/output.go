@@ -85,11 +85,12 @@ type Change struct {
 	Service string `json:"service"`
 	Version uint64 `json:"version"`
 	Changed bool   `json:"changed"`
+	Rollout string `json:"rollout,omitempty"` // that it began
 }
 
 // ChangeOf is an outcome without the document.
 func ChangeOf(out conf.Outcome) Change {
-	return Change{Service: out.Service, Version: out.Version, Changed: out.Changed}
+	return Change{Service: out.Service, Version: out.Version, Changed: out.Changed, Rollout: out.Rollout}
 }
 
 // PrintChange writes the result of a change, or returns its error.
@@ -99,6 +100,10 @@ func (a *App) PrintChange(out conf.Outcome, err error) error {
 	}
 	if !out.Changed {
 		return a.Print(ChangeOf(out), "%s: nothing changed, still version %d", out.Service, out.Version)
+	}
+	if out.Rollout != "" {
+		a.Note("some instances get it first: holdfast rollout status %s --wait", out.Rollout)
+		return a.Print(ChangeOf(out), "%s: version %d is the candidate of rollout %s", out.Service, out.Version, out.Rollout)
 	}
 	return a.Print(ChangeOf(out), "%s: version %d", out.Service, out.Version)
 }
