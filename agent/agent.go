@@ -12,7 +12,6 @@ import (
 
 	"github.com/holdfast-config/holdfast/agent/audit"
 	"github.com/holdfast-config/holdfast/agent/backend"
-	"github.com/holdfast-config/holdfast/agent/broker"
 	"github.com/holdfast-config/holdfast/agent/documents"
 	"github.com/holdfast-config/holdfast/agent/keys"
 	"github.com/holdfast-config/holdfast/agent/lkg"
@@ -43,8 +42,7 @@ type Agent struct {
 	audit     *audit.Log
 	backend   *backend.Backend
 	rooms     *rooms
-	broker    *broker.Broker    // nil when it is off
-	publisher *broker.Publisher // nil without an external broker
+	mqtt      brokers
 
 	clusterL net.Listener // bound before a join, which uses up a token
 	local    *localapi.Server
@@ -185,10 +183,10 @@ func (a *Agent) joinCluster(ctx context.Context, held *process.Held, holder *key
 func (a *Agent) Info() Info {
 	i := a.info
 	i.NodeID = a.cluster.Self()
-	if a.broker != nil {
-		i.MQTT = "mqtt://" + a.broker.Addr().String()
+	if a.mqtt.main != nil {
+		i.MQTT = "mqtt://" + a.mqtt.main.Addr().String()
 		if a.o.MQTTCert != "" {
-			i.MQTT = "mqtts://" + a.broker.Addr().String()
+			i.MQTT = "mqtts://" + a.mqtt.main.Addr().String()
 		}
 	}
 	return i

@@ -36,7 +36,7 @@ type Rooms struct {
 func (a *Agent) Rooms() Rooms {
 	r := a.rooms
 	return Rooms{
-		Members: a.members, Cluster: a.cluster, Replicas: a.replicas, Backend: a.backend, Broker: a.broker,
+		Members: a.members, Cluster: a.cluster, Replicas: a.replicas, Backend: a.backend, Broker: a.mqtt.main,
 		Holder: r.holder, Keys: r.keys, Rotation: r.rotation, View: r.view, Recovery: r.recovery, Backups: r.backups, Editor: r.editor,
 	}
 }

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"log/slog"
-	"net/url"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,19 +12,18 @@ import (
 	"github.com/holdfast-config/holdfast/agent/backend"
 	"github.com/holdfast-config/holdfast/agent/backupjob"
 	"github.com/holdfast-config/holdfast/agent/broker"
-	"github.com/holdfast-config/holdfast/agent/certfile"
 	"github.com/holdfast-config/holdfast/agent/documents"
 	"github.com/holdfast-config/holdfast/agent/edit"
 	"github.com/holdfast-config/holdfast/agent/keys"
 	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/agent/membership"
-	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/process"
 	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/agent/renderjob"
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/agent/rotation"
+	"github.com/holdfast-config/holdfast/agent/served"
 	"github.com/holdfast-config/holdfast/localapi"
 	"github.com/holdfast-config/holdfast/localapi/admin"
 	"github.com/holdfast-config/holdfast/localapi/events"
@@ -35,7 +33,6 @@ import (
 	"github.com/holdfast-config/holdfast/replication/connlimit"
 	"github.com/holdfast-config/holdfast/replication/pki"
 	"github.com/holdfast-config/holdfast/replication/schema"
-	"github.com/holdfast-config/holdfast/replication/view"
 )
 
 // rooms are the parts between the listeners and the replica.
@@ -47,7 +44,8 @@ type rooms struct {
 	reissuing *rotation.Reissuing
 	sealer    *keys.Sealer
 	secrets   *documents.Secrets
-	view      *documents.View
+	served    *served.Served
+	view      *documents.View // what is stable: what the log has. What this agent serves is in served
 	recovery  *recovery.Manager
 	backups   *backupjob.Manager
 	files     *renderjob.Job // nil without CONFIG_RENDER
@@ -64,11 +62,11 @@ func (a *Agent) build(holder *keys.Holder, token string) (source string, err err
 	r.secrets = documents.NewSecrets(documents.SecretsOptions{
 		Lookup: a.o.LookupEnv, Allowed: a.o.EnvAllowed, Schemas: r.schemas, Sealer: r.sealer, Service: a.o.ServiceName, Logger: a.log,
 	})
-	r.view = documents.NewView(r.secrets)
+	r.view = documents.NewStableView()
 	a.status = replica.NewStatus()
 	loaded := a.loadLKG(r)
 	a.buildReplicas(r, loaded)
-	a.documents = documents.NewLocalProvider(r.view, a.replicas.Age)
+	a.documents = documents.NewLocalProvider(r.served.Views().Served, a.replicas.Age)
 	source = r.view.Load().Source
 	if err := a.buildBrokers(); err != nil {
 		return "", err
@@ -80,13 +78,20 @@ func (a *Agent) build(holder *keys.Holder, token string) (source string, err err
 // writer of the file.
 func (a *Agent) loadLKG(r *rooms) *lkg.Content {
 	hmacs := r.keys.Set().HMACKeys("")
+	r.served = served.New(served.Options{
+		Instance: a.o.InstanceName, Labels: a.o.Labels, Services: a.o.Services(), Dir: a.o.MarksDir(),
+		Keys:   func() [][]byte { return r.keys.Set().HMACKeys(r.keys.ActiveID(conf.KeyHMAC)) },
+		Views:  served.Views{Served: documents.NewView(r.secrets), Stable: r.view},
+		Verify: func(rec *conf.Record) error { return recovery.VerifyRecord(rec, r.keys.PublicKeys()) },
+		Logger: a.log,
+	})
 	loaded, err := lkg.Load(a.o.LKGPath, hmacs...)
 	hmac, epoch, past := hmacs[0], "", []string(nil)
 	var refused error
 	switch {
 	case err == nil:
 		hmac = hmacs[loaded.KeyIndex] // until the replica tells which one is active
-		r.view.Reset(view.SourceLKG, loaded.Epoch, loaded.Index, loaded.Records)
+		r.served.Restore(loaded)
 		epoch, past = loaded.Epoch, loaded.PastEpochs
 		if err := loaded.Journal.Err; err != nil {
 			a.log.Warn("not all of the last-known-good journal is used", "err", err, "hint", conf.HintOf(err))
@@ -97,7 +102,9 @@ func (a *Agent) loadLKG(r *rooms) *lkg.Content {
 		a.status.SetLKGError(err)
 		refused = err
 	}
-	a.lkg = lkg.NewWriter(a.o.LKGPath, hmac, documents.NewLKGProvider(r.view, epoch, past, nil), a.log, lkg.WriterOptions{Loaded: loaded, Refused: refused})
+	provider := documents.NewLKGProvider(r.served.Snapshot, epoch, past, nil)
+	a.lkg = lkg.NewWriter(a.o.LKGPath, hmac, provider, a.log, lkg.WriterOptions{Loaded: loaded, Refused: refused})
+	r.served.Attach(a.lkg, provider.Past)
 	return loaded
 }
 
@@ -119,17 +126,17 @@ func (a *Agent) buildReplicas(r *rooms, loaded *lkg.Content) {
 	r.reissuing = rotation.NewReissuing(a.o.MQTTReissue, r.editor, r.view, eo.Ready, a.o.Clock, a.log)
 	record := func(row conf.Access) { a.audit.Record(row) }
 	r.rotation = rotation.New(rotation.Options{
-		Options: &a.o, Keys: r.keys, Sealer: r.sealer, Cluster: a.cluster, View: r.view, Secrets: r.secrets, LKG: a.lkg, Editor: r.editor,
+		Options: &a.o, Keys: r.keys, Sealer: r.sealer, Cluster: a.cluster, View: r.view, Served: r.served, Secrets: r.secrets, LKG: a.lkg, Editor: r.editor,
 		Audit: record, Pending: r.recovery.IsPending, NewCA: a.members.RenewTokenFiles, Logger: a.log,
 	})
 	r.backups = backupjob.New(backupjob.Options{
 		Options: &a.o, Cluster: a.cluster, View: r.view, Schemas: r.schemas,
 		KeyIDs: func() []string { return conf.SortedKeys(r.keys.PublicKeys()) }, Logger: a.log,
 	})
-	r.files = renderjob.New(renderjob.Options{Path: a.o.Render, View: r.view, Secrets: r.secrets, Logger: a.log})
+	r.files = renderjob.New(renderjob.Options{Path: a.o.Render, View: r.served.Views().Served, Secrets: r.secrets, Logger: a.log})
 	memberKeys := membership.NewMemberKeys(a.cluster, a.o.Clock, a.log)
 	a.replicas = replica.New(replica.Options{
-		Options: &a.o, Cluster: a.cluster, Status: a.status, View: r.view, Schemas: r.schemas, Keys: r.rotation, Recovery: r.recovery,
+		Options: &a.o, Cluster: a.cluster, Status: a.status, View: r.view, Served: r.served, Schemas: r.schemas, Keys: r.rotation, Recovery: r.recovery,
 		LKG: a.lkg, Editor: r.system, Loaded: loaded, Logger: a.log,
 		Jobs: replica.Jobs{
 			Life:       []replica.Job{r.rotation.RunKeySync, a.members.ProbeMembership, a.announce, r.backups.WatchLeader},
@@ -143,7 +150,7 @@ func (a *Agent) buildReplicas(r *rooms, loaded *lkg.Content) {
 	memberKeys.Attach(a.replicas)
 	a.audit = audit.New(a.o.AuditSpool(), audit.Sender(a.cluster, a.replicas), a.log)
 	a.backend = backend.New(backend.Options{
-		View: r.view, Supervisor: a.replicas, Status: a.status, Schemas: r.schemas, Secrets: r.secrets, Editor: r.editor, LKG: a.lkg,
+		View: r.view, Served: r.served.Views().Served, Supervisor: a.replicas, Status: a.status, Schemas: r.schemas, Secrets: r.secrets, Editor: r.editor, LKG: a.lkg,
 		Backups: r.backups, Keys: r.keys, Options: &a.o, Cluster: a.cluster, Ports: a.limits.ports, Remarks: []func() error{r.files.Err},
 	})
 	a.cluster.Attach(a.replicas, a.backend.Report)
@@ -164,7 +171,7 @@ func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 	registry := prometheus.NewRegistry()
 	a.page = newPage(&a.o, a.cluster.Port.Identity().Role, a.log)
 	registry.MustRegister(
-		a.backend.Metrics(a.limits.admin), a.audit, r.reissuing, r.backups.Metrics(), broker.Metrics(a.broker, a.publisher),
+		a.backend.Metrics(a.limits.admin), a.audit, r.reissuing, r.backups.Metrics(), broker.Metrics(a.mqtt.publisher, a.mqtt.embedded()...),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "holdfast_log_dropped_total", Help: "Lines of the log that were dropped, because nothing read them."},
 			func() float64 { return float64(process.DroppedLines(a.log)) }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -233,44 +240,6 @@ func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 
 // full is what a port calls when it rejects a connection for want of room.
 func (a *Agent) full(p connlimit.Port) func() { return func() { a.limits.ports.Reject(p) } }
-
-// buildBrokers makes the embedded broker and the publisher to an external one, as far as
-// the settings ask for them.
-func (a *Agent) buildBrokers() (err error) {
-	provider := backend.BrokerProvider{Backend: a.backend}
-	if a.o.MQTTAddr != "" && a.o.MQTTAddr != "none" {
-		bo := broker.Options{Addr: a.o.MQTTAddr, User: a.o.MQTTUser, Password: a.o.MQTTPassword, Source: provider, Logger: a.log, Limits: broker.Limits{Connections: a.limits.ports.Max(connlimit.MQTT)}, OnFull: a.full(connlimit.MQTT)}
-		if a.o.MQTTCert != "" || a.o.MQTTKey != "" {
-			if bo.TLS, err = certfile.Server("the MQTT broker", "CONFIG_MQTT", a.o.MQTTCert, a.o.MQTTKey, a.log); err != nil {
-				return err
-			}
-		}
-		a.broker, err = broker.New(bo)
-		if err != nil && a.o.MQTTAddr == options.Defaults().MQTTAddr && a.o.MQTTUser == "" && bo.TLS == nil {
-			// Nobody asked for it: a broker of the user's own on the usual port must not
-			// keep the agent down.
-			a.log.Warn("the embedded MQTT broker is off: its usual address is taken", "addr", a.o.MQTTAddr, "err", err)
-			a.broker, err = nil, nil
-		}
-		if err != nil {
-			return conf.Errorf(conf.CodeUsage, "MQTT: %w", err).WithHint("stop what uses %s, set CONFIG_MQTT_ADDR, or turn the broker off with CONFIG_MQTT_ADDR=none", a.o.MQTTAddr)
-		}
-	}
-	if a.o.MQTTURL == "" || a.cluster.Port.Identity().Role == conf.MemberSidecar {
-		return nil
-	}
-	if _, err := url.Parse(a.o.MQTTURL); err != nil {
-		return conf.Errorf(conf.CodeUsage, "MQTT_URL is not a URL").WithHint("write it as mqtt://user:password@host:1883 or mqtts://host:8883")
-	}
-	config, err := a.o.BrokerTLS()
-	if err != nil {
-		return err
-	}
-	a.publisher, err = broker.NewPublisher(broker.PublisherOptions{
-		URL: a.o.MQTTURL, TLS: config, Source: provider, Leading: a.cluster.Leadership, ClientID: "holdfast-" + a.cluster.Port.Identity().ClusterID[:8], Logger: a.log,
-	})
-	return err
-}
 
 // clusterAPI is admin.Cluster.
 type clusterAPI struct {

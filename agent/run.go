@@ -57,7 +57,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	files := startTask(all, a.rooms.files.Run)
 	servers := a.startServers(failed)
 	a.cluster.Port.Start()
-	replicas := startTask(all, a.replicas.Run)
+	replicas := startTask(all, a.replicas.Run, a.rooms.served.Run)
 	writer := startTask(all, a.lkg.Run)
 	brokers := startTask(all, a.brokerTasks(failed)...)
 	auditLog := startTask(all, a.audit.Run)
@@ -106,7 +106,7 @@ func (a *Agent) awaitDatabase() {
 	end := time.NewTimer(databaseGrace)
 	defer end.Stop()
 	for {
-		snap, state := a.rooms.view.Load(), a.status.Get()
+		snap, state := a.rooms.served.Views().Served.Load(), a.status.Get()
 		if snap.Source != view.SourceLKG || state.Err != nil {
 			return
 		}
@@ -163,15 +163,15 @@ func (a *Agent) startServers(failed chan<- error) *sync.WaitGroup {
 }
 
 func (a *Agent) brokerTasks(failed chan<- error) (run []func(context.Context)) {
-	if a.broker != nil {
+	for _, b := range a.mqtt.embedded() {
 		run = append(run, func(ctx context.Context) {
-			if err := a.broker.Run(ctx); err != nil {
+			if err := b.Run(ctx); err != nil {
 				failed <- err
 			}
 		})
 	}
-	if a.publisher != nil {
-		run = append(run, a.publisher.Run)
+	if a.mqtt.publisher != nil {
+		run = append(run, a.mqtt.publisher.Run)
 	}
 	return run
 }
@@ -183,8 +183,8 @@ func (a *Agent) closeFiles() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	if a.broker != nil {
-		_ = a.broker.Stop(ctx) // New may fail after it has opened the broker
+	for _, b := range a.mqtt.embedded() {
+		_ = b.Stop(ctx) // New may fail after it has opened the broker
 	}
 	if a.cluster != nil {
 		_ = a.cluster.Port.Stop(ctx)

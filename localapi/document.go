@@ -163,6 +163,9 @@ func newContent(rec *conf.Record, version string, config []byte, envKeys []strin
 func encodeBody(rec *conf.Record, config []byte, envKeys []string) []byte {
 	metadata := rec.Metadata()
 	metadata.EnvKeys = envKeys
+	if ro := rec.CandidateOf(); ro != nil {
+		metadata.Channel, metadata.Rollout = conf.ChannelCandidate, ro.ID
+	}
 	service, meta := encode(rec.Service), encode(metadata)
 	b := make([]byte, 0, len(service)+len(config)+len(meta)+40)
 	b = append(b, `{"service":`...)

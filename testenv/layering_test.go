@@ -86,10 +86,12 @@ var layers = map[string][]string{
 		"replication/alarm", "replication/conf", "replication/schema", "replication/seal", "replication/view", "localapi", "localapi/client", "localapi/ofrep", "agent/broker",
 		"agent/documents", "agent/keys", "agent/lkg", "agent/options", "agent/process", "agent/renderjob", "agent/schemas", "agent/updates",
 	},
-	"agent/served": {"replication/conf"},
+	"agent/served": {
+		"replication/alarm", "replication/conf", "replication/durable", "replication/seal", "replication/view", "agent/documents", "agent/lkg",
+	},
 	"agent/fallback": {
 		"replication/alarm", "replication/conf", "replication/httperror", "replication/schema", "replication/seal", "replication/view", "localapi", "localapi/ofrep",
-		"localapi/ui", "agent/documents", "agent/keys", "agent/lkg", "agent/options", "agent/process", "agent/renderjob", "agent/schemas",
+		"localapi/ui", "agent/documents", "agent/keys", "agent/lkg", "agent/options", "agent/process", "agent/renderjob", "agent/schemas", "agent/served",
 	},
 	"agent/peers": {
 		"replication", "replication/command", "replication/conf", "replication/httperror", "replication/pki", "replication/transport",
@@ -102,7 +104,7 @@ var layers = map[string][]string{
 	},
 	"agent/replica": {
 		"replication", "replication/backup", "replication/command", "replication/alarm", "replication/conf", "replication/schema", "replication/store",
-		"replication/view", "agent/documents", "agent/lkg", "agent/options", "agent/peers", "agent/process", "agent/recovery", "agent/schemas",
+		"replication/view", "agent/documents", "agent/lkg", "agent/options", "agent/peers", "agent/process", "agent/recovery", "agent/schemas", "agent/served",
 	},
 	"agent/audit": {"replication/command", "replication/alarm", "replication/conf", "replication/pki", "agent/peers", "agent/replica"},
 	"agent/backupjob": {
@@ -117,7 +119,7 @@ var layers = map[string][]string{
 	"agent/rotation": {
 		"replication/command", "replication/conf", "replication/httperror", "replication/pki", "replication/seal", "replication/store",
 		"replication/transport", "replication/view", "localapi", "agent/documents", "agent/keys", "agent/lkg", "agent/options", "agent/peers",
-		"agent/replica",
+		"agent/replica", "agent/served",
 	},
 	"agent/backend": {
 		"replication/command", "replication/conf", "replication/connlimit", "replication/schema", "replication/seal", "replication/store", "replication/view", "localapi/admin",
@@ -128,7 +130,7 @@ var layers = map[string][]string{
 		"replication/alarm", "replication/conf", "replication/connlimit", "replication/pki", "replication/schema", "replication/view", "localapi", "localapi/admin", "localapi/events", "localapi/ofrep", "localapi/session", "localapi/ui",
 		"agent/audit",
 		"agent/backend", "agent/backupjob", "agent/broker", "agent/certfile", "agent/documents", "agent/edit", "agent/keys", "agent/lkg", "agent/membership",
-		"agent/options", "agent/peers", "agent/process", "agent/recovery", "agent/renderjob", "agent/replica", "agent/rotation",
+		"agent/options", "agent/peers", "agent/process", "agent/recovery", "agent/renderjob", "agent/replica", "agent/rotation", "agent/served",
 	},
 	"localapi/yamljson":             {"replication/conf"},
 	"cmd/holdfast/internal/foreign": {"replication/conf"},

@@ -26,7 +26,8 @@ import (
 
 // Options set up a Backend.
 type Options struct {
-	View       *documents.View
+	View       *documents.View // what is stable
+	Served     *documents.View // what this agent serves
 	Supervisor *replica.Supervisor
 	Status     *replica.Status
 	Schemas    *schema.Cache

@@ -8,14 +8,17 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// BrokerProvider provides the signed updates of the view to the brokers. Only what a leader
+// BrokerProvider provides the signed updates of one of the two views to a broker. Only what a leader
 // signed is published: the schemas' defaults have no signature. It implements broker.Source.
-type BrokerProvider struct{ *Backend }
+type BrokerProvider struct {
+	*Backend
+	View *documents.View
+}
 
 // Load returns the current state. Its Cursor is the snapshot: records that are in both are the
 // same pointers.
 func (p BrokerProvider) Load(prev any) broker.State {
-	snap := p.o.View.Load()
+	snap := p.View.Load()
 	old, _ := prev.(*documents.Snapshot)
 	st := broker.State{Epoch: snap.Epoch, Cursor: snap, Changed: snap.Changed(), Records: p.updates(snap, old)}
 	st.Changes = p.sup.EpochChanges()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/holdfast-config/holdfast/agent/documents"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
@@ -12,7 +13,7 @@ import (
 // explaining is who asks for an explanation.
 type explaining struct {
 	open  bool // shows the values of secrets
-	local bool // shows the values that come from the environment of this agent
+	local bool // of what this agent serves, with the values that come from its environment
 }
 
 // Explain returns the layers of each field of a service, for the admin API. Values of
@@ -35,6 +36,9 @@ func (b *Backend) explanation(ctx context.Context, service string, who explainin
 		return conf.Explanation{}, ctx.Err()
 	}
 	rec := b.records.Record(service)
+	if who.local {
+		rec = documents.Records{View: b.o.Served}.Record(service)
+	}
 	if !rec.Exists() {
 		missing := conf.Errorf(conf.CodeNotFound, "service %q has no configuration", service).WithHint("GET /api/config/services lists them")
 		if rec == nil {

@@ -29,7 +29,7 @@ func (b *Backend) Health() conf.Health {
 	}
 	backup := b.o.Backups.Known()
 	h.LitestreamStatus, h.LastBackup = backup.LitestreamStatus(), backup.LastBackup
-	full, unopened, env := b.sup.DiskFull(), b.unopenedError(), documents.EnvError(b.o.Secrets.EnvProblems(b.o.View.Load()))
+	full, unopened, env := b.sup.DiskFull(), b.unopenedError(), documents.EnvError(b.o.Secrets.EnvProblems(b.o.Served.Load()))
 	noLeader := b.leaderError()
 	able := st.Mode
 	if h.DatabaseStatus == conf.DatabaseHealthy && conf.CodeOf(st.Schemas) == conf.CodeSchemaMismatch {
@@ -112,7 +112,7 @@ const maxNamed = 10
 // unopenedError names the secrets that are missing from what is served, nil for none. Its
 // text has the hint, because health has no other place for it.
 func (b *Backend) unopenedError() error {
-	unopened := b.o.Secrets.Unopened(b.o.View.Load())
+	unopened := b.o.Secrets.Unopened(b.o.Served.Load())
 	if len(unopened) == 0 {
 		return nil
 	}

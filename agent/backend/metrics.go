@@ -53,7 +53,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.index, float64(snap.Index))
 	gauge(m.age, m.b.sup.Age().Seconds())
 	gauge(m.lkgValid, flag[h.LKGCacheValid])
-	gauge(m.unopened, float64(len(m.b.o.Secrets.Unopened(snap))))
+	gauge(m.unopened, float64(len(m.b.o.Secrets.Unopened(m.b.o.Served.Load()))))
 	if rep := m.b.sup.Current(); rep != nil {
 		gauge(m.cutOff, float64(len(replica.CutOff(rep))))
 		ch <- prometheus.MustNewConstMetric(m.terms, prometheus.CounterValue, float64(replica.RefusedTerms(rep)))

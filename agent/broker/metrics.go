@@ -7,13 +7,13 @@ import (
 // metrics are the counters of the brokers, read at each scrape. Those of a broker that is
 // off are left out.
 type metrics struct {
-	broker    *Broker
+	brokers   []*Broker
 	publisher *Publisher
 }
 
-// Metrics are those of the embedded broker and of the publisher to an external one; nil
-// means that it is off.
-func Metrics(b *Broker, p *Publisher) prometheus.Collector { return metrics{b, p} }
+// Metrics are those of the publisher to an external broker, nil when it is off, and of the
+// embedded brokers together.
+func Metrics(p *Publisher, embedded ...*Broker) prometheus.Collector { return metrics{embedded, p} }
 
 type brokerMetric struct {
 	desc  *prometheus.Desc
@@ -77,8 +77,11 @@ func (metrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector. It is called by scrapes and may overlap.
 func (c metrics) Collect(ch chan<- prometheus.Metric) {
-	if b := c.broker; b != nil {
-		s := b.Stats()
+	if len(c.brokers) > 0 {
+		var s Stats
+		for _, b := range c.brokers {
+			s.add(b.Stats())
+		}
 		for _, m := range brokerMetrics() {
 			ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(s))
 		}

@@ -39,6 +39,21 @@ type Stats struct {
 	Dropped     uint64 // messages over a client's packet limit
 }
 
+func (s *Stats) add(more Stats) {
+	s.Connections += more.Connections
+	s.Accepted += more.Accepted
+	s.Published += more.Published
+	s.Delivered += more.Delivered
+	s.Conflated += more.Conflated
+	s.Dropped += more.Dropped
+	if s.Refused == nil {
+		s.Refused = make(map[Reason]uint64, len(more.Refused))
+	}
+	for r, n := range more.Refused {
+		s.Refused[r] += n
+	}
+}
+
 type counters struct {
 	accepted, published, delivered, conflated, dropped atomic.Uint64
 

@@ -91,10 +91,18 @@ func (p *LocalProvider) refresh() *responseState {
 	return d
 }
 
+// Take returns what is served and what is staged of it, at one moment.
+type Take func() (*Snapshot, map[string]*lkg.Staged)
+
+// Whole takes all that a view serves, where nothing is ever staged.
+func Whole(v *View) Take {
+	return func() (*Snapshot, map[string]*lkg.Staged) { return v.Load(), nil }
+}
+
 // LKGProvider provides the content of the last-known-good file: only what was verified.
 // It implements lkg.Provider.
 type LKGProvider struct {
-	v *View
+	take Take
 	// verified says whether all of a snapshot may be kept; nil: what comes from the replica.
 	verified func(*Snapshot) bool
 
@@ -103,17 +111,27 @@ type LKGProvider struct {
 	past  []string // epochs before it, the oldest first
 }
 
-// NewLKGProvider reads v. epoch and past are those of the file that was loaded;
+// NewLKGProvider provides what take returns. epoch and past are those of the file that was loaded;
 // verified says whether all of a snapshot that is not from the replica may be
 // stored, nil for never.
-func NewLKGProvider(v *View, epoch string, past []string, verified func(*Snapshot) bool) *LKGProvider {
-	return &LKGProvider{v: v, epoch: epoch, past: past, verified: verified}
+func NewLKGProvider(take Take, epoch string, past []string, verified func(*Snapshot) bool) *LKGProvider {
+	return &LKGProvider{take: take, epoch: epoch, past: past, verified: verified}
+}
+
+// Past lists the epochs before one, the oldest first.
+func (p *LKGProvider) Past(epoch string) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.epoch == "" || p.epoch == epoch || slices.Contains(p.past, p.epoch) {
+		return p.past
+	}
+	return append(slices.Clone(p.past), p.epoch)
 }
 
 // Next waits for content newer than the index after(), or of another epoch.
 func (p *LKGProvider) Next(ctx context.Context, after func() uint64) (*lkg.Content, error) {
 	for {
-		snap := p.v.Load()
+		snap, staged := p.take()
 		if snap.Source == view.SourceReplica || p.verified != nil && p.verified(snap) {
 			p.mu.Lock()
 			newer := snap.Index > after() || snap.Epoch != p.epoch
@@ -124,7 +142,7 @@ func (p *LKGProvider) Next(ctx context.Context, after func() uint64) (*lkg.Conte
 			p.mu.Unlock()
 			if newer {
 				c := content(snap)
-				c.PastEpochs = past
+				c.PastEpochs, c.Staged = past, staged
 				return c, nil
 			}
 		}

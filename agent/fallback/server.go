@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/process"
 	"github.com/holdfast-config/holdfast/agent/renderjob"
 	"github.com/holdfast-config/holdfast/agent/schemas"
+	"github.com/holdfast-config/holdfast/agent/served"
 	"github.com/holdfast-config/holdfast/localapi"
 	"github.com/holdfast-config/holdfast/localapi/ofrep"
 	"github.com/holdfast-config/holdfast/localapi/ui"
@@ -87,7 +88,7 @@ func newServer(o options.Options, log *slog.Logger) (*server, error) {
 	})
 	f.view = documents.NewView(secrets)
 	f.files = renderjob.New(renderjob.Options{Path: o.Render, View: f.view, Secrets: secrets, Logger: log})
-	f.view.Reset(view.SourceLKG, loaded.Epoch, loaded.Index, loaded.Records)
+	f.view.Reset(view.SourceLKG, loaded.Epoch, loaded.Index, served.FromFile(loaded, served.LoadMarks(o.MarksDir(), hmacs, log)))
 	start := time.Now()
 	old := max(0, start.Sub(loaded.GeneratedAt)) // and from now on by the monotonic clock
 	f.provider = documents.NewLocalProvider(f.view, func() time.Duration { return old + time.Since(start) })

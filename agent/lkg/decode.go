@@ -266,11 +266,30 @@ func (d *decoder) record(service string) error {
 		return d.errorf("%v", err)
 	}
 	r := &conf.Record{Service: service, Epoch: d.content.Epoch}
-	version := false
+	if err := d.recordInto(r, false); err != nil {
+		return err
+	}
+	d.content.Records = append(d.content.Records, r)
+	if r.Deleted {
+		r.Config = json.RawMessage(emptyDocument)
+		return checkDocument(r)
+	}
+	return nil
+}
+
+// recordInto reads the members of a record. One that is stable and not served has its
+// document, and nothing staged.
+func (d *decoder) recordInto(r *conf.Record, stable bool) error {
+	version, service := false, r.Service
 	err := d.object(func(name string) error {
 		switch name {
 		case "checksum":
 			return d.text(&r.Checksum)
+		case "config":
+			if !stable {
+				break
+			}
+			return d.raw(&r.Config, '{')
 		case "config_epoch":
 			return d.text(&r.Epoch)
 		case "deleted":
@@ -289,9 +308,17 @@ func (d *decoder) record(service string) error {
 		case "sealed_secrets":
 			return d.sealedSecrets(r)
 		case "secrets":
+			if stable {
+				break
+			}
 			return d.envSecrets(service)
 		case "signature":
 			return d.text(&r.Signature)
+		case "staged":
+			if stable {
+				break
+			}
+			return d.staged(service)
 		case "updated_at":
 			return d.text(&r.UpdatedAt)
 		case "updated_by":
@@ -311,11 +338,6 @@ func (d *decoder) record(service string) error {
 	}
 	if !version || (r.Deleted && r.Version == 0) {
 		return d.errorf("service %q has no version", service)
-	}
-	d.content.Records = append(d.content.Records, r)
-	if r.Deleted {
-		r.Config = json.RawMessage(emptyDocument)
-		return checkDocument(r)
 	}
 	return nil
 }

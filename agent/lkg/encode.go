@@ -30,7 +30,10 @@ type Content struct {
 	Records     []*conf.Record // tombstones and services without a document too
 	// Secrets are, for each service, the fields from the environment, with their Key,
 	// Service, Type, Env, IsSecret and SecretSource only.
-	Secrets  map[string][]conf.Field
+	Secrets map[string][]conf.Field
+	// Staged is what there is of a service beside its record, which is the one that the
+	// agent serves.
+	Staged   map[string]*Staged
 	KeyIndex int     // set by Decode: index of the key that signed the file
 	Journal  *Loaded // set by Load
 }
@@ -75,7 +78,7 @@ func encode(w io.Writer, key []byte, c *Content) (signature string, err error) {
 			b = append(b, ',')
 		}
 		b = append(seal.AppendString(b, r.Service), ':')
-		b = appendMeta(b, r, c)
+		b = appendMeta(b, r, metaOf{epoch: c.Epoch, secrets: c.Secrets[r.Service], staged: c.Staged[r.Service]})
 		_, _ = out.Write(b) // Flush returns the error
 		b = b[:0]
 	}
@@ -134,8 +137,16 @@ func sortRecords(records []*conf.Record) ([]*conf.Record, error) {
 
 const emptyDocument = "{}"
 
+// metaOf is what a record is written with.
+type metaOf struct {
+	epoch   string // of the content
+	secrets []conf.Field
+	staged  *Staged
+	config  bool // with the document, which is not in payload
+}
+
 // appendMeta appends the members in the order of their names, without empty ones.
-func appendMeta(b []byte, r *conf.Record, c *Content) []byte {
+func appendMeta(b []byte, r *conf.Record, of metaOf) []byte {
 	first := true
 	member := func(name string) {
 		if first {
@@ -163,7 +174,10 @@ func appendMeta(b []byte, r *conf.Record, c *Content) []byte {
 		}
 	}
 	text("checksum", r.Checksum)
-	if r.Epoch != c.Epoch { // signed in an earlier epoch
+	if of.config {
+		raw("config", r.Config)
+	}
+	if r.Epoch != of.epoch { // signed in an earlier epoch
 		member("config_epoch")
 		b = seal.AppendString(b, r.Epoch)
 	}
@@ -179,11 +193,15 @@ func appendMeta(b []byte, r *conf.Record, c *Content) []byte {
 		member("sealed_secrets")
 		b = appendSealed(b, r.Secrets)
 	}
-	if fields := c.Secrets[r.Service]; len(fields) > 0 {
+	if len(of.secrets) > 0 {
 		member("secrets")
-		b = appendEnvSecrets(b, fields)
+		b = appendEnvSecrets(b, of.secrets)
 	}
 	text("signature", r.Signature)
+	if of.staged != nil {
+		member("staged")
+		b = appendStaged(b, of.staged, of.epoch)
+	}
 	text("updated_at", r.UpdatedAt)
 	text("updated_by", r.UpdatedBy)
 	raw("values", r.Values)

@@ -84,14 +84,14 @@ func outgrown(baseSize int64) int64 { return max(minOutgrown, baseSize) }
 
 // append writes the records that lead from the state at prev to that at index. It
 // needs no sync to survive the end of the process.
-func (j *journal) append(epoch string, prev, index uint64, recs []*conf.Record, at time.Time) (ok bool, err error) {
+func (j *journal) append(epoch string, prev, index uint64, recs []*conf.Record, staged map[string]*Staged, at time.Time) (ok bool, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.base == "" || j.epoch != epoch {
 		return false, nil
 	}
 	if len(recs) > 0 {
-		payload, err := encodeChange(epoch, index, recs, at)
+		payload, err := encodeChange(epoch, index, recs, staged, at)
 		if err != nil {
 			return false, err
 		}
@@ -116,9 +116,17 @@ func (j *journal) due() bool {
 	return j.size > 0 && j.size >= j.limit
 }
 
-// note keeps where a change is. Changes without a record extend the one before.
+// holds reports whether there is a base to continue and all records have reached the disk.
+func (j *journal) holds() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.base != "" && !j.unsynced
+}
+
+// note keeps where a change is. Changes without a record extend the one before, unless
+// that is one of this agent alone, which has the index of what it changes.
 func (j *journal) note(prev, index uint64, record bool) {
-	if last := len(j.marks) - 1; !record && last >= 0 && j.marks[last].index >= prev {
+	if last := len(j.marks) - 1; !record && last >= 0 && j.marks[last].index >= prev && j.marks[last].prev < j.marks[last].index {
 		j.marks[last].index = max(j.marks[last].index, index)
 		return
 	}
@@ -342,10 +350,11 @@ func (j *journal) begin(base, epoch string, index uint64, baseSize int64, key []
 	return through, nil
 }
 
-// above are the marks of what is newer than index.
+// above are the marks of what is newer than index. What this agent changed alone at that
+// index may not be in a base of it.
 func (j *journal) above(index uint64) []mark {
 	for i, m := range j.marks {
-		if m.index > index {
+		if m.index > index || m.index == index && m.prev == index {
 			return slices.Clone(j.marks[i:])
 		}
 	}

@@ -36,7 +36,7 @@ type Loaded struct {
 
 // encodeChange is the payload of a record: the newest state of the services that a
 // change touches, in the form of the file.
-func encodeChange(epoch string, index uint64, recs []*conf.Record, at time.Time) ([]byte, error) {
+func encodeChange(epoch string, index uint64, recs []*conf.Record, staged map[string]*Staged, at time.Time) ([]byte, error) {
 	recs = newest(recs)
 	recs, err := sortRecords(recs)
 	if err != nil {
@@ -52,7 +52,7 @@ func encodeChange(epoch string, index uint64, recs []*conf.Record, at time.Time)
 			b = append(b, ',')
 		}
 		b = append(seal.AppendString(b, r.Service), ':')
-		b = appendMeta(b, r, &Content{Epoch: epoch})
+		b = appendMeta(b, r, metaOf{epoch: epoch, staged: staged[r.Service]})
 	}
 	b = append(b, `},"payload":{`...)
 	comma := ""
@@ -186,7 +186,7 @@ func applyJournal(c *Content, l *Loaded, data []byte, keys [][]byte) (problem er
 				problem = conf.Errorf(conf.CodeCorrupt, "a record of it cannot be read: %w", err)
 				break
 			}
-			if change.Epoch == c.Epoch && change.Index > c.Index {
+			if change.Epoch == c.Epoch && change.Index >= c.Index {
 				l.marks = append(l.marks, mark{index, change.Index, good, mac})
 				index = max(index, change.Index)
 				changes = append(changes, change)
@@ -204,11 +204,21 @@ func applyJournal(c *Content, l *Loaded, data []byte, keys [][]byte) (problem er
 	return problem
 }
 
+// replaces reports whether a record of the journal takes the place of an earlier one. A
+// change that this agent makes alone has the index of what it changes, which may be that
+// of the base: then only a higher version tells that it is not part of the base.
+func replaces(r, earlier *conf.Record, later bool) bool {
+	if r.Epoch != earlier.Epoch {
+		return later
+	}
+	return r.Version > earlier.Version || later && r.Version == earlier.Version
+}
+
 func merge(c *Content, changes []*Content) {
 	if len(changes) == 0 {
 		return
 	}
-	at := make(map[string]int, len(c.Records))
+	base, at := c.Index, make(map[string]int, len(c.Records))
 	for i, r := range c.Records {
 		at[r.Service] = i
 	}
@@ -219,9 +229,12 @@ func merge(c *Content, changes []*Content) {
 			case !known:
 				at[r.Service] = len(c.Records)
 				c.Records = append(c.Records, r)
-			case r.Epoch != c.Records[i].Epoch || r.Version >= c.Records[i].Version:
+			case !replaces(r, c.Records[i], change.Index > base):
+				continue
+			default:
 				c.Records[i] = r
 			}
+			c.setStaged(r.Service, change.Staged[r.Service])
 		}
 		c.Index = max(c.Index, change.Index)
 		if change.GeneratedAt.After(c.GeneratedAt) {

@@ -109,13 +109,20 @@ func NewWriter(path string, key []byte, source Provider, log *slog.Logger, opts 
 // one goroutine at a time, and writes no more than them: the end of the process loses
 // nothing after it returns. Run makes it durable. What Append cannot write, Run does.
 func (w *Writer) Append(epoch string, prev, index uint64, recs []*conf.Record) {
+	w.AppendStaged(epoch, prev, index, recs, nil)
+}
+
+// AppendStaged is Append of records that have something staged, by service. It reports
+// whether the journal has them. A change that this agent makes alone, without an entry of
+// the log, has index equal to prev.
+func (w *Writer) AppendStaged(epoch string, prev, index uint64, recs []*conf.Record, staged map[string]*Staged) bool {
 	now := time.Now()
-	ok, err := w.journal.append(epoch, prev, index, recs, now)
+	ok, err := w.journal.append(epoch, prev, index, recs, staged, now)
 	if err != nil {
 		w.report(err)
 	}
 	if !ok {
-		return
+		return false
 	}
 	w.mu.Lock()
 	if w.status.Valid && w.status.Index >= prev && w.epoch == epoch {
@@ -127,6 +134,36 @@ func (w *Writer) Append(epoch string, prev, index uint64, recs []*conf.Record) {
 	w.mu.Unlock()
 	if len(recs) > 0 {
 		signal(w.appended)
+	}
+	return true
+}
+
+// Sync makes what was appended durable. It returns early when ctx ends, since a sync of a
+// disk that hangs cannot be interrupted.
+func (w *Writer) Sync(ctx context.Context) error {
+	if !w.acquire(ctx) {
+		return ctx.Err()
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer func() { <-w.writing }()
+		err := w.journal.sync()
+		if err == nil && !w.journal.holds() { // a record came in between, or an earlier sync failed
+			err = conf.Errorf(conf.CodeInternal, "%s is not synced", w.journal.path)
+		}
+		if err != nil {
+			w.report(err)
+			w.mu.Lock()
+			w.status.Index = 0 // a new file
+			w.mu.Unlock()
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -275,6 +312,15 @@ func (w *Writer) Save(ctx context.Context, c *Content) error {
 		w.report(err)
 	}
 	return err
+}
+
+// Rewrite is Save of content that the file may not have although it has that of its index:
+// what this agent alone has changed.
+func (w *Writer) Rewrite(ctx context.Context, c *Content) error {
+	w.mu.Lock()
+	w.status.Index = 0
+	w.mu.Unlock()
+	return w.Save(ctx, c)
 }
 
 // Status returns the status of the file.

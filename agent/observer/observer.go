@@ -175,7 +175,7 @@ func (b *Observer) load(set keys.Set, ro updates.Options) error {
 	}
 	b.learned.reportSavedKeys(ro.Learned, b.receiver)
 	b.provider = documents.NewLocalProvider(b.view, b.age)
-	source := documents.NewLKGProvider(b.view, ro.Epoch, ro.Past, func(s *documents.Snapshot) bool { return s.Epoch != "" })
+	source := documents.NewLKGProvider(documents.Whole(b.view), ro.Epoch, ro.Past, func(s *documents.Snapshot) bool { return s.Epoch != "" })
 	b.writer = lkg.NewWriter(b.o.LKGPath, set.HMAC, source, b.log, lkg.WriterOptions{Loaded: loaded, Refused: b.lkgErr})
 	b.fetch = newFetcher(b)
 	b.accepted.receiver, b.accepted.writer, b.accepted.fetch = b.receiver, b.writer, b.fetch

@@ -85,14 +85,16 @@ type Ports struct {
 
 // Broker has the settings of the embedded MQTT broker, and of one that the operator runs.
 type Broker struct {
-	MQTTAddr     string // embedded MQTT broker; "" or none = off
-	MQTTUser     string // what its clients must show, both or none
-	MQTTPassword string
-	MQTTCert     string // PEM files: the embedded broker speaks TLS; both or none
-	MQTTKey      string
-	MQTTURL      string        // external broker that the leader keeps up to date
-	MQTTReissue  time.Duration // the leader reissues each signature that is this old; 0 = never
-	MQTTCA       string        // file with the CA certificates that vouch for a mqtts:// broker; "" = those of the system
+	MQTTAddr string // embedded MQTT broker; "" or none = off
+	// MQTTLocalAddr is a second, local address of it: MQTTAddr is for others then.
+	MQTTLocalAddr string
+	MQTTUser      string // what its clients must show, both or none
+	MQTTPassword  string
+	MQTTCert      string // PEM files: the embedded broker speaks TLS; both or none
+	MQTTKey       string
+	MQTTURL       string        // external broker that the leader keeps up to date
+	MQTTReissue   time.Duration // the leader reissues each signature that is this old; 0 = never
+	MQTTCA        string        // file with the CA certificates that vouch for a mqtts:// broker; "" = those of the system
 }
 
 // Observation has the settings of an observer.
@@ -288,6 +290,10 @@ func (o *Options) Complete() error {
 	if o.LocalFront != "on" && o.LocalFront != "off" {
 		return conf.Errorf(conf.CodeUsage, "CONFIG_LOCAL_FRONT %q is neither on nor off", o.LocalFront)
 	}
+	if IsOn(o.MQTTLocalAddr) && !IsLoopback(o.MQTTLocalAddr) {
+		return conf.Errorf(conf.CodeUsage, "CONFIG_MQTT_LOCAL_ADDR %q is not a loopback address with a port", o.MQTTLocalAddr).
+			WithHint("it is for services on this machine: use 127.0.0.1:1884; for others there is CONFIG_MQTT_ADDR")
+	}
 	if _, err := strconv.ParseUint(o.ManagerPort, 10, 16); err != nil {
 		return conf.Errorf(conf.CodeUsage, "CONFIG_MANAGER_PORT %q is not a port", o.ManagerPort).WithHint("use a number from 0 to 65535")
 	}
@@ -365,6 +371,9 @@ func (p *Paths) LocalTokenFile() string { return filepath.Join(p.DataDir, "local
 // LearnedKeysFile is the file of an observer with the signing keys that members proved.
 func (p *Paths) LearnedKeysFile() string { return filepath.Join(p.DataDir, "learned-keys.json") }
 
+// MarksDir is the directory of what the service beside this agent refused.
+func (p *Paths) MarksDir() string { return filepath.Join(p.DataDir, "marks") }
+
 // RebuildInfo is the report of the last rebuild, recovery, restore or rejoin.
 func (p *Paths) RebuildInfo() string { return filepath.Join(p.DataDir, "rebuild.info") }
 
@@ -373,6 +382,15 @@ func (p *Paths) RebuildPending() string { return filepath.Join(p.DataDir, "rebui
 
 // RecoverPending marks a recovery or a restore that is not finished.
 func (p *Paths) RecoverPending() string { return filepath.Join(p.DataDir, "recover.pending") }
+
+// IsOn reports whether an address is one, and not none.
+func IsOn(addr string) bool { return addr != "" && addr != "none" }
+
+// IsLoopback reports whether only this machine reaches an address.
+func IsLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	return err == nil && loopback(host)
+}
 
 func loopback(host string) bool {
 	if host == "localhost" {

@@ -79,6 +79,7 @@ func Settings(o *Options) []Setting {
 		text("Listeners", "ui-addr", "CONFIG_UI_ADDR", "where the web page is, besides the admin port (default: 127.0.0.1:8080 on a server and in dev; off on a sidecar); an observer has none; none = off", &o.UIAddr),
 		text("Listeners", "cluster-addr", "CONFIG_CLUSTER_ADDR", "address of the cluster port, which is mTLS only", &o.ClusterAddr),
 		text("MQTT", "mqtt-addr", "CONFIG_MQTT_ADDR", "address of the embedded MQTT broker; none = off", &o.MQTTAddr),
+		text("MQTT", "mqtt-local-addr", "CONFIG_MQTT_LOCAL_ADDR", "a second address of the embedded MQTT broker, for services on this machine when the first one is for others; none = off", &o.MQTTLocalAddr),
 		text("MQTT", "mqtt-user", "CONFIG_MQTT_USER", "user that clients of the embedded broker must name", &o.MQTTUser),
 		text("MQTT", "mqtt-password", "CONFIG_MQTT_PASSWORD", "and their password; better in the .env file than as a flag", &o.MQTTPassword),
 		text("MQTT", "mqtt-tls-cert", "CONFIG_MQTT_TLS_CERT", "PEM file with the certificate of the embedded broker, which then speaks TLS only; read again when it changes", &o.MQTTCert),

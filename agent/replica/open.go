@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/store"
+	"github.com/holdfast-config/holdfast/replication/view"
 )
 
 // chooseFiles decides from what the replica opens: the files that are there, or, with a
@@ -242,15 +243,28 @@ func (r *Replica) checkNotOlderThanServed(ctx context.Context) error {
 	} else if snap.Epoch != epoch {
 		return nil
 	}
-	stored := map[string]uint64{}
-	if err := r.store.Queries.Records(ctx, func(rec *conf.Record) error { stored[rec.Service] = rec.Version; return nil }); err != nil {
+	stored, floor := map[string]uint64{}, map[string]uint64{}
+	if err := r.store.Queries.Records(ctx, func(rec *conf.Record) error {
+		stored[rec.Service], floor[rec.Service] = rec.Version, rec.Floor()
+		return nil
+	}); err != nil {
 		return err
 	}
-	var err error
+	// What is served may be the candidate of a rollout, or its revert, which were given out
+	// and are not stable.
+	err := older(snap, stored, hint)
+	if err == nil {
+		err = older(r.sup.o.Served.Views().Served.Load(), floor, hint)
+	}
+	return err
+}
+
+// older is the error of a store that has not reached a version of a snapshot.
+func older(snap *documents.Snapshot, stored map[string]uint64, hint string) (err error) {
 	snap.Range(func(e *documents.Entry) bool {
 		if have := stored[e.Record.Service]; e.Record.Version > have {
 			err = conf.Errorf(conf.CodeCorrupt, "the database is older than the last-known-good file: %s is at version %d there, %d here",
-				e.Record.Service, e.Record.Version, have).WithHint(hint)
+				e.Record.Service, e.Record.Version, have).WithHint("%s", hint)
 			return false
 		}
 		return true
@@ -276,9 +290,9 @@ func (r *Replica) publish(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	index, _ := r.store.Applied()
-	reset(r, r.store.Epoch(), index, recs)
+	s.o.Served.Reset(view.SourceReplica, r.store.Epoch(), index, recs, true)
 	if len(r.pending) > 0 {
-		advance(r, r.index, r.pending)
+		s.o.Served.Advance(r.index, r.pending)
 		r.pending = nil
 	}
 	r.live = true
@@ -315,7 +329,7 @@ func (r *Replica) onApplied(index uint64, recs []*conf.Record) {
 		r.pending = append(r.pending, recs...)
 		return
 	}
-	advance(r, index, recs)
+	r.sup.o.Served.Advance(index, recs)
 }
 
 // onRestored is called by Raft's goroutine after a snapshot replaced the store. The

@@ -33,36 +33,8 @@ func (r *Replica) show(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.epochs.Store(&changes)
-	reset(r, epoch, index, recs)
+	s.o.Served.Reset(view.SourceReplica, epoch, index, recs, false)
 	r.shown = true
-}
-
-// advance shows a change: the journal of the last-known-good file has it first, so that no
-// restart takes back what a reader has seen. The caller holds mu.
-func advance(r *Replica, index uint64, recs []*conf.Record) {
-	v := r.sup.o.View
-	was := v.Load()
-	r.sup.o.LKG.Append(was.Epoch, was.Index, index, recs)
-	v.Advance(index, recs)
-}
-
-// reset shows the records of a store that was opened. Those that the last-known-good file
-// does not have go to its journal first; a file is written when they are most of them. The
-// caller holds mu.
-func reset(r *Replica, epoch string, index uint64, recs []*conf.Record) {
-	v := r.sup.o.View
-	if was := v.Load(); was.Epoch == epoch {
-		var changed []*conf.Record
-		for _, rec := range recs {
-			if e, ok := was.Get(rec.Service); !ok || !view.Equal(e.Record, rec) {
-				changed = append(changed, rec)
-			}
-		}
-		if len(changed) <= len(recs)/4 {
-			r.sup.o.LKG.Append(epoch, was.Index, index, changed)
-		}
-	}
-	v.Reset(view.SourceReplica, epoch, index, recs)
 }
 
 // continues reports whether an epoch is the one that is served, or a later one.

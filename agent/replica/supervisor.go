@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/agent/schemas"
+	"github.com/holdfast-config/holdfast/agent/served"
 	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -62,7 +63,8 @@ type Options struct {
 	Options  *options.Options
 	Cluster  *peers.Cluster
 	Status   *Status         // set by the Supervisor and its jobs
-	View     *documents.View // filled from the replica, and outlives it
+	View     *documents.View // what is stable
+	Served   *served.Served  // filled from the replica, with View, and outlives it
 	Schemas  *schema.Cache
 	Keys     Keys
 	Recovery *recovery.Manager
@@ -203,7 +205,7 @@ func (s *Supervisor) serveDefaults() {
 		return
 	}
 	s.alarms.replica.Raise(alarm.ServesDefaults, "defaults", nil, "services", len(recs))
-	s.o.View.Reset(view.SourceDefault, "", 0, recs)
+	s.o.Served.Reset(view.SourceDefault, "", 0, recs, false)
 }
 
 // Current is the replica that serves now, nil when none does.

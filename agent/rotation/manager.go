@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/agent/peers"
 	"github.com/holdfast-config/holdfast/agent/replica"
+	"github.com/holdfast-config/holdfast/agent/served"
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
@@ -22,7 +23,8 @@ type Options struct {
 	Keys    *AgentKeys // changed by the Manager alone
 	Sealer  *keys.Sealer
 	Cluster *peers.Cluster
-	View    *documents.View                         // whose signatures and secrets follow the keys
+	View    *documents.View                         // what is stable; its signatures and secrets follow the keys
+	Served  *served.Served                          // what this agent serves; its marks follow the HMAC key
 	Secrets *documents.Secrets                      // says which documents lack a secret without a key
 	LKG     *lkg.Writer                             // the file is written under the active HMAC key
 	Editor  Reissuer                                // signs everything again

@@ -102,7 +102,7 @@ func (m *Manager) syncKey(ctx context.Context, rep *replica.Replica, ring conf.K
 			m.log.Info("received a key of the cluster", "kind", kind, "key", k.ID)
 		}
 		if kind == conf.KeyMaster { // documents that lack secrets without it
-			m.o.View.Rerender(m.o.Secrets.IsIncomplete)
+			m.o.Served.Views().Served.Rerender(m.o.Secrets.IsIncomplete)
 		}
 	}
 	main, old := m.Set().IDs(kind)
@@ -124,8 +124,8 @@ func (m *Manager) syncKey(ctx context.Context, rep *replica.Replica, ring conf.K
 				return err
 			}
 		}
-		if kind == conf.KeyHMAC && !m.o.LKG.Status().Valid {
-			return nil // the file may still need it
+		if kind == conf.KeyHMAC && (!m.o.LKG.Status().Valid || m.o.Served.Rekey(m.activeHMAC()) != nil) {
+			return nil // a file may still need it
 		}
 		err := m.file.drop(kind, old)
 		if conf.CodeOf(err) == conf.CodeImmutable {
@@ -228,9 +228,14 @@ func askServers(ctx context.Context, c *peers.Cluster, kind, id, path string) (s
 	return "", err
 }
 
-// rekeyLKG keeps the last-known-good file under the active key.
+func (m *Manager) activeHMAC() []byte { return m.Set().HMACKeys(m.ActiveID(conf.KeyHMAC))[0] }
+
+// rekeyLKG keeps the last-known-good file and the marks under the active key.
 func (m *Manager) rekeyLKG(ctx context.Context) {
-	key := m.Set().HMACKeys(m.ActiveID(conf.KeyHMAC))[0]
+	key := m.activeHMAC()
+	if err := m.o.Served.Rekey(key); err != nil {
+		m.log.Warn("the marks of refused versions were not written under the new key: it is tried again", "err", err)
+	}
 	if !m.o.LKG.Rekey(key) {
 		return
 	}

@@ -9,6 +9,7 @@ const (
 	messageSent     = "the external MQTT broker has the message now, or another agent publishes it"
 	processEnds     = "the process ends; who started it sees the exit code, and the next one logs what still holds"
 	panicSubsides   = "it ends with the request that caused it; report it"
+	candidateOver   = "no candidate of a rollout waits here any more"
 	rowsLostAlready = "the rows are gone; those that come later are not affected"
 )
 
@@ -45,6 +46,22 @@ var (
 	LKGBehind = &Kind{
 		Text: "an update is shown that the last-known-good file does not have",
 		End:  "the last-known-good file has every update that is shown",
+	}
+	MarkDamaged = &Kind{
+		Text: "the mark of a refused version is damaged and not used: after a restart that version may be served again",
+		Once: "the last-known-good file decides instead; when the service refuses the version again, there is a new mark",
+	}
+	MarkUnwritten = &Kind{
+		Text: "a service refuses its version, and that cannot be written: the version stays",
+		End:  "what a service refuses is written again",
+	}
+	CandidateWaits = &Kind{
+		Text: "the candidate of a rollout is not served here: it cannot be written to the disk before",
+		End:  candidateOver,
+	}
+	CandidateWrong = &Kind{
+		Text: "the candidate of a rollout is not served here: it or its revert is not what a leader signed",
+		End:  candidateOver,
 	}
 	LocalPanic = &Kind{Text: "local API handler panicked", Once: panicSubsides}
 	AdminPanic = &Kind{Text: "admin handler panicked", Once: panicSubsides}

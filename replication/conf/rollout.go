@@ -210,6 +210,18 @@ func (r *Record) Floor() uint64 {
 	return max(r.Version, r.Staged.Floor)
 }
 
+// ChannelCandidate is Metadata.Channel while a candidate is served.
+const ChannelCandidate = "candidate"
+
+// CandidateOf returns the rollout that runs and whose candidate r is, nil for none. A stable
+// record is no candidate.
+func (r *Record) CandidateOf() *Rollout {
+	if r.Staged == nil || r.Staged.Rollout == nil || r.Staged.Rollout.Candidate.Version != r.Version {
+		return nil
+	}
+	return r.Staged.Rollout
+}
+
 // Signed are the versions that are signed beside the stable one. s may be nil.
 func (s *Staged) Signed() iter.Seq[*SignedVersion] {
 	return func(yield func(*SignedVersion) bool) {
