@@ -86,6 +86,7 @@ vuln: ## known vulnerabilities of what is linked; needs the database on the netw
 test-go:
 	go test $(RACE) $(TEST_FLAGS) ./testenv ./... # the longest first, so that the others run beside it
 	go test -run 'TestSimulation' $(TEST_FLAGS) ./replication
+	HOLDFAST_TEST_RAFT_LOG=boltdb go test -short -run 'Flip|SmallVolume|Damage|KillLoop|FullDisk|Unwritable' $(TEST_FLAGS) ./testenv
 
 test-short: ## the tests with shorter loops, without the race detector
 	go test -short $(TEST_FLAGS) ./...

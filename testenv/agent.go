@@ -57,6 +57,10 @@ func NewAgent(t testing.TB, env ...string) *Agent {
 
 // settings are those of every agent of a test: its directory, and its ports for the
 // local API, the admin API and the cluster, where 0 takes any free one.
+// RaftLogEnv names where the agents of this run have their Raft log; unset: where they have
+// it by default.
+const RaftLogEnv = "HOLDFAST_TEST_RAFT_LOG"
+
 func settings(dir, schemas string, ports [3]int) map[string]string {
 	return map[string]string{
 		"CONFIG_DATA_DIR":     dir,
@@ -66,6 +70,7 @@ func settings(dir, schemas string, ports [3]int) map[string]string {
 		"CONFIG_CLUSTER_ADDR": loopback(ports[2]),
 		"CONFIG_UI_ADDR":      "none",
 		"CONFIG_SCHEMA_DIR":   schemas,
+		"CONFIG_RAFT_LOG":     os.Getenv(RaftLogEnv),
 		"CONFIG_API_TOKENS":   apiTokens,
 		"REBUILD_TOKEN":       RebuildToken,
 	}
