@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -55,15 +56,30 @@ func Read(dir string) (map[string][]byte, error) {
 
 // read is Read with the error of the directory apart from those of files.
 func read(dir string) (map[string][]byte, files, error) {
-	if dir == "" {
-		return nil, files{}, nil
-	}
-	list, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, files{}, conf.Errorf(conf.CodeUsage, "reading the schema directory: %w", err).WithHint("set CONFIG_SCHEMA_DIR to a directory of <service>.json files")
-	}
 	out, bad := map[string][]byte{}, files{}
-	for _, f := range list {
+	services, err := list(dir, bad)
+	if err != nil {
+		return nil, files{}, err
+	}
+	for _, name := range services {
+		if data := readFile(dir, name, bad); data != nil {
+			out[name] = data
+		}
+	}
+	return out, bad, nil
+}
+
+// list returns the services that have a file in a directory, sorted, and adds the files
+// that are not named after one to bad.
+func list(dir string, bad files) (services []string, err error) {
+	if dir == "" {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, conf.Errorf(conf.CodeUsage, "reading the schema directory: %w", err).WithHint("set CONFIG_SCHEMA_DIR to a directory of <service>.json files")
+	}
+	for _, f := range entries {
 		name, isJSON := strings.CutSuffix(f.Name(), ".json")
 		if f.IsDir() || !isJSON || strings.HasPrefix(name, ".") {
 			continue
@@ -72,17 +88,23 @@ func read(dir string) (map[string][]byte, files, error) {
 			bad[f.Name()] = conf.Errorf(conf.CodeUsage, "the name is not that of a service: %w", err)
 			continue
 		}
-		data, err := os.ReadFile(filepath.Join(dir, f.Name()))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // removed since the listing
-		}
-		if err != nil {
-			bad[f.Name()] = err
-			continue
-		}
-		out[name] = data
+		services = append(services, name)
 	}
-	return out, bad, nil
+	slices.Sort(services)
+	return services, nil
+}
+
+// readFile returns the file of a service, nil when there is none any more, or when it cannot
+// be read and is added to bad.
+func readFile(dir, service string, bad files) []byte {
+	data, err := os.ReadFile(filepath.Join(dir, service+".json"))
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) { // removed since the listing
+			bad[service+".json"] = err
+		}
+		return nil
+	}
+	return data
 }
 
 // ReadCanonical is Read with each schema in its canonical form. What has none is one of

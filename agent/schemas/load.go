@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/holdfast-config/holdfast/replication/alarm"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -36,43 +36,36 @@ type Records interface {
 
 // Load stores what is new or changed in the directory. A file that is not named after a
 // service, or a schema that does not accept the stored values, is logged and skipped; the
-// stored one stays. alarms are those of the directory, from one call to the next. The error names those files. Its code is CodeSchemaMismatch when there
-// are schemas that do not accept the stored values; mismatched are their services.
+// stored one stays. alarms are those of the directory, from one call to the next. The error
+// names those files. Its code is CodeSchemaMismatch when there are schemas that do not
+// accept the stored values; mismatched are their services.
 func Load(ctx context.Context, dir string, stored Records, to Putter, log *slog.Logger, alarms *alarm.Set) (mismatched []string, err error) {
-	raw, bad, err := read(dir)
+	bad := files{}
+	services, err := list(dir, bad)
+	refused := put(ctx, to, log, alarms, func(yield func(service string, raw []byte) bool) {
+		for _, service := range services {
+			raw := readFile(dir, service, bad)
+			if raw == nil || isStored(stored.Record(service), raw) {
+				continue
+			}
+			if !yield(service, raw) {
+				return
+			}
+		}
+	})
 	var standing []string // subjects of alarms
 	if err := cmp.Or(err, bad.err()); err != nil {
 		alarms.Raise(alarm.SchemasUnread, dir, err)
 		standing = append(standing, dir)
 	}
-	var batches []*batch
-	var last *batch
-	for _, name := range conf.SortedKeys(raw) {
-		if rec := stored.Record(name); rec != nil && rec.Schema != nil {
-			if c, err := dialect.Canonical(raw[name]); err == nil && string(c) == string(rec.Schema) {
-				continue
-			}
+	for _, r := range refused {
+		standing = append(standing, r.service)
+		if ctx.Err() != nil {
+			continue
 		}
-		if last == nil || last.size > maxBatch {
-			last = &batch{schemas: map[string][]byte{}}
-			batches = append(batches, last)
-		}
-		last.schemas[name] = raw[name]
-		last.size += len(raw[name])
-	}
-	putAll(ctx, batches, to, log, alarms)
-	for _, b := range batches {
-		standing = append(standing, conf.SortedKeys(b.refused)...)
-		if ctx.Err() == nil {
-			for name, err := range b.refused {
-				bad[name+".json"] = err
-			}
-		}
-	}
-	for name, why := range bad {
-		service := strings.TrimSuffix(name, ".json")
-		if mismatch(why, stored.Record(service), raw[service]) {
-			mismatched = append(mismatched, service)
+		bad[r.service+".json"] = r.err
+		if mismatch(r.err, stored.Record(r.service), r.raw) {
+			mismatched = append(mismatched, r.service)
 		}
 	}
 	slices.Sort(mismatched)
@@ -88,7 +81,7 @@ func Load(ctx context.Context, dir string, stored Records, to Putter, log *slog.
 
 // mismatch says whether a schema was refused because of the values of rec.
 func mismatch(why error, rec *conf.Record, raw []byte) bool {
-	if conf.CodeOf(why) != conf.CodeInvalid || rec == nil || rec.Version == 0 || raw == nil {
+	if conf.CodeOf(why) != conf.CodeInvalid || rec == nil || rec.Version == 0 {
 		return false
 	}
 	_, err := schema.Compile(rec.Service, raw)
@@ -105,39 +98,69 @@ func mismatchError(services []string, err error) error {
 		WithHint("%s", hint)
 }
 
-// batch are some schemas that are new or changed.
-type batch struct {
-	schemas map[string][]byte
-	size    int
-	refused files // by service
+// isStored reports whether a record has the schema of a file.
+func isStored(rec *conf.Record, raw []byte) bool {
+	if rec == nil || rec.Schema == nil {
+		return false
+	}
+	if string(raw) == string(rec.Schema) {
+		return true
+	}
+	c, err := dialect.Canonical(raw)
+	return err == nil && string(c) == string(rec.Schema)
 }
 
-// putAll stores batches, some of them at the same time.
-func putAll(ctx context.Context, batches []*batch, to Putter, log *slog.Logger, alarms *alarm.Set) {
-	var next atomic.Int64
+// refusal is a schema that was not stored.
+type refusal struct {
+	service string
+	raw     []byte
+	err     error
+}
+
+// put stores schemas in batches, some of them at the same time. It has no more than those
+// in memory: a directory may be large.
+func put(ctx context.Context, to Putter, log *slog.Logger, alarms *alarm.Set, schemas iter.Seq2[string, []byte]) (refused []refusal) {
+	batches := make(chan map[string][]byte)
+	var mu sync.Mutex
 	var workers sync.WaitGroup
-	for range min(atOnce, len(batches)) {
+	for range atOnce {
 		workers.Go(func() {
-			for i := next.Add(1); i <= int64(len(batches)); i = next.Add(1) {
-				batches[i-1].put(ctx, to, log, alarms)
+			for batch := range batches {
+				r := putBatch(ctx, batch, to, log, alarms)
+				mu.Lock()
+				refused = append(refused, r...)
+				mu.Unlock()
 			}
 		})
 	}
-	workers.Wait()
-}
-
-func (b *batch) put(ctx context.Context, to Putter, log *slog.Logger, alarms *alarm.Set) {
-	const reason = "loaded from the schema directory"
-	who := conf.Principal{Name: "schema-dir", Role: conf.RoleWrite}
-	if _, err := to.PutSchemas(ctx, who, b.schemas, reason, ""); err == nil {
-		log.Info("schemas loaded", "services", len(b.schemas))
-		return
-	}
-	b.refused = files{}
-	for _, name := range conf.SortedKeys(b.schemas) { // one invalid file does not block the others
-		if _, err := to.PutSchemas(ctx, who, map[string][]byte{name: b.schemas[name]}, reason, ""); err != nil {
-			alarms.Raise(alarm.SchemaRefused, name, err, "service", name)
-			b.refused[name] = err
+	batch, size := map[string][]byte{}, 0
+	for service, raw := range schemas {
+		batch[service] = raw
+		if size += len(raw); size > maxBatch {
+			batches <- batch
+			batch, size = map[string][]byte{}, 0
 		}
 	}
+	if len(batch) > 0 {
+		batches <- batch
+	}
+	close(batches)
+	workers.Wait()
+	return refused
+}
+
+func putBatch(ctx context.Context, batch map[string][]byte, to Putter, log *slog.Logger, alarms *alarm.Set) (refused []refusal) {
+	const reason = "loaded from the schema directory"
+	who := conf.Principal{Name: "schema-dir", Role: conf.RoleWrite}
+	if _, err := to.PutSchemas(ctx, who, batch, reason, ""); err == nil {
+		log.Info("schemas loaded", "services", len(batch))
+		return nil
+	}
+	for _, name := range conf.SortedKeys(batch) { // one invalid file does not block the others
+		if _, err := to.PutSchemas(ctx, who, map[string][]byte{name: batch[name]}, reason, ""); err != nil {
+			alarms.Raise(alarm.SchemaRefused, name, err, "service", name)
+			refused = append(refused, refusal{name, batch[name], err})
+		}
+	}
+	return refused
 }

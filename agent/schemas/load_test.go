@@ -2,10 +2,13 @@ package schemas_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/holdfast-config/holdfast/agent/schemas"
@@ -64,4 +67,56 @@ func TestAlarmsOfTheDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	load(0, 0, 1)
+}
+
+// putter counts what it is given, and removes a file at the first call.
+type putter struct {
+	mu              sync.Mutex
+	remove          string
+	calls, services int
+	now, most       int // bytes that callers hold
+}
+
+func (p *putter) PutSchemas(_ context.Context, _ conf.Principal, put map[string][]byte, _, _ string) ([]conf.Outcome, error) {
+	size := 0
+	for _, raw := range put {
+		size += len(raw)
+	}
+	p.mu.Lock()
+	p.calls++
+	p.services += len(put)
+	p.now += size
+	p.most = max(p.most, p.now)
+	_ = os.Remove(p.remove)
+	p.mu.Unlock()
+	runtime.Gosched()
+	p.mu.Lock()
+	p.now -= size
+	p.mu.Unlock()
+	return nil, nil
+}
+
+// A large directory goes into few entries of the log, and is never in memory as a whole.
+func TestLargeDirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	const services, size = 300, 50 << 10
+	for i := range services {
+		text := `{"type":"object","description":"` + strings.Repeat("x", size) + `"}`
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("svc-%03d.json", i)), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := &putter{remove: filepath.Join(dir, "svc-299.json")}
+	log := slog.New(slog.DiscardHandler)
+	if _, err := schemas.Load(t.Context(), dir, store{}, p, log, alarm.NewSet(log)); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d services in %d calls, %d bytes at once", p.services, p.calls, p.most)
+	if p.services != services-1 {
+		t.Errorf("%d services of %d: a file is read long before it is needed", p.services, services-1)
+	}
+	if p.calls > services/10 || p.most > services*size/5 {
+		t.Errorf("%d calls, and %d bytes at once", p.calls, p.most)
+	}
 }
