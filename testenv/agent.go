@@ -29,7 +29,8 @@ type Agent struct {
 	log  *Transcript
 	proc *Process
 
-	asUser int // whom the process runs as, when the test is root; 0: the same user
+	asUser int    // whom the process runs as, when the test is root; 0: the same user
+	cgroup string // a directory of the cgroup that the process runs in; "": that of the test
 }
 
 // NewAgent makes an agent and does not start it. env is added to its settings.
@@ -121,6 +122,10 @@ func (a *Agent) Start() {
 	if a.asUser != 0 {
 		id := strconv.Itoa(a.asUser)
 		bin, args = "setpriv", append([]string{"--reuid", id, "--regid", id, "--clear-groups", a.bin}, a.args...)
+	}
+	if a.cgroup != "" {
+		const enter = `echo $$ > "$0" && exec "$@"`
+		bin, args = "sh", append([]string{"-c", enter, filepath.Join(a.cgroup, "cgroup.procs"), bin}, args...)
 	}
 	a.proc = spawn(a.t, a.log, filepath.Dir(a.Dir), a.Env(), bin, args...)
 }

@@ -207,6 +207,7 @@ var owners = map[string][]string{
 	"github.com/mochi-mqtt/server":          {"agent/broker"},
 	"github.com/eclipse/paho.golang":        {"testenv/services/mqtt/subscriber"},
 	"github.com/eclipse/paho.mqtt.golang":   {}, // tests of agent/broker
+	"github.com/KimMachineGun/automemlimit": {"cmd/holdfast/internal/run"},
 	"github.com/joho/godotenv":              {"agent/keys", "cmd/holdfast/internal/foreign"},
 	"github.com/magiconair/properties":      {"cmd/holdfast/internal/foreign"},
 	"github.com/prometheus/client_golang": {

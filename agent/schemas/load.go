@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -20,9 +21,13 @@ import (
 // compiled at the same time: the cache of compiled schemas has room for two batches, so
 // that who applies the entry finds them there.
 const (
-	maxBatch = 768 << 10 // bytes of the schemas in one
+	maxBatch = 768 << 10 // bytes of the schemas in one,
+	minBatch = 64 << 10  // and in a process with little memory
+	ofMemory = 640       // a part of Go's memory limit
 	atOnce   = 2         // one is compiled while another one is applied
 )
+
+func batchSize() int { return int(min(max(debug.SetMemoryLimit(-1)/ofMemory, minBatch), maxBatch)) }
 
 // Putter stores schemas; *edit.Editor is one.
 type Putter interface {
@@ -133,10 +138,11 @@ func put(ctx context.Context, to Putter, log *slog.Logger, alarms *alarm.Set, sc
 			}
 		})
 	}
+	most := batchSize()
 	batch, size := map[string][]byte{}, 0
 	for service, raw := range schemas {
 		batch[service] = raw
-		if size += len(raw); size > maxBatch {
+		if size += len(raw); size > most {
 			batches <- batch
 			batch, size = map[string][]byte{}, 0
 		}

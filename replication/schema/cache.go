@@ -5,6 +5,7 @@ import (
 	"container/list"
 	"encoding/json"
 	"hash/maphash"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -13,7 +14,9 @@ import (
 
 // Limits of a Cache.
 const (
-	maxCached  = 48 << 20    // estimated bytes of the compiled schemas that it keeps
+	maxCached  = 48 << 20    // estimated bytes of the compiled schemas that it keeps,
+	minCached  = 2 << 20     // and in a process with little memory
+	ofMemory   = 16          // a part of Go's memory limit
 	cacheEntry = 512         // of one, beside its text and what it compiles to
 	idleAfter  = time.Minute // what nobody asked for in so long is not kept
 
@@ -23,8 +26,8 @@ const (
 
 // Cache caches compiled schemas by the text of their document: services that have the same
 // document share what it compiles to. Compiled, a document takes ten times its text and
-// more, so the cache keeps what is used: at most maxCached bytes of it, without what nobody
-// has asked for in a minute. Its zero value is not usable; call NewCache.
+// more, so the cache keeps what is used: at most maxCached bytes of it, and less in a small
+// process, without what nobody has asked for in a minute. Its zero value is not usable; call NewCache.
 type Cache struct {
 	seed  maphash.Seed
 	limit int
@@ -53,7 +56,8 @@ type entry struct {
 
 // NewCache returns an empty cache.
 func NewCache() *Cache {
-	return &Cache{seed: maphash.MakeSeed(), limit: maxCached, entries: map[uint64]*list.Element{}, patterns: map[string]int{}}
+	limit := int(min(max(debug.SetMemoryLimit(-1)/ofMemory, minCached), maxCached))
+	return &Cache{seed: maphash.MakeSeed(), limit: limit, entries: map[uint64]*list.Element{}, patterns: map[string]int{}}
 }
 
 // Get returns the compiled schema of a service. Errors are cached too: a rejected

@@ -206,7 +206,12 @@ func (s *Store) stepwise(ctx context.Context, what string, step func(ctx context
 		if s.w == nil || s.broken != nil || ctx.Err() != nil {
 			return false, ctx.Err()
 		}
-		return step(context.WithoutCancel(ctx))
+		ctx := context.WithoutCancel(ctx)
+		more, err := step(ctx)
+		if err == nil {
+			boundWAL(ctx, s) // the steps of one call can write hundreds of megabytes
+		}
+		return more, err
 	}
 	for {
 		more, err := locked()

@@ -89,8 +89,9 @@ backup holds no keys. Agents of the old cluster join the new one.`,
 		if err != nil {
 			return err
 		}
+		group := limitMemory(a.LookupEnv, logger)
 		err = fallback.Run(ctx, fallback.Setup{
-			Options: o, Damage: damage, Logger: logger, New: newRunner(a, logger),
+			Options: o, Damage: damage, Logger: logger, New: newRunner(a, logger, group),
 			Resolve: func() (options.Options, error, error) {
 				o := options.Defaults()
 				damage, err := o.ResolveDamaged(settings.given(cmd), a.LookupEnv)
@@ -146,22 +147,22 @@ func reloadOnHangup(cmd *cobra.Command, a *cli.App, settings *Settings) error {
 
 // newAgent builds an agent that logs to stderr.
 func newAgent(ctx context.Context, a *cli.App, o options.Options) (*agent.Agent, error) {
-	tuneOnce.Do(func() { tuneGC(a.LookupEnv) })
 	logger, err := process.NewLogger(o, a.Err)
 	if err != nil {
 		return nil, err
 	}
+	tuneOnce.Do(func() { tuneGC(a.LookupEnv, limitMemory(a.LookupEnv, logger)) })
 	ag, err := agent.New(ctx, o, logger)
 	return ag, unwritable(a, o, err)
 }
 
 // newRunner returns what builds an agent, or an observer.
-func newRunner(a *cli.App, logger *slog.Logger) func(context.Context, options.Options, *process.Held) (fallback.Runner, error) {
+func newRunner(a *cli.App, logger *slog.Logger, group int64) func(context.Context, options.Options, *process.Held) (fallback.Runner, error) {
 	return func(ctx context.Context, o options.Options, held *process.Held) (fallback.Runner, error) {
 		if o.Role == options.RoleObserver {
 			return observer.NewWith(o, held, logger)
 		}
-		tuneOnce.Do(func() { tuneGC(a.LookupEnv) })
+		tuneOnce.Do(func() { tuneGC(a.LookupEnv, group) })
 		return agent.NewWith(ctx, o, held, logger)
 	}
 }

@@ -14,36 +14,44 @@ const (
 	garbageBudget  = 48 << 20
 	defaultPercent = 100 // of Go
 	maxPercent     = 300
+	garbageOfGroup = 8 // the part of a cgroup's memory that garbage may take
 )
 
-// tuneGC sets how much garbage may accumulate, unless the environment sets it.
-func tuneGC(lookupEnv func(string) (string, bool)) {
+// tuneGC sets how much garbage may accumulate, unless the environment sets it. group is
+// the memory of the process's cgroup, 0 for no limit.
+func tuneGC(lookupEnv func(string) (string, bool), group int64) {
 	for _, name := range []string{"GOGC", "GOMEMLIMIT"} {
 		if v, _ := lookupEnv(name); v != "" {
 			return
 		}
 	}
-	t := &gcTuner{set: defaultPercent}
+	t := &gcTuner{set: defaultPercent, budget: garbageBudget}
+	if group > 0 {
+		t.budget = min(t.budget, uint64(group)/garbageOfGroup)
+	}
 	t.adapt()
 	t.watch()
 }
 
 // gcPercent is how much garbage there may be beside live bytes, in percent of them.
-func gcPercent(live uint64) int {
-	if live <= garbageBudget/(maxPercent/100) {
+func gcPercent(live, budget uint64) int {
+	if live <= budget/(maxPercent/100) {
 		return maxPercent
 	}
-	return max(defaultPercent, int(garbageBudget*100/live)) //nolint:gosec // below maxPercent
+	return max(defaultPercent, int(budget*100/live)) //nolint:gosec // below maxPercent
 }
 
 // gcTuner follows the live memory from one collection to the next.
-type gcTuner struct{ set int }
+type gcTuner struct {
+	set    int
+	budget uint64
+}
 
 func (t *gcTuner) adapt() {
 	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(s)
 	// Setting it stops the world for a moment: not for a small difference.
-	if p := gcPercent(s[0].Value.Uint64()); p-t.set > 20 || t.set-p > 20 || p == defaultPercent && t.set != defaultPercent {
+	if p := gcPercent(s[0].Value.Uint64(), t.budget); p-t.set > 20 || t.set-p > 20 || p == defaultPercent && t.set != defaultPercent {
 		debug.SetGCPercent(p)
 		t.set = p
 	}
