@@ -1,8 +1,7 @@
 package replica
 
 import (
-	"runtime/debug"
-
+	"github.com/holdfast-config/holdfast/agent/process"
 	"github.com/holdfast-config/holdfast/replication/schema"
 )
 
@@ -29,7 +28,7 @@ const (
 func newMemoryReleaser(schemas *schema.Cache) *memoryReleaser {
 	return &memoryReleaser{free: func() {
 		schemas.Drop()
-		debug.FreeOSMemory()
+		process.ReleaseMemory()
 	}}
 }
 
