@@ -2,9 +2,6 @@ package schema
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
-	"iter"
 	"slices"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -92,23 +89,4 @@ func typeOfValue(v any) conf.Type {
 	default:
 		return conf.TypeString
 	}
-}
-
-// ModelHash returns the hex SHA-256 of the RFC 8785 form of {service: schema, ...}.
-// The schemas must be in RFC 8785 form, and in the order of the bytes of the services' names.
-func ModelHash(schemas iter.Seq2[string, []byte]) string {
-	h := sha256.New()
-	h.Write([]byte("{"))
-	first := true
-	for service, schema := range schemas {
-		if !first {
-			h.Write([]byte(","))
-		}
-		first = false
-		h.Write([]byte(jsonText(service)))
-		h.Write([]byte(":"))
-		h.Write(schema)
-	}
-	h.Write([]byte("}"))
-	return hex.EncodeToString(h.Sum(nil))
 }

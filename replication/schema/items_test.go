@@ -1,8 +1,6 @@
 package schema
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -127,22 +125,6 @@ func TestCacheConcurrently(t *testing.T) {
 		})
 	}
 	wg.Wait()
-}
-
-func TestModelHash(t *testing.T) {
-	sum := func(s string) string {
-		h := sha256.Sum256([]byte(s))
-		return hex.EncodeToString(h[:])
-	}
-	if got, want := ModelHash(func(func(string, []byte) bool) {}), sum(`{}`); got != want {
-		t.Errorf("no schemas: %s, want %s", got, want)
-	}
-	got := ModelHash(func(yield func(string, []byte) bool) {
-		_ = yield("router", []byte(`{}`)) && yield("stt", []byte(`{"a":1}`)) && yield("stt-worker", []byte(`{"type":"object"}`))
-	})
-	if want := sum(`{"router":{},"stt":{"a":1},"stt-worker":{"type":"object"}}`); got != want {
-		t.Errorf("ModelHash = %s, want %s", got, want)
-	}
 }
 
 func TestParseText(t *testing.T) {
