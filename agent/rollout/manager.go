@@ -180,7 +180,9 @@ func (m *Manager) byID(id string) *conf.Record {
 // Rollout returns one rollout, of those that run or ended.
 func (m *Manager) Rollout(ctx context.Context, id string) (conf.RolloutInfo, error) {
 	if rec := m.byID(id); rec != nil {
-		return m.info(rec), nil
+		out := m.info(rec)
+		out.Values = rec.Staged.Rollout.Candidate.Values
+		return out, nil
 	}
 	end, err := m.o.History.Rollout(ctx, id)
 	if err != nil {

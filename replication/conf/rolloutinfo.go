@@ -89,6 +89,8 @@ type RolloutVersions struct {
 	Stable    uint64 `json:"stable"` // now
 	Candidate uint64 `json:"candidate"`
 	Revert    uint64 `json:"revert"`
+	// Values are the stored values of the candidate, where one rollout is asked for that runs.
+	Values json.RawMessage `json:"values,omitempty"`
 }
 
 // RolloutOutcome says how a rollout ended.

@@ -13,13 +13,13 @@ import { ServiceMenu } from '../components/service-menu.js';
 import { Change } from '../components/value.js';
 
 const page = 300;
-const actions = { restore: ['undo', 'restored'], rollback: ['undo', 'restored'], schema: ['braces', 'new schema'], delete: ['x', 'deleted'], 'secret-set': ['key', 'secret set'], 'secret-delete': ['key', 'secret removed'], profile: ['layers', 'profile'], import: ['up', 'import'] };
+const actions = { restore: ['undo', 'restored'], rollback: ['undo', 'restored'], schema: ['braces', 'new schema'], delete: ['x', 'deleted'], 'secret-set': ['key', 'secret set'], 'secret-delete': ['key', 'secret removed'], profile: ['layers', 'profile'], import: ['up', 'import'], rollout: ['steps', 'in steps'], 'rollout-rollback': ['undo', 'rolled back', 'bad'] };
 
 function Version({ v, on, chosen, choose, name }) {
-  const [icon, word] = actions[v.action] || [];
+  const [icon, word, tone] = actions[v.action] || [];
   const first = v.action === 'schema' && v.version === 1;
   return html`<li class=${on ? 'on' : ''} id=${`v${v.version}`}><div class="row"><button type="button" class="ver" aria-pressed=${String(on)} aria-label=${`Compare v${v.version}`} onClick=${() => choose(v.version)}>v${v.version}</button><span class="strong">${v.by}</span>
-      ${chosen && html`<${Chip} tone="info">${chosen}</${Chip}>`}${word && !first && html`<${Chip} icon=${icon}>${word}</${Chip}>`}<span class="muted push"><${Time} at=${v.at} /></span></div>
+      ${chosen && html`<${Chip} tone="info">${chosen}</${Chip}>`}${word && !first && html`<${Chip} icon=${icon} tone=${tone}>${word}</${Chip}>`}<span class="muted push"><${Time} at=${v.at} /></span></div>
     ${v.reason && html`<div>${v.reason}</div>`}
     ${first && html`<div class="mono clip">${count(v.changes.length, 'key')} <span class="muted">none → </span>defaults</div>`}
     ${!first && v.changes.slice(0, 4).map((c) => html`<div class="mono clip" key=${c.key}>${c.key} <span class="muted">${clipped(c.old_value, 60)} → </span>${clipped(c.new_value, 60)}</div>`)}

@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { html } from '../lib/html.js';
 import { at, withQuery } from '../lib/api.js';
 import { clock } from '../lib/clock.js';
+import { changes } from '../lib/diff.js';
 import { quoted } from '../lib/format.js';
 import { href } from '../lib/router.js';
 import { healthOf, labelsOf } from '../lib/instances.js';
@@ -51,12 +52,20 @@ function List({ r }) {
     ${sorted.length === 0 ? html`<p class="pad muted">${r.complete ? 'No instance is known.' : 'Not known here.'}</p>` : html`<${Table} kind="mid" caption="Instances in the rollout" columns=${['Instance', 'Labels', 'Runs', 'Verdict', 'Health', 'Since']} rows=${sorted.slice(0, 200).map(row)} />`}<//>`;
 }
 
-// Changes is what the candidate changes, as the history has it.
+// changesOf is what the candidate changes: beside the stable values while it runs, and of one that was promoted, as
+// the history has it. Of one that was given up only the reason is kept.
+async function changesOf(api, r) {
+  const row = (c) => ({ key: c.key, old_value: c.old, new_value: c.new });
+  if (r.values) return changes((await api.get(withQuery(at`services/${r.service}`, { values: 'stored' }))).config, r.values).map(row);
+  const { results } = await api.get(withQuery(at`history`, { service: r.service, limit: 500 }));
+  return results.filter((c) => c.version === r.candidate && c.action === 'rollout');
+}
+
 function Changes({ r }) {
   const { api } = usePage();
-  const { data } = useData(async () => (await api.get(withQuery(at`history`, { service: r.service, limit: 500 }))).results.filter((c) => c.version === r.candidate && c.action !== 'rollout-rollback'), [r.id]);
+  const { data } = useData(() => changesOf(api, r).catch(() => []), [r.id, r.state, r.stable]);
   if (!data || data.length === 0) return null;
-  return html`<${Panel} title=${`What v${r.candidate} changes`}>${data.map((c) => html`<${Change} key=${c.key} name=${c.key} from=${c.old_value} to=${c.new_value} secret=${c.new_value === '********'} />`)}<//>`;
+  return html`<${Panel} title=${`What v${r.candidate} changes`}>${data.map((c) => html`<${Change} key=${c.key} name=${c.key} from=${c.old_value === undefined ? 'default' : c.old_value} to=${c.new_value === undefined ? 'default' : c.new_value} secret=${c.new_value === '********'} />`)}<//>`;
 }
 
 function Facts({ r }) {
