@@ -28,6 +28,13 @@ func (a *Archive) RequestResult(ctx context.Context, id string) (command.Result,
 	return r.Store().Queries.RequestResult(ctx, id)
 }
 
+// Rollouts is edit.Archive's.
+func (a *Archive) Rollouts(ctx context.Context, service string, limit, offset int) (conf.Page[conf.RolloutEnd], error) {
+	return replica.Query(a.Supervisor, func(st *store.Store) (conf.Page[conf.RolloutEnd], error) {
+		return st.Queries.Rollouts(ctx, service, limit, offset)
+	})
+}
+
 // VersionValues returns the values that were stored at a version.
 func (a *Archive) VersionValues(ctx context.Context, service string, version uint64) (json.RawMessage, error) {
 	return replica.Query(a.Supervisor, func(st *store.Store) (json.RawMessage, error) { return st.Queries.VersionValues(ctx, service, version) })

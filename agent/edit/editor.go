@@ -1,6 +1,7 @@
 package edit
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -33,6 +34,7 @@ type Archive interface {
 	Profile(ctx context.Context, name string) (conf.Profile, error)
 	Profiles(ctx context.Context) ([]conf.Profile, error)
 	RequestResult(ctx context.Context, id string) (command.Result, bool, error)
+	Rollouts(ctx context.Context, service string, limit, offset int) (conf.Page[conf.RolloutEnd], error)
 }
 
 // Sealer seals and opens the values of secrets. It is safe for concurrent use.
@@ -97,7 +99,7 @@ func (e *Editor) Do(ctx context.Context, who conf.Principal, d conf.Draft) (conf
 		return conf.Outcome{}, err
 	}
 	if d.Op == conf.OpSchema {
-		outs, err := e.putSchemas(ctx, who, map[string][]byte{d.Service: d.Schema}, d.Reason, requestID(who, d.RequestID), d.DryRun)
+		outs, err := e.putSchemas(ctx, who, map[string][]byte{d.Service: d.Schema}, d, requestID(who, d.RequestID))
 		if err != nil {
 			return conf.Outcome{}, err
 		}
@@ -128,7 +130,7 @@ func (e *Editor) Do(ctx context.Context, who conf.Principal, d conf.Draft) (conf
 	ids := requestIDs(who, d)
 	for try := 1; ; try++ {
 		out, err := e.attempt(ctx, who, d, doc, ns, ids)
-		if conf.CodeOf(err) != conf.CodeConflict || try == tries {
+		if code := conf.CodeOf(err); try == tries || code != conf.CodeConflict && (code != conf.CodeRolloutActive || d.Rollout != conf.RolloutReplace) {
 			return out, err
 		}
 		if d.Expect != nil {
@@ -157,7 +159,7 @@ func (e *Editor) attempt(ctx context.Context, who conf.Principal, d conf.Draft, 
 		}
 	}
 	cur := e.o.Records.Record(d.Service)
-	if expect(cur, d) != nil {
+	if expect(cur, d) != nil || active(cur, d.Rollout) != nil {
 		if err := e.o.Confirm(ctx); err != nil {
 			return conf.Outcome{}, err
 		}
@@ -167,7 +169,7 @@ func (e *Editor) attempt(ctx context.Context, who conf.Principal, d conf.Draft, 
 			}
 		}
 		cur = e.o.Records.Record(d.Service)
-		if err := expect(cur, d); err != nil {
+		if err := cmp.Or(expect(cur, d), active(cur, d.Rollout)); err != nil {
 			return conf.Outcome{}, err
 		}
 	}
@@ -187,7 +189,7 @@ func (e *Editor) attempt(ctx context.Context, who conf.Principal, d conf.Draft, 
 		}
 		out.Stale = staleProfiles(profiles, d.Service, ns.compiled)
 	}
-	if len(secrets) == 0 && (d.Op == conf.OpPatch || d.Op == conf.OpRestore) && unchanged(cur, u) {
+	if len(secrets) == 0 && (d.Op == conf.OpPatch || d.Op == conf.OpRestore) && unchanged(cur, u) && running(cur) == nil {
 		if err := e.o.Confirm(ctx); err != nil {
 			return conf.Outcome{}, err
 		}
@@ -201,7 +203,7 @@ func (e *Editor) attempt(ctx context.Context, who conf.Principal, d conf.Draft, 
 		return out, nil
 	}
 	ed := newEdit(e, who, ids[0], string(d.Op), d.Reason, now)
-	ed.Updates = []command.Update{u}
+	ed.Updates, ed.Replace = []command.Update{u}, running(cur) != nil
 	if ns.replaces(cur) {
 		ed.Schemas = []command.Schema{{Service: d.Service, Schema: ns.raw}}
 	}

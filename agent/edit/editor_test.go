@@ -179,6 +179,10 @@ func (c *cluster) RequestResult(_ context.Context, id string) (command.Result, b
 	return r, ok, nil
 }
 
+func (c *cluster) Rollouts(context.Context, string, int, int) (page conf.Page[conf.RolloutEnd], err error) {
+	return page, nil
+}
+
 func (c *cluster) count() int { c.mu.Lock(); defer c.mu.Unlock(); return len(c.edits) }
 
 type fixture struct {

@@ -206,8 +206,12 @@ func (e *Editor) ActivateProfile(ctx context.Context, who conf.Principal, name, 
 			return nil, staleProfile(name, err)
 		}
 		out := conf.Outcome{Service: n, Version: cur.Version, Config: u.Config}
-		if !unchanged(cur, u) {
-			ed.Updates = append(ed.Updates, u)
+		runs := running(cur) != nil
+		if !unchanged(cur, u) || runs && rollout == conf.RolloutReplace {
+			if err := mayChange(ctx, e, cur, rollout); err != nil {
+				return nil, err
+			}
+			ed.Updates, ed.Replace = append(ed.Updates, u), ed.Replace || runs
 			out.Version, out.Changed = u.Version, true
 		}
 		outs = append(outs, out)

@@ -1,12 +1,15 @@
 package edit
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/command"
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/seal"
 )
 
 // signsVersions reports whether updates get the signature of their version too. Once the
@@ -37,17 +40,17 @@ func (e *Editor) sign(cur *conf.Record, values, config []byte, deleted bool, now
 	m := s.Sign(cur.Service, config, e.o.Records.Epoch(), now)
 	version := ""
 	if signed {
-		version = s.SignVersion(cur.Service, m.Epoch, cur.Version+1, m.Checksum)
+		version = s.SignVersion(cur.Service, m.Epoch, cur.Floor()+1, m.Checksum)
 	}
 	return command.Update{
 		VersionSignature: version,
-		Service:          cur.Service, Prev: cur.Version, Version: cur.Version + 1, Values: values, Config: config,
+		Service:          cur.Service, Prev: cur.Version, Version: cur.Floor() + 1, Values: values, Config: config,
 		Checksum: m.Checksum, IssuedAt: m.IssuedAt, Signature: m.Signature, KeyID: s.KeyID(), Deleted: deleted,
 	}
 }
 
-// Reissue renews the signatures of all services and tombstones with the current
-// signer, in one command, and returns their number. Versions and documents stay;
+// Reissue renews the signatures of all services and tombstones, and of what their rollouts
+// have signed, with the current signer, in one command, and returns their number. Versions and documents stay;
 // issued_at grows, unless it is ahead of the clock by more than conf.MaxLead. It blocks no edit:
 // the signature of a concurrent edit wins.
 func (e *Editor) Reissue(ctx context.Context) (int, error) {
@@ -71,19 +74,7 @@ func (e *Editor) reissue(ctx context.Context, versions bool) (int, error) {
 		if cur == nil || cur.Signature == "" || cur.Epoch != epoch {
 			return
 		}
-		issued, back := e.floor.renewed(cur, at, versions)
-		m := signer.Sign(service, cur.Config, epoch, issued)
-		it := command.ReissueItem{Service: service, Version: cur.Version, Signature: m.Signature}
-		if m.IssuedAt != r.At {
-			it.IssuedAt = m.IssuedAt
-		}
-		if back {
-			it.Replaces = cur.IssuedAt
-		}
-		if versions && (cur.VersionSignature == "" || cur.KeyID != r.KeyID) {
-			it.VersionSignature = signer.SignVersion(service, epoch, cur.Version, m.Checksum)
-		}
-		r.Items = append(r.Items, it)
+		r.Items = append(r.Items, e.signAgain(signer, r, cur, at, versions))
 	}
 	// An edit that starts after floor.begin signs later than at. An edit in progress
 	// may have signed before, so it must end before its record is read.
@@ -115,6 +106,49 @@ func (e *Editor) reissue(ctx context.Context, versions bool) (int, error) {
 	return len(r.Items), nil
 }
 
+// signAgain returns new signatures of all versions of cur. The higher one is the later one:
+// receivers that see no signed version go on to it.
+func (e *Editor) signAgain(signer *seal.Signer, r *command.Reissue, cur *conf.Record, at time.Time, versions bool) command.ReissueItem {
+	service, epoch := cur.Service, cur.Epoch
+	all := []*conf.SignedVersion{{
+		Version: cur.Version, Config: cur.Config, IssuedAt: cur.IssuedAt, KeyID: cur.KeyID, VersionSignature: cur.VersionSignature,
+	}}
+	stable := all[0]
+	all = slices.AppendSeq(all, cur.Staged.Signed())
+	slices.SortFunc(all, func(a, b *conf.SignedVersion) int { return cmp.Compare(a.Version, b.Version) })
+	issued, back := e.floor.renewed(cur, at, versions, len(all))
+	it := command.ReissueItem{Service: service, Version: cur.Version}
+	for _, v := range all {
+		m := signer.Sign(service, v.Config, epoch, issued)
+		issued = issued.Add(time.Microsecond)
+		s := command.StagedItem{Version: v.Version, IssuedAt: m.IssuedAt, Signature: m.Signature}
+		if back && v.IssuedAt >= m.IssuedAt {
+			s.Replaces = v.IssuedAt
+		}
+		if versions && (v.VersionSignature == "" || v.KeyID != r.KeyID) {
+			s.VersionSignature = signer.SignVersion(service, epoch, v.Version, m.Checksum)
+		}
+		if v != stable {
+			it.Staged = append(it.Staged, s)
+			continue
+		}
+		it.Signature, it.VersionSignature, it.Replaces = s.Signature, s.VersionSignature, s.Replaces
+		if s.IssuedAt != r.At {
+			it.IssuedAt = s.IssuedAt
+		}
+	}
+	return it
+}
+
+// latest is when the last signature of a version of cur was made.
+func latest(cur *conf.Record) string {
+	at := cur.IssuedAt
+	for v := range cur.Staged.Signed() {
+		at = max(at, v.IssuedAt)
+	}
+	return at
+}
+
 // issuedAtFloor keeps the times of signatures that may not be in the records yet.
 // Every later signature gets a later time, because receivers that see no signed version
 // order by it. Only a time that is ahead of the clock by more than conf.MaxLead ends, where
@@ -138,13 +172,18 @@ func (f *issuedAtFloor) begin(now time.Time, back bool) time.Time {
 	return f.all
 }
 
-// renewed returns the time for a new signature of cur's version by the Reissue of
-// at. It is later than at only where a leader with a faster clock signed; back reports
-// that it is before the time of cur.
-func (f *issuedAtFloor) renewed(cur *conf.Record, at time.Time, may bool) (_ time.Time, back bool) {
+// renewed returns the time for new signatures of the n versions of cur by the Reissue of
+// at, the first of n that are a microsecond apart. It is later than at only where a leader
+// with a faster clock signed; back reports that it is before the time of cur.
+func (f *issuedAtFloor) renewed(cur *conf.Record, at time.Time, may bool, n int) (first time.Time, back bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	was, err := conf.ParseTime(cur.IssuedAt)
+	defer func() {
+		if n > 1 {
+			f.hold(cur.Service, first.Add(time.Duration(n-1)*time.Microsecond))
+		}
+	}()
+	was, err := conf.ParseTime(latest(cur))
 	if held := f.services[cur.Service]; held.After(was) {
 		was = held
 	}
@@ -155,12 +194,17 @@ func (f *issuedAtFloor) renewed(cur *conf.Record, at time.Time, may bool) (_ tim
 		delete(f.services, cur.Service)
 		return at, true
 	}
+	at = was.Add(time.Microsecond)
+	f.hold(cur.Service, at)
+	return at, false
+}
+
+// hold keeps the time of a signature that is later than f.all. The caller holds mu.
+func (f *issuedAtFloor) hold(service string, at time.Time) {
 	if f.services == nil {
 		f.services = map[string]time.Time{}
 	}
-	at = was.Add(time.Microsecond)
-	f.services[cur.Service] = at
-	return at, false
+	f.services[service] = at
 }
 
 // next returns the time for the version after cur: now, or just after the last one.
@@ -173,7 +217,7 @@ func (f *issuedAtFloor) next(cur *conf.Record, now time.Time, back bool) time.Ti
 			now = after(now, t, back)
 		}
 	}
-	if was, err := conf.ParseTime(cur.IssuedAt); err == nil && !ahead(was, clock, back) {
+	if was, err := conf.ParseTime(latest(cur)); err == nil && !ahead(was, clock, back) {
 		now = after(now, was, back)
 	}
 	return now.Truncate(time.Microsecond)

@@ -65,17 +65,18 @@ func schemaOf(cache *schema.Cache, d conf.Draft) (*newSchema, error) {
 // The whole edit fails when stored values are invalid under a new schema.
 // The outcomes are sorted by service.
 func (e *Editor) PutSchemas(ctx context.Context, who conf.Principal, schemas map[string][]byte, reason, key string) ([]conf.Outcome, error) {
-	return e.putSchemas(ctx, who, schemas, reason, requestID(who, key), false)
+	return e.putSchemas(ctx, who, schemas, conf.Draft{Reason: reason}, requestID(who, key))
 }
 
-func (e *Editor) putSchemas(ctx context.Context, who conf.Principal, schemas map[string][]byte, reason, id string, dryRun bool) ([]conf.Outcome, error) {
-	if err := e.authorize(who, reason, dryRun); err != nil {
+// putSchemas stores schemas, with what d says beside them.
+func (e *Editor) putSchemas(ctx context.Context, who conf.Principal, schemas map[string][]byte, d conf.Draft, id string) ([]conf.Outcome, error) {
+	if err := e.authorize(who, d.Reason, d.DryRun); err != nil {
 		return nil, err
 	}
 	names := conf.SortedKeys(schemas)
 	admitted := make([]*newSchema, len(names))
 	err := parallel(len(names), func(i int) (err error) {
-		admitted[i], err = admit(e.o.Schemas, names[i], schemas[names[i]], dryRun)
+		admitted[i], err = admit(e.o.Schemas, names[i], schemas[names[i]], d.DryRun)
 		return err
 	})
 	if err != nil {
@@ -88,7 +89,7 @@ func (e *Editor) putSchemas(ctx context.Context, who conf.Principal, schemas map
 	defer unlock()
 
 	now := e.o.Now()
-	ed := newEdit(e, who, id, command.ActionSchema, reason, now)
+	ed := newEdit(e, who, id, command.ActionSchema, d.Reason, now)
 	profiles := sync.OnceValues(func() ([]conf.Profile, error) { return e.o.Archive.Profiles(ctx) })
 	outs, parts := make([]conf.Outcome, len(names)), make([]command.Edit, len(names))
 	err = parallel(len(names), func(i int) error {
@@ -102,6 +103,9 @@ func (e *Editor) putSchemas(ctx context.Context, who conf.Principal, schemas map
 		if !ns.replaces(cur) {
 			return nil
 		}
+		if err := mayChange(ctx, e, cur, d.Rollout); err != nil {
+			return err
+		}
 		out.Changed = true
 		part.Schemas = []command.Schema{{Service: n, Schema: ns.raw}}
 		u, secrets, needed, err := e.underSchema(cur, ns.compiled, now)
@@ -113,7 +117,9 @@ func (e *Editor) putSchemas(ctx context.Context, who conf.Principal, schemas map
 			return err
 		}
 		out.Stale = staleProfiles(stored, n, ns.compiled)
-		if needed {
+		// What replaces a rollout has a version that its agents can go on to.
+		part.Replace = running(cur) != nil
+		if needed || part.Replace {
 			part.Updates = []command.Update{u}
 			part.Secrets, err = e.seal(ed.Epoch, n, secrets)
 			out.Version, out.Config = u.Version, u.Config
@@ -125,8 +131,9 @@ func (e *Editor) putSchemas(ctx context.Context, who conf.Principal, schemas map
 	}
 	for i := range parts {
 		ed.Schemas, ed.Updates, ed.Secrets = append(ed.Schemas, parts[i].Schemas...), append(ed.Updates, parts[i].Updates...), append(ed.Secrets, parts[i].Secrets...)
+		ed.Replace = ed.Replace || parts[i].Replace
 	}
-	if dryRun {
+	if d.DryRun {
 		return outs, nil
 	}
 	if len(ed.Schemas) == 0 {
