@@ -10,7 +10,7 @@ import (
 )
 
 // ImportRecords writes verified records of a last-known-good file to the empty store
-// of a new epoch: schemas and values, each service at version 1 with a new signature.
+// of a new epoch: schemas and stable values, each service at version 1 with a new signature.
 // A service whose values are invalid under its own schema gets the defaults, and is
 // named in dropped. Secrets are resealed for the epoch; those that cannot be opened
 // are named in unopened, as service/key.

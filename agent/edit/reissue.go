@@ -74,7 +74,7 @@ func (e *Editor) reissue(ctx context.Context, versions bool) (int, error) {
 		if cur == nil || cur.Signature == "" || cur.Epoch != epoch {
 			return
 		}
-		r.Items = append(r.Items, e.signAgain(signer, r, cur, at, versions))
+		r.Items = append(r.Items, signAgain(e, signer, r, cur, at, versions))
 	}
 	// An edit that starts after floor.begin signs later than at. An edit in progress
 	// may have signed before, so it must end before its record is read.
@@ -108,7 +108,7 @@ func (e *Editor) reissue(ctx context.Context, versions bool) (int, error) {
 
 // signAgain returns new signatures of all versions of cur. The higher one is the later one:
 // receivers that see no signed version go on to it.
-func (e *Editor) signAgain(signer *seal.Signer, r *command.Reissue, cur *conf.Record, at time.Time, versions bool) command.ReissueItem {
+func signAgain(e *Editor, signer *seal.Signer, r *command.Reissue, cur *conf.Record, at time.Time, versions bool) command.ReissueItem {
 	service, epoch := cur.Service, cur.Epoch
 	all := []*conf.SignedVersion{{
 		Version: cur.Version, Config: cur.Config, IssuedAt: cur.IssuedAt, KeyID: cur.KeyID, VersionSignature: cur.VersionSignature,

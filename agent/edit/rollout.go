@@ -68,7 +68,7 @@ func (e *Editor) StartRollout(ctx context.Context, d conf.RolloutDraft) (conf.Ro
 
 	ids := requestIDs(who, d.Draft)
 	for try := 1; ; try++ {
-		ro, err := e.tryRollout(ctx, who, d, doc, ids)
+		ro, err := tryRollout(ctx, e, who, d, doc, ids)
 		if conf.CodeOf(err) != conf.CodeConflict || try == tries || d.Expect != nil {
 			return ro, err
 		}
@@ -79,7 +79,7 @@ func (e *Editor) StartRollout(ctx context.Context, d conf.RolloutDraft) (conf.Ro
 }
 
 // tryRollout is one attempt of StartRollout. The caller holds the service's lock.
-func (e *Editor) tryRollout(ctx context.Context, who conf.Principal, d conf.RolloutDraft, doc map[string]any, ids []string) (conf.Rollout, error) {
+func tryRollout(ctx context.Context, e *Editor, who conf.Principal, d conf.RolloutDraft, doc map[string]any, ids []string) (conf.Rollout, error) {
 	if ro, done, err := startedBefore(ctx, e, d, ids); done || err != nil {
 		return ro, err
 	}
@@ -107,7 +107,7 @@ func (e *Editor) tryRollout(ctx context.Context, who conf.Principal, d conf.Roll
 		return conf.Rollout{}, conf.Errorf(conf.CodeInvalid, "%s has these values already: there is nothing to roll out", d.Service).
 			WithHint("change a value; or write the same values for all, as a new version, with ?rollout=none")
 	}
-	c, err := e.newRollout(cur, d, u, now)
+	c, err := newRollout(e, cur, d, u, now)
 	if err != nil {
 		return conf.Rollout{}, err
 	}
@@ -130,7 +130,7 @@ func (e *Editor) tryRollout(ctx context.Context, who conf.Principal, d conf.Roll
 
 // newRollout returns the command that starts a rollout of u, which has the candidate's
 // number and signature, on top of cur.
-func (e *Editor) newRollout(cur *conf.Record, d conf.RolloutDraft, u command.Update, now time.Time) (*command.Rollout, error) {
+func newRollout(e *Editor, cur *conf.Record, d conf.RolloutDraft, u command.Update, now time.Time) (*command.Rollout, error) {
 	candidate := conf.SignedVersion{
 		Version: u.Version, Values: u.Values, Config: u.Config, Checksum: u.Checksum, IssuedAt: u.IssuedAt, Signature: u.Signature, KeyID: u.KeyID,
 		VersionSignature: u.VersionSignature,
@@ -243,7 +243,7 @@ func (e *Editor) MoveRollout(ctx context.Context, m conf.RolloutMove) error {
 			return err
 		}
 		if ro = running(e.o.Records.Record(m.Service)); ro == nil || ro.ID != m.ID {
-			return e.notRunning(ctx, m)
+			return notRunning(ctx, e, m)
 		}
 	}
 	c := &command.Rollout{
@@ -266,7 +266,7 @@ func (e *Editor) MoveRollout(ctx context.Context, m conf.RolloutMove) error {
 }
 
 // notRunning is the error for a rollout that ended, or never was.
-func (e *Editor) notRunning(ctx context.Context, m conf.RolloutMove) error {
+func notRunning(ctx context.Context, e *Editor, m conf.RolloutMove) error {
 	page, err := e.o.Archive.Rollouts(ctx, m.Service, conf.KeepRollouts+1, 0)
 	if err != nil {
 		return err

@@ -244,7 +244,10 @@ const demoSchema2 = `{"properties":{"model":{"type":"string"}},"required":["mode
 func TestEditsWhileARolloutRuns(t *testing.T) {
 	wider := strings.Replace(demoSchema, `"base","small"`, `"base","small","large"`, 1)
 	for name, edit := range map[string]func(f *rolloutFixture, rollout string) error{
-		"put": func(f *rolloutFixture, rollout string) error { _, err := f.put(`{"model":"base"}`, rollout); return err },
+		"put": func(f *rolloutFixture, rollout string) error {
+			_, err := f.put(`{"model":"base"}`, rollout)
+			return err
+		},
 		"patch that changes nothing": func(f *rolloutFixture, rollout string) error {
 			_, err := f.Do(f.n.t.Context(), alice, conf.Draft{Service: "demo", Op: conf.OpPatch, Document: json.RawMessage(`{}`), Rollout: rollout})
 			return err
@@ -324,7 +327,7 @@ func (f *rolloutFixture) raceRollout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := f.newRollout(cur, d, u, f.now)
+	c, err := newRollout(f.Editor, cur, d, u, f.now)
 	if err == nil {
 		err = propose(t.Context(), f.Editor, c)
 	}

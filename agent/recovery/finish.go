@@ -77,7 +77,7 @@ func propose(ctx context.Context, rep Replica, c command.Command) error {
 
 // recordsOfOldEpoch lists the records that have to move to the new epoch, and the
 // services that exist. A record of the last-known-good file that is newer than the
-// backup replaces the stored one.
+// backup replaces the stored one: its stable values, not what that agent served of a rollout.
 func (m *Manager) recordsOfOldEpoch(ctx context.Context, rep Replica, p *Pending) (old []*conf.Record, services []string, err error) {
 	services = []string{}
 	newer := map[string]*conf.Record{}
@@ -91,7 +91,7 @@ func (m *Manager) recordsOfOldEpoch(ctx context.Context, rep Replica, p *Pending
 		if n := newer[rec.Service]; n != nil && rec.Epoch == n.Epoch && n.Version > rec.Version {
 			// Acknowledged after the backup was made. The number is that of the store.
 			up := *n
-			up.Version, up.Secrets = rec.Version, rec.Secrets
+			up.Version, up.Secrets, up.Staged = rec.Version, rec.Secrets, rec.Staged
 			rec = &up
 		}
 		delete(newer, rec.Service)
@@ -105,7 +105,7 @@ func (m *Manager) recordsOfOldEpoch(ctx context.Context, rep Replica, p *Pending
 	})
 	for _, rec := range newer { // services that the backup does not have
 		up := *rec
-		up.Version = 0
+		up.Version, up.Staged = 0, nil
 		old = append(old, &up)
 		if rec.Exists() {
 			services = append(services, rec.Service)
@@ -114,7 +114,8 @@ func (m *Manager) recordsOfOldEpoch(ctx context.Context, rep Replica, p *Pending
 	return old, services, err
 }
 
-// moveToEpoch signs the records for an epoch, as their next version, in batches.
+// moveToEpoch signs the records for an epoch, as their next version, in batches. A record has
+// the stable values, whatever rollout of it ran: its end is in the entry that began the epoch.
 func (m *Manager) moveToEpoch(ctx context.Context, rep Replica, epoch, reason string, now time.Time, old []*conf.Record) error {
 	signer := m.o.Keys.Signer()
 	for len(old) > 0 {
@@ -123,7 +124,7 @@ func (m *Manager) moveToEpoch(ctx context.Context, rep Replica, epoch, reason st
 			rec := old[0]
 			msg := signer.Sign(rec.Service, rec.Config, epoch, now)
 			ed.Updates = append(ed.Updates, command.Update{
-				Service: rec.Service, Prev: rec.Version, Version: rec.Version + 1, Values: rec.Values, Config: rec.Config,
+				Service: rec.Service, Prev: rec.Version, Version: rec.Floor() + 1, Values: rec.Values, Config: rec.Config,
 				Checksum: msg.Checksum, IssuedAt: msg.IssuedAt, Signature: msg.Signature, KeyID: signer.KeyID(), Deleted: rec.Deleted,
 				UpdatedAt: rec.UpdatedAt, UpdatedBy: rec.UpdatedBy,
 			})

@@ -229,7 +229,11 @@ func verifySigners(ctx context.Context, o *options.Options, file string, log *sl
 			return nil
 		}
 		total++
-		if trusted[r.KeyID] != nil {
+		known := true
+		for id := range r.KeyIDs() {
+			known = known && trusted[id] != nil
+		}
+		if known {
 			ours++
 		}
 		return VerifyRecord(r, trusted)

@@ -19,6 +19,18 @@ import (
 // single node is not stopped from changing it; see docs/threat-model.md. Other
 // members notice by the digest of the state.
 func VerifyRecord(r *conf.Record, trusted map[string]ed25519.PublicKey) error {
+	if err := verifyOne(r, trusted); err != nil {
+		return err
+	}
+	for v := range r.Staged.Signed() { // of a rollout
+		if err := verifyOne(v.Record(r, r.UpdatedAt, r.UpdatedBy), trusted); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func verifyOne(r *conf.Record, trusted map[string]ed25519.PublicKey) error {
 	if pub := trusted[r.KeyID]; pub != nil {
 		return seal.VerifyRecord(pub, r)
 	}

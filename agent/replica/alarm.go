@@ -35,8 +35,10 @@ func (a *alarms) reportSigners(unknown map[string]string) {
 func (s *Supervisor) checkSigners(trusted map[string]ed25519.PublicKey) {
 	unknown := map[string]string{}
 	for _, rec := range (documents.Records{View: s.o.View}).Services() {
-		if trusted[rec.KeyID] == nil && (rec.Exists() || rec.Deleted) {
-			unknown[rec.KeyID] = rec.Service
+		for id := range rec.KeyIDs() {
+			if trusted[id] == nil {
+				unknown[id] = rec.Service
+			}
 		}
 	}
 	s.alarms.signers.Only("", conf.SortedKeys(unknown)...)

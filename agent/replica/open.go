@@ -303,8 +303,10 @@ func (r *Replica) verifiedRecords(ctx context.Context, trusted map[string]ed2551
 	unknown := map[string]string{} // key id -> a service that it signed
 	err = r.store.Queries.Records(ctx, func(rec *conf.Record) error {
 		if rec.Exists() || rec.Deleted {
-			if trusted[rec.KeyID] == nil {
-				unknown[rec.KeyID] = rec.Service
+			for id := range rec.KeyIDs() {
+				if trusted[id] == nil {
+					unknown[id] = rec.Service
+				}
 			}
 			if err := recovery.VerifyRecord(rec, trusted); err != nil {
 				return err

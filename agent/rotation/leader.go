@@ -214,7 +214,9 @@ func (l *leaderRotation) reissueWithActiveKey(ctx context.Context) error {
 	}
 	done, snap := true, m.o.View.Load()
 	snap.Range(func(e *documents.Entry) bool {
-		done = e.Record.Signature == "" || e.Record.Epoch != snap.Epoch || e.Record.KeyID == active.ID
+		for id := range e.Record.KeyIDs() {
+			done = done && (e.Record.Epoch != snap.Epoch || id == active.ID)
+		}
 		return done
 	})
 	if done {
@@ -227,13 +229,15 @@ func (l *leaderRotation) reissueWithActiveKey(ctx context.Context) error {
 	return err
 }
 
-// signedBy counts the services by the key that signed them.
+// signedBy counts the services, and the versions of their rollouts, by the key that signed them.
 func signedBy(v *documents.View) map[string]int {
 	out := map[string]int{}
 	snap := v.Load()
 	snap.Range(func(e *documents.Entry) bool {
-		if e.Record.Signature != "" && e.Record.Epoch == snap.Epoch {
-			out[e.Record.KeyID]++
+		for id := range e.Record.KeyIDs() {
+			if e.Record.Epoch == snap.Epoch {
+				out[id]++
+			}
 		}
 		return true
 	})

@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math"
@@ -95,6 +96,12 @@ func reissueIn(snap *documents.Snapshot, every time.Duration, now time.Time) tim
 		r := e.Record
 		if r.Signature == "" || r.Epoch != snap.Epoch {
 			return true
+		}
+		for v := range r.Staged.Signed() {
+			oldest = min(cmp.Or(oldest, v.IssuedAt), v.IssuedAt)
+			if v.VersionSignature != "" {
+				newest = max(newest, v.IssuedAt)
+			}
 		}
 		if oldest == "" || r.IssuedAt < oldest {
 			oldest = r.IssuedAt

@@ -222,6 +222,20 @@ func (r *Record) CandidateOf() *Rollout {
 	return r.Staged.Rollout
 }
 
+// KeyIDs are the ids of the keys that signed r: its stable version, and what is staged.
+func (r *Record) KeyIDs() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if r.KeyID != "" && !yield(r.KeyID) {
+			return
+		}
+		for v := range r.Staged.Signed() {
+			if !yield(v.KeyID) {
+				return
+			}
+		}
+	}
+}
+
 // Signed are the versions that are signed beside the stable one. s may be nil.
 func (s *Staged) Signed() iter.Seq[*SignedVersion] {
 	return func(yield func(*SignedVersion) bool) {
