@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
@@ -16,6 +17,8 @@ import (
 // must not pay for the rest.
 type derivedForms struct {
 	config []byte
+	doc    *Document     // that they are of; nil in tests
+	built  atomic.Bool   // values and names are there
 	public *derivedForms // without secrets, of the same version; nil when there are none
 
 	once   sync.Once
@@ -30,6 +33,7 @@ type derivedForms struct {
 type value struct {
 	json representation
 	raw  representation
+	read readMark // a service has it
 }
 
 // get makes the forms once and returns them.
@@ -48,6 +52,10 @@ func (d *derivedForms) build() {
 	d.walk(doc, "", doc)
 	d.vars = variables(d)
 	d.env = newRepresentation([]byte(formatShell(d.vars, "")), typeText)
+	if d.doc != nil {
+		d.env.read = &d.doc.whole
+	}
+	d.built.Store(true)
 	if d.public != nil {
 		d.env.secret = !bytes.Equal(d.env.body, d.public.get().env.body)
 	}
@@ -105,6 +113,10 @@ func (d *derivedForms) value(key string) *value {
 func (d *derivedForms) newValue(v any, public *value) *value {
 	text := encode(v)
 	out := &value{json: newRepresentation(text, typeJSON), raw: newRepresentation(rawText(v, text), typeText)}
+	out.json.read, out.raw.read = &out.read, &out.read
+	if d.doc != nil {
+		out.read.any = &d.doc.someRead
+	}
 	if d.public != nil {
 		secret := public == nil || !bytes.Equal(public.json.body, text)
 		out.json.secret, out.raw.secret = secret, secret

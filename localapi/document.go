@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/replication/httperror"
@@ -47,6 +48,9 @@ type Document struct {
 	plain *content
 	full  *content // with secrets; the same as plain when there are none
 	err   error    // the reason that full is missing
+
+	someRead atomic.Bool // one of the marks is set
+	whole    readMark
 }
 
 // content is a document with or without secrets.
@@ -63,6 +67,7 @@ type representation struct {
 	length      []string
 	contentType []string
 	secret      bool // contains a secret value
+	read        *readMark
 }
 
 // Header values that never change. They are shared by all responses.
@@ -89,6 +94,7 @@ func (r *Renderer) Render(rec *conf.Record) *Document {
 		schema:        rec.Schema,
 		versionHeader: []string{version},
 	}
+	d.whole.any = &d.someRead
 	if rec.Epoch != "" {
 		d.epochHeader = []string{rec.Epoch}
 	}
@@ -103,7 +109,7 @@ func (r *Renderer) Render(rec *conf.Record) *Document {
 	if env.Config != nil {
 		config = env.Config
 	}
-	d.plain = newContent(rec, version, config, env.Keys)
+	d.plain = d.newContent(rec, version, config, env.Keys)
 	d.full = d.plain
 	if r == nil || r.Secrets == nil {
 		return d
@@ -117,7 +123,7 @@ func (r *Renderer) Render(rec *conf.Record) *Document {
 		d.full, d.err = nil, err
 		return d
 	}
-	d.full = newContent(rec, version, merged, slices.Sorted(slices.Values(slices.Concat(env.Keys, env.SecretKeys))))
+	d.full = d.newContent(rec, version, merged, slices.Sorted(slices.Values(slices.Concat(env.Keys, env.SecretKeys))))
 	d.full.secret = true
 	d.full.derived.public = &d.plain.derived
 	return d
@@ -138,7 +144,7 @@ func (d *Document) Config(open bool) ([]byte, error) {
 	}
 }
 
-func newContent(rec *conf.Record, version string, config []byte, envKeys []string) *content {
+func (d *Document) newContent(rec *conf.Record, version string, config []byte, envKeys []string) *content {
 	sum := sha256.New()
 	sum.Write([]byte(rec.Epoch))
 	sum.Write([]byte{0})
@@ -152,9 +158,9 @@ func newContent(rec *conf.Record, version string, config []byte, envKeys []strin
 	return &content{
 		representation: representation{
 			body: body, tag: tag, etag: []string{"W/" + tag},
-			length: []string{strconv.Itoa(len(body))}, contentType: typeJSON,
+			length: []string{strconv.Itoa(len(body))}, contentType: typeJSON, read: &d.whole,
 		},
-		derived: derivedForms{config: config},
+		derived: derivedForms{config: config, doc: d},
 	}
 }
 

@@ -47,6 +47,9 @@ func (c *plainCaller) Answer(b []byte, r *front.Request) (head, body []byte, ok 
 	if c.opts.Served != nil {
 		c.opts.Served(doc)
 	}
+	if !r.Head {
+		rep.read.note()
+	}
 	status := http.StatusOK
 	if r.Tags != "" {
 		if c.asked[0] = r.Tags; MatchesTag(c.asked[:], rep.tag) {

@@ -84,7 +84,7 @@ func (t *resource) selectEnv(d *derivedForms) *representation {
 		kind = typeJSON
 	}
 	rep := newRepresentation([]byte(format(vars, t.prefix)), kind)
-	rep.secret = d.env.secret
+	rep.secret, rep.read = d.env.secret, d.env.read
 	return &rep
 }
 
@@ -219,6 +219,9 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, route rou
 	}
 	if s.opts.Served != nil {
 		s.opts.Served(doc)
+	}
+	if r.Method != http.MethodHead {
+		rep.read.note()
 	}
 	if MatchesTag(asked, rep.tag) {
 		s.metrics.count(route, http.StatusNotModified)

@@ -113,6 +113,9 @@ func (s *Server) watch(st *EventStream, r *http.Request, t resource) {
 			// It was missing and still is.
 		case doc != nil && seen.has(doc, tag, s.opts.OwnVersions):
 			// The client has this state, or a later one, from an earlier connection.
+			if rep != nil && seen.version == doc.version {
+				rep.read.note()
+			}
 		case t.event(st, doc, rep) != nil:
 			return
 		default:
@@ -144,7 +147,11 @@ func (t *resource) event(st *EventStream, doc *Document, rep *representation) er
 		id = doc.EventID(tag)
 	}
 	if rep != nil {
-		return st.Send(id, "config", rep.body)
+		err := st.Send(id, "config", rep.body)
+		if err == nil {
+			rep.read.note()
+		}
+		return err
 	}
 	g := deletedEvent{Service: t.service, Key: t.key}
 	if doc != nil {

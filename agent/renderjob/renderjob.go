@@ -88,6 +88,15 @@ func (s source) Read(_ context.Context, services []string, secrets bool) (docs [
 	return docs, nil
 }
 
+// Rendered marks what is in the files as read.
+func (s source) Rendered(docs []render.Document) {
+	for _, d := range docs {
+		if e, ok := s.o.View.Get(d.Service); ok && e.Record.Version == d.Version && e.Record.Epoch == d.Epoch {
+			e.Doc.MarkRead("")
+		}
+	}
+}
+
 // Watch follows each of the services.
 func (s source) Watch(ctx context.Context, services []string, _ bool, changed func()) {
 	var following sync.WaitGroup

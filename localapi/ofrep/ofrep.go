@@ -103,6 +103,7 @@ func (o *room) one(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f.doc.WriteVersion(w.Header())
+	f.doc.MarkRead(key)
 	o.send(w, http.StatusOK, f.evaluation(nil, v, key, value))
 }
 
@@ -129,6 +130,7 @@ func (o *room) all(w http.ResponseWriter, r *http.Request) {
 	asked := r.Header["If-None-Match"]
 	switch {
 	case localapi.MatchesTag(asked, b.tag):
+		f.doc.MarkRead("")
 		h.Set("Etag", b.tag)
 		w.WriteHeader(http.StatusNotModified)
 		return
@@ -137,6 +139,7 @@ func (o *room) all(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
+	f.doc.MarkRead("")
 	h.Set("Etag", b.tag)
 	o.send(w, http.StatusOK, b.body, []byte(`,"eventStreams":[{"type":"sse","endpoint":{"requestUri":"`+streamOf(r)+`"}}]}`))
 }

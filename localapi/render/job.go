@@ -23,6 +23,11 @@ type Source interface {
 	Watch(ctx context.Context, services []string, secrets bool, changed func())
 }
 
+// A Hearer is a Source that wants to know which documents are in the files.
+type Hearer interface {
+	Rendered(docs []Document)
+}
+
 // Options set up a Job.
 type Options struct {
 	Path    string // of render.yaml
@@ -263,6 +268,9 @@ func (j *Job) apply(ctx context.Context, g *Group) error {
 	}
 	for _, d := range docs {
 		p.versions[d.Service] = d.Version
+	}
+	if h, ok := j.o.Source.(Hearer); ok {
+		h.Rendered(docs)
 	}
 	return nil
 }
