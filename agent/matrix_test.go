@@ -62,6 +62,7 @@ func TestRouteMatrix(t *testing.T) {
 	r := start(t, testenv.Options(t, nil)).ready()
 	expired, revoked := r.apiToken(conf.RoleWrite, "late", "1s"), r.apiToken(conf.RoleWrite, "gone", "1h")
 	read, write := r.apiToken(conf.RoleRead, "reads", "1h"), r.apiToken(conf.RoleWrite, "writes", "1h")
+	reports := r.apiToken(conf.RoleReport, "reports", "1h")
 	if code, _, body := r.Call("DELETE", r.Info().AdminURL+"/api/config/tokens/"+revoked.ID, "", "X-API-Token", testenv.WriteToken); code != 200 {
 		t.Fatal(body)
 	}
@@ -105,7 +106,7 @@ func TestRouteMatrix(t *testing.T) {
 			}
 			continue
 		}
-		if route.Role != conf.RoleRead && route.Role != conf.RoleWrite {
+		if route.Role != conf.RoleRead && route.Role != conf.RoleWrite && (route.Role != conf.RoleReport || path != "/api/config/instances") {
 			t.Errorf("%s %s needs the role %q", route.Method, path, route.Role)
 		}
 		body := ""
@@ -119,8 +120,11 @@ func TestRouteMatrix(t *testing.T) {
 			walked++
 		}
 		switch code := ask(route.Method, path, body, read.Token); {
-		case route.Role == conf.RoleWrite && code != 403, route.Role == conf.RoleRead && (code == 401 || code == 403):
+		case route.Role != conf.RoleRead && code != 403, route.Role == conf.RoleRead && (code == 401 || code == 403):
 			t.Errorf("%s %s with the role to read: %d", route.Method, path, code)
+		}
+		if code := ask(route.Method, path, body, reports.Token); code == 403 != (route.Role != conf.RoleReport) || code == 401 {
+			t.Errorf("%s %s with the role to report: %d", route.Method, path, code)
 		}
 	}
 	if code, _, body := r.Call("GET", r.Info().LocalURL+"/v1/config/demo/level", ""); code != 200 || strings.TrimSpace(body) != "7" {

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/broker"
 	"github.com/holdfast-config/holdfast/agent/documents"
 	"github.com/holdfast-config/holdfast/agent/edit"
+	"github.com/holdfast-config/holdfast/agent/instances"
 	"github.com/holdfast-config/holdfast/agent/keys"
 	"github.com/holdfast-config/holdfast/agent/lkg"
 	"github.com/holdfast-config/holdfast/agent/membership"
@@ -25,6 +26,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/rotation"
 	"github.com/holdfast-config/holdfast/agent/served"
 	"github.com/holdfast-config/holdfast/localapi"
+	"github.com/holdfast-config/holdfast/localapi/ack"
 	"github.com/holdfast-config/holdfast/localapi/admin"
 	"github.com/holdfast-config/holdfast/localapi/events"
 	"github.com/holdfast-config/holdfast/localapi/ofrep"
@@ -49,8 +51,9 @@ type rooms struct {
 	recovery  *recovery.Manager
 	backups   *backupjob.Manager
 	files     *renderjob.Job // nil without CONFIG_RENDER
-	editor    *edit.Editor   // for callers: rejects changes while the agent is not in normal mode
-	system    *edit.Editor   // for the agent itself
+	instances *instanceRooms
+	editor    *edit.Editor // for callers: rejects changes while the agent is not in normal mode
+	system    *edit.Editor // for the agent itself
 }
 
 // build wires everything below the servers, fills the view from the last-known-good file,
@@ -67,6 +70,9 @@ func (a *Agent) build(holder *keys.Holder, token string) (source string, err err
 	loaded := a.loadLKG(r)
 	a.buildReplicas(r, loaded)
 	a.documents = documents.NewLocalProvider(r.served.Views().Served, a.replicas.Age)
+	if err := r.instances.buildReporter(); err != nil {
+		return "", err
+	}
 	source = r.view.Load().Source
 	if err := a.buildBrokers(); err != nil {
 		return "", err
@@ -134,13 +140,14 @@ func (a *Agent) buildReplicas(r *rooms, loaded *lkg.Content) {
 		KeyIDs: func() []string { return conf.SortedKeys(r.keys.PublicKeys()) }, Logger: a.log,
 	})
 	r.files = renderjob.New(renderjob.Options{Path: a.o.Render, View: r.served.Views().Served, Secrets: r.secrets, Logger: a.log})
+	r.instances = a.buildTable()
 	memberKeys := membership.NewMemberKeys(a.cluster, a.o.Clock, a.log)
 	a.replicas = replica.New(replica.Options{
 		Options: &a.o, Cluster: a.cluster, Status: a.status, View: r.view, Served: r.served, Schemas: r.schemas, Keys: r.rotation, Recovery: r.recovery,
 		LKG: a.lkg, Editor: r.system, Loaded: loaded, Logger: a.log,
 		Jobs: replica.Jobs{
 			Life:       []replica.Job{r.rotation.RunKeySync, a.members.ProbeMembership, a.announce, r.backups.WatchLeader},
-			Leader:     []replica.Job{a.members.RunAutopilot, memberKeys.Run, r.rotation.RunRotations, r.reissuing.Run, audit.PruneJob(a.o.AuditRetention, a.o.HistoryRetention, a.log), r.backups.RunBackup},
+			Leader:     []replica.Job{a.members.RunAutopilot, memberKeys.Run, r.instances.lead, r.rotation.RunRotations, r.reissuing.Run, audit.PruneJob(a.o.AuditRetention, a.o.HistoryRetention, a.log), r.backups.RunBackup},
 			Leadership: []replica.Job{a.members.RegisterSelf, r.rotation.RenewCertificate},
 			Founder:    a.members.WriteTokenFiles,
 			Rejoin:     a.members.Rejoin,
@@ -177,6 +184,7 @@ func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	r.files.Register(registry)
+	registry.MustRegister(r.instances.table)
 	for _, p := range connlimit.Ports {
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "holdfast_port_rejected_total", Help: "Connections that a port rejected, because it had as many as it may.", ConstLabels: prometheus.Labels{"port": string(p)},
@@ -191,13 +199,14 @@ func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 		return err
 	}
 	ofrep.Register(a.local, r.schemas)
+	ack.Register(a.local, r.instances.reporter, a.o.AckOpen)
 	ao := admin.Options{
 		Auth: &backend.Authenticator{
 			Bootstrap: keys.NewAuthenticator(set.Tokens), Supervisor: a.replicas, TokensUnrevoked: r.recovery.TokensUnrevoked, Now: time.Now,
 		},
 		Audit: a.audit, Health: a.backend, Reader: a.backend, Queries: a.backend, Versions: a.backend, Schemas: a.backend, Profiles: a.backend,
 		Editor: r.editor, SchemaEditor: r.editor, ProfileEditor: r.editor, Rebuilder: a.backend, Cluster: clusterAPI{a.cluster, a.members},
-		Keys: r.rotation, APITokens: backend.APITokens{Supervisor: a.replicas}, Secrets: a.backend, Backups: r.backups, Logger: a.log,
+		Keys: r.rotation, APITokens: backend.APITokens{Supervisor: a.replicas}, Secrets: a.backend, Backups: r.backups, Instances: r.instances, Logger: a.log,
 		Limits:      a.limits.admin,
 		RequestKeys: func() [][]byte { return r.keys.Set().RequestKeys(r.keys.ActiveID(conf.KeyMaster)) },
 		SessionKeys: func() [][]byte { return r.keys.Set().SessionKeys(r.keys.ActiveID(conf.KeyMaster)) },
@@ -219,7 +228,9 @@ func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 	ao.Forward = &peers.Forwarder{Cluster: a.cluster, AwaitLocal: a.backend.AwaitLocal}
 	ao.Consistent = a.replicas.Consistent
 	ao.Age = func() (string, time.Duration) { return r.view.Load().Source, a.replicas.Age() }
-	ao.Events = events.NewHub(a.backend.Follow)
+	ao.Events = events.NewHub(r.instances.follow)
+	hub := ao.Events
+	r.instances.mirror = instances.NewMirror(a.cluster, r.instances.table, func() bool { return hub.Active() > 0 })
 	ao.Relay = a.cluster.Port.Identity().Role == pki.RoleSidecar
 	if h, err = admin.New(ao); err != nil {
 		return err

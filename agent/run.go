@@ -54,7 +54,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer cancel()
 	failed := make(chan error, 5)
 	state := startTask(all, a.documents.Run)
-	files := startTask(all, a.rooms.files.Run)
+	files := startTask(all, a.rooms.files.Run, a.rooms.instances.reporter.Run, a.rooms.instances.mirror.Run)
 	servers := a.startServers(failed)
 	a.cluster.Port.Start()
 	replicas := startTask(all, a.replicas.Run, a.rooms.served.Run)

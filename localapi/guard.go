@@ -115,7 +115,7 @@ func (g *guard) check(w http.ResponseWriter, r *http.Request) *conf.Error {
 
 // errPostOnly is the error for another method on the path of a question with a body.
 func errPostOnly() *conf.Error {
-	return conf.Errorf(conf.CodeMethod, "this path takes a question with a body").WithHint("use POST; it changes nothing")
+	return conf.Errorf(conf.CodeMethod, "this path takes a body").WithHint("use POST; it changes no configuration")
 }
 
 // proxied reports whether a request has headers of a proxy.

@@ -149,6 +149,9 @@ func (h Host) OwnVersions() bool { return h.s.opts.OwnVersions }
 // Source is where the documents are.
 func (h Host) Source() Source { return h.s.source }
 
+// Trusted reports whether the caller may see secrets. A wrong token is an error.
+func (h Host) Trusted(r *http.Request) (bool, *conf.Error) { return h.s.guard.trusted(r) }
+
 // Absent is the error for a key that a service does not have, or for a service that is
 // not there. own says that the caller did not name it.
 func (h Host) Absent(service, key string, own bool) *conf.Error {

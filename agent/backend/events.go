@@ -45,9 +45,9 @@ type clusterEvent struct {
 }
 
 // Next implements events.Follower.
-func (f *follower) Next() (out []events.Event, woken [2]<-chan struct{}) {
+func (f *follower) Next() (out []events.Event, woken [3]<-chan struct{}) {
 	state, snap := f.b.o.Status.Get(), f.b.o.View.Load() // before what they announce is read
-	woken = [2]<-chan struct{}{snap.Changed(), state.Changed}
+	woken = [3]<-chan struct{}{snap.Changed(), state.Changed}
 	first := f.seen == nil
 	if !first {
 		out = f.services(snap)

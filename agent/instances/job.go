@@ -8,9 +8,8 @@ import (
 // sweepEvery is how often the table looks for instances that are silent.
 const sweepEvery = time.Second
 
-// Lead keeps the table of one term until ctx ends. It is a job of the leader; isMember says
-// who has not been removed.
-func (t *Table) Lead(ctx context.Context, term uint64, isMember func(node string) bool) {
+// Lead keeps the table of one term until ctx ends. It is a job of the leader.
+func (t *Table) Lead(ctx context.Context, term uint64, members func() []Member) {
 	t.Begin(term)
 	defer t.Begin(0)
 	tick := time.NewTicker(sweepEvery)
@@ -18,7 +17,7 @@ func (t *Table) Lead(ctx context.Context, term uint64, isMember func(node string
 	for {
 		select {
 		case <-tick.C:
-			t.sweep(isMember)
+			t.sweep(members())
 		case <-ctx.Done():
 			return
 		}

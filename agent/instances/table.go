@@ -41,7 +41,8 @@ type Table struct {
 	now func() time.Time
 
 	mu       sync.Mutex
-	term     uint64 // 0: this agent does not lead
+	term     uint64    // 0: this agent does not lead
+	beganAt  time.Time // the term
 	services map[string]*service
 	oldest   *list.List          // of *entry, in the order in which they were heard
 	members  map[string][]*entry // by node
@@ -122,9 +123,17 @@ func (t *Table) Begin(term uint64) {
 	for _, s := range t.services {
 		close(s.changed)
 	}
+	t.beganAt = t.now()
 	t.term, t.services, t.members, t.count, t.bytes = term, map[string]*service{}, map[string][]*entry{}, 0, 0
 	t.oldest.Init()
 	t.feed.reset()
+}
+
+// began is when the term began.
+func (t *Table) began() (time.Time, uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.beganAt, t.term
 }
 
 // of returns a service, a new one when there is none.
@@ -270,8 +279,12 @@ func (t *Table) remove(e *entry) {
 	t.change(e.of)
 }
 
-// sweep marks who is lost, and forgets who is gone. It looks at those alone, and at one more.
-func (t *Table) sweep(isMember func(node string) bool) {
+// Member is a member of the cluster and the service beside it.
+type Member struct{ Node, Service, Addr string }
+
+// sweep marks who is lost, and forgets who is gone. It looks at those alone, at one more, and
+// at the members. A member that has not reported in this term is lost too.
+func (t *Table) sweep(members []Member) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
@@ -290,14 +303,34 @@ func (t *Table) sweep(isMember func(node string) bool) {
 		}
 		at = next
 	}
+	present := make(map[string]bool, len(members))
+	for _, m := range members {
+		present[m.Node] = true
+		if m.Service != "" && t.term != 0 && now.Sub(t.beganAt) >= lostAfter {
+			t.miss(m)
+		}
+	}
 	for node, entries := range t.members {
-		if isMember(node) {
+		if present[node] {
 			continue
 		}
 		for _, e := range slices.Clone(entries) {
 			t.remove(e)
 		}
 	}
+}
+
+// miss adds an instance of which only the list of members knows.
+func (t *Table) miss(m Member) {
+	r := conf.Report{Instance: m.Node, Node: m.Node, Service: m.Service}
+	s := t.of(m.Service)
+	if s.entries[keyOf(KindMember, &r)] != nil {
+		return
+	}
+	e := &entry{key: keyOf(KindMember, &r), of: s, Heard: Heard{Report: r, Kind: KindMember, At: t.beganAt, Lost: true}}
+	t.insert(e, KindMember, m.Node)
+	t.oldest.MoveToFront(e.at)
+	t.change(s)
 }
 
 // differs reports whether two reports of an instance say different things.

@@ -84,7 +84,7 @@ func TestReportsAreStates(t *testing.T) {
 func TestLostAndGone(t *testing.T) {
 	t.Parallel()
 	table, c := newTable(t, 1)
-	all := func(string) bool { return true }
+	all := []Member{{Node: "a"}}
 	hear(t, table, KindMember, report("a", 7, 1))
 	hear(t, table, KindObserver, report("o", 7, 1))
 	c.advance(lostAfter - time.Second)
@@ -101,7 +101,7 @@ func TestLostAndGone(t *testing.T) {
 		t.Error("it is heard again, and lost")
 	}
 	changed = table.Changed("stt")
-	table.sweep(func(node string) bool { return node != "a" })
+	table.sweep(nil)
 	if got := table.Of("stt"); len(got) != 1 || got[0].Instance != "o" || !isClosed(changed) {
 		t.Errorf("a removed member stays: %+v", got)
 	}
@@ -145,7 +145,7 @@ func TestKindsAreApart(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	c.advance(lostAfter)
-	table.sweep(func(string) bool { return true })
+	table.sweep([]Member{{Node: "a"}, {Node: "m"}, {Node: "m2"}})
 	hear(t, table, KindMQTT, report("a", 8, 1))
 	if got := table.Of("stt"); got[1].Kind != KindMQTT || got[1].Version != 8 {
 		t.Errorf("%+v", got)
@@ -164,7 +164,7 @@ func TestTableIsBounded(t *testing.T) {
 	hear(t, table, KindObserver, report("o1", 8, 2)) // who is there may speak
 	hear(t, table, KindMember, report("m", 7, 1))    // and so may a member
 	c.advance(lostAfter)
-	table.sweep(func(string) bool { return true })
+	table.sweep([]Member{{Node: "a"}, {Node: "m"}, {Node: "m2"}})
 	hear(t, table, KindObserver, report("late", 7, 1))
 	if n := len(table.Of("stt")); n != maxPerService+1 {
 		t.Errorf("%d instances", n)

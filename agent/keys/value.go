@@ -128,7 +128,7 @@ func parseTokens(text, where string) ([]Token, error) {
 		part = strings.TrimSpace(part)
 		bad := func(format string, args ...any) error {
 			return conf.Errorf(conf.CodeInvalid, "entry %d of %s in %s "+format, append([]any{i + 1, EnvAPITokens, where}, args...)...).
-				WithHint("write token:role,token:role with roles %s and %s", conf.RoleRead, conf.RoleWrite)
+				WithHint("write token:role,token:role with roles %s, %s and %s", conf.RoleRead, conf.RoleWrite, conf.RoleReport)
 		}
 		at := strings.LastIndexByte(part, ':')
 		if at < 0 {
@@ -140,7 +140,7 @@ func parseTokens(text, where string) ([]Token, error) {
 			return nil, bad("has an empty token")
 		case !isToken(token):
 			return nil, bad("holds spaces, control characters, letters outside of ASCII, or more than %d characters", maxToken)
-		case role != conf.RoleRead && role != conf.RoleWrite:
+		case conf.CheckRole(role) != nil:
 			return nil, bad("has an unknown role")
 		}
 		if first, dup := seen[token]; dup {

@@ -368,6 +368,9 @@ func (p *Paths) AuditSpool() string { return filepath.Join(p.DataDir, "audit.spo
 // LocalTokenFile is the file with the token that reads secrets at the local API.
 func (p *Paths) LocalTokenFile() string { return filepath.Join(p.DataDir, "local-token") }
 
+// InstanceFile is the file of what services have acknowledged at this agent.
+func (p *Paths) InstanceFile() string { return filepath.Join(p.DataDir, "instances.json") }
+
 // LearnedKeysFile is the file of an observer with the signing keys that members proved.
 func (p *Paths) LearnedKeysFile() string { return filepath.Join(p.DataDir, "learned-keys.json") }
 

@@ -28,6 +28,7 @@ func sample(r admin.Route) (target, body string) {
 		"POST /api/config/cluster/tokens":                        `{"role":"server"}`,
 		"POST /api/session":                                      `{"token":"` + readToken + `"}`,
 		"POST /api/config/tokens":                                `{"role":"config.read","name":"ci"}`,
+		"POST /api/config/instances":                             `{"reports":[]}`,
 	}[r.Method+" "+r.Path]
 }
 
@@ -77,7 +78,7 @@ func TestRoles(t *testing.T) {
 				if strings.Contains(r.Path, ":service") {
 					service = "stt-worker"
 				}
-				why := map[string]string{"": "no token", readToken: "needs config.write"}[token]
+				why := map[string]string{"": "no token", readToken: "needs " + string(r.Role)}[token]
 				if why == "" {
 					why = "wrong token"
 				}

@@ -277,6 +277,14 @@ func (b *backend) BackupStatus(ctx context.Context) (conf.BackupStatus, error) {
 	return conf.BackupStatus{Status: conf.BackupHealthy, NodeID: "n1"}, b.call(ctx, "BackupStatus")
 }
 
+func (b *backend) Instances(ctx context.Context, service string, keys bool) (conf.Instances, error) {
+	return conf.Instances{Service: service}, b.call(ctx, "Instances "+service)
+}
+
+func (b *backend) TakeReports(ctx context.Context, in conf.ReportBatch) (conf.ReportReply, error) {
+	return conf.ReportReply{Success: true}, b.call(ctx, "TakeReports")
+}
+
 func (b *backend) Backups(ctx context.Context) ([]conf.Backup, error) {
 	return nil, b.call(ctx, "Backups")
 }
@@ -291,7 +299,7 @@ func (b *backend) options() admin.Options {
 	return admin.Options{
 		Events: hub,
 		Auth:   b, Audit: b, Health: b, Reader: reader{b}, Queries: b, Versions: b, Schemas: b, Profiles: b,
-		Editor: b, SchemaEditor: b, ProfileEditor: b, Rebuilder: b, Cluster: b, Keys: b, APITokens: b, Secrets: b, Backups: b, Rollouts: rollouts{b}, FailBurst: 1 << 20,
+		Editor: b, SchemaEditor: b, ProfileEditor: b, Rebuilder: b, Cluster: b, Keys: b, APITokens: b, Secrets: b, Backups: b, Rollouts: rollouts{b}, Instances: b, FailBurst: 1 << 20,
 	}
 }
 

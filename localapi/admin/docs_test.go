@@ -19,18 +19,20 @@ const tableBegin, tableEnd = "<!-- routes: made by go test ./localapi/admin -run
 func TestAccessTable(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
-	b.WriteString("\n| route | no, wrong, expired or revoked token | `config.read` | `config.write` |\n|---|---|---|---|\n")
+	b.WriteString("\n| route | no, wrong, expired or revoked token | `config.report` | `config.read` | `config.write` |\n|---|---|---|---|---|\n")
 	for _, r := range admin.Routes() {
-		none, read := "401", "yes"
-		switch r.Role {
-		case "":
-			none = "yes"
-		case conf.RoleWrite:
-			read = "403"
+		none, reports, read := "401", "403", "403"
+		switch {
+		case r.Role == "":
+			none, reports, read = "yes", "yes", "yes"
+		case conf.RoleRead.Allows(r.Role):
+			read = "yes"
+		case conf.RoleReport.Allows(r.Role):
+			reports = "yes"
 		}
-		fmt.Fprintf(&b, "| `%s %s` | %s | %s | yes |\n", r.Method, r.Path, none, read)
+		fmt.Fprintf(&b, "| `%s %s` | %s | %s | %s | yes |\n", r.Method, r.Path, none, reports, read)
 	}
-	b.WriteString("| anything else | 401 | 404 or 405 | 404 or 405 |\n\n")
+	b.WriteString("| anything else | 401 | 403 | 404 or 405 | 404 or 405 |\n\n")
 	path := "../../docs/security.md"
 	data, err := os.ReadFile(path)
 	if err != nil {

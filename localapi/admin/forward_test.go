@@ -47,7 +47,7 @@ func follow(t *testing.T, change ...func(*admin.Options)) (*harness, *leader) {
 
 func routeName(r admin.Route) string { return r.Method + " " + r.Path }
 
-// What changes something is forwarded, and nothing else.
+// What changes something is forwarded, and what the leader alone knows, and nothing else.
 func TestChangesAreForwarded(t *testing.T) {
 	t.Parallel()
 	var got []string
@@ -93,6 +93,7 @@ func TestChangesAreForwarded(t *testing.T) {
 		"POST /api/config/tokens", "DELETE /api/config/tokens/:id",
 		"POST /api/config/keys/:kind/rotate", "POST /api/config/keys/:kind/prepare", "POST /api/config/keys/:kind/abort", "POST /api/config/keys/:kind/retire", "POST /api/config/backups/drill", "POST /api/config/cluster/tokens", "DELETE /api/config/cluster/tokens/:id", "POST /api/config/cluster/members/:node/promote",
 		"POST /api/config/cluster/members/:node/demote", "POST /api/config/cluster/members/:node/remove", "POST /api/config/cluster/transfer",
+		"GET /api/config/services/:service/instances", "POST /api/config/instances",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("forwarded (-want +got):\n%s", diff)

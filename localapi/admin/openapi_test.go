@@ -88,6 +88,7 @@ func TestOpenAPIHasEveryRouteAndNoOther(t *testing.T) {
 	for _, p := range []string{"", "/s/{service}"} { // those of localapi/ofrep
 		want = append(want, "POST "+p+"/ofrep/v1/evaluate/flags/{key}", "POST "+p+"/ofrep/v1/evaluate/flags", "GET "+p+"/ofrep/v1/events")
 	}
+	want = append(want, "POST /v1/ack/{service}") // of localapi/ack
 	param := regexp.MustCompile(`:(\w+)`)
 	for _, r := range admin.Routes() {
 		path := param.ReplaceAllString(r.Path, "{$1}")
@@ -211,7 +212,8 @@ func TestOpenAPISchemasAreThoseOfTheCode(t *testing.T) {
 		"Profile": conf.Profile{}, "Access": conf.Access{}, "ConfigHealthPayload": conf.Health{}, "Principal": conf.Principal{},
 		"KeysStatus": conf.KeysStatus{}, "KeyInfo": conf.KeyInfo{}, "KeyRotation": conf.KeyRotation{}, "KeyMember": conf.MemberKeys{}, "KeysHeld": conf.KeysHeld{},
 		"EncryptionMetadata": conf.EncryptionMetadata{}, "ClusterStatus": conf.ClusterStatus{}, "NodeStatus": conf.NodeStatus{}, "JoinTokenInfo": conf.JoinTokenInfo{},
-		"APITokenInfo": conf.APITokenInfo{}, "Rollout": conf.RolloutInfo{}, "RolloutPlan": conf.RolloutPlan{}, "RolloutRequest": conf.RolloutRequest{}, "RolloutStep": conf.RolloutStep{},
+		"APITokenInfo": conf.APITokenInfo{}, "Ack": conf.Ack{}, "AckDetail": conf.AckDetail{}, "Instance": conf.Instance{}, "Instances": conf.Instances{}, "ReportReply": conf.ReportReply{},
+		"Rollout": conf.RolloutInfo{}, "RolloutPlan": conf.RolloutPlan{}, "RolloutRequest": conf.RolloutRequest{}, "RolloutStep": conf.RolloutStep{},
 	} {
 		var want []string
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {

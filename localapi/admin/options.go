@@ -41,6 +41,7 @@ type Options struct {
 	Secrets   Secrets
 	Backups   Backups
 	Rollouts  Rollouts
+	Instances Instances
 
 	// RequestKeys are keys that the members share. Request ids are made with them,
 	// because an id covers the body: a reader of ids must not be able to find a

@@ -75,6 +75,7 @@ func rooms(o *Options, a *admission) []room {
 		&keyRoom{o.Keys},
 		&backupRoom{o.Backups},
 		&clusterRoom{o.Cluster},
+		&instanceRoom{o.Instances},
 	}
 }
 

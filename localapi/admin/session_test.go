@@ -307,7 +307,7 @@ func TestSignInLink(t *testing.T) {
 // quiet is a state that never changes.
 type quiet struct{}
 
-func (quiet) Next() (none []events.Event, woken [2]<-chan struct{}) { return nil, woken }
+func (quiet) Next() (none []events.Event, woken [3]<-chan struct{}) { return nil, woken }
 
 func TestEventsOfTooMany(t *testing.T) {
 	t.Parallel()

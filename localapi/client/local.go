@@ -30,6 +30,14 @@ func (c Local) Document(ctx context.Context, service string) (Document, error) {
 	return c.decodeDocument(res)
 }
 
+// Acknowledge tells the agent what became of a version of a document: Version and Epoch are
+// those of its metadata. It needs the local token, or the unix socket. The error is
+// conf.CodeConflict when the agent serves another version by now.
+func (c Local) Acknowledge(ctx context.Context, service string, a conf.Ack) error {
+	_, err := c.do(ctx, &c.local, request{method: http.MethodPost, path: []string{"v1", "ack", service}, json: a})
+	return err
+}
+
 // document requests a document. With a tag the response may be a 304; with a wait
 // the agent responds after a change, or when the wait is over.
 func (c Local) document(ctx context.Context, service, tag string, wait time.Duration) (*response, error) {

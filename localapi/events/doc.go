@@ -1,5 +1,5 @@
 // Package events streams what changes at an agent to the pages that show it, as server-sent
-// events: service, schema, health and cluster. An event has names and versions only; who
+// events: service, schema, health, cluster and instances. An event has names and versions only; who
 // hears one reads again.
 //
 // # Invariants

@@ -30,7 +30,7 @@ type Event struct {
 type Follower interface {
 	// Next returns what changed since the call before, nothing at the first one, and
 	// channels of which one is closed when there may be more.
-	Next() (changes []Event, woken [2]<-chan struct{})
+	Next() (changes []Event, woken [3]<-chan struct{})
 }
 
 // Hub has the streams of an agent.
@@ -94,6 +94,8 @@ func (h *Hub) Serve(ctx context.Context, w http.ResponseWriter, allowed func() b
 		case <-woken[0]:
 			pause(ctx, gather)
 		case <-woken[1]:
+			pause(ctx, gather)
+		case <-woken[2]:
 			pause(ctx, gather)
 		}
 		var changes []Event

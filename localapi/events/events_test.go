@@ -33,14 +33,14 @@ type reader struct {
 	seen int
 }
 
-func (r *reader) Next() (out []Event, woken [2]<-chan struct{}) {
+func (r *reader) Next() (out []Event, woken [3]<-chan struct{}) {
 	r.b.mu.Lock()
 	defer r.b.mu.Unlock()
 	if r.b.version != r.seen {
 		out = []Event{{"service", map[string]any{"service": "a", "version": r.b.version}}}
 	}
 	r.seen = r.b.version
-	return out, [2]<-chan struct{}{r.b.changed, nil}
+	return out, [3]<-chan struct{}{r.b.changed, nil, nil}
 }
 
 // open reads a stream at a real server, whose lines arrive in a channel.

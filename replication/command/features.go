@@ -20,7 +20,7 @@ func Features() (bits uint64) {
 			bits |= 1 << k
 		}
 	}
-	return bits | featureAuditSource | FeatureMemberKey | featureAnyKeys | featureVersionSignature | featureRollouts
+	return bits | featureAuditSource | FeatureMemberKey | featureAnyKeys | featureVersionSignature | featureRollouts | featureReportRole
 }
 
 // featureAuditSource is the bit of Audit.Source.
@@ -41,6 +41,10 @@ const featureVersionSignature = 1 << 50
 // featureRollouts is the bit of what other kinds than Rollout have for rollouts: Edit.Replace
 // and ReissueItem.Staged.
 const featureRollouts = 1 << 48
+
+// featureReportRole is the bit of API tokens with the role config.report, which the checks
+// of older builds reject.
+const featureReportRole = 1 << 47
 
 // isWide reports whether a schema, in canonical form, needs featureAnyKeys.
 func isWide(schema []byte) bool {
@@ -85,6 +89,10 @@ func RequiredFeatures(c Command) uint64 {
 		}
 		if slices.ContainsFunc(c.Items, func(i ReissueItem) bool { return len(i.Staged) > 0 }) {
 			bits |= featureRollouts
+		}
+	case *APITokens:
+		if slices.ContainsFunc(c.Create, func(t APIToken) bool { return t.Role == string(conf.RoleReport) }) {
+			bits |= featureReportRole
 		}
 	case *Cluster:
 		if slices.ContainsFunc(c.Members, func(m Member) bool { return m.KeyHash != "" }) {

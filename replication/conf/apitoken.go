@@ -80,8 +80,8 @@ func CheckTokenName(s string) error {
 
 // CheckRole checks the role of a caller.
 func CheckRole(r Role) error {
-	if r != RoleRead && r != RoleWrite {
-		return Errorf(CodeInvalid, "bad role %q", Clip(string(r))).WithHint("use %s or %s", RoleRead, RoleWrite)
+	if r != RoleRead && r != RoleWrite && r != RoleReport {
+		return Errorf(CodeInvalid, "bad role %q", Clip(string(r))).WithHint("use %s, %s or %s", RoleRead, RoleWrite, RoleReport)
 	}
 	return nil
 }

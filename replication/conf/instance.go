@@ -61,6 +61,18 @@ type ReportOrder struct {
 	Boot string `json:"boot"` // of the agent's process
 }
 
+// ReportBatch is what one agent reports at once.
+type ReportBatch struct {
+	Reports []Report `json:"reports"`
+}
+
+// ReportReply is the answer of the leader. Reports that were for another term are not taken:
+// the caller reports all again for this one.
+type ReportReply struct {
+	Success bool   `json:"success"`
+	Term    uint64 `json:"term"`
+}
+
 // KeyRead says when a key was last read at an instance, to the hour at best.
 type KeyRead struct {
 	Key string `json:"key"` // empty: the whole document

@@ -343,14 +343,15 @@ func (r *Record) Metadata() Metadata {
 // Role is the permission of an API token.
 type Role string
 
-// The two roles. Write includes read.
+// The roles. Write includes the others; report is for observers, and reads nothing.
 const (
-	RoleRead  Role = "config.read"
-	RoleWrite Role = "config.write"
+	RoleRead   Role = "config.read"
+	RoleWrite  Role = "config.write"
+	RoleReport Role = "config.report"
 )
 
 // Allows reports whether r includes want.
-func (r Role) Allows(want Role) bool { return r == want || (r == RoleWrite && want == RoleRead) }
+func (r Role) Allows(want Role) bool { return r == want || r == RoleWrite && CheckRole(want) == nil }
 
 // Principal is an authenticated caller. Name may be logged and stored: it is never the
 // token.

@@ -21,8 +21,8 @@ func Token(a *cli.App) *cobra.Command {
 		Use:   "token",
 		Short: "Manage join tokens and API tokens",
 		Long: `A join token (role server or sidecar) admits agents to the cluster for a limited time.
-An API token (role config.read or config.write) lets a person or a program use the
-admin API. Like those of CONFIG_API_TOKENS it is valid on every agent, until it
+An API token (role config.read, config.write or config.report) lets a person or a
+program use the admin API. Like those of CONFIG_API_TOKENS it is valid on every agent, until it
 expires or is revoked.`,
 	}, tokenCreate(a), tokenList(a), tokenRevoke(a))
 }
@@ -31,15 +31,17 @@ func tokenCreate(a *cli.App) *cobra.Command {
 	req := conf.JoinTokenRequest{}
 	var name string
 	cmd := &cobra.Command{
-		Use:   "create --role server|sidecar|config.read|config.write",
+		Use:   "create --role server|sidecar|config.read|config.write|config.report",
 		Short: "Make a token; it is shown this once",
 		Long: `With --role server or sidecar: make a join token and print the command that joins
 with it. Run that on the machine that is to join. A server may become a voter, and
 receives all keys of the cluster. A sidecar has a full copy of the configuration, and
 the keys of its own service only.
 
-With --role config.read or config.write: make an API token for --name and print it. The
-cluster keeps its SHA-256 only. The history and the access log show the name.`,
+With --role config.read, config.write or config.report: make an API token for --name and
+print it. The cluster keeps its SHA-256 only. The history and the access log show the name.
+The role config.report is for observers: they report what they run, and can do nothing
+else.`,
 		Example: `  holdfast token create --role server
   holdfast token create --role sidecar --service stt-worker
   holdfast token create --role sidecar --ttl 24h --uses 10
@@ -47,12 +49,12 @@ cluster keeps its SHA-256 only. The history and the access log show the name.`,
 		Args: cli.Needs(),
 	}
 	f := cmd.Flags()
-	f.StringVar(&req.Role, "role", "", "the `ROLE`: server, sidecar, config.read or config.write")
+	f.StringVar(&req.Role, "role", "", "the `ROLE`: server, sidecar, config.read, config.write or config.report")
 	f.StringVar(&req.Service, "service", "", "of a join token: only an agent beside this `SERVICE` may use it")
 	f.StringVar(&name, "name", "", "of an API token: the `NAME` of the person or program that uses it")
 	f.DurationVar(&req.TTL, "ttl", 0, "how long it is valid (default 1h, up to 720h; of an API token 2160h, up to 87840h)")
 	f.IntVar(&req.Uses, "uses", 1, "of a join token: how many agents may join with it; 0 is any number")
-	cli.CompleteFlag(cmd, "role", conf.MemberServer, conf.MemberSidecar, string(conf.RoleRead), string(conf.RoleWrite))
+	cli.CompleteFlag(cmd, "role", conf.MemberServer, conf.MemberSidecar, string(conf.RoleRead), string(conf.RoleWrite), string(conf.RoleReport))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		api := conf.CheckRole(conf.Role(req.Role)) == nil
 		most := conf.MaxTokenTTL
@@ -61,9 +63,9 @@ cluster keeps its SHA-256 only. The history and the access log show the name.`,
 		}
 		switch {
 		case req.Role == "":
-			return cli.UsageError(cmd, "%s needs --role server or sidecar, or config.read or config.write", cmd.CommandPath())
+			return cli.UsageError(cmd, "%s needs --role server or sidecar, or config.read, config.write or config.report", cmd.CommandPath())
 		case !api && conf.CheckMemberRole(req.Role) != nil:
-			return cli.UsageError(cmd, "bad role %q: use server or sidecar, or config.read or config.write", req.Role)
+			return cli.UsageError(cmd, "bad role %q: use server or sidecar, or config.read, config.write or config.report", req.Role)
 		case cmd.Flags().Changed("ttl") && req.TTL < time.Second || req.TTL > most:
 			return cli.UsageError(cmd, "bad --ttl %s: from 1s to %dh", req.TTL, int(most.Hours()))
 		case req.Uses < 0 || req.Uses > conf.MaxTokenUses:
