@@ -94,13 +94,17 @@ func (a *Agent) Run(ctx context.Context) error {
 	return err
 }
 
-// databaseGrace is how long the first answers of the local API wait for the database.
-const databaseGrace = 250 * time.Millisecond
+// databaseGrace is how long the first answers of the local API wait for the database, and
+// maxAwaited the size of one that can be opened, and so verified, meanwhile.
+const (
+	databaseGrace = 250 * time.Millisecond
+	maxAwaited    = 32 << 20
+)
 
 // awaitDatabase returns when the database is served, or after a moment: it may be newer
 // than the last-known-good file, and opening it takes milliseconds. Callers wait meanwhile.
 func (a *Agent) awaitDatabase() {
-	if _, err := os.Stat(a.o.DBPath); err != nil {
+	if !isAwaited(a.o.DBPath) {
 		return
 	}
 	end := time.NewTimer(databaseGrace)
@@ -117,6 +121,12 @@ func (a *Agent) awaitDatabase() {
 			return
 		}
 	}
+}
+
+// isAwaited reports whether the database at path may be open in a moment.
+func isAwaited(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Size() <= maxAwaited
 }
 
 // stopAdmin lets the requests of the admin API in progress end, and then closes their

@@ -7,7 +7,7 @@
 // version and stays in memory; only what the replica, or a signature, verified
 // goes into the last-known-good file.
 //
-// Callers: the view calls Secrets.Values on the goroutine that advances it (one at a
-// time); HTTP handlers call LocalProvider concurrently; the writer of the
+// Callers: the view calls Secrets.Values and Overlay for one record at a time, at a start
+// for several; HTTP handlers call LocalProvider concurrently; the writer of the
 // last-known-good file calls LKGProvider.Next on its goroutine.
 package documents

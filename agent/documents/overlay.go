@@ -100,7 +100,7 @@ func (s *Secrets) EnvValues(rec *conf.Record) map[string]any {
 // schemaWithEnv returns the schema of a record; nil when none of its fields can come from
 // the environment. Most have none, and need not be compiled for this: see Values.
 func (s *Secrets) schemaWithEnv(rec *conf.Record) *schema.Schema {
-	if !rec.Exists() || !bytes.Contains(rec.Schema, []byte(`"x-env"`)) && !bytes.Contains(rec.Schema, []byte(`"x-secret-source"`)) {
+	if !rec.Exists() || !mayReadEnv(rec.Schema) {
 		return nil
 	}
 	sch, err := s.schemas.Get(rec.Service, rec.Schema)
@@ -108,6 +108,21 @@ func (s *Secrets) schemaWithEnv(rec *conf.Record) *schema.Schema {
 		return nil // Values logs it
 	}
 	return sch
+}
+
+// mayReadEnv reports whether a schema may have a field from the environment. (The stored
+// form is canonical, its names are plain.)
+func mayReadEnv(schema []byte) bool {
+	for from := 0; ; {
+		i := bytes.Index(schema[from:], []byte(`"x-`))
+		if i < 0 {
+			return false
+		}
+		from += i + len(`"x-`)
+		if bytes.HasPrefix(schema[from:], []byte(`env"`)) || bytes.HasPrefix(schema[from:], []byte(`secret-source"`)) {
+			return true
+		}
+	}
 }
 
 // overlay puts the variables into the document, in the order of their keys. One that

@@ -147,3 +147,20 @@ func TestAlarmOfASecret(t *testing.T) {
 		t.Errorf("%d ends:\n%s", n, log)
 	}
 }
+
+// Most schemas are not compiled for what they cannot have.
+func TestMayReadEnv(t *testing.T) {
+	for text, want := range map[string]bool{
+		``:                                 false,
+		`{"type":"object"}`:                false,
+		`{"x-":1,"x-complexity":"simple"}`: false,
+		`{"a":{"x-env":"A"}}`:              true,
+		`{"x-help":"x-env","x-secret":true,"x-secret-source":"env"}`: true,
+		`{"x-environment":1}`: false,
+		`{"x-env`:             false,
+	} {
+		if got := mayReadEnv([]byte(text)); got != want {
+			t.Errorf("%s: %t", text, got)
+		}
+	}
+}

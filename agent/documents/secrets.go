@@ -1,7 +1,6 @@
 package documents
 
 import (
-	"bytes"
 	"log/slog"
 	"slices"
 
@@ -88,9 +87,8 @@ func NewSecrets(o SecretsOptions) *Secrets {
 // document: from the environment, else those of the store that this agent can open.
 func (s *Secrets) Values(service string, rec *conf.Record) map[string]any {
 	// Most services have no secrets, and their schemas need not be compiled for
-	// this: compiling is nearly all of a start from the last-known-good file. (The
-	// stored form is canonical, its names are plain.)
-	if len(rec.Secrets) == 0 && !bytes.Contains(rec.Schema, []byte(`"x-secret-source"`)) {
+	// this: compiling is nearly all of a start from the last-known-good file.
+	if len(rec.Secrets) == 0 && !mayReadEnv(rec.Schema) {
 		s.unopened.set(rec, nil)
 		s.alarmUnopened(service, nil)
 		return nil

@@ -2,6 +2,7 @@ package view
 
 import (
 	"hash/maphash"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,8 @@ type View[T any] struct {
 }
 
 // New returns an empty View. render makes what the readers need (such as the bytes of
-// a response) of a record, once per change. It must not block or call the View.
+// a response) of a record, once per change. It must not block or call the View, and may be
+// called on several goroutines at once, for different records.
 func New[T any](render func(*conf.Record) T) *View[T] {
 	v := &View[T]{render: render, seed: maphash.MakeSeed()}
 	v.cur.Store(&Snapshot[T]{
@@ -107,6 +109,9 @@ func (v *View[T]) Reset(source, epoch string, index uint64, recs []*conf.Record)
 			}
 		})
 	}
+	if old.count == 0 { // a start: readers wait for the first document
+		b.renderAll(recs)
+	}
 	for _, r := range recs {
 		b.put(r)
 	}
@@ -158,6 +163,40 @@ type builder[T any] struct {
 	names    *names
 	count    int
 	replaced []*Entry[T] // entries of base that are no longer in table
+	rendered map[*conf.Record]T
+}
+
+// minAtOnce is the number of records from which on it pays to render on all processors.
+const minAtOnce = 64
+
+// renderAll renders records on all processors.
+func (b *builder[T]) renderAll(recs []*conf.Record) {
+	if len(recs) < minAtOnce {
+		return
+	}
+	docs := make([]T, len(recs))
+	var workers sync.WaitGroup
+	each := (len(recs)-1)/runtime.GOMAXPROCS(0) + 1
+	for from := 0; from < len(recs); from += each {
+		workers.Go(func() {
+			for i := from; i < min(from+each, len(recs)); i++ {
+				docs[i] = b.view.render(recs[i])
+			}
+		})
+	}
+	workers.Wait()
+	b.rendered = make(map[*conf.Record]T, len(recs))
+	for i, r := range recs {
+		b.rendered[r] = docs[i]
+	}
+}
+
+// render is the document of a record.
+func (b *builder[T]) render(r *conf.Record) T {
+	if doc, ok := b.rendered[r]; ok {
+		return doc
+	}
+	return b.view.render(r)
 }
 
 func (v *View[T]) builder(old *Snapshot[T]) *builder[T] {
@@ -171,7 +210,7 @@ func (b *builder[T]) put(r *conf.Record) bool {
 	if old != nil && (older(r, old.Record) || Equal(r, old.Record)) {
 		return false
 	}
-	e := &Entry[T]{Record: r, Doc: b.view.render(r), hash: h}
+	e := &Entry[T]{Record: r, Doc: b.render(r), hash: h}
 	again := old != nil && reissued(r, old.Record)
 	if again {
 		e.changed = old.changed

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -593,5 +594,38 @@ func TestRefresh(t *testing.T) {
 	}
 	if now := v.Load(); now.Index != 7 || now.Epoch != "e" || now.Source != SourceReplica || now.Len() != 2 || !isClosed(snap.Changed()) {
 		t.Errorf("the snapshot is %+v", now)
+	}
+}
+
+// At a start all processors render, each record once.
+func TestFirstResetRendersAtOnce(t *testing.T) {
+	if runtime.GOMAXPROCS(0) < 2 {
+		base.Missing(t, "this machine has one processor")
+	}
+	recs := make([]*conf.Record, 200)
+	for i := range recs {
+		recs[i] = rec(fmt.Sprintf("s%03d", i), "e", 1)
+	}
+	var calls atomic.Int64
+	second := make(chan struct{})
+	v := New(func(r *conf.Record) doc {
+		switch calls.Add(1) {
+		case 1:
+			<-second // comes on another goroutine
+		case 2:
+			close(second)
+		}
+		return render(r)
+	})
+	v.Reset(SourceLKG, "e", 7, recs)
+	for _, r := range recs {
+		version(t, v, r.Service)
+	}
+	if n := calls.Load(); n != int64(len(recs)) {
+		t.Errorf("%d records are rendered %d times", len(recs), n)
+	}
+	v.Reset(SourceReplica, "e", 8, recs)
+	if n := calls.Load(); n != int64(len(recs)) {
+		t.Errorf("what has not changed is rendered again: %d times", n)
 	}
 }
