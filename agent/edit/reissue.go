@@ -49,8 +49,12 @@ func (e *Editor) sign(cur *conf.Record, values, config []byte, deleted bool, now
 	}
 }
 
+// reissuedAtOnce is how many services one command has: who applies it has all of their
+// records twice in memory.
+const reissuedAtOnce = 2000
+
 // Reissue renews the signatures of all services and tombstones, and of what their rollouts
-// have signed, with the current signer, in one command, and returns their number. Versions and documents stay;
+// have signed, with the current signer, in few commands, and returns their number. Versions and documents stay;
 // issued_at grows, unless it is ahead of the clock by more than conf.MaxLead. It blocks no edit:
 // the signature of a concurrent edit wins.
 func (e *Editor) Reissue(ctx context.Context) (int, error) {
@@ -68,7 +72,18 @@ func (e *Editor) reissue(ctx context.Context, versions bool) (int, error) {
 	}
 	signer, epoch := e.o.Signer(), e.o.Records.Epoch()
 	at := e.floor.begin(e.o.Now(), versions)
-	r := &command.Reissue{Epoch: epoch, At: conf.FormatTime(at), KeyID: signer.KeyID()}
+	n, r := 0, &command.Reissue{Epoch: epoch, At: conf.FormatTime(at), KeyID: signer.KeyID()}
+	flush := func(over int) error {
+		if len(r.Items) <= over {
+			return nil
+		}
+		err := propose(ctx, e, r)
+		if err == nil {
+			n += len(r.Items)
+		}
+		r = &command.Reissue{Epoch: epoch, At: r.At, KeyID: r.KeyID}
+		return err
+	}
 	sign := func(service string) {
 		cur := e.o.Records.Record(service)
 		if cur == nil || cur.Signature == "" || cur.Epoch != epoch {
@@ -85,25 +100,20 @@ func (e *Editor) reissue(ctx context.Context, versions bool) (int, error) {
 		} else {
 			busy = append(busy, rec.Service)
 		}
-		if err := ctx.Err(); err != nil {
-			return 0, err
+		if err := cmp.Or(ctx.Err(), flush(reissuedAtOnce-1)); err != nil {
+			return n, err
 		}
 	}
 	for _, service := range busy {
 		unlock, err := e.locks.lock(ctx, service)
 		if err != nil {
-			return 0, err
+			return n, err
 		}
 		sign(service)
 		unlock()
 	}
-	if len(r.Items) == 0 {
-		return 0, nil
-	}
-	if err := propose(ctx, e, r); err != nil {
-		return 0, err
-	}
-	return len(r.Items), nil
+	err := flush(0)
+	return n, err
 }
 
 // signAgain returns new signatures of all versions of cur. The higher one is the later one:

@@ -3,6 +3,7 @@ package edit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -197,5 +198,29 @@ func TestReissueBesideAnOlderBuild(t *testing.T) {
 	}
 	if r := f.c.Record("demo"); r.IssuedAt >= "2026-01-02T04" || r.VersionSignature == "" {
 		t.Errorf("%s %q", r.IssuedAt, r.VersionSignature)
+	}
+}
+
+// The signatures of many services are renewed in several commands: who applies one has all
+// of its records in memory.
+func TestReissueOfManyServices(t *testing.T) {
+	const services = 2*reissuedAtOnce + 100
+	f := setup(t)
+	for i := range services {
+		name := fmt.Sprintf("svc-%05d", i)
+		f.c.recs[name] = &conf.Record{Service: name, Version: 1, Epoch: f.c.Epoch(), Config: []byte("{}"), Values: []byte("{}"), Signature: "x"}
+	}
+	n, err := f.Reissue(t.Context())
+	if err != nil || n != services {
+		t.Fatalf("%d are signed, want %d (%v)", n, services, err)
+	}
+	signed := 0
+	for _, r := range f.c.reissues {
+		if signed += len(r.Items); len(r.Items) > reissuedAtOnce {
+			t.Errorf("%d signatures in one command", len(r.Items))
+		}
+	}
+	if commands := len(f.c.reissues); commands != 3 || signed != services {
+		t.Errorf("%d signatures in %d commands", signed, commands)
 	}
 }
