@@ -221,3 +221,47 @@ func (c *counter) Write(p []byte) (int, error) {
 	*c += counter(len(p))
 	return len(p), nil
 }
+
+// BenchmarkApplyFull changes a key each of 16 services in one batch, each with a request id,
+// when there are as many versions and requests as are kept: each change drops the oldest.
+func BenchmarkApplyFull(b *testing.B) {
+	const services = 16
+	s := openNew(b)
+	d := newDriver(b, s)
+	s.index.Project = func(service string, _, config json.RawMessage) ([]conf.Item, error) {
+		return testProject(service, nil, config)
+	}
+	s.applier.Project = s.index.Project.Items
+	setup := d.edit(command.ActionPut)
+	name := func(i int) string { return fmt.Sprintf("service-%05d", i) }
+	for i := range services {
+		setup.Schemas = append(setup.Schemas, schemaOf(name(i), benchSchema()))
+	}
+	d.ok(setup)
+	version := uint64(0)
+	next := func() (batch []apply.Entry) {
+		for i := range services {
+			doc := fmt.Sprintf(`{"n":%d,"pad":"%s"}`, version, strings.Repeat("x", 900))
+			e := d.edit(command.ActionPatch, put(name(i), version, doc))
+			e.ID = fmt.Sprintf("ann/%d-%d", version, i)
+			e.Audit = []conf.Access{{UserID: "ann", Action: "write", Service: name(i), Success: true, Reason: e.Action, Timestamp: e.At}}
+			batch = append(batch, d.entries(e)...)
+		}
+		version++
+		return batch
+	}
+	for range apply.KeepVersions + 5 {
+		if _, _, err := s.Apply(b.Context(), next()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		batch := next()
+		b.StartTimer()
+		if _, _, err := s.Apply(b.Context(), batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

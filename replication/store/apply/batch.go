@@ -32,6 +32,8 @@ type Applier struct {
 	Cache     RecordCache // as of the last batch that was committed; nil: none
 
 	WithSavepoints bool // for each entry, not only for one that needs it
+
+	differ differ
 }
 
 // Batch is what applying some entries resulted in.

@@ -221,7 +221,7 @@ func (t *editTx) write(cur *tables.StoredRecord, rec *conf.Record, ch change) er
 		was = int64(cur.Record.Version) //nolint:gosec // fits
 	}
 	for old := max(was-KeepVersions, 0) + 1; old <= version-KeepVersions; old++ {
-		if err := t.remove(tables.Versions, rec.Service, old); err != nil {
+		if err := t.drop(tables.Versions, tables.Versions.Drop, rec.Service, old); err != nil {
 			return err
 		}
 	}
@@ -263,7 +263,7 @@ func (t *editTx) itemsOf(was, is *conf.Record, stored bool, ch *schemaChange) (b
 	if ch != nil {
 		oldSchema = ch.old
 	} else if old != nil && now != nil {
-		old, now, _ = differing(old, now)
+		old, now, _ = t.conf.differ.differing(old, now)
 	}
 	if old != nil {
 		if before, err = t.conf.Project(is.Service, oldSchema, old); err != nil {
@@ -371,12 +371,8 @@ func (t *tx) storeResult(id string, index uint64, versions map[string]uint64) er
 	if t.st.RequestCount <= KeepRequests {
 		return nil
 	}
-	var oldest string
-	if err := t.w.QueryRowContext(t.ctx, "SELECT id FROM requests ORDER BY idx LIMIT 1").Scan(&oldest); err != nil {
-		return err
-	}
 	t.st.RequestCount--
-	return t.remove(tables.Requests, oldest)
+	return t.drop(tables.Requests, tables.DropOldestRequest)
 }
 
 // valuesOf are the values of items by key.

@@ -5,14 +5,19 @@ import (
 	"encoding/json"
 )
 
+// differ compares documents. It has the space for their members.
+type differ struct{ a, b []jsonMember }
+
 // differing reduces two documents to the members that are not in both with the same
 // value. Documents are in canonical form; for any others, ok is false.
-func differing(a, b json.RawMessage) (onlyA, onlyB json.RawMessage, ok bool) {
-	as, okA := jsonMembers(a)
-	bs, okB := jsonMembers(b)
+func (d *differ) differing(a, b json.RawMessage) (onlyA, onlyB json.RawMessage, ok bool) {
+	as, okA := jsonMembers(a, d.a)
+	bs, okB := jsonMembers(b, d.b)
 	if !okA || !okB {
 		return a, b, false
 	}
+	d.a, d.b = as, bs
+	defer func() { clear(as); clear(bs) }() // it keeps no document
 	return without(as, bs), without(bs, as), true
 }
 

@@ -18,7 +18,7 @@ func TestDiffering(t *testing.T) {
 		{`{"b":1,"a":1}`, `{"a":1,"b":1}`, `{"b":1,"a":1}`, `{"a":1,"b":1}`},
 		{`{"a":1,"a":2}`, `{"a":2}`, `{"a":1,"a":2}`, `{"a":2}`},
 	} {
-		onlyA, onlyB, _ := differing(json.RawMessage(c.a), json.RawMessage(c.b))
+		onlyA, onlyB, _ := new(differ).differing(json.RawMessage(c.a), json.RawMessage(c.b))
 		if string(onlyA) != c.onlyA || string(onlyB) != c.onlyB {
 			t.Errorf("%s and %s: %s and %s", c.a, c.b, onlyA, onlyB)
 		}
@@ -28,7 +28,7 @@ func TestDiffering(t *testing.T) {
 func FuzzMembers(f *testing.F) {
 	f.Add([]byte(`{"a":{"b":[1,"}"]},"c":"\\"}`))
 	f.Fuzz(func(t *testing.T, doc []byte) {
-		ms, ok := jsonMembers(doc)
+		ms, ok := jsonMembers(doc, nil)
 		if !ok || !json.Valid(doc) {
 			return // it must only not panic
 		}

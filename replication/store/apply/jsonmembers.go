@@ -10,16 +10,17 @@ import (
 // jsonMember is a member of an object: its name in quotes, and all of its text.
 type jsonMember struct{ name, text []byte }
 
-// jsonMembers splits a compact JSON object whose names ascend.
-func jsonMembers(doc []byte) (out []jsonMember, ok bool) {
+// jsonMembers splits a compact JSON object whose names ascend. The members are in the space
+// of out, where there is enough.
+func jsonMembers(doc []byte, out []jsonMember) (_ []jsonMember, ok bool) {
+	out = out[:0]
 	s := jsonscan.Scanner{Data: doc, Compact: true}
 	if !s.Accept('{') {
 		return nil, false
 	}
 	if s.Accept('}') {
-		return nil, s.End()
+		return out, s.End()
 	}
-	out = make([]jsonMember, 0, 64)
 	for {
 		start := s.Pos
 		kind := s.String()

@@ -237,3 +237,15 @@ func (t *tx) remove(tab *tables.Table, key ...any) error {
 	t.changes(tab, key)
 	return t.w.Exec(t.ctx, tab.Delete, key...)
 }
+
+// drop removes a row that nobody reads any more, which query finds; nothing happens when
+// there is none.
+func (t *tx) drop(tab *tables.Table, query string, args ...any) error {
+	d, found, err := tables.Drop(t.ctx, t.w, tab, query, args...)
+	if err != nil || !found {
+		return err
+	}
+	t.wrote = true
+	t.st.Digest.Sub(d)
+	return nil
+}

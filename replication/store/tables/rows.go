@@ -39,6 +39,21 @@ func ReadID(ctx context.Context, q Querier, dig *Digester, tab *Table, id int64)
 	return d, err
 }
 
+// Drop removes the row that query, a DELETE, finds, and returns its digest as it is stored:
+// nobody needs the content any more. found is false when there is none.
+func Drop(ctx context.Context, q Querier, tab *Table, query string, args ...any) (d [sha256.Size]byte, found bool, err error) {
+	var stored []byte
+	switch err := q.QueryRowContext(ctx, query, args...).Scan(&stored); {
+	case errors.Is(err, sql.ErrNoRows):
+		return d, false, nil
+	case err != nil:
+		return d, false, err
+	case len(stored) != len(d):
+		return d, false, Corrupt("a row of %s has a digest of %d bytes", tab.Name, len(stored))
+	}
+	return [sha256.Size]byte(stored), true, nil
+}
+
 func readOne(ctx context.Context, q Querier, dig *Digester, tab *Table, query string, key ...any) (content []any, d [sha256.Size]byte, err error) {
 	n := len(tab.Cols)
 	vals, dst := ScanBuffer(n + 1)

@@ -32,6 +32,7 @@ type Table struct {
 	InsertID  string
 	Upsert    string // touches only the indexes whose columns changed
 	Delete    string
+	Drop      string // Delete, and returns the digest
 }
 
 // The covered tables, in the order in which a snapshot carries them.
@@ -72,6 +73,11 @@ var (
 	}
 )
 
+const returningDigest = " RETURNING digest"
+
+// DropOldestRequest drops the result of the oldest request.
+const DropOldestRequest = "DELETE FROM requests WHERE idx = (SELECT min(idx) FROM requests)" + returningDigest
+
 // define makes a table whose first keys columns are its key.
 func define(name string, keys int, id bool, cols ...string) *Table {
 	t := &Table{Name: name, Key: cols[:keys], Cols: cols, HasID: id}
@@ -87,6 +93,7 @@ func define(name string, keys int, id bool, cols ...string) *Table {
 	t.Insert = "INSERT INTO " + name + " (" + list + ", digest) VALUES (" + placeholders(len(cols)+1) + ")"
 	t.InsertID = "INSERT INTO " + name + " (" + list + ", digest, id) VALUES (" + placeholders(len(cols)+2) + ")"
 	t.Delete = "DELETE FROM " + name + " WHERE " + where
+	t.Drop = t.Delete + returningDigest
 	set := "digest = excluded.digest"
 	for _, c := range cols[keys:] {
 		set += ", " + c + " = excluded." + c
