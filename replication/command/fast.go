@@ -145,7 +145,12 @@ func (w *writer) update(u *Update) {
 	w.number("prev", u.Prev)
 	w.number("version", u.Version)
 	w.document("values", u.Values)
-	w.document("config", u.Config)
+	if len(u.Config) > 0 && bytes.Equal(u.Config, u.Values) { // no defaults: it is compact too
+		w.name("config")
+		w.b = append(w.b, u.Config...)
+	} else {
+		w.document("config", u.Config)
+	}
 	w.text("checksum", u.Checksum)
 	w.text("issued_at", u.IssuedAt)
 	w.text("signature", u.Signature)
@@ -286,9 +291,21 @@ func (r *reader) document(name string, m *json.RawMessage) bool {
 	return true
 }
 
+// config reads the document of u, which is often its values: then both are the same bytes.
+func (r *reader) config(u *Update) bool {
+	was := r.Pos
+	if len(u.Values) > 0 && u.Values[0] == '{' && r.name("config") && bytes.HasPrefix(r.Data[r.Pos:], u.Values) {
+		r.Pos += len(u.Values) // an object ends where its last brace is
+		u.Config = u.Values
+		return true
+	}
+	r.Pos = was
+	return r.document("config", &u.Config)
+}
+
 func (r *reader) update(u *Update) bool {
 	ok := r.Accept('{') && r.text("service", &u.Service) && r.number("prev", &u.Prev) && r.number("version", &u.Version) &&
-		r.document("values", &u.Values) && r.document("config", &u.Config) && r.text("checksum", &u.Checksum) &&
+		r.document("values", &u.Values) && r.config(u) && r.text("checksum", &u.Checksum) &&
 		r.text("issued_at", &u.IssuedAt) && r.text("signature", &u.Signature) && r.text("key_id", &u.KeyID)
 	if ok && r.name("deleted") {
 		u.Deleted, ok = true, r.Literal("true")

@@ -1,6 +1,7 @@
 package jsonscan
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"math"
 )
@@ -77,7 +78,7 @@ func (s *Scanner) String() StringKind {
 		return NoString
 	}
 	kind, all := ASCII, byte(0)
-	for i := s.Pos; i < len(s.Data); i++ {
+	for i := s.Pos + plain(s.Data[s.Pos:]); i < len(s.Data); i++ {
 		switch c := s.Data[i]; {
 		case c == '"':
 			s.Pos = i + 1
@@ -102,6 +103,21 @@ func (s *Scanner) String() StringKind {
 	}
 	s.Pos = len(s.Data)
 	return NoString
+}
+
+// plain is how many bytes at the beginning of b, a multiple of eight, are ASCII that a string
+// has as it is.
+func plain(b []byte) (n int) {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	for ; n+8 <= len(b); n += 8 {
+		w := binary.LittleEndian.Uint64(b[n:])
+		// The high bit of a byte is set in one of these when it is no such byte. A byte above
+		// one of those may have it too.
+		if (w|(w-each*' ')|((w^each*'"')-each)|((w^each*'\\')-each))&high != 0 {
+			break
+		}
+	}
+	return n
 }
 
 // escapeLen returns the length of the escape that b starts with, 0 for none.

@@ -162,3 +162,33 @@ func TestNoAllocations(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// A string is read in words of eight bytes: each byte counts wherever it is in one.
+func TestEveryByteOfAWord(t *testing.T) {
+	for n := range 20 {
+		for at := range n {
+			for c := range 256 {
+				text := []byte(`"` + strings.Repeat("x", n) + `"`)
+				text[1+at] = byte(c)
+				s := jsonscan.Scanner{Data: text}
+				want, end := jsonscan.ASCII, len(text)
+				switch {
+				case c < ' ':
+					want = jsonscan.NoString
+				case c == '"':
+					end = at + 2
+				case c == '\\':
+					want = jsonscan.NoString
+					if at == n-1 { // the quote is escaped, and the string has no end
+						break
+					}
+				case c >= 0x80:
+					want = jsonscan.Unescaped
+				}
+				if got := s.String(); got != want || got != jsonscan.NoString && s.Pos != end {
+					t.Fatalf("byte %#x at %d of %d: kind %d up to %d, want %d up to %d", c, at, n, got, s.Pos, want, end)
+				}
+			}
+		}
+	}
+}
