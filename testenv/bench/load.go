@@ -205,8 +205,8 @@ func (g *generator) send(s *sock) error {
 
 const (
 	eventBatch   = 64
-	pollMS       = 50 // as long as a wait for events keeps Go's scheduler from this thread's processor
-	silencePolls = 200
+	pollMS       = 100
+	silencePolls = 100
 )
 
 // run receives and sends until the end of the turn.
@@ -226,7 +226,11 @@ func (g *generator) run(ctx context.Context) error {
 func (g *generator) wait(one bool) error {
 	var events [eventBatch]syscall.EpollEvent
 	for silent := 0; ; {
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(g.epoll), uintptr(unsafe.Pointer(&events[0])), eventBatch, pollMS, 0, 0)
+		// Go's scheduler need not know of a call that does not wait.
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(g.epoll), uintptr(unsafe.Pointer(&events[0])), eventBatch, 0, 0, 0)
+		if errno == 0 && n == 0 {
+			n, _, errno = syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(g.epoll), uintptr(unsafe.Pointer(&events[0])), eventBatch, pollMS, 0, 0)
+		}
 		switch {
 		case errno == syscall.EINTR:
 			continue
