@@ -1,7 +1,7 @@
 # make demo   build, and run one agent with everything embedded
 # make check  build, vet, lint and short tests, in less than two minutes
 # make test   install what the tests need, check the code, run all tests
-# make bench  measure, and print a table of ratios
+# make bench  measure, and print a table of ratios, in Markdown; BENCH_FLAGS=-short takes three minutes
 # make chaos  break a cluster at random for DURATION, and say whether it stayed consistent
 # make help   all targets
 
@@ -91,7 +91,7 @@ test-go:
 test-short: ## the tests with shorter loops, without the race detector
 	go test -short $(TEST_FLAGS) ./...
 
-bench: build ## measure; a few minutes on an idle machine
+bench: build ## measure, and print a table in Markdown; needs an idle machine (BENCH_FLAGS=-short: 3 minutes)
 	go run ./testenv/bench -agent ./$(BIN) $(BENCH_FLAGS)
 
 screenshots: ## make the pictures of the documentation, docs/images/*.png, and say how long the page takes
