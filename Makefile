@@ -12,7 +12,7 @@ BIN       := bin/holdfast
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # Commands that the tests run, each with the Debian package that has it.
 TEST_TOOLS := python3=python3 node=nodejs curl=curl sqlite3=sqlite3 gcc=gcc,libc6-dev git=git openssl=openssl flock=util-linux ip=iproute2 \
-	zsh=zsh php=php-cli ruby=ruby nginx=nginx-light mosquitto=mosquitto mosquitto_sub=mosquitto-clients chromium=chromium systemd-nspawn=systemd-container
+	zsh=zsh php=php-cli ruby=ruby nginx=nginx-light mosquitto=mosquitto mosquitto_sub=mosquitto-clients chromium=chromium systemd-nspawn=systemd-container promtool=prometheus
 # Debian packages that they need and that have no command.
 TEST_PACKAGES := systemd-sysv dbus python3-pydantic python3-paho-mqtt python3-cryptography node-mqtt php-vlucas-phpdotenv ruby-dotenv
 

@@ -24,6 +24,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/renderjob"
 	"github.com/holdfast-config/holdfast/agent/replica"
 	"github.com/holdfast-config/holdfast/agent/rotation"
+	"github.com/holdfast-config/holdfast/agent/scrape"
 	"github.com/holdfast-config/holdfast/agent/served"
 	"github.com/holdfast-config/holdfast/localapi"
 	"github.com/holdfast-config/holdfast/localapi/ack"
@@ -51,6 +52,7 @@ type rooms struct {
 	recovery  *recovery.Manager
 	backups   *backupjob.Manager
 	files     *renderjob.Job // nil without CONFIG_RENDER
+	scrape    *scrape.Server // nil without CONFIG_METRICS_ADDR
 	instances *instanceRooms
 	editor    *edit.Editor // for callers: rejects changes while the agent is not in normal mode
 	system    *edit.Editor // for the agent itself
@@ -185,6 +187,8 @@ func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 	)
 	r.files.Register(registry)
 	registry.MustRegister(r.instances.table)
+	registry.MustRegister(a.vitals(r))
+	r.scrape = scrape.New(a.o.MetricsAddr, registry, a.log)
 	for _, p := range connlimit.Ports {
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "holdfast_port_rejected_total", Help: "Connections that a port rejected, because it had as many as it may.", ConstLabels: prometheus.Labels{"port": string(p)},
@@ -247,6 +251,20 @@ func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 	a.admin.Handler = ui.Over(h)
 	a.admin.RegisterOnShutdown(ao.Events.Stop)
 	return nil
+}
+
+// vitals are the metrics of what this agent is.
+func (a *Agent) vitals(r *rooms) *scrape.Vitals {
+	return &scrape.Vitals{
+		Version: a.o.Version, Role: func() string { return string(a.cluster.Port.Identity().Role) }, Service: a.o.ServiceName,
+		Raft: func() scrape.Raft {
+			own, leader := a.backend.Report(), a.replicas.Leader()
+			return scrape.Raft{Leads: leader == a.cluster.Self(), Leader: leader != "", Term: own.LastTerm, Last: own.LastIndex, Applied: own.Applied}
+		},
+		CertificateEnds: func() time.Time { return a.cluster.Port.Identity().Cert.NotAfter },
+		LKGWritten:      func() time.Time { return a.lkg.Status().Written },
+		Records:         documents.Records{View: r.view}.Services,
+	}
 }
 
 // full is what a port calls when it rejects a connection for want of room.

@@ -61,6 +61,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	writer := startTask(all, a.lkg.Run)
 	brokers := startTask(all, a.brokerTasks(failed)...)
 	auditLog := startTask(all, a.audit.Run)
+	metrics := startTask(all, a.rooms.scrape.Run)
 
 	var err error
 	select {
@@ -81,6 +82,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	})
 	first.Go(brokers.stop)
 	first.Go(files.stop)
+	first.Go(metrics.stop)
 	first.Wait()
 	servers.Wait()
 	auditLog.stop()
@@ -200,6 +202,9 @@ func (a *Agent) closeFiles() {
 		_ = a.cluster.Port.Stop(ctx)
 	}
 	a.page.close()
+	if a.rooms != nil {
+		a.rooms.scrape.Close()
+	}
 	if a.held != nil {
 		a.held.Close()
 	}

@@ -80,13 +80,14 @@ var layers = map[string][]string{
 	"agent/renderjob":       {"replication/conf", "replication/trust", "replication/view", "localapi/render", "agent/documents"},
 	"agent/lkg":             {"replication/alarm", "replication/conf", "replication/durable", "replication/jsonscan", "replication/seal"},
 	"agent/updates":         {"replication/conf", "replication/seal"},
+	"agent/scrape":          {"replication/conf", "replication/connlimit", "agent/process"},
 	"agent/options":         {"replication/backup", "replication/conf", "agent/keys"},
 	"agent/documents":       {"replication/alarm", "replication/conf", "replication/schema", "replication/seal", "replication/view", "localapi", "agent/edit", "agent/keys", "agent/lkg"},
 	"agent/process":         {"replication/alarm", "replication/conf", "replication/durable", "agent/certfile", "agent/options"},
 	"agent/schemas":         {"replication/alarm", "replication/conf", "replication/schema", "replication/schema/dialect", "replication/seal", "replication/store"},
 	"agent/observer": {
 		"replication/alarm", "replication/conf", "replication/schema", "replication/seal", "replication/view", "localapi", "localapi/client", "localapi/ofrep", "agent/broker",
-		"agent/documents", "agent/keys", "agent/lkg", "agent/options", "agent/process", "agent/renderjob", "agent/schemas", "agent/updates",
+		"agent/documents", "agent/keys", "agent/lkg", "agent/options", "agent/process", "agent/renderjob", "agent/schemas", "agent/scrape", "agent/updates",
 	},
 	"agent/served": {
 		"replication/alarm", "replication/conf", "replication/durable", "replication/seal", "replication/view", "agent/documents", "agent/lkg",
@@ -132,7 +133,7 @@ var layers = map[string][]string{
 		"replication/alarm", "replication/conf", "replication/connlimit", "replication/pki", "replication/schema", "replication/view", "localapi", "localapi/ack", "localapi/admin", "localapi/events", "localapi/ofrep", "localapi/session", "localapi/ui",
 		"agent/audit",
 		"agent/backend", "agent/backupjob", "agent/broker", "agent/certfile", "agent/documents", "agent/edit", "agent/keys", "agent/lkg", "agent/membership",
-		"agent/instances", "agent/options", "agent/peers", "agent/process", "agent/recovery", "agent/renderjob", "agent/replica", "agent/reporter", "agent/rotation", "agent/served",
+		"agent/instances", "agent/options", "agent/peers", "agent/process", "agent/recovery", "agent/renderjob", "agent/replica", "agent/reporter", "agent/rotation", "agent/scrape", "agent/served",
 	},
 	"localapi/yamljson":             {"replication/conf"},
 	"cmd/holdfast/internal/foreign": {"replication/conf"},
@@ -185,6 +186,7 @@ var layers = map[string][]string{
 	"testenv/services/mqtt/subscriber": {},
 	"testenv/doors":                    {},
 	"testenv/packagetest":              {},
+	"testenv/promtest":                 {},
 	"testenv/rendertest":               {},
 	"testenv/bench":                    {"replication/conf", "replication/seal", "localapi/client"},
 	"testenv":                          {"replication/conf", "agent", "agent/observer", "agent/options", "testenv/base"},
@@ -213,7 +215,7 @@ var owners = map[string][]string{
 	"github.com/joho/godotenv":              {"agent/keys", "cmd/holdfast/internal/foreign"},
 	"github.com/magiconair/properties":      {"cmd/holdfast/internal/foreign"},
 	"github.com/prometheus/client_golang": {
-		"localapi", "agent", "agent/audit", "agent/backend", "agent/backupjob", "agent/broker", "agent/observer", "agent/rotation",
+		"localapi", "agent", "agent/audit", "agent/backend", "agent/backupjob", "agent/broker", "agent/observer", "agent/rotation", "agent/scrape",
 		"agent/renderjob", "agent/rollout", "agent/instances", "localapi/render",
 	},
 	"github.com/spf13/cobra": {

@@ -24,6 +24,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/process"
 	"github.com/holdfast-config/holdfast/agent/renderjob"
 	"github.com/holdfast-config/holdfast/agent/schemas"
+	"github.com/holdfast-config/holdfast/agent/scrape"
 	"github.com/holdfast-config/holdfast/agent/updates"
 	"github.com/holdfast-config/holdfast/localapi"
 	"github.com/holdfast-config/holdfast/localapi/client"
@@ -58,6 +59,7 @@ type Observer struct {
 	fetch      *fetcher
 	files      *renderjob.Job // nil without CONFIG_RENDER
 	local      *localapi.Server
+	scrape     *scrape.Server // nil without CONFIG_METRICS_ADDR
 }
 
 // New builds an observer and opens its listeners. When it returns, the local API
@@ -238,13 +240,19 @@ func (b *Observer) newLocalAPI(token string) (err error) {
 	registry.MustRegister(collector{b},
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "holdfast_log_dropped_total", Help: "Lines of the log that were dropped, because nothing read them."},
 			func() float64 { return float64(process.DroppedLines(b.log)) }),
+		&scrape.Vitals{
+			Version: b.o.Version, Role: func() string { return options.RoleObserver }, Service: b.services[0],
+			LKGWritten: func() time.Time { return b.writer.Status().Written }, Records: documents.Records{View: b.view}.Services,
+		},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	b.scrape = scrape.New(b.o.MetricsAddr, registry, b.log)
 	b.local, err = localapi.New(localapi.Options{
 		Service: b.services[0], Source: b.provider, Token: func() string { return token }, Keys: list,
 		Health: b.Health, Ready: b.ready, OwnVersions: true, Unheard: func(s string) bool { return slices.Contains(b.services, s) }, Logger: b.log, Metrics: registry,
 		Front: b.o.LocalFront == "on",
 	})
 	if err != nil {
+		b.scrape.Close()
 		return err
 	}
 	ofrep.Register(b.local, b.schemas)
@@ -281,6 +289,7 @@ func (b *Observer) Run(ctx context.Context) error {
 	parts.Go(func() { b.provider.Run(stop) })
 	parts.Go(func() { b.disk.Run(stop) })
 	parts.Go(func() { b.files.Run(stop) })
+	parts.Go(func() { b.scrape.Run(stop) })
 	parts.Go(func() { b.accepted.runPublish(stop) })
 	if b.link.subscriber != nil {
 		parts.Go(func() { b.link.subscriber.Run(stop) })

@@ -81,6 +81,7 @@ type Ports struct {
 	ManagerKey  string
 	UIAddr      string // another address of the admin port's APIs and page; empty = the default of the role; none = off
 	ClusterAddr string
+	MetricsAddr string // /metrics for other hosts; "" or none = off
 }
 
 // Broker has the settings of the embedded MQTT broker, and of one that the operator runs.
@@ -299,6 +300,9 @@ func (o *Options) Complete() error {
 	}
 	if _, _, err := net.SplitHostPort(o.UIAddr); err != nil && o.UIAddr != "" && o.UIAddr != "none" {
 		return conf.Errorf(conf.CodeUsage, "CONFIG_UI_ADDR %q is not host:port", o.UIAddr).WithHint("use a value such as 127.0.0.1:8080, or none")
+	}
+	if _, _, err := net.SplitHostPort(o.MetricsAddr); err != nil && o.MetricsAddr != "" && o.MetricsAddr != "none" {
+		return conf.Errorf(conf.CodeUsage, "CONFIG_METRICS_ADDR %q is not host:port", o.MetricsAddr).WithHint("use a value such as 0.0.0.0:9270, or none")
 	}
 	if _, _, err := net.SplitHostPort(o.ClusterAddr); err != nil {
 		return conf.Errorf(conf.CodeUsage, "CONFIG_CLUSTER_ADDR %q is not host:port", o.ClusterAddr).WithHint("use a value such as :2771")

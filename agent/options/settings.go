@@ -77,6 +77,7 @@ func Settings(o *Options) []Setting {
 		text("Listeners", "manager-tls-cert", "CONFIG_MANAGER_TLS_CERT", "PEM file with the certificate of the admin port and the web page, which then speak HTTPS only; read again when it changes", &o.ManagerCert),
 		text("Listeners", "manager-tls-key", "CONFIG_MANAGER_TLS_KEY", "PEM file with its key", &o.ManagerKey),
 		text("Listeners", "ui-addr", "CONFIG_UI_ADDR", "where the web page is, besides the admin port (default: 127.0.0.1:8080 on a server and in dev; off on a sidecar); an observer has none; none = off", &o.UIAddr),
+		text("Listeners", "metrics-addr", "CONFIG_METRICS_ADDR", "address at which other hosts may read /metrics, such as 0.0.0.0:9270; it answers nothing else, and has no token (default: off)", &o.MetricsAddr),
 		text("Listeners", "cluster-addr", "CONFIG_CLUSTER_ADDR", "address of the cluster port, which is mTLS only", &o.ClusterAddr),
 		text("MQTT", "mqtt-addr", "CONFIG_MQTT_ADDR", "address of the embedded MQTT broker; none = off", &o.MQTTAddr),
 		text("MQTT", "mqtt-local-addr", "CONFIG_MQTT_LOCAL_ADDR", "a second address of the embedded MQTT broker, for services on this machine when the first one is for others; none = off", &o.MQTTLocalAddr),
