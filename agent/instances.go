@@ -64,9 +64,14 @@ func (r *instanceRooms) term() uint64 {
 // members are the members of the cluster, as the table sees them.
 func (r *instanceRooms) members() (out []instances.Member) {
 	for _, m := range r.a.cluster.Members() {
-		if m.RemovedAt == "" {
-			out = append(out, instances.Member{Node: m.NodeID, Service: m.Service, Addr: m.Addr})
+		if m.RemovedAt != "" {
+			continue
 		}
+		addr := m.Addr
+		if m.NodeID == r.a.cluster.Self() {
+			addr = r.a.cluster.Port.Addr()
+		}
+		out = append(out, instances.Member{Node: m.NodeID, Service: m.Service, Addr: addr})
 	}
 	return out
 }

@@ -83,7 +83,7 @@ func TestRouteMatrix(t *testing.T) {
 		"no token": "", "a wrong token": "wrong", "an expired token": expired.Token, "a revoked token": revoked.Token,
 		"a token with another secret": write.Token[:len(write.Token)-4] + "AAAA", "an id": write.ID,
 	}
-	fill := strings.NewReplacer(":service", "demo", ":name", "night", ":node", "n9", ":id", "x1", ":key", "level", ":kind", "hmac")
+	fill := strings.NewReplacer(":service", "demo", ":rollout", "demo-8-abcdef", ":name", "night", ":node", "n9", ":id", "x1", ":key", "level", ":kind", "hmac")
 	known := map[string]map[string]bool{}
 	walked := 0
 	for _, route := range admin.Routes() {

@@ -78,7 +78,7 @@ func instanceOf(h *Heard, stable *conf.Record, now time.Time) conf.Instance {
 	i := conf.Instance{
 		Instance: h.Instance, Node: h.Node, Kind: h.Kind, Labels: h.Labels, Version: h.Version, Epoch: h.Epoch, Status: h.Status,
 		Reason: h.Reason, Details: h.Details, Worker: h.Worker, Since: h.Since, Age: now.Sub(h.At).Seconds(),
-		Health: h.Health, HealthSince: h.HealthSince, Refused: h.Refused,
+		Health: h.Health, HealthSince: h.HealthSince, Refused: h.Refused, Acknowledges: h.Acknowledges,
 	}
 	if h.Lost {
 		i.Status = conf.InstanceLost

@@ -22,7 +22,7 @@ var groups = []struct {
 	commands commands
 }{
 	{"Run an agent:", commands{run.Dev, run.Agent, run.Pause}},
-	{"Read:", commands{read.Get, read.Env, read.Watch, read.List, read.Search, read.Explain}},
+	{"Read:", commands{read.Get, read.Env, read.Watch, read.List, read.Search, read.Explain, read.Instances}},
 	{"Change:", commands{change.Set, change.Unset, change.Edit, change.Validate, change.Diff, staged.Rollout, change.Rollback, change.Delete, change.Secret}},
 	{"Programs:", commands{doors.Exec, doors.Render, doors.Client}},
 	{"Schemas and profiles:", commands{model.Schema, model.Profile}},

@@ -115,6 +115,8 @@ type Instance struct {
 	Refused     uint64            `json:"refused,omitempty"`   // as in Report
 	HeldBack    bool              `json:"held_back,omitempty"` // it serves the revert of what it refused
 	Candidate   bool              `json:"candidate,omitempty"` // Version is the candidate of the rollout that runs
+
+	Acknowledges bool `json:"acknowledges,omitempty"` // the service has ever acknowledged here
 }
 
 // Instances is the answer of GET /api/config/services/{s}/instances.

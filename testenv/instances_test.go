@@ -1,0 +1,115 @@
+package testenv
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-config/holdfast/replication/conf"
+)
+
+// Instances are those of a service, as an agent says.
+func (a *API) instances(service string) (out conf.Instances) {
+	r := a.Admin("GET", "/api/config/services/"+service+"/instances", "")
+	_ = json.Unmarshal(r.Body, &out)
+	return out
+}
+
+// acknowledge sends the word of the service beside an agent.
+func (n *Node) acknowledge(service, status, reason string) Reply {
+	n.t.Helper()
+	token, err := os.ReadFile(n.Path("local-token"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	doc := n.Local("/v1/config/" + service).OK(n.t)
+	body := fmt.Sprintf(`{"version":%s,"config_epoch":%q,"status":%q,"reason":%q}`, doc.Header.Get("X-Config-Version"), doc.Header.Get("X-Config-Epoch"), status, reason)
+	return Do("POST", "http://"+n.LocalAddr+"/v1/ack/"+service, body, "X-Holdfast-Token: "+strings.TrimSpace(string(token)))
+}
+
+// statuses are for messages.
+func statuses(in conf.Instances) (out []string) {
+	for _, i := range in.Instances {
+		out = append(out, fmt.Sprintf("%s %s v%d", i.Instance, i.Status, i.Version))
+	}
+	return out
+}
+
+// Four instances, one refuses: the author sees it within two seconds, by the API at any
+// agent and by the command line, in the words of the service. A new leader hears all of it
+// again, and a member that is removed is gone.
+func TestFourInstances(t *testing.T) {
+	t.Parallel()
+	c := NewCluster(t)
+	const service = "stt-worker"
+	for i := range 4 {
+		c.Join("server", "CONFIG_SERVICE_NAME="+service, fmt.Sprintf("CONFIG_INSTANCE=stt-%d", i+1), fmt.Sprintf("CONFIG_LABELS=place=%d", i+1))
+	}
+	c.AwaitVoters(3)
+	a, others := c.Servers()
+	for _, n := range c.Nodes {
+		n.AwaitServing(service)
+		n.Local("/v1/config/" + service).OK(t)
+	}
+	Await(t, "all to be known", func() bool {
+		got := a.instances(service)
+		return got.Complete && len(got.Instances) == 4 && !slices.ContainsFunc(got.Instances, func(i conf.Instance) bool { return i.Status != conf.InstanceRead })
+	})
+	a.Admin("PATCH", "/api/config/services/"+service, `{"vad_threshold":0.61}`, "Content-Type: application/json").OK(t)
+	Await(t, "the second version everywhere", func() bool {
+		return !slices.ContainsFunc(a.instances(service).Instances, func(i conf.Instance) bool { return i.Version != 2 })
+	})
+	for _, n := range c.Nodes {
+		if n.ID != "n2" {
+			if r := n.acknowledge(service, "applied", ""); r.Status != 202 {
+				t.Fatalf("%s", r)
+			}
+		}
+	}
+	refused := time.Now()
+	if r := c.Nodes[1].acknowledge(service, "rejected", "port 9000 is in use"); r.Status != 202 {
+		t.Fatalf("%s", r)
+	}
+	const want = "3 of 4 run v2; stt-2 refused: port 9000 is in use"
+	for _, n := range c.Nodes { // the leader and those that ask it
+		Await(t, "the refusal at "+n.ID, func() bool { return n.instances(service).Summary == want })
+	}
+	if took := time.Since(refused); took > 2*time.Second {
+		t.Errorf("it is seen everywhere after %s", took)
+	} else {
+		t.Logf("it is seen everywhere after %s", took)
+	}
+	out, code := others[0].Holdfast("instances", service, "--wait", "2", "--timeout", "20s")
+	if code != 9 || !strings.Contains(out, "port 9000 is in use") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if took := time.Since(refused); took > 10*time.Second {
+		t.Errorf("the command ends after %s", took)
+	}
+
+	a.Kill()
+	a.down()
+	b := others[0]
+	Await(t, "a new leader that has heard of it", func() bool {
+		got := b.instances(service)
+		return len(got.Instances) >= 3 && !slices.ContainsFunc(got.Instances, func(i conf.Instance) bool { return i.Status == conf.InstanceReceived }) && strings.Contains(got.Summary, "refused") != (a.ID == "n2")
+	})
+	Await(t, "it to say who is silent", func() bool {
+		got := b.instances(service)
+		if got.Complete {
+			t.Fatalf("complete without %s: %v", a.ID, statuses(got))
+		}
+		return strings.Contains(got.Why, a.ID)
+	})
+	Await(t, "the member to be removed", func() bool {
+		return b.Admin("POST", "/api/config/cluster/members/"+a.ID+"/remove", "").Status == 200
+	})
+	Await(t, "a complete list without it", func() bool {
+		got := b.instances(service)
+		return got.Complete && len(got.Instances) == 3
+	})
+}
