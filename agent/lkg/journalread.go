@@ -5,12 +5,15 @@ import (
 	"crypto/hmac"
 	"encoding/hex"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/holdfast-config/holdfast/replication/conf"
+	"github.com/holdfast-config/holdfast/replication/durable"
 	"github.com/holdfast-config/holdfast/replication/jsonscan"
 	"github.com/holdfast-config/holdfast/replication/seal"
 )
@@ -24,6 +27,7 @@ const (
 type Loaded struct {
 	Err error // why not all of the journal counts, nil when it does
 
+	path      string // of the journal
 	base      string // signature of the file
 	baseIndex uint64
 	baseSize  int64
@@ -32,6 +36,22 @@ type Loaded struct {
 	mac       []byte // of the last record that counts
 	marks     []mark
 	foreign   bool // the journal belongs to another base
+}
+
+// Sync makes durable what was read of the journal: the process that wrote it may have been
+// killed before it did.
+func (l *Loaded) Sync() error {
+	if l.good == 0 {
+		return nil
+	}
+	f, err := os.OpenFile(l.path, os.O_RDWR, 0)
+	if err == nil {
+		err = errors.Join(f.Sync(), f.Close(), durable.SyncDir(filepath.Dir(l.path)))
+	}
+	if err != nil {
+		return writeError(l.path, err)
+	}
+	return nil
 }
 
 // encodeChange is the payload of a record: the newest state of the services that a

@@ -51,6 +51,7 @@ func Load(path string, keys ...[]byte) (*Content, error) {
 func loadJournal(path string, c *Content, l *Loaded, keys [][]byte) {
 	c.Journal = l
 	journal := JournalPath(path)
+	l.path = journal
 	data, err := read(journal, "last-known-good journal", MaxFile)
 	if conf.CodeOf(err) == conf.CodeNotFound {
 		return

@@ -352,12 +352,27 @@ func (s *Served) Restore(c *lkg.Content) {
 			p.have[rec.Service] = ch.have
 		}
 	}
+	s.secureFile(c, p)
 	s.show(p, func() {
 		s.o.Views.Served.Reset(view.SourceLKG, c.Epoch, c.Index, served)
 		s.o.Views.Stable.Reset(view.SourceLKG, c.Epoch, c.Index, stable)
 	})
 	if s.upgraded { // it has had its services since before there were rollouts
 		s.settle(c.Epoch, c.Index)
+	}
+}
+
+// secureFile syncs a file that says that a candidate is served: the process that wrote that
+// may have been killed before it was on the disk, and then nobody has read it.
+func (s *Served) secureFile(c *lkg.Content, p *plan) {
+	for service, have := range p.have {
+		if !have.candidate || c.Journal == nil {
+			continue
+		}
+		if err := c.Journal.Sync(); err != nil {
+			s.log.Warn("the last-known-good journal is not synced: a loss of power may take back the candidate of a rollout", "service", service, "err", err)
+		}
+		return
 	}
 }
 

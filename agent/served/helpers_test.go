@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/holdfast-config/holdfast/agent/documents"
@@ -67,6 +68,9 @@ func rolling(rec *conf.Record, cv uint64, content int, targets []conf.Target, at
 		ID: fmt.Sprintf("stt-%d-abcdef", cv), Candidate: signed(cv, content, 0), Salt: "s", StepIdx: at, Targets: targets,
 		StartedAt: "2026-01-02T04:00:00+00:00", StartedBy: "eve",
 	}}
+	if rec.Staged != nil {
+		out.Staged.Kept = rec.Staged.Kept
+	}
 	doc := rec.Config
 	out.Staged.Rollout.Revert = conf.SignedVersion{
 		Version: cv + 1, Values: rec.Values, Config: doc, Checksum: rec.Checksum, IssuedAt: "i", Signature: fmt.Sprint("sig-", cv+1), KeyID: "k1",
@@ -87,7 +91,7 @@ func promoted(rec *conf.Record) *conf.Record {
 func rolledBack(rec *conf.Record) *conf.Record {
 	ro := rec.Staged.Rollout
 	out := ro.Revert.Record(rec, ro.StartedAt, ro.StartedBy)
-	out.Staged = &conf.Staged{Floor: rec.Staged.Floor}
+	out.Staged = &conf.Staged{Floor: rec.Staged.Floor, Kept: rec.Staged.Kept}
 	return out
 }
 
@@ -132,6 +136,7 @@ type agent struct {
 	journal *failing
 	writer  *lkg.Writer
 	log     *logBuffer
+	noKeys  atomic.Bool // marks cannot be written
 }
 
 // logBuffer is a log that a test reads while it is written.
@@ -163,7 +168,12 @@ func start(t testing.TB, dir string, change ...func(*served.Options)) *agent {
 	log := slog.New(slog.NewTextHandler(a.log, nil))
 	o := served.Options{
 		Instance: func() string { return "i1" }, Services: []string{"stt"}, Dir: filepath.Join(dir, "marks"),
-		Keys: func() [][]byte { return [][]byte{testKey} }, Views: views(), Logger: log,
+		Keys: func() [][]byte {
+			if a.noKeys.Load() {
+				return nil
+			}
+			return [][]byte{testKey}
+		}, Views: views(), Logger: log,
 	}
 	for _, f := range change {
 		f(&o)
