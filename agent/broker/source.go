@@ -59,6 +59,9 @@ func newMessage(topic string, payload []byte, r *conf.Record) *message {
 		if r.VersionSignature != "" {
 			m.user = append(m.user, [2]string{"version-signature", r.VersionSignature})
 		}
+		if channel := r.Channel(); channel != "" {
+			m.user = append(m.user, [2]string{"config-channel", channel})
+		}
 		if r.Deleted { // a service that exists may have an empty document too
 			m.user = append(m.user, [2]string{"config-deleted", "true"})
 		}

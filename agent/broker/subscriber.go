@@ -37,6 +37,7 @@ type Message struct {
 	Described      bool // there is a config-version
 
 	VersionSignature string
+	Channel          string // of what an agent serves alone; empty for what is stable
 }
 
 // SubscriberOptions of a Subscriber. URL, Filters and Handle are required.
@@ -233,6 +234,8 @@ func (s *Subscriber) deliver(u *clientConn, pk *packets.Packet) error {
 			m.Index = n
 		case p.Key == "version-signature":
 			m.VersionSignature = p.Val
+		case p.Key == "config-channel":
+			m.Channel = p.Val
 		case p.Key == "config-deleted":
 			m.Deleted = p.Val == "true"
 		}

@@ -103,6 +103,9 @@ func (a *acceptedState) accept(from string, verify func() []updates.Result) erro
 			if v.Reason == updates.ReasonSignature {
 				a.fetch.requestKeys()
 			}
+			if v.Reason == updates.ReasonChannel {
+				a.fetch.requestService(v.Service) // a member has what is stable
+			}
 			if first == nil {
 				first = v.Err
 			}

@@ -339,7 +339,7 @@ func (b *Observer) onMessage(m broker.Message) {
 	if len(m.Payload) == 0 { // MQTT's way to delete a retained message; it is not signed
 		return
 	}
-	in := updates.Message{Service: service, Payload: m.Payload, Version: m.Version, Index: m.Index, Deleted: m.Deleted || !m.Described, VersionSignature: m.VersionSignature}
+	in := updates.Message{Service: service, Payload: m.Payload, Version: m.Version, Index: m.Index, Deleted: m.Deleted || !m.Described, VersionSignature: m.VersionSignature, Channel: m.Channel}
 	_ = b.accepted.accept(fromBroker, func() []updates.Result { return []updates.Result{b.receiver.Receive(in)} })
 }
 

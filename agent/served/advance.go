@@ -399,7 +399,7 @@ func fromFile(rec *conf.Record, st *lkg.Staged, m *Mark) (stable *conf.Record, c
 			}}
 		}
 	}
-	if m != nil && m.Epoch == rec.Epoch && m.Revert.Version > rec.Version {
+	if m != nil && m.Epoch == rec.Epoch && m.Revert.Version >= rec.Version {
 		back := &revert{&m.Revert, m.Rollout, m.At, m.By}
 		c = choice{back.record(stable), &staged{mark: m}}
 	}

@@ -96,8 +96,18 @@ type revert struct {
 	at, by  string
 }
 
+// record is the revert as this agent serves it, which says itself that it is one.
 func (r *revert) record(stable *conf.Record) *conf.Record {
-	return r.version.Record(stable, r.at, r.by)
+	rec := r.version.Record(stable, r.at, r.by)
+	if rec.Channel() == "" {
+		st := conf.Staged{Floor: rec.Version}
+		if stable.Staged != nil {
+			st = *stable.Staged
+		}
+		st.Kept = r.version
+		rec.Staged = &st
+	}
+	return rec
 }
 
 // New returns a Served with the marks of its directory, which it makes.

@@ -39,6 +39,7 @@ type Message struct {
 	Deleted        bool   // a document without members is that of a deleted service
 
 	VersionSignature string // "" = the version is not signed
+	Channel          string // of what an agent serves alone, which is not taken; "" = stable
 }
 
 // Result is the result for one message.
@@ -49,6 +50,7 @@ type Result struct {
 	Confirmed string
 	Gap       bool   // versions between the previous record and this one were not received
 	Reason    Reason // of a rejection, or ReasonVersion
+	Service   string // of a message that was rejected by ReasonChannel
 	Err       error  // why it was rejected, or nil
 }
 
@@ -103,6 +105,12 @@ func New(o Options) (*Receiver, error) {
 
 // Receive decides on a message from MQTT.
 func (r *Receiver) Receive(m Message) Result {
+	if m.Channel != "" { // it comes from the listener that is for the services beside an agent
+		res := r.count(ReasonChannel, conf.Errorf(conf.CodeDenied, "the broker carries what its agent serves, and not what is stable: a %s of %s", conf.Clip(m.Channel), m.Service).
+			WithHint("follow another address of that agent (CONFIG_MQTT_ADDR, not a loopback one), an external broker, or a member: --member"))
+		res.Service = m.Service
+		return res
+	}
 	trust := r.trusted()
 	u, key, no := read(m.Payload, trust)
 	return r.decide(withProvenVersion(m, u, trust), u, key, no)

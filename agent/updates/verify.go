@@ -24,6 +24,7 @@ const (
 	ReasonEpoch        Reason = "epoch"        // of an epoch that no epoch change leads to
 	ReasonOlder        Reason = "older"        // issued before the current one
 	ReasonFuture       Reason = "future"       // dated in the future
+	ReasonChannel      Reason = "channel"      // what one agent serves, and is not stable
 	ReasonVersion      Reason = "version"      // accepted, but its unsigned version decreased and was ignored
 )
 
@@ -31,7 +32,7 @@ const (
 func Reasons() []Reason {
 	return []Reason{
 		ReasonMalformed, ReasonTooLarge, ReasonUnsigned, ReasonReserialised, ReasonChecksum, ReasonSignature,
-		ReasonService, ReasonEpoch, ReasonOlder, ReasonFuture, ReasonVersion,
+		ReasonService, ReasonEpoch, ReasonOlder, ReasonFuture, ReasonChannel, ReasonVersion,
 	}
 }
 

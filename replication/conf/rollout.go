@@ -210,13 +210,28 @@ func (r *Record) Floor() uint64 {
 	return max(r.Version, r.Staged.Floor)
 }
 
-// ChannelCandidate is Metadata.Channel while a candidate is served.
-const ChannelCandidate = "candidate"
+// Channels of what an agent serves and what is not stable. Metadata has the first one alone.
+const (
+	ChannelCandidate = "candidate"
+	ChannelRevert    = "revert" // of a candidate that was refused at that agent
+)
+
+// Channel is the channel of what an agent serves; empty for what is stable.
+func (r *Record) Channel() string {
+	switch st := r.Staged; {
+	case st == nil:
+	case st.Rollout != nil && r.Version == st.Rollout.Candidate.Version:
+		return ChannelCandidate
+	case st.Rollout != nil && r.Version == st.Rollout.Revert.Version, st.Kept != nil && r.Version == st.Kept.Version:
+		return ChannelRevert
+	}
+	return ""
+}
 
 // CandidateOf returns the rollout that runs and whose candidate r is, nil for none. A stable
 // record is no candidate.
 func (r *Record) CandidateOf() *Rollout {
-	if r.Staged == nil || r.Staged.Rollout == nil || r.Staged.Rollout.Candidate.Version != r.Version {
+	if r.Channel() != ChannelCandidate {
 		return nil
 	}
 	return r.Staged.Rollout
