@@ -109,7 +109,7 @@ func (s *Served) plan(recs []*conf.Record) *plan {
 		if i != last[rec.Service] {
 			continue
 		}
-		if now := s.stableRecord(rec.Service); now != nil && now.Epoch == rec.Epoch && rec.Version < now.Version {
+		if now := recordIn(s.o.Views.Stable, rec.Service); now != nil && now.Epoch == rec.Epoch && rec.Version < now.Version {
 			continue // the store is behind the last-known-good file
 		}
 		s.choose(p, rec)
@@ -141,7 +141,7 @@ func (s *Served) planAll(epoch string, recs []*conf.Record) *plan {
 // choose adds what to serve of one service to p.
 func (s *Served) choose(p *plan, rec *conf.Record) {
 	service := rec.Service
-	cur, have := s.servedRecord(service), s.by[service]
+	cur, have := recordIn(s.o.Views.Served, service), s.by[service]
 	targeted := func(ro *conf.Rollout) bool {
 		return Chosen(ro, s.o.Instance(), s.o.Labels, s.joined.in(rec.Epoch, service))
 	}
@@ -158,16 +158,16 @@ func (s *Served) choose(p *plan, rec *conf.Record) {
 	if have != nil && have.mark != nil && (c.have == nil || c.have.mark == nil) {
 		p.drop = append(p.drop, have.mark)
 	}
-	p.add(s, rec, c)
+	p.add(rec, c)
 }
 
 func nobody(*conf.Rollout) bool { return false }
 
-func (p *plan) add(s *Served, stable *conf.Record, c choice) {
+func (p *plan) add(stable *conf.Record, c choice) {
 	service := stable.Service
 	p.stable, p.out = append(p.stable, stable), append(p.out, c.rec)
 	p.have[service] = c.have
-	if st := s.inFile(c.rec, stable, c.have); st != nil {
+	if st := inFile(c.rec, stable, c.have); st != nil {
 		p.file[service] = st
 	}
 }
@@ -206,7 +206,7 @@ func (s *Served) secure(p *plan, epoch string, index uint64, appended bool) {
 		}
 		s.waiting[service] = err
 		s.alarms.Raise(alarm.CandidateWaits, service, err, "service", service)
-		c := choose(s.servedRecord(service), s.by[service], stable, nobody)
+		c := choose(recordIn(s.o.Views.Served, service), s.by[service], stable, nobody)
 		p.out[i], p.have[service] = c.rec, c.have
 	}
 }
@@ -232,7 +232,7 @@ func (s *Served) content(p *plan, epoch string, index uint64) *lkg.Content {
 			return true
 		}
 		c.Records = append(c.Records, e.Record)
-		if st := s.inFile(e.Record, s.stableRecord(service), s.by[service]); st != nil {
+		if st := inFile(e.Record, recordIn(s.o.Views.Stable, service), s.by[service]); st != nil {
 			c.Staged[service] = st
 		}
 		return true
@@ -287,7 +287,7 @@ func (s *Served) Refuse(ctx context.Context, service, epoch string, version uint
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	cur, have := s.servedRecord(service), s.by[service]
+	cur, have := recordIn(s.o.Views.Served, service), s.by[service]
 	if have != nil && have.mark != nil && have.mark.Epoch == epoch && have.mark.Refused == version {
 		return nil
 	}
@@ -321,12 +321,12 @@ func (s *Served) Refuse(ctx context.Context, service, epoch string, version uint
 	s.alarms.Clear("mark " + service)
 	s.log.Warn("a version was refused: this agent goes on to the revert", "service", service, "refused", version, "version", back.version.Version,
 		"reason", v.Reason, "cause", v.Cause, "rollout", back.rollout)
-	stable := s.stableRecord(service)
+	stable := recordIn(s.o.Views.Stable, service)
 	if stable == nil {
 		stable = cur
 	}
 	p := &plan{have: map[string]*staged{}, file: map[string]*lkg.Staged{}}
-	p.add(s, stable, choice{back.record(stable), &staged{mark: m}})
+	p.add(stable, choice{back.record(stable), &staged{mark: m}})
 	snap := s.o.Views.Served.Load()
 	if s.journal != nil { // the mark is enough to find it after a restart
 		s.journal.AppendStaged(snap.Epoch, snap.Index, snap.Index, p.out, p.file)

@@ -194,7 +194,7 @@ func (s *Served) Snapshot() (*documents.Snapshot, map[string]*lkg.Staged) {
 	out := map[string]*lkg.Staged{}
 	for service := range s.by {
 		if e, ok := snap.Get(service); ok {
-			if st := s.inFile(e.Record, s.stableRecord(service), s.by[service]); st != nil {
+			if st := inFile(e.Record, recordIn(s.o.Views.Stable, service), s.by[service]); st != nil {
 				out[service] = st
 			}
 		}
@@ -202,23 +202,13 @@ func (s *Served) Snapshot() (*documents.Snapshot, map[string]*lkg.Staged) {
 	return snap, out
 }
 
-func (s *Served) stableRecord(service string) *conf.Record {
-	if e, ok := s.o.Views.Stable.Get(service); ok {
-		return e.Record
-	}
-	return nil
-}
-
-func (s *Served) servedRecord(service string) *conf.Record {
-	if e, ok := s.o.Views.Served.Get(service); ok {
-		return e.Record
-	}
-	return nil
+func recordIn(v *documents.View, service string) *conf.Record {
+	return documents.Records{View: v}.Record(service)
 }
 
 // inFile is what the last-known-good file has of a service beside what is served; nil for
 // nothing.
-func (s *Served) inFile(served, stable *conf.Record, have *staged) *lkg.Staged {
+func inFile(served, stable *conf.Record, have *staged) *lkg.Staged {
 	out := &lkg.Staged{}
 	if stable != nil && stable != served {
 		out.Stable = stable
@@ -241,7 +231,7 @@ func (s *Served) Rebuilt() (recs []*conf.Record) {
 	s.o.Views.Stable.Load().Range(func(e *documents.Entry) bool {
 		rec := e.Record
 		if have := s.by[rec.Service]; have != nil && have.mark != nil {
-			if now := s.servedRecord(rec.Service); now != nil && now.Epoch == have.mark.Epoch && now.Version == have.mark.Revert.Version {
+			if now := recordIn(s.o.Views.Served, rec.Service); now != nil && now.Epoch == have.mark.Epoch && now.Version == have.mark.Revert.Version {
 				rec = now
 			}
 		}
@@ -338,7 +328,7 @@ func (s *Served) retry() {
 	var recs []*conf.Record
 	for _, service := range slices.Sorted(maps.Keys(s.waiting)) {
 		delete(s.waiting, service)
-		if rec := s.stableRecord(service); rec != nil {
+		if rec := recordIn(s.o.Views.Stable, service); rec != nil {
 			recs = append(recs, rec)
 		}
 	}
