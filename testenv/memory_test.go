@@ -127,3 +127,21 @@ func TestSmallMemory(t *testing.T) {
 		t.Error("the agent does not know of its limit")
 	}
 }
+
+// TestIdleMemory: an agent with everything on, the brokers, the page and the backup, gives
+// back what its start took. HOLDFAST_IDLE_MB sets another limit.
+func TestIdleMemory(t *testing.T) {
+	mb := 36.0
+	if v, err := strconv.ParseFloat(os.Getenv("HOLDFAST_IDLE_MB"), 64); err == nil {
+		mb = v
+	}
+	port := FreePorts(t, 2)
+	a := StartProcess(t, "CONFIG_MQTT_ADDR="+loopback(port[0]), "CONFIG_UI_ADDR="+loopback(port[1]), "LITESTREAM_REPLICA_URL=file://"+t.TempDir())
+	started, _ := usage(t, a.proc.Pid())
+	now := started
+	defer func() { t.Logf("%.1f MB RSS, %.1f after the start", now, started) }()
+	Await(t, fmt.Sprintf("an idle agent with at most %.0f MB", mb), func() bool {
+		now, _ = usage(t, a.proc.Pid())
+		return now <= mb
+	})
+}

@@ -1,6 +1,8 @@
 package replica
 
 import (
+	"runtime/metrics"
+
 	"github.com/holdfast-config/holdfast/agent/process"
 	"github.com/holdfast-config/holdfast/replication/schema"
 )
@@ -9,7 +11,9 @@ import (
 // the schemas, or many changes, took would otherwise stay with an agent that waits for
 // the rest of the day, beside a service that may need it.
 type memoryReleaser struct {
-	free func()
+	free  func()        // forgets what can be made again, too
+	give  func()        // gives back what is unused
+	waste func() uint64 // bytes that are unused, and not given back
 
 	index     uint64 // at the last tick
 	freed     uint64 // at the last release
@@ -18,15 +22,17 @@ type memoryReleaser struct {
 }
 
 const (
-	firstAfter   = 3   // ticks, a second each, without a change after the start
-	releaseAfter = 10  // ticks without a change later on
-	releaseWorth = 200 // changes that are worth a garbage collection
+	firstAfter   = 3        // ticks, a second each, without a change after the start
+	releaseAfter = 10       // ticks without a change later on
+	releaseWorth = 200      // changes that are worth a garbage collection
+	wasteEvery   = 30       // ticks without a change between two looks at what is unused:
+	wasteWorth   = 32 << 20 // the search index follows changes later, and reads make garbage
 )
 
 // newMemoryReleaser gives back what is not used, and compiled schemas: there has been no
 // change for a moment that needed them.
 func newMemoryReleaser(schemas *schema.Cache) *memoryReleaser {
-	return &memoryReleaser{free: func() {
+	return &memoryReleaser{give: process.ReleaseMemory, waste: unused, free: func() {
 		schemas.Drop()
 		process.ReleaseMemory()
 	}}
@@ -42,9 +48,21 @@ func (r *memoryReleaser) tick(index, _ uint64) {
 	if !r.released {
 		after = firstAfter
 	}
-	if r.idleTicks++; r.idleTicks != after || (r.released && index-r.freed < releaseWorth) {
-		return
+	r.idleTicks++
+	switch {
+	case r.idleTicks == after && (!r.released || index-r.freed >= releaseWorth):
+		r.released, r.freed = true, index
+		r.free()
+	case r.idleTicks%wasteEvery == 0 && r.waste() >= wasteWorth:
+		r.give()
 	}
-	r.released, r.freed = true, index
-	r.free()
+}
+
+// unused is what Go has and does not use: garbage since the last collection, and free memory
+// that it has not given back.
+func unused() uint64 {
+	s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
+	metrics.Read(s)
+	objects, live, free := s[0].Value.Uint64(), s[1].Value.Uint64(), s[2].Value.Uint64()
+	return objects - min(objects, live) + free
 }
