@@ -136,7 +136,7 @@ func TestIdleMemory(t *testing.T) {
 		mb = v
 	}
 	port := FreePorts(t, 2)
-	a := StartProcess(t, "CONFIG_MQTT_ADDR="+loopback(port[0]), "CONFIG_UI_ADDR="+loopback(port[1]), "LITESTREAM_REPLICA_URL=file://"+t.TempDir())
+	a := StartProcess(t, "CONFIG_MQTT_ADDR="+loopback(port[0]), "CONFIG_UI_ADDR="+loopback(port[1]), "LITESTREAM_S3_ENDPOINT=file://"+t.TempDir())
 	started, _ := usage(t, a.proc.Pid())
 	now := started
 	defer func() { t.Logf("%.1f MB RSS, %.1f after the start", now, started) }()
