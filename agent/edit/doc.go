@@ -8,6 +8,8 @@
 //     version and effective document here, and the state machine only applies them.
 //   - A service has at most one edit in progress; edits of different services run
 //     concurrently. An edit of several services locks them in the order of their names.
+//   - While a rollout of a service runs, nothing else changes it unless it says that it
+//     replaces the rollout. A rollout is signed whole: the candidate and the revert, in one entry.
 //   - A rejected draft changes nothing. A proposal with an unknown outcome returns
 //     conf.CodeOutcomeUnknown, never a failure.
 //   - Secret values are sealed before they enter the log, and are nowhere else: not in

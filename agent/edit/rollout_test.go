@@ -115,12 +115,15 @@ func (f *rolloutFixture) verify(t *testing.T, rec *conf.Record) {
 	if err := seal.VerifyRecord(f.pub, rec); err != nil {
 		t.Errorf("version %d: %v", rec.Version, err)
 	}
+	if !seal.VerifyVersion(f.pub, rec.Service, rec.Epoch, rec.Version, rec.Checksum, rec.VersionSignature) {
+		t.Errorf("version %d has no signature of its number", rec.Version)
+	}
 	at := map[uint64]string{rec.Version: rec.IssuedAt}
 	for v := range rec.Staged.Signed() {
 		if err := seal.VerifyRecord(f.pub, v.Record(rec, rec.UpdatedAt, "")); err != nil {
 			t.Errorf("version %d: %v", v.Version, err)
 		}
-		if v.VersionSignature == "" {
+		if !seal.VerifyVersion(f.pub, rec.Service, rec.Epoch, v.Version, v.Checksum, v.VersionSignature) {
 			t.Errorf("version %d has no signature of its number", v.Version)
 		}
 		at[v.Version] = v.IssuedAt

@@ -50,3 +50,38 @@ func TestProven(t *testing.T) {
 		}
 	}
 }
+
+// What is staged is verified with its service: each version by its own key.
+func TestStagedVersionsAreVerified(t *testing.T) {
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer := seal.NewSigner(private)
+	trusted := map[string]ed25519.PublicKey{seal.KeyID(public): public}
+	signed := func(version uint64, doc string) conf.SignedVersion {
+		u := signer.Sign("demo", []byte(doc), "e", time.Now())
+		return conf.SignedVersion{
+			Version: version, Config: u.Config, Checksum: u.Checksum, IssuedAt: u.IssuedAt, Signature: u.Signature, KeyID: signer.KeyID(),
+			VersionSignature: signer.SignVersion("demo", "e", version, u.Checksum),
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(*conf.Staged)
+		ok     bool
+	}{
+		"as they were signed":  {func(*conf.Staged) {}, true},
+		"another candidate":    {func(s *conf.Staged) { s.Rollout.Candidate.Config = []byte(`{"a":9}`) }, false},
+		"another revert":       {func(s *conf.Staged) { s.Rollout.Revert.Checksum = s.Rollout.Candidate.Checksum }, false},
+		"another kept revert":  {func(s *conf.Staged) { s.Kept.Signature = s.Rollout.Revert.Signature }, false},
+		"a foreign key, whole": {func(s *conf.Staged) { s.Kept.KeyID = "0011223344556677" }, true},
+	} {
+		stable, kept := signed(7, `{"a":1}`), signed(5, `{"a":0}`)
+		rec := stable.Record(&conf.Record{Service: "demo", Epoch: "e"}, "", "")
+		rec.Staged = &conf.Staged{Floor: 9, Kept: &kept, Rollout: &conf.Rollout{Candidate: signed(8, `{"a":2}`), Revert: signed(9, `{"a":1}`)}}
+		c.change(rec.Staged)
+		if err := VerifyRecord(rec, trusted); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -9,6 +9,8 @@
 //     environment. Derived rows are not read.
 //   - A rejected entry changes nothing, and the batch continues. Most commands have a
 //     savepoint for that; an entry that rejects before its first write needs none.
+//   - The numbers that a rollout reserved are never given out again: an edit gets the version
+//     above the floor, which no end of a rollout and no new epoch lowers.
 //   - RecordCache has what the rows say. Every write to a row of a service goes through
 //     tx.put or tx.remove, or sets the record itself.
 //
