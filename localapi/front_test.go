@@ -86,41 +86,52 @@ func (s *script) SetWriteDeadline(time.Time) error { return nil }
 type twoPaths struct {
 	servers [2]*Server
 	ports   [2]*pipes
-	served  [2]atomic.Int64
+	docs    [2]*memory
 	tags    []string // ETags of the documents
 }
 
 func newTwoPaths(t testing.TB) *twoPaths {
-	src := newMemory()
-	src.render = &Renderer{Secrets: func(service string, _ *conf.Record) map[string]any {
-		if service == "vault" {
-			return map[string]any{"password": "hunter2"}
-		}
-		return nil
-	}}
 	none := record("unset", 1, `{}`)
 	none.Config = nil
-	for _, r := range []*conf.Record{
-		record("stt-worker", 7, sttConfig), record("a", 1, `{}`), record("vault", 3, `{"user":"x"}`), tombstone("gone", 4), none,
-		record("large", 9, `{"text":"`+strings.Repeat("large ", 6000)+`"}`),
-	} {
-		src.set(r)
-	}
 	p := &twoPaths{}
-	for _, name := range []string{"stt-worker", "a", "large"} {
-		d, _, _ := src.Get(name)
-		p.tags = append(p.tags, d.plain.tag)
-	}
 	for i := range p.servers {
+		src := newMemory()
+		src.render = &Renderer{Secrets: func(service string, _ *conf.Record) map[string]any {
+			if service == "vault" {
+				return map[string]any{"password": "hunter2"}
+			}
+			return nil
+		}}
+		for _, r := range []*conf.Record{
+			record("stt-worker", 7, sttConfig), record("a", 1, `{}`), record("vault", 3, `{"user":"x"}`), tombstone("gone", 4), none,
+			record("large", 9, `{"text":"`+strings.Repeat("large ", 6000)+`"}`),
+		} {
+			src.set(r)
+		}
+		p.docs[i] = src
 		p.servers[i] = newServer(t, src, withToken, func(o *Options) {
-			o.Front, o.Served = i == 1, func(*Document) { p.served[i].Add(1) }
+			o.Front = i == 1
 			o.Health = func() conf.Health { return conf.Health{} }
 			o.AllowedHosts = []string{"agent.internal"}
 		})
 		p.ports[i] = newPipes()
 		serve(t, p.servers[i], p.ports[i])
 	}
+	for _, name := range []string{"stt-worker", "a", "large"} {
+		d, _, _ := p.docs[0].Get(name)
+		p.tags = append(p.tags, d.plain.tag)
+	}
 	return p
+}
+
+// reads are what has been read at a server since the last call.
+func (p *twoPaths) reads(i int) string {
+	var b strings.Builder
+	for _, name := range p.docs[i].Names() {
+		d, _, _ := p.docs[i].Get(name)
+		fmt.Fprintf(&b, "%s %q\n", name, d.TakeReads())
+	}
+	return b.String()
 }
 
 // ask gives both servers the same bytes, in chunks of their own, and returns what each
@@ -209,7 +220,7 @@ func split(data []byte, random *rand.Rand) (out [][]byte) {
 func (p *twoPaths) counters(i int) string {
 	m := p.servers[i].metrics
 	var b strings.Builder
-	fmt.Fprintln(&b, "served", p.served[i].Load(), "panics", m.panics.Load())
+	fmt.Fprintln(&b, "panics", m.panics.Load())
 	for r := range m.requests {
 		for k := range statuses {
 			fmt.Fprintln(&b, routeNames[r], statuses[k], m.requests[r][k].Load())
@@ -296,6 +307,9 @@ func TestFrontCorpus(t *testing.T) {
 				out, err := p.ask([2][][]byte{whole, chunks})
 				if err != nil || !bytes.Equal(out[0], out[1]) {
 					t.Fatalf("not the same in the pieces %q\nnet/http: %q\nfront:    %q\n%v", chunks, out[0], out[1], err)
+				}
+				if without, with := p.reads(0), p.reads(1); without != with {
+					t.Fatalf("noted as read:\n%s\nwith the front:\n%s", without, with)
 				}
 				if want == "" {
 					want = string(out[0])

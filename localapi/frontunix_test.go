@@ -13,7 +13,7 @@ import (
 )
 
 // On a real socket, with a real caller: secrets go to the right uid on the unix socket and to
-// nobody on TCP, with the same bytes as without the front, and both report what they served.
+// nobody on TCP, with the same bytes as without the front, and both note what was read.
 func TestFrontOnSockets(t *testing.T) {
 	t.Parallel()
 	p := newTwoPaths(t)
@@ -44,7 +44,6 @@ func TestFrontOnSockets(t *testing.T) {
 			}
 			defer c.Close() //nolint:errcheck // read to its end
 			_ = c.SetDeadline(time.Now().Add(base.Patience))
-			before := p.served[i].Load()
 			if _, err := io.WriteString(c, stream); err != nil {
 				t.Fatal(err)
 			}
@@ -54,9 +53,8 @@ func TestFrontOnSockets(t *testing.T) {
 			if out[i], err = maskDates(out[i]); err != nil {
 				t.Fatal(err)
 			}
-			wantServed := map[string]int64{"tcp": 4, "unix": 5}[network] // a foreign Host is fine on a socket
-			if n := p.served[i].Load() - before; n != wantServed {
-				t.Errorf("%s, server %d: %d documents are reported, want %d", network, i, n, wantServed)
+			if got, want := p.reads(i), "a [\"\"]\ngone []\nlarge [\"\"]\nstt-worker []\nunset []\nvault [\"\"]\n"; got != want {
+				t.Errorf("%s, server %d: noted as read:\n%s", network, i, got)
 			}
 		}
 		if !bytes.Equal(out[0], out[1]) {

@@ -44,9 +44,6 @@ func (c *plainCaller) Answer(b []byte, r *front.Request) (head, body []byte, ok 
 	if st == nil {
 		st = &State{}
 	}
-	if c.opts.Served != nil {
-		c.opts.Served(doc)
-	}
 	if !r.Head {
 		rep.read.note()
 	}

@@ -217,9 +217,6 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, route rou
 	if rep.secret {
 		h["Cache-Control"] = cacheNever
 	}
-	if s.opts.Served != nil {
-		s.opts.Served(doc)
-	}
 	if r.Method != http.MethodHead {
 		rep.read.note()
 	}

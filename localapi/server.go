@@ -69,9 +69,6 @@ type Options struct {
 
 	// Front answers plain reads without net/http: see localapi/front.
 	Front bool
-	// Served is called with each document that a response is of, whole or in part, a 304
-	// included, before it is written. It must not block. May be nil.
-	Served func(*Document)
 }
 
 // Key is a public key that verifies signed updates, as /v1/keys shows it.
