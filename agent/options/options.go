@@ -162,7 +162,7 @@ const DefaultUIAddr = "127.0.0.1:8080"
 func Defaults() Options {
 	return Options{
 		Paths:   Paths{DataDir: "holdfast-data"},
-		Ports:   Ports{LocalAddr: "localhost:2770", LocalFront: "off", ManagerHost: "localhost", ManagerPort: "8081", ClusterAddr: ":2771"},
+		Ports:   Ports{LocalAddr: "localhost:2770", LocalFront: "on", ManagerHost: "localhost", ManagerPort: "8081", ClusterAddr: ":2771"},
 		Broker:  Broker{MQTTAddr: "127.0.0.1:1883", MQTTReissue: 4 * time.Minute},
 		Joining: Joining{Voters: 3, DeadAfter: 72 * time.Hour},
 		Upkeep: Upkeep{
