@@ -23,6 +23,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/recovery"
 	"github.com/holdfast-config/holdfast/agent/renderjob"
 	"github.com/holdfast-config/holdfast/agent/replica"
+	"github.com/holdfast-config/holdfast/agent/rollout"
 	"github.com/holdfast-config/holdfast/agent/rotation"
 	"github.com/holdfast-config/holdfast/agent/scrape"
 	"github.com/holdfast-config/holdfast/agent/served"
@@ -54,6 +55,7 @@ type rooms struct {
 	files     *renderjob.Job // nil without CONFIG_RENDER
 	scrape    *scrape.Server // nil without CONFIG_METRICS_ADDR
 	instances *instanceRooms
+	rollouts  *rollout.Manager
 	editor    *edit.Editor // for callers: rejects changes while the agent is not in normal mode
 	system    *edit.Editor // for the agent itself
 }
@@ -143,13 +145,14 @@ func (a *Agent) buildReplicas(r *rooms, loaded *lkg.Content) {
 	})
 	r.files = renderjob.New(renderjob.Options{Path: a.o.Render, View: r.served.Views().Served, Secrets: r.secrets, Logger: a.log})
 	r.instances = a.buildTable()
+	r.rollouts = a.buildRollouts(r)
 	memberKeys := membership.NewMemberKeys(a.cluster, a.o.Clock, a.log)
 	a.replicas = replica.New(replica.Options{
 		Options: &a.o, Cluster: a.cluster, Status: a.status, View: r.view, Served: r.served, Schemas: r.schemas, Keys: r.rotation, Recovery: r.recovery,
 		LKG: a.lkg, Editor: r.system, Loaded: loaded, Logger: a.log,
 		Jobs: replica.Jobs{
 			Life:       []replica.Job{r.rotation.RunKeySync, a.members.ProbeMembership, a.announce, r.backups.WatchLeader},
-			Leader:     []replica.Job{a.members.RunAutopilot, memberKeys.Run, r.instances.lead, r.rotation.RunRotations, r.reissuing.Run, audit.PruneJob(a.o.AuditRetention, a.o.HistoryRetention, a.log), r.backups.RunBackup},
+			Leader:     []replica.Job{a.members.RunAutopilot, memberKeys.Run, r.instances.lead, r.leadRollouts, r.rotation.RunRotations, r.reissuing.Run, audit.PruneJob(a.o.AuditRetention, a.o.HistoryRetention, a.log), r.backups.RunBackup},
 			Leadership: []replica.Job{a.members.RegisterSelf, r.rotation.RenewCertificate},
 			Founder:    a.members.WriteTokenFiles,
 			Rejoin:     a.members.Rejoin,
@@ -186,7 +189,7 @@ func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	r.files.Register(registry)
-	registry.MustRegister(r.instances.table)
+	registry.MustRegister(r.instances.table, r.rollouts)
 	registry.MustRegister(a.vitals(r))
 	r.scrape = scrape.New(a.o.MetricsAddr, registry, a.log)
 	for _, p := range connlimit.Ports {
@@ -210,7 +213,7 @@ func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 		},
 		Audit: a.audit, Health: a.backend, Reader: a.backend, Queries: a.backend, Versions: a.backend, Schemas: a.backend, Profiles: a.backend,
 		Editor: r.editor, SchemaEditor: r.editor, ProfileEditor: r.editor, Rebuilder: a.backend, Cluster: clusterAPI{a.cluster, a.members},
-		Keys: r.rotation, APITokens: backend.APITokens{Supervisor: a.replicas}, Secrets: a.backend, Backups: r.backups, Instances: r.instances, Logger: a.log,
+		Keys: r.rotation, APITokens: backend.APITokens{Supervisor: a.replicas}, Secrets: a.backend, Backups: r.backups, Instances: r.instances, Rollouts: r.rollouts, Logger: a.log,
 		Limits:      a.limits.admin,
 		RequestKeys: func() [][]byte { return r.keys.Set().RequestKeys(r.keys.ActiveID(conf.KeyMaster)) },
 		SessionKeys: func() [][]byte { return r.keys.Set().SessionKeys(r.keys.ActiveID(conf.KeyMaster)) },

@@ -133,7 +133,7 @@ var layers = map[string][]string{
 		"replication/alarm", "replication/conf", "replication/connlimit", "replication/pki", "replication/schema", "replication/view", "localapi", "localapi/ack", "localapi/admin", "localapi/events", "localapi/ofrep", "localapi/session", "localapi/ui",
 		"agent/audit",
 		"agent/backend", "agent/backupjob", "agent/broker", "agent/certfile", "agent/documents", "agent/edit", "agent/keys", "agent/lkg", "agent/membership",
-		"agent/instances", "agent/options", "agent/peers", "agent/process", "agent/recovery", "agent/renderjob", "agent/replica", "agent/reporter", "agent/rotation", "agent/scrape", "agent/served",
+		"agent/instances", "agent/options", "agent/peers", "agent/process", "agent/recovery", "agent/renderjob", "agent/replica", "agent/reporter", "agent/rollout", "agent/rotation", "agent/scrape", "agent/served", "replication/store",
 	},
 	"localapi/yamljson":             {"replication/conf"},
 	"cmd/holdfast/internal/foreign": {"replication/conf"},
@@ -188,6 +188,7 @@ var layers = map[string][]string{
 	"testenv/packagetest":              {},
 	"testenv/promtest":                 {},
 	"testenv/rendertest":               {},
+	"testenv/rollouttest":              {},
 	"testenv/bench":                    {"replication/conf", "replication/seal", "localapi/client"},
 	"testenv":                          {"replication/conf", "agent", "agent/observer", "agent/options", "testenv/base"},
 }

@@ -47,6 +47,9 @@ type Options struct {
 	Logger  *slog.Logger
 	// Confirm returns nil when View has all that was acknowledged before the call.
 	Confirm func(context.Context) error
+	// Members returns the nodes beside which the service runs, as far as the list of members
+	// says. nil: none is known.
+	Members func(service string) []string
 	// Settle and Heartbeat are for tests: how long a new term waits for reports.
 	Settle, Heartbeat time.Duration
 }
@@ -60,6 +63,10 @@ type Manager struct {
 	ready  time.Time // when it began
 	memory map[string]*memory
 	wait   map[string]time.Time // service -> not sooner than this, after a proposal that failed
+
+	// inherited are the rollouts that ran when the term began: what instances have said of
+	// them to another leader is not known here.
+	inherited map[string]bool
 
 	seen   *documents.Snapshot
 	active map[string]bool // services that had a rollout in seen
@@ -93,30 +100,58 @@ func (m *Manager) Lead(ctx context.Context, term uint64) {
 }
 
 func (m *Manager) begin(term uint64) {
+	inherited := map[string]bool{}
+	for _, rec := range m.running() {
+		inherited[rec.Staged.Rollout.ID] = true
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.term, m.ready = term, m.o.Now()
+	m.term, m.ready, m.inherited = term, m.o.Now(), inherited
 	m.memory, m.wait = map[string]*memory{}, map[string]time.Time{}
 }
 
 // Step decides once for each rollout that runs. Lead calls it.
 func (m *Manager) Step(ctx context.Context) {
 	for _, rec := range m.running() {
+		if !m.certain(ctx, rec.Service) {
+			continue
+		}
 		move, ok := m.decide(rec)
 		if !ok {
 			continue
 		}
 		pctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		err := m.o.Editor.MoveRollout(pctx, move)
-		if err != nil {
-			// It may be in the log for all that is known here. What comes of it is seen
-			// before the next decision.
-			_ = m.o.Confirm(pctx)
+		cancel()
+		if err != nil { // it may be in the log for all that is known here
 			m.postpone(rec.Service)
 		}
-		cancel()
 		m.report(ctx, rec, move, err)
 	}
+}
+
+// certain reports whether all is applied that this leader has proposed for a service: after a
+// proposal whose outcome is unknown, a barrier shows what came of it.
+func (m *Manager) certain(ctx context.Context, service string) bool {
+	m.mu.Lock()
+	at, doubt := m.wait[service]
+	m.mu.Unlock()
+	if !doubt {
+		return true
+	}
+	if m.o.Now().Before(at) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if m.o.Confirm(ctx) != nil {
+		m.postpone(service)
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.wait, service)
+	return false // what it shows is looked at first
 }
 
 // running are the records with a rollout that runs, by name. It costs what changed since the
@@ -149,7 +184,7 @@ func (m *Manager) decide(rec *conf.Record) (conf.RolloutMove, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f, ok := m.facts(rec)
-	if !ok || f.now.Before(m.wait[rec.Service]) {
+	if !ok {
 		return conf.RolloutMove{}, false
 	}
 	mem := m.memory[rec.Service]
@@ -175,6 +210,10 @@ func (m *Manager) facts(rec *conf.Record) (f *facts, ok bool) {
 		return f, false
 	}
 	f.heard = m.o.Reports.Of(rec.Service)
+	f.inherited = m.inherited[rec.Staged.Rollout.ID]
+	if m.o.Members != nil {
+		f.members = m.o.Members(rec.Service)
+	}
 	return f, true
 }
 

@@ -3,6 +3,7 @@ package rollout
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -26,6 +27,9 @@ type facts struct {
 	term  uint64
 	ready time.Time // when the controller of this term began
 	now   time.Time
+
+	members   []string // nodes beside which the service runs
+	inherited bool     // the rollout began in an earlier term
 
 	settle, heartbeat time.Duration
 }
@@ -120,13 +124,12 @@ func enough(require string, h *instances.Heard) bool {
 func tallyOf(f *facts, m *memory) tally {
 	ro := f.rec.Staged.Rollout
 	t := tally{by: map[string][]string{}, why: map[string]string{}}
-	known := map[string]bool{}
 	for i := range f.heard {
 		h := &f.heard[i]
-		v, target := verdict(f, h)
-		if h.Kind == instances.KindMember {
-			known[h.Instance] = true
+		if h.Kind == instances.KindMember && h.Term != f.term {
+			continue // only the list of members knows of it
 		}
+		v, target := verdict(f, h)
 		if m != nil {
 			if v == conf.VerdictRejected && m.rejected[h.Instance] == "" {
 				m.rejected[h.Instance] = cmp.Or(h.Reason, "it gives no reason")
@@ -148,27 +151,57 @@ func tallyOf(f *facts, m *memory) tally {
 			t.why[h.Instance] = h.Reason
 		}
 	}
-	// Those that a step named and nobody has heard of in this term.
-	for _, target := range ro.Targets {
-		for _, name := range target.Instances {
-			if known[name] {
-				continue
-			}
-			known[name] = true
-			v := conf.VerdictWaiting
-			if f.term != 0 && f.now.Sub(f.ready) >= 2*f.heartbeat {
-				v = conf.VerdictLost
-			}
-			if m != nil && m.rejected[name] != "" {
-				v = conf.VerdictRejected
-			}
-			t.by[v] = append(t.by[v], name)
-			t.rows = append(t.rows, conf.RolloutInstance{
-				Instance: conf.Instance{Instance: name, Kind: instances.KindMember, Status: conf.InstanceLost, Epoch: f.rec.Epoch}, Target: true, Verdict: v,
-			})
+	unheard(f, m, &t)
+	return t
+}
+
+// unheard adds the targets of which nothing was heard in this term: those that a step named,
+// and members that may be targets, of which not even the name is known. They are waited for,
+// and then they are lost.
+func unheard(f *facts, m *memory, t *tally) {
+	ro := f.rec.Staged.Rollout
+	names, nodes := map[string]bool{}, map[string]bool{}
+	for i := range f.heard {
+		if h := &f.heard[i]; h.Kind == instances.KindMember && h.Term == f.term {
+			names[h.Instance], nodes[h.Node] = true, true
 		}
 	}
-	return t
+	late := f.term != 0 && f.now.Sub(f.ready) >= 2*f.heartbeat
+	missing, all := 0, false
+	add := func(name string) {
+		v := conf.VerdictWaiting
+		if late {
+			v = conf.VerdictLost
+		}
+		if m != nil && m.rejected[name] != "" {
+			v = conf.VerdictRejected
+		}
+		t.by[v] = append(t.by[v], name)
+		t.rows = append(t.rows, conf.RolloutInstance{
+			Instance: conf.Instance{Instance: name, Kind: instances.KindMember, Status: conf.InstanceLost, Epoch: f.rec.Epoch}, Target: true, Verdict: v,
+		})
+	}
+	for _, target := range ro.Targets {
+		all = all || target.Below == math.MaxUint64
+		for _, name := range target.Instances {
+			if !names[name] {
+				names[name] = true
+				missing++
+				add(name)
+			}
+		}
+	}
+	// One that refused, and told an earlier leader, must not be forgotten: it counts in every
+	// step. With a rollout of this term it counts when all are targets.
+	var silent []string
+	for _, node := range f.members {
+		if !nodes[node] && !names[node] && (all || f.inherited || !late) {
+			silent = append(silent, node)
+		}
+	}
+	for _, node := range silent[min(missing, len(silent)):] { // the others are those with a name
+		add(node)
+	}
 }
 
 // decision is what the leader does next: nothing when action is "".
