@@ -20,8 +20,6 @@ type Rollouts interface {
 	DefaultPlan(service string) (*conf.RolloutPlan, error)
 }
 
-var errNoRollouts = conf.Errorf(conf.CodeUnsupported, "this agent has no rollouts")
-
 // rolloutRoom starts, shows and decides rollouts.
 type rolloutRoom struct{ *edits }
 
@@ -31,7 +29,7 @@ func (o *rolloutRoom) routes() []Route {
 		return Route{
 			Name: name, Method: http.MethodPost, Path: one + "/" + strings.TrimSuffix(name, "Rollout"), Role: conf.RoleWrite, Summary: summary,
 			Query: []string{"reason"}, writes: true, body: smallBody, optional: true,
-			handle: decoded(func(c *call, in moveRequest) (reply, error) { return o.move(c, action, in) }),
+			handle: decoded(func(c *call, in activateRequest) (reply, error) { return o.move(c, action, in) }),
 		}
 	}
 	list := []Route{
@@ -59,7 +57,7 @@ func (o *rolloutRoom) routes() []Route {
 		move(conf.RolloutRollback, "abortRollout", "End a rollout: all instances get the values of before"),
 	}
 	if o.rollouts == nil {
-		return unsupported(list, errNoRollouts)
+		return unsupported(list, conf.Errorf(conf.CodeUnsupported, "this agent has no rollouts"))
 	}
 	return list
 }
@@ -102,11 +100,7 @@ func (o *rolloutRoom) start(c *call) (reply, error) {
 	return reply{status: http.StatusCreated, body: info}, nil
 }
 
-type moveRequest struct {
-	Reason string `json:"reason"`
-}
-
-func (o *rolloutRoom) move(c *call, action string, in moveRequest) (reply, error) {
+func (o *rolloutRoom) move(c *call, action string, in activateRequest) (reply, error) {
 	reason, id, err := o.ids.why(c, in.Reason)
 	if err != nil {
 		return reply{}, err
