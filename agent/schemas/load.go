@@ -21,7 +21,7 @@ import (
 // compiled at the same time: the cache of compiled schemas has room for two batches, so
 // that who applies the entry finds them there.
 const (
-	maxBatch = 768 << 10 // bytes of the schemas in one,
+	maxBatch = 512 << 10 // bytes of the schemas in one,
 	minBatch = 64 << 10  // and in a process with little memory
 	ofMemory = 640       // a part of Go's memory limit
 	atOnce   = 2         // one is compiled while another one is applied

@@ -30,6 +30,20 @@ func (b *bench) largeAgent() (*agent, error) {
 	}
 	b.large = a
 	b.add(row{what: fmt.Sprintf("load %d services of %d keys into an empty agent", b.services, b.keys), ours: time.Since(start).Round(100 * time.Millisecond).String()})
+	used, err := a.cpu()
+	if err != nil {
+		return nil, err
+	}
+	b.add(row{what: "processor for that, with the search index", ours: fmt.Sprintf("%.1f s", used)})
+	mb, _, err := b.settledMemory(a.pid())
+	if err != nil {
+		return nil, err
+	}
+	b.add(aim(fmt.Sprintf("memory with %d services at rest (RSS)", b.services), mb, 400))
+	if mb, err = memoryOf(a.pid(), "VmHWM"); err != nil {
+		return nil, err
+	}
+	b.add(aim(fmt.Sprintf("memory with %d services at most (RSS)", b.services), mb, 700))
 	return a, nil
 }
 
@@ -284,7 +298,7 @@ func (b *bench) firstAnswer(t target, want []byte) error {
 	}
 }
 
-var rss = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB`)
+var memoryLine = regexp.MustCompile(`(?m)^(\w+):\s+(\d+) kB`)
 
 // sizes reports the binary and the memory of an idle agent.
 func (b *bench) sizes() error {
@@ -334,17 +348,21 @@ func (b *bench) settledMemory(pid int) (mb float64, took time.Duration, err erro
 }
 
 // rssOf is the memory of a process in MB.
-func rssOf(pid int) (float64, error) {
+func rssOf(pid int) (float64, error) { return memoryOf(pid, "VmRSS") }
+
+// memoryOf is a size that the kernel tells of a process, in MB.
+func memoryOf(pid int, name string) (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
-	m := rss.FindSubmatch(text)
-	if m == nil {
-		return 0, fmt.Errorf("no VmRSS for process %d", pid)
+	for _, m := range memoryLine.FindAllSubmatch(text, -1) {
+		if string(m[1]) == name {
+			kb, err := strconv.ParseFloat(string(m[2]), 64)
+			return kb / 1024, err
+		}
 	}
-	kb, err := strconv.ParseFloat(string(m[1]), 64)
-	return kb / 1024, err
+	return 0, fmt.Errorf("no %s for process %d", name, pid)
 }
 
 func aim(what string, mb, most float64) row {
