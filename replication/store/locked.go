@@ -13,7 +13,7 @@ const lockPatience = time.Second
 
 // HeldByOther is why nothing can be written, nil when no other process holds the database.
 func (s *Store) HeldByOther() error {
-	if !heldByOther(s.file.path) {
+	if !s.lock.heldByOther(s.file.path) {
 		return nil
 	}
 	return conf.Errorf(conf.CodeReadOnly, "another process holds the database, and nothing was changed").

@@ -40,6 +40,7 @@ type Store struct {
 	verifying sync.Mutex
 
 	maintenance maintenance
+	lock        lockProbe
 }
 
 // Apply stores a batch in one transaction and returns a result for each entry,
@@ -97,7 +98,7 @@ func (s *Store) read(ctx context.Context, what string, f func(q tables.Querier) 
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var errs []error
+	errs := []error{s.lock.close()}
 	if s.reads != nil {
 		errs = append(errs, s.reads.Close())
 	}
