@@ -4,7 +4,7 @@ import { html } from '../lib/html.js';
 import { at, withQuery } from '../lib/api.js';
 import { href } from '../lib/router.js';
 import { refuses, statusOf, toneOf } from '../lib/instances.js';
-import { State } from './basic.js';
+import { Note, State } from './basic.js';
 import { useApp, useData, useLive, useShared } from './context.js';
 
 const pause = 300; // between two reads, however many report at once
@@ -41,12 +41,18 @@ export function useFollowed(read, deps, concerns) {
 
 /** useInstances follows the instances of a service; null where the cluster does not know them. `keys` also asks who reads which key. */
 export function useInstances(name, keys) {
-  const { api } = useApp(), known = useShared().rollouts !== null; // both came with one build
+  const { api } = useApp();
   const absent = (error) => {
-    if (error.status === 404) return null;
+    if (error.status === 404 || error.code === 'unsupported') return null; // a leader of an older build
     throw error;
   };
-  return useFollowed(async () => (known ? api.get(withQuery(at`services/${name}/instances`, { keys: keys && 1 })).catch(absent) : null), [name, known], (e) => e.service === undefined || e.service === name);
+  return useFollowed(() => api.get(withQuery(at`services/${name}/instances`, { keys: keys && 1 })).catch(absent), [name], (e) => e.service === undefined || e.service === name);
+}
+
+/** Stale says that what is shown could not be read again, and why. */
+export function Stale({ read }) {
+  if (!read.data || !read.error) return null;
+  return html`<${Note} tone="warn"><b>This could not be read again.</b> ${read.error.message}. What is shown is from before.<//>`;
 }
 
 /** Strip is a mark for each instance; up to 24, then the sentence beside it says it alone. */

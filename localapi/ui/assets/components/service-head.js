@@ -3,7 +3,7 @@ import { html } from '../lib/html.js';
 import { href } from '../lib/router.js';
 import { quoted } from '../lib/format.js';
 import { Button, Chip, Tabs, Time, Ver } from './basic.js';
-import { mayWrite, useShared } from './context.js';
+import { mayWrite } from './context.js';
 
 /** ServiceHead: name, version, who changed it and why; actions stand right. */
 export function ServiceHead({ model, children, editing, line }) {
@@ -20,8 +20,7 @@ export function EditButton({ name, shared, primary, ...rest }) {
 
 /** ServiceTabs: `at` is "values", "history", "instances", "secrets" or "schema". */
 export function ServiceTabs({ name, at, model }) {
-  const { rollouts } = useShared(); // a cluster of an older build has neither rollouts nor instances
   const item = (id, label, count) => ({ label, count, href: href(id === 'values' ? ['services', name] : ['services', name, id]), current: at === id });
-  const items = [item('values', 'Values', model?.rows.length || undefined), item('history', 'History', model?.version), ...(rollouts ? [item('instances', 'Instances')] : []), item('secrets', 'Secrets', model ? model.secrets.length : undefined), item('schema', 'Schema')];
+  const items = [item('values', 'Values', model?.rows.length || undefined), item('history', 'History', model?.version), item('instances', 'Instances'), item('secrets', 'Secrets', model ? model.secrets.length : undefined), item('schema', 'Schema')];
   return html`<${Tabs} label="Views of the service" items=${items} />`;
 }

@@ -8,7 +8,7 @@ import { healthOf, hostOf, labelsOf, lastOf, refuses, statusOf, toneOf, usesOf }
 import { Button, Chip, Find, Icon, Note, State, Table, Time, Ver } from '../components/basic.js';
 import { useApp, useData, useTitle } from '../components/context.js';
 import { ServiceFrame } from '../components/frame.js';
-import { Strip, useInstances } from '../components/instances.js';
+import { Stale, Strip, useInstances } from '../components/instances.js';
 import { Loading, Panel, usePage } from '../components/kit.js';
 import { Gap, useWindow } from '../components/window.js';
 
@@ -92,5 +92,6 @@ export function Instances({ name: service }) {
   useTitle(`Instances of ${service}`);
   const read = useInstances(service, true);
   return html`<${ServiceFrame} service=${service} tab="instances">
+    <${Stale} read=${read} />
     ${read.data ? html`<${Body} data=${read.data} service=${service} />` : read.loading || read.error ? html`<${Loading} read=${read} />` : html`<section class="panel"><div class="empty"><${Icon} name="node" /><h2>No instance is known</h2><p>There is no service ${service}, or the leader runs a build without instances.</p></div></section>`}<//>`;
 }

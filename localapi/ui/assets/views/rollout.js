@@ -10,7 +10,7 @@ import { healthOf, labelsOf } from '../lib/instances.js';
 import { actionsOf, bakeText, minutes, planText, running, seconds, share, standing, stateOf, steps, verdictOf } from '../lib/rollouts.js';
 import { Button, Chip, Icon, Note, State, Table, Time, Ver } from '../components/basic.js';
 import { useData, useTitle } from '../components/context.js';
-import { Strip, useFollowed } from '../components/instances.js';
+import { Stale, Strip, useFollowed } from '../components/instances.js';
 import { Loading, Panel, Refused, usePage, useWork } from '../components/kit.js';
 import { Change } from '../components/value.js';
 import { Decide } from './rolloutdialogs.js';
@@ -123,5 +123,5 @@ export function Rollout({ id }) {
   const { api } = usePage();
   useTitle(`Rollout ${id}`);
   const read = useFollowed(async () => ({ r: await api.get(at`rollouts/${id}`), readAt: clock.now() }), [id], (e) => e.service === undefined || id.startsWith(`${e.service}-`));
-  return html`<main class="page" id="main" tabindex="-1">${read.data ? html`<${Body} ...${read.data} reload=${read.reload} />` : html`<div class="head"><div><h1>Rollout</h1><p class="mono">${id}</p></div></div><${Loading} read=${read} />`}</main>`;
+  return html`<main class="page" id="main" tabindex="-1"><${Stale} read=${read} />${read.data ? html`<${Body} ...${read.data} reload=${read.reload} />` : html`<div class="head"><div><h1>Rollout</h1><p class="mono">${id}</p></div></div><${Loading} read=${read} />`}</main>`;
 }

@@ -44,7 +44,7 @@ function Saved({ saved, data, onDismiss, onUndo, off }) {
   const came = savedText(data, saved.version, saved.at);
   const acts = saved.changed && saved.before > 0 && html`<${Button} kind="tiny" icon="undo" off=${off} title=${`Restores v${saved.before} as v${saved.version + 1}, with your reason`} onClick=${onUndo}>Undo</${Button}>`;
   return html`<${Note} tone="ok" role="status" acts=${acts} onClose=${onDismiss}><b>${saved.changed ? `Saved as v${saved.version} at ${clock(saved.at)}.` : `Nothing changed: v${saved.version} had these values already.`}</b>
-    ${came?.text}${!saved.applied && ' The cluster has it; this agent serves it a moment later.'}</${Note}>`;
+    ${came && ` ${came.text}`}${!saved.applied && ' The cluster has it; this agent serves it a moment later.'}</${Note}>`;
 }
 
 function DraftNote({ model, outage, editHref, off }) {
