@@ -23,6 +23,7 @@ type Rooms struct {
 	Replicas *replica.Supervisor
 	Backend  *backend.Backend
 	Broker   *broker.Broker // nil when it is off
+	Local    *broker.Broker // at CONFIG_MQTT_LOCAL_ADDR; nil when it is off
 	Holder   *keys.Holder
 	Keys     *rotation.AgentKeys
 	Rotation *rotation.Manager
@@ -36,7 +37,7 @@ type Rooms struct {
 func (a *Agent) Rooms() Rooms {
 	r := a.rooms
 	return Rooms{
-		Members: a.members, Cluster: a.cluster, Replicas: a.replicas, Backend: a.backend, Broker: a.mqtt.main,
+		Members: a.members, Cluster: a.cluster, Replicas: a.replicas, Backend: a.backend, Broker: a.mqtt.main, Local: a.mqtt.local,
 		Holder: r.holder, Keys: r.keys, Rotation: r.rotation, View: r.view, Recovery: r.recovery, Backups: r.backups, Editor: r.editor,
 	}
 }

@@ -121,7 +121,7 @@ func (a *Agent) loadLKG(r *rooms) *lkg.Content {
 // buildReplicas makes the supervisor of the replicas and the rooms whose jobs it runs.
 func (a *Agent) buildReplicas(r *rooms, loaded *lkg.Content) {
 	r.recovery = recovery.New(recovery.Options{
-		Options: &a.o, Cluster: a.cluster, View: r.view, Schemas: r.schemas, Keys: r.keys, Sealer: r.sealer, LKG: a.lkg, Logger: a.log,
+		Options: &a.o, Cluster: a.cluster, View: r.view, Stable: r.served.Rebuilt, Schemas: r.schemas, Keys: r.keys, Sealer: r.sealer, LKG: a.lkg, Logger: a.log,
 		SetStatus: func(event string) { a.status.Set(conf.DatabaseCorrupted, conf.ModeRebuilding, event, nil) },
 	})
 	archive := &backend.Archive{}

@@ -48,6 +48,7 @@ type Options struct {
 	Options   *options.Options
 	Cluster   *peers.Cluster
 	View      *documents.View
+	Stable    func() []*conf.Record // what a rebuild begins with
 	Schemas   *schema.Cache
 	Keys      Keys
 	Sealer    *keys.Sealer
@@ -84,7 +85,7 @@ func (m *Manager) TokensUnrevoked() bool { return m.tokensUnrevoked.Load() }
 // saves what the plan collects in the last-known-good file. While the marker exists, no
 // replica serves before the new store is filled.
 func (m *Manager) Begin(ctx context.Context, p *Plan) error {
-	p.collect(m.o.View)
+	p.collect(m.o.View, m.o.Stable)
 	if p.source == sourceMemory {
 		if err := m.o.LKG.Flush(ctx); err != nil {
 			return conf.Errorf(conf.CodeStorageFull, "a rebuild needs a valid last-known-good file first: %w", err)

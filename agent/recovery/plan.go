@@ -36,7 +36,10 @@ func (p *Plan) Result() <-chan error { return p.result }
 // collect reads the view, which has verified records only, of a replica or a
 // last-known-good file. If it is empty, the services start from the defaults of the
 // schema directory. No replica runs, so the new store misses no write.
-func (p *Plan) collect(v *documents.View) {
+//
+// stable is what a new epoch begins with: of a service of which this agent serves the candidate
+// of a rollout, or the revert of one, that is not what it serves, nor always what the view has.
+func (p *Plan) collect(v *documents.View, stable func() []*conf.Record) {
 	snap := v.Load()
 	p.oldEpoch, p.recs = snap.Epoch, nil
 	switch snap.Source {
@@ -48,8 +51,5 @@ func (p *Plan) collect(v *documents.View) {
 		p.source = sourceDefaults
 		return
 	}
-	snap.Range(func(e *documents.Entry) bool {
-		p.recs = append(p.recs, e.Record)
-		return true
-	})
+	p.recs = stable()
 }
