@@ -106,7 +106,7 @@ func (r *instanceRooms) TakeReports(_ context.Context, in conf.ReportBatch) (con
 	}
 	return r.table.TakeObserver(in, func(node string) bool {
 		_, is := r.a.cluster.Find(node)
-		return is
+		return is || node == r.a.cluster.Self() || node == r.a.o.NodeID // at a first start there are no rows yet
 	})
 }
 

@@ -113,3 +113,37 @@ func TestFourInstances(t *testing.T) {
 		return got.Complete && len(got.Instances) == 3
 	})
 }
+
+// An observer reports with a token that can do nothing else, and cannot speak for a member.
+func TestObserverReports(t *testing.T) {
+	t.Parallel()
+	a := StartProcess(t, "CONFIG_SERVICE_NAME=stt-worker", "CONFIG_NODE_ID=n1", "CONFIG_MQTT_ADDR="+loopback(FreePorts(t, 1)[0]))
+	const service = "stt-worker"
+	token := struct {
+		Token string `json:"token"`
+	}{}
+	if err := json.Unmarshal(a.Admin("POST", "/api/config/tokens", `{"role":"config.report","name":"observers"}`, "Content-Type: application/json").OK(t).Body, &token); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]int{"/api/config/services": 403, "/api/config/services/" + service + "/instances": 403, "/v1/nothing": 403} {
+		if r := Do("GET", "http://"+a.AdminAddr+path, "", "X-API-Token: "+token.Token); r.Status != want {
+			t.Errorf("%s: %s", path, r)
+		}
+	}
+	report := `{"reports":[{"instance":"%s","node":"%s","service":"stt-worker","config_epoch":"e","version":9,"status":"applied","since":"2026-01-02T03:04:05Z","term":99,"seq":1,"boot":"b"}]}`
+	if r := Do("POST", "http://"+a.AdminAddr+"/api/config/instances", fmt.Sprintf(report, "n1", "x1"), "X-API-Token: "+token.Token, "Content-Type: application/json"); r.Status != 403 {
+		t.Errorf("for a member: %s", r)
+	}
+	if r := Do("POST", "http://"+a.AdminAddr+"/api/config/instances", fmt.Sprintf(report, "x1", "x1"), "X-API-Token: "+token.Token, "Content-Type: application/json"); r.Status != 200 {
+		t.Errorf("of another term: %s", r) // which is told, and the report is not taken
+	}
+	o := newObserver(t, a, a.env["CONFIG_MQTT_ADDR"], "CONFIG_MEMBER_URL=http://"+a.AdminAddr, "CONFIG_REPORT_TOKEN="+token.Token, "CONFIG_INSTANCE=edge-1", "CONFIG_SERVICE_NAME="+service)
+	o.Start()
+	o.AwaitServing(service)
+	Await(t, "the report of the observer", func() bool {
+		got := a.instances(service)
+		return slices.ContainsFunc(got.Instances, func(i conf.Instance) bool {
+			return i.Instance == "edge-1" && i.Kind == "observer" && i.Status == conf.InstanceRead && i.Version == got.Version
+		}) && len(got.Instances) == 2
+	})
+}

@@ -86,8 +86,8 @@ var layers = map[string][]string{
 	"agent/process":         {"replication/alarm", "replication/conf", "replication/durable", "agent/certfile", "agent/options"},
 	"agent/schemas":         {"replication/alarm", "replication/conf", "replication/schema", "replication/schema/dialect", "replication/seal", "replication/store"},
 	"agent/observer": {
-		"replication/alarm", "replication/conf", "replication/schema", "replication/seal", "replication/view", "localapi", "localapi/client", "localapi/ofrep", "agent/broker",
-		"agent/documents", "agent/keys", "agent/lkg", "agent/options", "agent/process", "agent/renderjob", "agent/schemas", "agent/scrape", "agent/updates",
+		"replication/alarm", "replication/conf", "replication/schema", "replication/seal", "replication/view", "localapi", "localapi/ack", "localapi/client", "localapi/ofrep", "agent/broker",
+		"agent/documents", "agent/keys", "agent/lkg", "agent/options", "agent/process", "agent/renderjob", "agent/reporter", "agent/schemas", "agent/scrape", "agent/updates",
 	},
 	"agent/served": {
 		"replication/alarm", "replication/conf", "replication/durable", "replication/seal", "replication/view", "agent/documents", "agent/lkg",

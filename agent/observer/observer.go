@@ -23,6 +23,7 @@ import (
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/agent/process"
 	"github.com/holdfast-config/holdfast/agent/renderjob"
+	"github.com/holdfast-config/holdfast/agent/reporter"
 	"github.com/holdfast-config/holdfast/agent/schemas"
 	"github.com/holdfast-config/holdfast/agent/scrape"
 	"github.com/holdfast-config/holdfast/agent/updates"
@@ -57,9 +58,15 @@ type Observer struct {
 	accepted   *acceptedState
 	link       *brokerLink
 	fetch      *fetcher
-	files      *renderjob.Job // nil without CONFIG_RENDER
 	local      *localapi.Server
+	beside
 	scrape     *scrape.Server // nil without CONFIG_METRICS_ADDR
+}
+
+// beside are the parts for the service beside the observer.
+type beside struct {
+	files    *renderjob.Job // nil without CONFIG_RENDER
+	reporter *reporter.Reporter
 }
 
 // New builds an observer and opens its listeners. When it returns, the local API
@@ -256,7 +263,7 @@ func (b *Observer) newLocalAPI(token string) (err error) {
 		return err
 	}
 	ofrep.Register(b.local, b.schemas)
-	return nil
+	return b.newReporter()
 }
 
 // LocalURL is where the local API answers.
@@ -289,6 +296,7 @@ func (b *Observer) Run(ctx context.Context) error {
 	parts.Go(func() { b.provider.Run(stop) })
 	parts.Go(func() { b.disk.Run(stop) })
 	parts.Go(func() { b.files.Run(stop) })
+	parts.Go(func() { b.reporter.Run(stop) })
 	parts.Go(func() { b.scrape.Run(stop) })
 	parts.Go(func() { b.accepted.runPublish(stop) })
 	if b.link.subscriber != nil {

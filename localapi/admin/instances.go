@@ -7,15 +7,11 @@ import (
 	"github.com/holdfast-config/holdfast/replication/conf"
 )
 
-// Instances tells which instances of a service run what, and takes what they report.
+// Instances tells which instances of a service run what, complete on the leader alone, and takes what observers report.
 type Instances interface {
-	// Instances is complete on the leader alone.
 	Instances(ctx context.Context, service string, keys bool) (conf.Instances, error)
-	// TakeReports takes the reports of an observer, on the leader.
 	TakeReports(ctx context.Context, in conf.ReportBatch) (conf.ReportReply, error)
 }
-
-const reportBody = 256 << 10
 
 // instanceRoom has the instances of services.
 type instanceRoom struct{ instances Instances }
@@ -29,10 +25,7 @@ func (i *instanceRoom) routes() []Route {
 		},
 		{
 			Name: "reportInstances", Method: http.MethodPost, Path: "/api/config/instances", Role: conf.RoleReport,
-			Summary: "Report what an observer runs",
-			handle: decoded(func(c *call, in conf.ReportBatch) (reply, error) {
-				return answer(i.instances.TakeReports(c.r.Context(), in))
-			}), writes: true, body: reportBody,
+			Summary: "Report what an observer runs", handle: decoded(i.take), writes: true, body: 256 << 10,
 		},
 	}
 	if i.instances == nil {
@@ -41,10 +34,14 @@ func (i *instanceRoom) routes() []Route {
 	return routes
 }
 
+func (i *instanceRoom) take(c *call, in conf.ReportBatch) (reply, error) {
+	return answer(i.instances.TakeReports(c.r.Context(), in))
+}
+
 func (i *instanceRoom) list(c *call) (reply, error) {
 	keys, err := c.flag("keys")
-	if err != nil {
-		return reply{}, err
+	if err == nil {
+		return answer(i.instances.Instances(c.r.Context(), c.service(), keys))
 	}
-	return answer(i.instances.Instances(c.r.Context(), c.service(), keys))
+	return reply{}, err
 }
