@@ -60,7 +60,7 @@ type Observer struct {
 	fetch      *fetcher
 	local      *localapi.Server
 	beside
-	scrape     *scrape.Server // nil without CONFIG_METRICS_ADDR
+	scrape *scrape.Server // nil without CONFIG_METRICS_ADDR
 }
 
 // beside are the parts for the service beside the observer.

@@ -19,13 +19,11 @@ type instanceRoom struct{ instances Instances }
 func (i *instanceRoom) routes() []Route {
 	routes := []Route{
 		{
-			Name: "listInstances", Method: http.MethodGet, Path: "/api/config/services/:service/instances", Role: conf.RoleRead,
-			Summary: "Which instances of a service run which version, and what became of it",
-			Query:   []string{"keys"}, handle: i.list, asks: true,
+			Name: "listInstances", Method: http.MethodGet, Path: "/api/config/services/:service/instances", Role: conf.RoleRead, Summary: "Which instances of a service run which version, and what became of it",
+			Query: []string{"keys"}, handle: i.list, asks: true,
 		},
 		{
-			Name: "reportInstances", Method: http.MethodPost, Path: "/api/config/instances", Role: conf.RoleReport,
-			Summary: "Report what an observer runs", handle: decoded(i.take), writes: true, body: 256 << 10,
+			Name: "reportInstances", Method: http.MethodPost, Path: "/api/config/instances", Role: conf.RoleReport, Summary: "Report what an observer runs", handle: decoded(i.take), writes: true, body: 256 << 10,
 		},
 	}
 	if i.instances == nil {
