@@ -44,6 +44,11 @@ var knownBad = map[string][]patch{
 		{"replication/raftguard/requestfilter.go", `	"log/slog"`, "	\"log/slog\"\n	\"os\""},
 		{"replication/transport/raftlayer.go", "id.Role != pki.RoleServer {", `id.Role != pki.RoleServer && id.NodeID == "" {`},
 	},
+	// The next version of a service is the one above what is stable, also where a rollout has
+	// given that number to its revert.
+	"no-floor": {
+		{"replication/conf/rollout.go", "	return max(r.Version, r.Staged.Floor)", "	return r.Version"},
+	},
 	// A member whose report says that its build knows other commands than all others, that
 	// its log is far ahead, and that it is everything else that a report can say.
 	"false-report": {
@@ -59,6 +64,12 @@ var knownBad = map[string][]patch{
 
 // KnownBad builds the agent with the faults of that name, and returns its path.
 func KnownBad(t testing.TB, name string) string {
+	t.Helper()
+	return BinaryOf(t, Root(), name, "./cmd/holdfast", "-overlay", Overlay(t, name))
+}
+
+// Overlay makes a file for -overlay of the go command, with the faults of that name.
+func Overlay(t testing.TB, name string) string {
 	t.Helper()
 	dir := t.TempDir()
 	text := map[string]string{}
@@ -95,5 +106,5 @@ func KnownBad(t testing.TB, name string) string {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return BinaryOf(t, Root(), name, "./cmd/holdfast", "-overlay", path)
+	return path
 }
