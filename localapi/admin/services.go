@@ -278,7 +278,8 @@ type validateResponse struct {
 }
 
 func (s *serviceRoom) validate(c *call, req validateRequest) (reply, error) {
-	d := conf.Draft{Service: c.service(), Op: conf.OpPut, Document: req.Config, Schema: req.Schema, Author: c.who.Name, DryRun: true}
+	// What is checked are the values, also while a rollout runs: a save may replace it.
+	d := conf.Draft{Service: c.service(), Op: conf.OpPut, Document: req.Config, Schema: req.Schema, Author: c.who.Name, DryRun: true, Rollout: conf.RolloutReplace}
 	switch {
 	case req.Mode == "" || req.Mode == "put":
 	case req.Mode != "patch":

@@ -136,7 +136,9 @@ func TestDrafts(t *testing.T) {
 		},
 		{
 			"validate", "POST", svc + "/validate", `{"config":{"a":1},"mode":"patch"}`, nil,
-			with(func(d *conf.Draft) { d.Op, d.Document, d.DryRun = conf.OpPatch, json.RawMessage(`{"a":1}`), true }),
+			with(func(d *conf.Draft) {
+				d.Op, d.Document, d.DryRun, d.Rollout = conf.OpPatch, json.RawMessage(`{"a":1}`), true, conf.RolloutReplace
+			}),
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
