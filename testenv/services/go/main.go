@@ -1,10 +1,12 @@
 // Command go is a service that takes its configuration from the Holdfast agent
 // beside it, with the standard library only. It prints its configuration, waits
-// for a change, and prints the new one. Settings: CONFIG_AGENT_URL,
-// CONFIG_SERVICE_NAME, CONFIG_KEY (the key to print), EXIT_AFTER_CHANGES.
+// for a change, and prints the new one. With CONFIG_LOCAL_TOKEN_FILE, the agent's
+// local-token file, it tells the agent what became of each version. Settings:
+// CONFIG_AGENT_URL, CONFIG_SERVICE_NAME, CONFIG_KEY (the key to print), EXIT_AFTER_CHANGES.
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -12,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -26,8 +29,9 @@ type document struct {
 }
 
 func main() {
-	url := cmp.Or(os.Getenv("CONFIG_AGENT_URL"), "http://127.0.0.1:2770") +
-		"/v1/config/" + cmp.Or(os.Getenv("CONFIG_SERVICE_NAME"), "stt-worker")
+	agent := cmp.Or(os.Getenv("CONFIG_AGENT_URL"), "http://127.0.0.1:2770")
+	service := cmp.Or(os.Getenv("CONFIG_SERVICE_NAME"), "stt-worker")
+	url := agent + "/v1/config/" + service
 	key := cmp.Or(os.Getenv("CONFIG_KEY"), "whisper_model")
 	exitAfter, _ := strconv.Atoi(os.Getenv("EXIT_AFTER_CHANGES")) // 0: never
 
@@ -47,8 +51,50 @@ func main() {
 			last = *doc
 			changes++
 			fmt.Printf("config %s=%v version=%d\n", key, doc.Config[key], doc.Metadata.Version)
+			status, reason := "applied", ""
+			if _, ok := doc.Config[key]; !ok {
+				status, reason = "rejected", "there is no "+key
+			}
+			if err := acknowledge(agent+"/v1/ack/"+service, doc, status, reason); err != nil {
+				fmt.Println("acknowledge:", err) // no fault of ours
+			}
 		}
 	}
+}
+
+// acknowledge tells the agent what became of a version.
+func acknowledge(url string, doc *document, status, reason string) error {
+	path := os.Getenv("CONFIG_LOCAL_TOKEN_FILE")
+	if path == "" {
+		return nil
+	}
+	token, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	body, err := json.Marshal(map[string]any{
+		"version": doc.Metadata.Version, "config_epoch": doc.Metadata.Epoch, "status": status, "reason": reason,
+	})
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("X-Holdfast-Token", strings.TrimSpace(string(token)))
+	req.Header.Set("Content-Type", "application/json")
+	client := http.Client{Timeout: 5 * time.Second}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusAccepted {
+		text, _ := io.ReadAll(resp.Body)
+		return fmt.Errorf("%s: %s", resp.Status, text)
+	}
+	return nil
 }
 
 // fetch reads the newest document; it waits while that is still the one of

@@ -2,8 +2,9 @@
 """A service that takes its configuration from the Holdfast agent beside it.
 
 Standard library only. It prints its configuration, waits for a change, and
-prints the new one. Settings: CONFIG_AGENT_URL, CONFIG_SERVICE_NAME, CONFIG_KEY
-(the key to print), EXIT_AFTER_CHANGES.
+prints the new one. With CONFIG_LOCAL_TOKEN_FILE, the agent's local-token file, it
+tells the agent what became of each version. Settings: CONFIG_AGENT_URL,
+CONFIG_SERVICE_NAME, CONFIG_KEY (the key to print), EXIT_AFTER_CHANGES.
 """
 
 import json
@@ -15,6 +16,7 @@ import urllib.request
 AGENT = os.environ.get("CONFIG_AGENT_URL", "http://127.0.0.1:2770")
 SERVICE = os.environ.get("CONFIG_SERVICE_NAME", "stt-worker")
 KEY = os.environ.get("CONFIG_KEY", "whisper_model")
+TOKEN_FILE = os.environ.get("CONFIG_LOCAL_TOKEN_FILE", "")
 EXIT_AFTER = int(os.environ.get("EXIT_AFTER_CHANGES", "0"))  # 0: never
 
 
@@ -37,6 +39,22 @@ def fetch(etag):
         raise
 
 
+def acknowledge(meta, status, reason=""):
+    """Tells the agent what became of a version. That it cannot is no fault of ours."""
+    if not TOKEN_FILE:
+        return
+    try:
+        with open(TOKEN_FILE, encoding="utf-8") as file:
+            token = file.read().strip()
+        word = {"version": meta["version"], "config_epoch": meta["config_epoch"], "status": status, "reason": reason}
+        request = urllib.request.Request(f"{AGENT}/v1/ack/{SERVICE}", data=json.dumps(word).encode())
+        request.add_header("X-Holdfast-Token", token)
+        request.add_header("Content-Type", "application/json")
+        OPENER.open(request, timeout=5).close()
+    except OSError as err:
+        print(f"acknowledge: {err}", flush=True)
+
+
 def main():
     etag, epoch, version, changes = None, None, 0, -1
     while EXIT_AFTER == 0 or changes < EXIT_AFTER:
@@ -56,6 +74,10 @@ def main():
             continue
         etag, epoch, version, changes = etag_now, meta["config_epoch"], meta["version"], changes + 1
         print(f"config {KEY}={document['config'].get(KEY)} version={version}", flush=True)
+        if KEY in document["config"]:
+            acknowledge(meta, "applied")
+        else:
+            acknowledge(meta, "rejected", f"there is no {KEY}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 #!/bin/sh
 # A service that takes its configuration from the Holdfast agent beside it, with
 # nothing but sh and curl. It prints its configuration, waits for a change, and
-# prints the new one. Settings: CONFIG_AGENT_URL, CONFIG_SERVICE_NAME, CONFIG_KEY
-# (the key to print), EXIT_AFTER_CHANGES.
+# prints the new one. With CONFIG_LOCAL_TOKEN_FILE, the agent's local-token file, it
+# tells the agent that it has applied a version. Settings: CONFIG_AGENT_URL,
+# CONFIG_SERVICE_NAME, CONFIG_KEY (the key to print), EXIT_AFTER_CHANGES.
 set -u
 
 url=${CONFIG_AGENT_URL:-http://127.0.0.1:2770}/v1/config/${CONFIG_SERVICE_NAME:-stt-worker}/${CONFIG_KEY:-whisper_model}
@@ -36,4 +37,9 @@ while [ "$exit_after" -eq 0 ] || [ "$changes" -lt "$exit_after" ]; do
 	fi
 	etag=$(header ETag) epoch=$(header X-Config-Epoch) version=$now changes=$((changes + 1))
 	echo "config ${CONFIG_KEY:-whisper_model}=$(cat "$tmp/value") version=$version"
+	[ -n "${CONFIG_LOCAL_TOKEN_FILE:-}" ] || continue
+	curl --noproxy '*' -sS -m 5 --fail -o "$tmp/ack" -H 'Content-Type: application/json' \
+		-H "X-Holdfast-Token: $(cat "$CONFIG_LOCAL_TOKEN_FILE")" \
+		-d "{\"version\": $version, \"config_epoch\": \"$epoch\", \"status\": \"applied\"}" \
+		"${CONFIG_AGENT_URL:-http://127.0.0.1:2770}/v1/ack/${CONFIG_SERVICE_NAME:-stt-worker}" || echo "acknowledge: failed"
 done
