@@ -3,6 +3,7 @@ package cogtest
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"image"
 	"image/color"
 	"image/draw"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/testenv"
 	"github.com/holdfast-config/holdfast/testenv/browser"
 )
@@ -82,9 +84,31 @@ func (s *pairs) take(p *browser.Tab, name string) {
 	p.Scheme("light")
 }
 
-// everyday are the states of a cluster of three that works, until two of them are gone.
+// instances starts three servers and a sidecar, which are the instances stt-1 to stt-4 of stt-worker.
+func (s *pairs) instances() *testenv.Cluster {
+	c := testenv.NewCluster(s.T, "LITESTREAM_S3_ENDPOINT=file://"+s.TempDir(), "LITESTREAM_S3_PATH=prod", "OPENAI_API_KEY=of-the-environment", "CONFIG_SERVICE_NAME=stt-worker", "CONFIG_ACK_OPEN=1")
+	for i, role := range []string{conf.MemberServer, conf.MemberServer, conf.MemberServer, conf.MemberSidecar} {
+		c.Join(role, fmt.Sprintf("CONFIG_INSTANCE=stt-%d", i+1), fmt.Sprintf("CONFIG_LABELS=zone=%c", 'a'+i/2))
+	}
+	c.AwaitVoters(3)
+	return c
+}
+
+// says has services acknowledge the version that their agents serve now.
+func (s *pairs) says(status, more string, nodes ...*testenv.Node) {
+	s.Helper()
+	for _, n := range nodes {
+		testenv.Await(s, n.ID+" to take the word of its service", func() bool {
+			doc, err := n.TryDocument("stt-worker")
+			return err == nil && testenv.Do("POST", "http://"+n.LocalAddr+"/v1/ack/stt-worker",
+				fmt.Sprintf(`{"version":%d,"config_epoch":%q,"status":%q%s}`, doc.Metadata.Version, doc.Metadata.Epoch, status, more)).Status == http.StatusAccepted
+		})
+	}
+}
+
+// everyday are the states of a cluster that works, until two of three voters are gone.
 func (s *pairs) everyday() {
-	c := testenv.StartCluster(s.T, 3, 0, "LITESTREAM_S3_ENDPOINT=file://"+s.TempDir(), "LITESTREAM_S3_PATH=prod", "OPENAI_API_KEY=of-the-environment")
+	c := s.instances()
 	a := c.Nodes[0]
 	token := func(name, role string) string {
 		var made struct{ Token string }
@@ -138,7 +162,10 @@ func (s *pairs) everyday() {
 	p.Await("the rest of the difference", "document.querySelector('dialog .change')")
 	p.Confirm()
 	p.Shows("Saved as v")
+	s.says("applied", "", c.Nodes...)
+	p.Shows("4 of 4 instances have it")
 	s.take(p, "service-saved")
+	s.steps(c, p)
 	p.Open("/search?q=threshold")
 	s.take(p, "search")
 	p.Open("/services/stt-worker/history")
@@ -207,6 +234,38 @@ func (s *pairs) everyday() {
 	s.take(p, "health")
 	p.Open("/services/stt-worker")
 	s.take(p, "outage")
+}
+
+// steps are the states of a change that goes out in steps, and of one that an instance refuses.
+func (s *pairs) steps(c *testenv.Cluster, p *browser.Tab) {
+	p.Open("/services/stt-worker?edit")
+	p.Enter("i-vad_threshold", "0.6")
+	p.Shows("checked")
+	p.Confirm()
+	p.Click("One first")
+	p.Write("less noise in the evening")
+	p.Click("Start the rollout of v")
+	p.Shows("step 1 of 3")
+	var on *testenv.Node
+	testenv.Await(s, "an instance that has the candidate", func() bool {
+		for _, n := range c.Nodes {
+			if doc, err := n.TryDocument("stt-worker"); err == nil && doc.Metadata.Channel != "" {
+				on = n
+			}
+		}
+		return on != nil
+	})
+	s.says("applied", "", on)
+	p.Shows("baking")
+	s.take(p, "rollout")
+	p.Click("Abort")
+	p.Click("Abort, v")
+	p.Shows("Rolled back")
+	s.says("applied", "", c.Nodes[0], c.Nodes[2], c.Nodes[3])
+	s.says("rejected", `,"reason":"port in use","worker":"w1","details":[{"key":"vad_threshold","message":"the detector restarts, but its port 9101 is still in use"}]`, c.Nodes[1])
+	p.Open("/services/stt-worker/instances")
+	p.Shows("stt-2 refused: port in use")
+	s.take(p, "instances")
 }
 
 // apart are the states of an agent that has nothing yet, and of who is not signed in.
