@@ -65,14 +65,20 @@ not found, 126 when it cannot be run, and 125 when holdfast itself fails.`,
 			return own(a, err)
 		}
 		e.service, e.base = args[0], os.Environ()
+		log := slog.New(slog.NewTextHandler(a.Err, nil))
+		said := &verdict{service: e.service, log: log}
+		if c, err := a.Local(true); err == nil {
+			said.client = c
+		}
+		e.before = said.note
 		env, err := e.first(cmd.Context(), wait)
 		if err != nil {
 			return own(a, err)
 		}
-		log := slog.New(slog.NewTextHandler(a.Err, nil))
 		// A signal is the child's: the configuration is followed until it has ended.
 		ctx, cancel := context.WithCancel(context.WithoutCancel(cmd.Context()))
 		defer cancel()
+		go said.watch(ctx)
 		var changes chan []string
 		if !action.Ignores() {
 			changes = make(chan []string)
@@ -86,6 +92,9 @@ not found, 126 when it cannot be run, and 125 when holdfast itself fails.`,
 		}
 		if code == 0 {
 			return nil
+		}
+		if err == nil {
+			said.ended(context.WithoutCancel(cmd.Context()), code)
 		}
 		return cli.QuietExit(code)
 	}
@@ -114,6 +123,8 @@ type environment struct {
 	only     []string
 	secrets  bool
 	pristine bool
+
+	before func(context.Context) // called before the environment is read
 }
 
 // first reads the environment, and waits for the agent and the configuration.
@@ -158,6 +169,9 @@ func permanent(err error) bool {
 
 // read asks for the variables and adds them to the environment of this process.
 func (e *environment) read(ctx context.Context) ([]string, error) {
+	if e.before != nil {
+		e.before(ctx)
+	}
 	query := url.Values{"format": {"sh"}}
 	if e.prefix != "" {
 		query.Set("prefix", e.prefix)
