@@ -55,7 +55,7 @@ function Words({ i, service }) {
 
 function Keys({ data }) {
   const uses = usesOf(data);
-  const row = (k) => ({ key: k.key, cells: [html`<code>${k.key}</code>`, k.readers === 0 ? html`<${State} tone="warn" icon="warn">nobody<//>` : k.text, k.last_read ? html`<span title=${k.last_read}>${ago(k.last_read)}</span>` : html`<span class="muted">not since this leader knows</span>`] });
+  const row = (k) => ({ key: k.key, cells: [k.key ? html`<code>${k.key}</code>` : html`<span class="muted">all values at once</span>`, k.readers === 0 ? html`<${State} tone="warn" icon="warn">nobody<//>` : k.text, k.last_read ? html`<span title=${k.last_read}>${ago(k.last_read)}</span>` : html`<span class="muted">not since this leader knows</span>`] });
   return html`<${Panel} title="Who reads which key" side=${html`<span class="muted push">to find dead keys</span>`} footer="To the hour. A client that asks for all values at once reads all keys."><${Table} kind="mid" caption="Who reads which key" columns=${['Key', 'Read by', 'Last read']} rows=${uses.map(row)} /><//>`;
 }
 
