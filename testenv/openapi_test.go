@@ -179,6 +179,9 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{"POST", "/api/config/services/{service}/validate", "/api/config/services/stt-worker/validate", `{"config":{}}`, nil},
 		{"POST", "/api/config/services/{service}/restore", "/api/config/services/stt-worker/restore", `{"version":2}`, nil},
 		{"GET", "/api/config/services/{service}/versions", "/api/config/services/stt-worker/versions", "", nil},
+		{"GET", "/api/config/services/{service}/instances", "/api/config/services/stt-worker/instances?keys=1", "", nil},
+		{"POST", "/api/config/instances", "", `{"reports":[{"instance":"edge","node":"edge","service":"stt-worker","config_epoch":"e","version":1,"status":"read","since":"2026-01-02T03:04:05Z","term":1,"seq":1,"boot":"b"}]}`, nil},
+		{"POST", "/v1/ack/{service}", "/v1/ack/stt-worker", `{"version":1,"config_epoch":"e","status":"applied"}`, nil},
 		{"PUT", "/api/config/schemas/{service}", "/api/config/schemas/vault", `{"type":"object","properties":{"key":{"type":"string","x-secret":true,"x-secret-source":"database"},"n":{"type":"integer"}}}`, nil},
 		{"PUT", "/api/config/services/{service}/secrets/{key}", "/api/config/services/vault/secrets/key", `{"value":"hush"}`, nil},
 		{"GET", "/api/config/services/{service}/secrets", "/api/config/services/vault/secrets", "", nil},
@@ -279,7 +282,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	// cannot give, or whose answer is an error here.
 	without := []string{
 		"GET /v1/watch", "GET /v1/watch/{service}", "GET /api/events", "POST /api/config/keys/{kind}/retire", "POST /api/config/rebuild", "GET /v1/config", "GET /v1/env",
-		"POST /ofrep/v1/evaluate/flags", "POST /ofrep/v1/evaluate/flags/{key}", "GET /ofrep/v1/events", "GET /s/{service}/ofrep/v1/events",
+		"POST /v1/ack/{service}", "POST /ofrep/v1/evaluate/flags", "POST /ofrep/v1/evaluate/flags/{key}", "GET /ofrep/v1/events", "GET /s/{service}/ofrep/v1/events",
 	}
 	for path, item := range d.paths {
 		for method := range item {
