@@ -31,7 +31,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(base.NoLeaks(m)) }
 
 var (
-	schedules = flag.Int("schedules", 12, "how many random schedules TestSchedules runs")
+	schedules = flag.Int("schedules", 60, "how many random schedules TestSchedules runs")
 	firstSeed = flag.Uint64("seed", 0, "of the first one; 0 makes one")
 )
 
