@@ -63,15 +63,12 @@ func (r *instanceRooms) term() uint64 {
 
 // members are the members of the cluster, as the table sees them.
 func (r *instanceRooms) members() (out []instances.Member) {
+	self := instances.Member{Node: r.a.cluster.Self(), Service: r.a.o.ServiceName, Addr: r.a.cluster.Port.Addr()}
+	out = append(out, self) // at a first start it has no row yet
 	for _, m := range r.a.cluster.Members() {
-		if m.RemovedAt != "" {
-			continue
+		if m.RemovedAt == "" && m.NodeID != self.Node {
+			out = append(out, instances.Member{Node: m.NodeID, Service: m.Service, Addr: m.Addr})
 		}
-		addr := m.Addr
-		if m.NodeID == r.a.cluster.Self() {
-			addr = r.a.cluster.Port.Addr()
-		}
-		out = append(out, instances.Member{Node: m.NodeID, Service: m.Service, Addr: addr})
 	}
 	return out
 }
