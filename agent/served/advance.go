@@ -74,7 +74,6 @@ func (s *Served) Reset(source, epoch string, index uint64, recs []*conf.Record, 
 
 // plan is what an advance or a reset is about to show.
 type plan struct {
-	epoch  string
 	stable []*conf.Record          // of the log, the newest of each service
 	out    []*conf.Record          // to serve, in the same order
 	have   map[string]*staged      // of the services that changed; nil: nothing is kept

@@ -90,7 +90,9 @@ func (j joined) since(epoch string, index uint64, services []string) (next joine
 		}
 	}
 	for _, name := range services {
-		next.Services[name] = next.Services[name]
+		if _, ok := next.Services[name]; !ok {
+			next.Services[name] = joinedService{}
+		}
 	}
 	for name, s := range next.Services {
 		if s.Index == 0 {
