@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"strings"
 	"time"
 
+	"github.com/holdfast-config/holdfast/agent/broker"
 	"github.com/holdfast-config/holdfast/agent/instances"
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/agent/replica"
@@ -76,6 +78,38 @@ func (r *instanceRooms) members() (out []instances.Member) {
 // lead is a job of the leader.
 func (r *instanceRooms) lead(ctx context.Context, rep *replica.Replica) {
 	r.table.Lead(ctx, rep.Node().Term(), r.members)
+}
+
+// leadMessages is a job of the leader: it reads what observers report at the external broker.
+func (r *instanceRooms) leadMessages(ctx context.Context, _ *replica.Replica) {
+	a := r.a
+	if a.mqtt.publisher == nil {
+		return
+	}
+	config, err := a.o.BrokerTLS()
+	if err != nil {
+		return // the publisher has said so
+	}
+	known := func(service string) bool {
+		_, ok := a.rooms.view.Get(service)
+		return ok
+	}
+	isMember := func(node string) bool {
+		_, is := a.cluster.Find(node)
+		return is || node == a.cluster.Self()
+	}
+	s, err := broker.NewSubscriber(broker.SubscriberOptions{
+		URL: a.o.MQTTURL, TLS: config, Filters: []string{broker.AckPrefix + "+/+"}, Logger: a.log,
+		Handle: func(m broker.Message) {
+			if err := r.table.TakeMessage(strings.TrimPrefix(m.Topic, broker.AckPrefix), m.Payload, known, isMember); err != nil {
+				a.log.Debug("a report over MQTT is not used", "topic", conf.Clip(m.Topic), "err", err)
+			}
+		},
+	})
+	if err != nil {
+		return
+	}
+	s.Run(ctx)
 }
 
 // Instances implements admin.Instances.

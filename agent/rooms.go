@@ -152,7 +152,7 @@ func (a *Agent) buildReplicas(r *rooms, loaded *lkg.Content) {
 		LKG: a.lkg, Editor: r.system, Loaded: loaded, Logger: a.log,
 		Jobs: replica.Jobs{
 			Life:       []replica.Job{r.rotation.RunKeySync, a.members.ProbeMembership, a.announce, r.backups.WatchLeader},
-			Leader:     []replica.Job{a.members.RunAutopilot, memberKeys.Run, r.instances.lead, r.leadRollouts, r.rotation.RunRotations, r.reissuing.Run, audit.PruneJob(a.o.AuditRetention, a.o.HistoryRetention, a.log), r.backups.RunBackup},
+			Leader:     []replica.Job{a.members.RunAutopilot, memberKeys.Run, r.instances.lead, r.instances.leadMessages, r.leadRollouts, r.rotation.RunRotations, r.reissuing.Run, audit.PruneJob(a.o.AuditRetention, a.o.HistoryRetention, a.log), r.backups.RunBackup},
 			Leadership: []replica.Job{a.members.RegisterSelf, r.rotation.RenewCertificate},
 			Founder:    a.members.WriteTokenFiles,
 			Rejoin:     a.members.Rejoin,

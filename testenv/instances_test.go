@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -146,4 +147,53 @@ func TestObserverReports(t *testing.T) {
 			return i.Instance == "edge-1" && i.Kind == "observer" && i.Status == conf.InstanceRead && i.Version == got.Version
 		}) && len(got.Instances) == 2
 	})
+}
+
+// An observer without a token reports at its broker. The leader shows that, as the word of
+// anybody who may write there: never for a member, and not what makes no sense. A leader that
+// starts again has it from the broker.
+func TestObserverReportsOverMQTT(t *testing.T) {
+	t.Parallel()
+	Need(t, "mosquitto_pub")
+	m := startMosquitto(t)
+	const service = "stt-worker"
+	a := StartProcess(t, "CONFIG_SERVICE_NAME="+service, "CONFIG_NODE_ID=n1", "MQTT_URL=mqtt://"+m.addr)
+	o := newObserver(t, a, m.addr, "CONFIG_INSTANCE=edge-2", "CONFIG_LABELS=zone=b", "CONFIG_SERVICE_NAME="+service)
+	o.Start()
+	o.AwaitServing(service)
+	shown := func() bool {
+		got := a.instances(service)
+		return slices.ContainsFunc(got.Instances, func(i conf.Instance) bool {
+			return i.Instance == "edge-2" && i.Kind == "mqtt" && i.Status == conf.InstanceRead && i.Version == got.Version && i.Labels["zone"] == "b"
+		})
+	}
+	Await(t, "the report of the observer", shown)
+	say := func(service, instance, report string) {
+		t.Helper()
+		host, port, _ := strings.Cut(m.addr, ":")
+		cmd := exec.Command("mosquitto_pub", "-V", "5", "-h", host, "-p", port, "-q", "1", "-t", "system/ack/"+service+"/"+instance, "-m", report)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	report := func(instance string) string {
+		return fmt.Sprintf(`{"instance":%q,"node":%q,"service":"stt-worker","config_epoch":"e","version":1,"status":"rejected","since":"2026-01-02T03:04:05Z","reason":"forged","term":1,"seq":1,"boot":"b"}`, instance, instance)
+	}
+	say(service, "n1", report("n1")) // a member
+	say(service, "x1", report("x2")) // another than the topic's
+	say("nobody", "x3", strings.ReplaceAll(report("x3"), service, "nobody"))
+	say(service, "x4", `{"instance":"x4"`)
+	say(service, "x5", report("x5")) // anybody: it is shown
+	Await(t, "what anybody may say", func() bool {
+		return slices.ContainsFunc(a.instances(service).Instances, func(i conf.Instance) bool { return i.Instance == "x5" && i.Kind == "mqtt" })
+	})
+	for _, i := range a.instances(service).Instances {
+		if slices.Contains([]string{"x1", "x2", "x3", "x4"}, i.Instance) || i.Instance == "n1" && i.Reason != "" {
+			t.Errorf("it is shown: %+v", i)
+		}
+	}
+	o.Kill()
+	a.Restart()
+	a.AwaitNormal()
+	Await(t, "the report that the broker kept", shown)
 }

@@ -72,7 +72,8 @@ type SubscriberStats struct {
 // follow the same topics. Make it with NewSubscriber, then call Run once.
 type Subscriber struct {
 	connector
-	o SubscriberOptions
+	o   SubscriberOptions
+	out outbox
 
 	received, tooLarge atomic.Uint64
 }
@@ -94,7 +95,7 @@ func NewSubscriber(o SubscriberOptions) (*Subscriber, error) {
 	setDefault(&o.MaxBackoff, 10*time.Second)
 	id := make([]byte, 6)
 	_, _ = rand.Read(id) // never fails (Go 1.24)
-	s := &Subscriber{o: o, connector: connector{
+	s := &Subscriber{o: o, out: newOutbox(), connector: connector{
 		log: o.Logger.With("broker", t.addr), target: t, config: t.tlsConfig(o.TLS), clientID: "hf-obs-" + hex.EncodeToString(id),
 		timeout: o.Timeout, keepAlive: subscriberKeepAlive, limit: subscriberPacket,
 	}}
@@ -170,9 +171,18 @@ func (s *Subscriber) subscribeOnce(ctx context.Context) (settled bool, err error
 					if s.o.OnState != nil {
 						s.o.OnState(nil)
 					}
+					s.out.again()
 				}
 			} else {
 				err = s.deliver(u, &pk)
+			}
+		case <-s.out.news:
+			if settled { // else again sends it
+				err = s.out.send(u)
+			}
+		case a := <-u.acks:
+			if a.code >= 0x80 && s.out.reject() {
+				s.log.Info("the broker takes no reports of instances: this one is not shown, unless it reports to a member", "topic", AckPrefix+"#", "reason", fmt.Sprintf("%#02x", a.code))
 			}
 		case <-u.ended:
 			if err = u.err; errors.Is(err, net.ErrClosed) || err == nil {

@@ -2,8 +2,10 @@ package observer
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 
+	"github.com/holdfast-config/holdfast/agent/broker"
 	"github.com/holdfast-config/holdfast/agent/options"
 	"github.com/holdfast-config/holdfast/agent/process"
 	"github.com/holdfast-config/holdfast/agent/reporter"
@@ -13,7 +15,7 @@ import (
 )
 
 // newReporter makes the observer an instance of its services. It reports with the token in
-// CONFIG_REPORT_TOKEN, to the members of CONFIG_MEMBER_URL.
+// CONFIG_REPORT_TOKEN, to the members of CONFIG_MEMBER_URL; without one over MQTT.
 func (b *Observer) newReporter() (err error) {
 	if b.o.NodeID, err = process.NodeID(b.o); err != nil {
 		return err
@@ -52,7 +54,23 @@ func (b *Observer) newReporter() (err error) {
 			return 0, err
 		}
 	}
+	if o.Send == nil && b.link.subscriber != nil {
+		o.Send = b.publishReports
+	}
 	b.reporter = reporter.New(o)
 	ack.Register(b.local, b.reporter, b.o.AckOpen)
 	return nil
+}
+
+// publishReports reports at the broker. Who may write there may say anything, so that the
+// leader shows these reports, and counts none.
+func (b *Observer) publishReports(_ context.Context, reports []conf.Report) (term uint64, err error) {
+	for i := range reports {
+		payload, err := json.Marshal(&reports[i])
+		if err != nil {
+			return 0, err
+		}
+		b.link.subscriber.Report(broker.AckPrefix+reports[i].Service+"/"+reports[i].Instance, payload)
+	}
+	return 0, nil
 }

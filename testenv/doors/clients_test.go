@@ -1,6 +1,7 @@
 package doors
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/holdfast-config/holdfast/replication/conf"
 	"github.com/holdfast-config/holdfast/testenv"
 )
 
@@ -165,6 +167,70 @@ func TestClients(t *testing.T) {
 			t.Errorf("%s ended with %d:\n%s", name, code, p.Output())
 		}
 	}
+}
+
+// TestClientsAcknowledge: what a program with a client takes over or refuses is known at the
+// agent, in the model's own words and without a value. Where the agent does not take it, the
+// program goes on, and asks once only.
+func TestClientsAcknowledge(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"node", "sync dataclass", "async dict"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			a := testenv.StartProcess(t, "CONFIG_SERVICE_NAME=stt-worker", "CONFIG_ACK_OPEN=1")
+			p := program(t, a, kind)
+			is := func() (in conf.Instance) {
+				var all conf.Instances
+				r := a.Admin("GET", "/api/config/services/stt-worker/instances", "")
+				if err := json.Unmarshal(r.Body, &all); err == nil && len(all.Instances) == 1 {
+					in = all.Instances[0]
+				}
+				return in
+			}
+			good := a.Patch("stt-worker", `{"vad_threshold":0.75}`)
+			testenv.Await(t, "the program to apply", func() bool { i := is(); return i.Version == uint64(good) && i.Status == conf.InstanceApplied })
+			bad := a.Patch("stt-worker", `{"whisper_model":"raise"}`)
+			testenv.Await(t, "the program to refuse; it printed:\n"+p.Output(), func() bool {
+				i := is()
+				return i.Version == uint64(bad) && i.Status == conf.InstanceRejected && strings.Contains(i.Reason, "the callback")
+			})
+		})
+	}
+	a := testenv.StartProcess(t, "CONFIG_SERVICE_NAME=stt-worker", "CONFIG_LOCAL_SOCKET=none")
+	p := program(t, a, "async dict")
+	for i := range 3 {
+		a.Patch("stt-worker", fmt.Sprintf(`{"vad_threshold":0.%d}`, i+1))
+		testenv.Await(t, "the program to go on", func() bool { return p.Transcript().Has(fmt.Sprintf("vad=0.%d\n", i+1)) })
+	}
+	refused := 0
+	for line := range strings.Lines(string(a.Local("/metrics").Body)) {
+		if strings.HasPrefix(line, "holdfast_local_requests_total{") && strings.Contains(line, `code="401"`) {
+			_, count, _ := strings.Cut(line, "} ")
+			n, _ := strconv.Atoi(strings.TrimSpace(count))
+			refused += n
+		}
+	}
+	if refused != 1 {
+		t.Errorf("it was refused %d times, want once", refused)
+	}
+}
+
+// program is one of programs.
+func program(t *testing.T, a *testenv.Agent, name string) *testenv.Process {
+	t.Helper()
+	all := programs(t, a)
+	for n, p := range all {
+		if n == name || name == "async dict" && strings.HasPrefix(n, name) {
+			for other, q := range all {
+				if other != n {
+					q.Kill()
+				}
+			}
+			return p
+		}
+	}
+	t.Fatalf("there is no program %q", name)
+	return nil
 }
 
 // TestClientsNeverGoBack: an agent whose disk was set back serves an older version. The

@@ -24,6 +24,9 @@
  * - Nothing is written to disk: the agent is the cache. While it restarts, the configuration
  *   in force stays, and the client asks again, with a jittered delay of at most five seconds.
  * - Several changes in a short time may be delivered as one: the newest.
+ * - The agent is told which version is in force, and which was refused and why, so that its
+ *   author sees that (docs/instances.md). It takes this from who may have secrets, or from all
+ *   with CONFIG_ACK_OPEN=1; else the client is silent after one try. acknowledge: false: never.
  * - A subscription keeps the process alive until close.
  */
 
@@ -80,13 +83,14 @@ export class ConfigLibrary {
   #left = new Set();
   /** @type {((config: any) => any)[]} */ #callbacks = [];
   #watching = false;
+  #acknowledges = true;
 
   /**
-   * @param {{serviceName: string, url?: string, token?: string, tokenFile?: string, timeout?: number,
+   * @param {{serviceName: string, url?: string, token?: string, tokenFile?: string, timeout?: number, acknowledge?: boolean,
    *   onProblem?: (message: string) => void}} options timeout: how many milliseconds getConfig waits for an agent that
    *   does not answer, or has nothing yet (default 30,000). onProblem: default console.error
    */
-  constructor({ serviceName, url, token, tokenFile, timeout = 30000, onProblem = (m) => console.error(`holdfast: ${m}`) }) {
+  constructor({ serviceName, url, token, tokenFile, timeout = 30000, acknowledge = true, onProblem = (m) => console.error(`holdfast: ${m}`) }) {
     if (!serviceName || serviceName.includes("/")) throw new TypeError(`serviceName ${serviceName} is not the name of a service`);
     this.serviceName = serviceName;
     this.#url = new URL(url || process.env.HOLDFAST_URL || DEFAULT_URL);
@@ -94,6 +98,7 @@ export class ConfigLibrary {
     this.#token = token;
     this.#tokenFile = tokenFile || process.env.HOLDFAST_TOKEN_FILE;
     this.#timeout = timeout;
+    this.#acknowledges = acknowledge;
     this.#onProblem = onProblem;
   }
 
@@ -110,7 +115,7 @@ export class ConfigLibrary {
         if (!got || "deleted" in got) throw new ConfigError(got ? got.deleted : "no document", "not_found");
         this.#take(got);
         const doc = this.#newest ?? got;
-        const config = build(model, doc.config);
+        const config = this.#accept(doc, model);
         this.#model = model;
         this.#inForce(doc, config);
         return config;
@@ -194,6 +199,36 @@ export class ConfigLibrary {
   #reject(doc, reason) {
     this.rejected = { epoch: doc.epoch, version: doc.version, reason };
     this.#onProblem(`${this.serviceName}: version ${doc.version} is not taken over: ${reason}`);
+    void this.#acknowledge(doc, "rejected", reason);
+  }
+
+  /** The first configuration, as the model has it. @param {Document} doc @param {Model | undefined} model */
+  #accept(doc, model) {
+    try {
+      return build(model, doc.config);
+    } catch (e) {
+      const reason = /** @type {Error} */ (e).message;
+      this.rejected = { epoch: doc.epoch, version: doc.version, reason };
+      void this.#acknowledge(doc, "rejected", reason);
+      throw e;
+    }
+  }
+
+  /**
+   * Tells the agent what became of a version, once. It may not want to hear it, and that is no error.
+   * @param {Document} doc @param {string} status @param {string} reason
+   */
+  async #acknowledge(doc, status, reason) {
+    if (!this.#acknowledges || doc.version < 1) return;
+    const word = { version: doc.version, config_epoch: doc.epoch, status, ...(reason && { reason: reason.split(/\s+/).join(" ").slice(0, 250) }) };
+    try {
+      const body = JSON.stringify(word);
+      const headers = { ...(await this.#headers()), "Content-Type": "application/json", "Content-Length": Buffer.byteLength(body) };
+      const answer = await this.#request({ ...this.#where(), method: "POST", path: `/v1/ack/${encodeURIComponent(this.serviceName)}`, headers, agent: false, timeout: 10000 }, body);
+      if ([401, 403, 404, 405, 501].includes(answer.status)) this.#acknowledges = false; // it will not take the next one either
+    } catch {
+      // the agent restarts, or this client is closed
+    }
   }
 
   /** @param {Document} doc @param {any} config */
@@ -202,6 +237,7 @@ export class ConfigLibrary {
     this.config = config;
     this.version = doc.version;
     this.epoch = doc.epoch;
+    void this.#acknowledge(doc, "applied", "");
   }
 
   /** Whether doc is newer than the newest, or has other values of the same version (secrets, environment). @param {Document} doc */
@@ -240,13 +276,10 @@ export class ConfigLibrary {
    * @returns {Promise<Document | {deleted: string} | undefined>}
    */
   async #get(etag, wait) {
-    const headers = { Accept: "application/json" };
-    if (this.#tokenFile) headers["X-Holdfast-Token"] = (await this.#readToken(this.#tokenFile)).trim();
-    else if (this.#token) headers["X-Holdfast-Token"] = this.#token;
+    const headers = await this.#headers();
     if (etag) headers["If-None-Match"] = etag;
-    const where = this.#url.protocol === "unix:" ? { socketPath: decodeURIComponent(this.#url.pathname) } : { host: this.#url.hostname.replace(/^\[|\]$/g, ""), port: this.#url.port || 80 };
     const path = `/v1/config/${encodeURIComponent(this.serviceName)}${etag ? `?wait=${wait}s` : ""}`;
-    const { status, answer, body } = await this.#request({ ...where, path, headers, agent: false, timeout: (wait + 10) * 1000 });
+    const { status, answer, body } = await this.#request({ ...this.#where(), path, headers, agent: false, timeout: (wait + 10) * 1000 });
     if (status === 304) return undefined;
     let doc;
     try {
@@ -260,6 +293,18 @@ export class ConfigLibrary {
     throw new ConfigError(doc.error, doc.code, doc.hint);
   }
 
+  /** @returns {Promise<Record<string, string>>} */
+  async #headers() {
+    const headers = { Accept: "application/json" };
+    if (this.#tokenFile) headers["X-Holdfast-Token"] = (await this.#readToken(this.#tokenFile)).trim();
+    else if (this.#token) headers["X-Holdfast-Token"] = this.#token;
+    return headers;
+  }
+
+  #where() {
+    return this.#url.protocol === "unix:" ? { socketPath: decodeURIComponent(this.#url.pathname) } : { host: this.#url.hostname.replace(/^\[|\]$/g, ""), port: this.#url.port || 80 };
+  }
+
   /** @param {string} path */
   async #readToken(path) {
     try {
@@ -269,14 +314,14 @@ export class ConfigLibrary {
     }
   }
 
-  /** @param {http.RequestOptions} options @returns {Promise<{status: number, answer: http.IncomingHttpHeaders, body: string}>} */
-  #request(options) {
+  /** @param {http.RequestOptions} options @param {string} [sent] @returns {Promise<{status: number, answer: http.IncomingHttpHeaders, body: string}>} */
+  #request(options, sent) {
     const signal = this.#closed.signal;
     return new Promise((resolve, reject) => {
       if (signal.aborted) return reject(new ConfigError("closed", "closed"));
       const failed = (/** @type {Error} */ e) =>
         reject(signal.aborted ? new ConfigError("closed", "closed") : new ConfigError(`the agent at ${this.#url.href} does not answer: ${e.message || e}`, "unreachable", "is it running?"));
-      const request = http.get({ ...options, signal }, (answer) => {
+      const request = http.request({ ...options, signal }, (answer) => {
         /** @type {Buffer[]} */ const parts = [];
         let size = 0;
         answer.on("data", (part) => {
@@ -292,6 +337,7 @@ export class ConfigLibrary {
       });
       request.on("timeout", () => request.destroy(new Error("no answer in time")));
       request.on("error", failed);
+      request.end(sent);
     });
   }
 }

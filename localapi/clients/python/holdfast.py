@@ -26,6 +26,9 @@ What holds:
 - Nothing is written to disk: the agent is the cache. While it restarts, the configuration in
   force stays, and the client asks again, with a jittered delay of at most five seconds.
 - Several changes in a short time may be delivered as one: the newest.
+- The agent is told which version is in force, and which was refused and why, so that its
+  author sees that (docs/instances.md). It takes this from who may have secrets, or from all with
+  CONFIG_ACK_OPEN=1; else the client is silent after one try. acknowledge=False: never.
 
 After os.fork, make a new object in the child: a thread does not live on there.
 """
@@ -124,6 +127,7 @@ class _Agent:
         self._token_file = token_file or os.environ.get("HOLDFAST_TOKEN_FILE")
         self._lock = threading.Lock()
         self._open: List[http.client.HTTPConnection] = []
+        self._heard = True  # the agent takes acknowledgements
         self.stopped = threading.Event()
 
     def stop(self) -> None:
@@ -138,6 +142,29 @@ class _Agent:
 
     def get(self, etag: str, wait: float) -> Union[_Document, _Deleted, None]:
         """The document of the service; None when it is still that of etag. Waits for another at most wait seconds."""
+        path, headers = "/v1/config/" + urllib.parse.quote(self.service, safe=""), {}
+        if etag:
+            path += f"?wait={max(1, int(wait))}s"
+            headers["If-None-Match"] = etag
+        return self._call("GET", path, headers, None, wait, self._answer)
+
+    def acknowledge(self, epoch: str, version: int, status: str, reason: str) -> None:
+        """Tells the agent what became of a version, once. It may not want to hear it, and that is no error."""
+        if not self._heard or version < 1:
+            return
+        word = {"version": version, "config_epoch": epoch, "status": status}
+        if reason:
+            word["reason"] = " ".join(reason.encode()[:1000].decode(errors="ignore").split())
+        path = "/v1/ack/" + urllib.parse.quote(self.service, safe="")
+        try:
+            answer = self._call("POST", path, {"Content-Type": "application/json"}, json.dumps(word).encode(), 0, lambda r: r.status)
+        except ConfigError as e:
+            log.debug("%s: version %d is not acknowledged: %s", self.service, version, e)
+            return
+        if answer in (401, 403, 404, 405, 501):  # it will not take the next one either
+            self._heard = False
+
+    def _call(self, method: str, path: str, headers: Dict[str, str], body: Optional[bytes], wait: float, read: Callable[[http.client.HTTPResponse], M]) -> M:
         if self._unix:
             conn: http.client.HTTPConnection = _UnixConnection(self._unix, _CONNECT)
         else:
@@ -149,20 +176,16 @@ class _Agent:
         try:
             conn.connect()
             conn.sock.settimeout(wait + 10)
-            path = "/v1/config/" + urllib.parse.quote(self.service, safe="")
-            headers = {"Accept": "application/json"}
+            headers["Accept"] = "application/json"
             if self._token_file:
                 with open(self._token_file, encoding="ascii") as f:
                     headers["X-Holdfast-Token"] = f.read().strip()
             elif self._token:
                 headers["X-Holdfast-Token"] = self._token
-            if etag:
-                path += f"?wait={max(1, int(wait))}s"
-                headers["If-None-Match"] = etag
-            conn.request("GET", path, headers=headers)
+            conn.request(method, path, body=body, headers=headers)
             if self.stopped.is_set():
                 raise ConfigError("closed", "closed")
-            return self._answer(conn.getresponse())
+            return read(conn.getresponse())
         except (OSError, http.client.HTTPException) as e:
             if self.stopped.is_set():
                 raise ConfigError("closed", "closed") from None
@@ -286,8 +309,10 @@ def _typed(hint: Any, value: Any) -> Any:
 class _Base:
     """What both kinds of clients share. Its state changes in one thread at a time: the caller's or the watcher's."""
 
-    def __init__(self, service_name: str, url: Optional[str], token: Optional[str], token_file: Optional[str], timeout: float):
+    def __init__(self, service_name: str, url: Optional[str], token: Optional[str], token_file: Optional[str], timeout: float, acknowledge: bool):
         self._agent = _Agent(service_name, url, token, token_file)
+        self._acknowledges = acknowledge
+        self._acknowledging: List[threading.Thread] = []
         self._newest = _Newest()
         self._timeout = timeout
         self._model: Any = None
@@ -319,9 +344,35 @@ class _Base:
 
     def _in_force(self, doc: _Document, config: Any) -> None:
         self._shown, self.config, self.version, self.epoch = doc, config, doc.version, doc.epoch
+        self._acknowledge(doc, "applied", "")
 
     def _reject(self, doc: _Document, reason: str) -> None:
         self.rejected = Rejected(doc.epoch, doc.version, reason)
+        self._acknowledge(doc, "rejected", reason)
+
+    def _acknowledge(self, doc: _Document, status: str, reason: str) -> None:
+        """Neither the program nor the next change waits for it."""
+        if self._acknowledges:
+            args = (doc.epoch, doc.version, status, reason)
+            thread = threading.Thread(target=self._agent.acknowledge, args=args, name=f"holdfast-{self.service_name}-ack", daemon=True)
+            self._acknowledging = [t for t in self._acknowledging if t.is_alive()] + [thread]
+            thread.start()
+
+    def _stop(self) -> None:
+        self._agent.stop()
+        for thread in self._acknowledging:
+            thread.join(1)
+
+    def _accept(self, doc: _Document, model: Any) -> Any:
+        """The first configuration, as the model has it. Raises ConfigRejected."""
+        try:
+            config = _build(model, doc.config)
+        except ConfigRejected as e:
+            self._reject(doc, str(e))
+            raise
+        self._model = model
+        self._in_force(doc, config)
+        return config
 
     def _start(self, deliver: Callable[[_Document], None]) -> None:
         if self._agent.stopped.is_set():
@@ -373,9 +424,10 @@ class ConfigLibrary(_Base):
         token: Optional[str] = None,
         token_file: Optional[str] = None,
         timeout: float = 30.0,
+        acknowledge: bool = True,
     ):
         """timeout is how many seconds get_config waits for an agent that does not answer, or has nothing yet."""
-        super().__init__(service_name, url, token, token_file, timeout)
+        super().__init__(service_name, url, token, token_file, timeout, acknowledge)
         self._wake: Optional[asyncio.Event] = None
         self._task: Optional["asyncio.Task[None]"] = None
 
@@ -387,11 +439,7 @@ class ConfigLibrary(_Base):
 
     async def get_config(self, model: Any = None) -> Any:
         """The configuration, as an instance of the model, or as a dict. Raises ConfigError, ConfigRejected."""
-        doc = await _in_thread(self._first)
-        config = _build(model, doc.config)
-        self._model = model
-        self._in_force(doc, config)
-        return config
+        return self._accept(await _in_thread(self._first), model)
 
     async def subscribe_updates(self, callback: ConfigUpdateCallback) -> None:
         """Calls callback(new_config), a function or a coroutine function, after each change from now on."""
@@ -436,7 +484,7 @@ class ConfigLibrary(_Base):
 
     async def close(self) -> None:
         """Ends the subscription at once. It may be called more than once, also by a callback."""
-        self._agent.stop()
+        self._stop()
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():
             task.cancel()
@@ -467,9 +515,10 @@ class ConfigClient(_Base):
         token: Optional[str] = None,
         token_file: Optional[str] = None,
         timeout: float = 30.0,
+        acknowledge: bool = True,
     ):
         """timeout is how many seconds get_config waits for an agent that does not answer, or has nothing yet."""
-        super().__init__(service_name, url, token, token_file, timeout)
+        super().__init__(service_name, url, token, token_file, timeout, acknowledge)
 
     @overload
     def get_config(self) -> Dict[str, Any]: ...
@@ -479,11 +528,7 @@ class ConfigClient(_Base):
 
     def get_config(self, model: Any = None) -> Any:
         """The configuration, as an instance of the model, or as a dict. Raises ConfigError, ConfigRejected."""
-        doc = self._first()
-        config = _build(model, doc.config)
-        self._model = model
-        self._in_force(doc, config)
-        return config
+        return self._accept(self._first(), model)
 
     def subscribe_updates(self, callback: Callable[[Any], None]) -> None:
         """Calls callback(new_config) after each change from now on, in the client's thread."""
@@ -510,7 +555,7 @@ class ConfigClient(_Base):
 
     def close(self) -> None:
         """Ends the subscription at once. It may be called more than once, also by a callback."""
-        self._agent.stop()
+        self._stop()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(10)
 
