@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -196,4 +198,73 @@ func TestObserverReportsOverMQTT(t *testing.T) {
 	a.Restart()
 	a.AwaitNormal()
 	Await(t, "the report that the broker kept", shown)
+}
+
+// A thousand observers report to one leader: every 30 s while nothing happens, and all at
+// once after a change. What that costs the leader is said; its memory has a bound.
+func TestThousandReporters(t *testing.T) {
+	t.Parallel()
+	const service, reporters = "stt-worker", 1000
+	a := StartProcess(t, "CONFIG_SERVICE_NAME="+service)
+	var token struct{ Token string }
+	if err := json.Unmarshal(a.Admin("POST", "/api/config/tokens", `{"role":"config.report","name":"observers"}`, "Content-Type: application/json").OK(t).Body, &token); err != nil {
+		t.Fatal(err)
+	}
+	var term, seq atomic.Uint64
+	epoch := a.instances(service).Epoch
+	report := func(i int, version uint64) {
+		body := fmt.Sprintf(`{"reports":[{"instance":"edge-%d","node":"edge-%d","labels":{"zone":"z%d"},"service":%q,"config_epoch":%q,"version":%d,"status":"applied","since":"2026-01-02T03:04:05Z","term":%d,"seq":%d,"boot":"b"}]}`,
+			i, i, i%3, service, epoch, version, term.Load(), seq.Add(1))
+		var out conf.ReportReply
+		r := Do("POST", "http://"+a.AdminAddr+"/api/config/instances", body, "X-API-Token: "+token.Token, "Content-Type: application/json")
+		if err := json.Unmarshal(r.Body, &out); err != nil || r.Status != 200 {
+			t.Errorf("report %d: %s", i, r)
+		}
+		term.Store(out.Term)
+	}
+	all := func(version uint64) {
+		var senders sync.WaitGroup
+		for part := range 16 {
+			senders.Go(func() {
+				for i := part; i < reporters && !t.Failed(); i += 16 {
+					report(i, version)
+				}
+			})
+		}
+		senders.Wait()
+	}
+	took := func(what string, f func()) {
+		rss, cpu := usage(t, a.proc.Pid())
+		began := time.Now()
+		f()
+		now, after := usage(t, a.proc.Pid())
+		t.Logf("%s: %.2f s of the leader's processor in %.2f s; its memory is %.0f MB, %+.0f MB", what,
+			after-cpu, time.Since(began).Seconds(), now, now-rss)
+	}
+	report(0, 1) // whose answer has the term
+	before, _ := usage(t, a.proc.Pid())
+	took("a thousand that report for the first time", func() { all(1) })
+	took("30 seconds in which nothing happens: a thousand say the same", func() { all(1) })
+	var version uint64
+	took("a change: a thousand take it", func() {
+		version = uint64(a.Patch(service, `{"vad_threshold":0.61}`)) //nolint:gosec // small
+		all(version)
+		Await(t, "all of them to have it", func() bool {
+			n := 0
+			for _, i := range a.instances(service).Instances {
+				if i.Version == version && i.Status == conf.InstanceApplied {
+					n++
+				}
+			}
+			return n == reporters
+		})
+	})
+	took("the answer about a thousand, ten times", func() {
+		for range 10 {
+			a.instances(service)
+		}
+	})
+	if now, _ := usage(t, a.proc.Pid()); now-before > 96 {
+		t.Errorf("the leader took %.0f MB for a thousand instances", now-before)
+	}
 }
