@@ -210,7 +210,7 @@ func (e *Editor) attempt(ctx context.Context, who conf.Principal, d conf.Draft, 
 	if ed.Secrets, err = e.seal(ed.Epoch, d.Service, secrets); err != nil {
 		return conf.Outcome{}, err
 	}
-	return out, e.commit(ctx, ed, d.Key)
+	return out, e.commit(ctx, ed, d.Key, d.Rollout)
 }
 
 // unchanged reports whether u has the values and the document of cur.
@@ -314,11 +314,14 @@ func newEdit(e *Editor, who conf.Principal, id, action, reason string, now time.
 }
 
 // commit proposes ed with its rows for the access log: one for each service. key is
-// that of a secret, else empty.
-func (e *Editor) commit(ctx context.Context, ed *command.Edit, key string) error {
+// that of a secret, else empty; rollout is what the request says of rollouts, if anything.
+func (e *Editor) commit(ctx context.Context, ed *command.Edit, key, rollout string) error {
 	row := conf.Access{UserID: ed.By, Action: "write", Key: key, Success: true, Reason: ed.Action, Timestamp: ed.At}
 	if ed.Action == command.ActionPut && len(ed.Schemas) > 0 {
 		row.Reason += " with its schema"
+	}
+	if rollout != "" { // it went past what protects others
+		row.Reason += " with rollout=" + rollout
 	}
 	if ed.Reason != "" {
 		row.Reason += ": " + ed.Reason

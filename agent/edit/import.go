@@ -48,7 +48,7 @@ func (e *Editor) ImportRecords(ctx context.Context, who conf.Principal, recs []*
 	if len(ed.Schemas) == 0 {
 		return nil, nil, nil
 	}
-	return dropped, unopened, e.commit(ctx, ed, "")
+	return dropped, unopened, e.commit(ctx, ed, "", "")
 }
 
 // prepareEarlier is prepare for values from before a schema change: it drops those

@@ -35,7 +35,7 @@ func (e *Editor) SaveProfile(ctx context.Context, who conf.Principal, in conf.Pr
 	}
 	ed := newEdit(e, who, requestID(who, key), "profile-save", reason, now)
 	ed.Profiles = []command.Profile{{Name: in.Name, Description: in.Description, Services: p.Services}}
-	return p, e.commit(ctx, ed, "")
+	return p, e.commit(ctx, ed, "", "")
 }
 
 // currentValues returns the stored values of the services in only, or of all services.
@@ -96,7 +96,7 @@ func (e *Editor) ImportProfile(ctx context.Context, who conf.Principal, in conf.
 	}
 	ed := newEdit(e, who, requestID(who, key), command.ActionProfileSave, reason, now)
 	ed.Profiles = []command.Profile{{Name: p.Name, Description: p.Description, Services: p.Services}}
-	return p, stale, e.commit(ctx, ed, "")
+	return p, stale, e.commit(ctx, ed, "", "")
 }
 
 // staleProfiles lists the profiles whose values of a service are invalid under s.
@@ -219,7 +219,7 @@ func (e *Editor) ActivateProfile(ctx context.Context, who conf.Principal, name, 
 	if len(ed.Updates) == 0 {
 		return outs, e.o.Confirm(ctx)
 	}
-	return outs, e.commit(ctx, ed, "")
+	return outs, e.commit(ctx, ed, "", rollout)
 }
 
 // staleProfile gives the error for a profile that a service does not accept any more the
@@ -245,5 +245,5 @@ func (e *Editor) DeleteProfile(ctx context.Context, who conf.Principal, name, re
 	}
 	ed := newEdit(e, who, requestID(who, key), "profile-delete", reason, e.o.Now())
 	ed.ProfileDeletes = []string{name}
-	return e.commit(ctx, ed, "")
+	return e.commit(ctx, ed, "", "")
 }

@@ -295,6 +295,9 @@ func TestEditsWhileARolloutRuns(t *testing.T) {
 			if rec.Version != 4 || rec.Staged != nil || !f.n.last.(*command.Edit).Replace {
 				t.Errorf("replaced: version %d, %+v", rec.Version, rec.Staged)
 			}
+			if row := f.n.last.(*command.Edit).Audit[0]; name != "schema" && !strings.Contains(row.Reason, "with rollout=replace") {
+				t.Errorf("the access log says %q", row.Reason)
+			}
 			f.verify(t, rec)
 			end, err := f.n.Queries.Rollout(t.Context(), ro.ID)
 			if err != nil || end.State != conf.RolloutSuperseded {

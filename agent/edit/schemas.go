@@ -139,7 +139,7 @@ func (e *Editor) putSchemas(ctx context.Context, who conf.Principal, schemas map
 	if len(ed.Schemas) == 0 {
 		return outs, e.o.Confirm(ctx)
 	}
-	return outs, e.commit(ctx, ed, "")
+	return outs, e.commit(ctx, ed, "", "")
 }
 
 // underSchema computes the update and the secrets of a service under a new schema.
