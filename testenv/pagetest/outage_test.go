@@ -67,7 +67,7 @@ func TestLastKnownGood(t *testing.T) {
 	})
 	p := browser.Open(t)
 	p.SignIn(a.AdminAddr, testenv.WriteToken)
-	p.Await("the banner", "document.querySelectorAll('.banner').length === 1")
+	p.Await("the banner, with the age of what is shown", "document.querySelectorAll('.banner').length === 1 && document.querySelector('.banner').innerText.includes(' old')")
 	banner := browser.Eval[string](p, "document.querySelector('.banner').innerText")
 	for _, want := range []string{"Read-only: this agent serves from its last-known-good file.", " old", "Services keep reading it.", "This page recovers by itself."} {
 		if !strings.Contains(banner, want) {

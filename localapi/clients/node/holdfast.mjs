@@ -220,7 +220,7 @@ export class ConfigLibrary {
    */
   async #acknowledge(doc, status, reason) {
     if (!this.#acknowledges || doc.version < 1) return;
-    const word = { version: doc.version, config_epoch: doc.epoch, status, ...(reason && { reason: reason.split(/\s+/).join(" ").slice(0, 250) }) };
+    const word = { version: doc.version, config_epoch: doc.epoch, status, worker: String(process.pid), ...(reason && { reason: reason.split(/\s+/).join(" ").slice(0, 250) }) };
     try {
       const body = JSON.stringify(word);
       const headers = { ...(await this.#headers()), "Content-Type": "application/json", "Content-Length": Buffer.byteLength(body) };

@@ -152,7 +152,7 @@ class _Agent:
         """Tells the agent what became of a version, once. It may not want to hear it, and that is no error."""
         if not self._heard or version < 1:
             return
-        word = {"version": version, "config_epoch": epoch, "status": status}
+        word = {"version": version, "config_epoch": epoch, "status": status, "worker": str(os.getpid())}  # of several the worst counts
         if reason:
             word["reason"] = " ".join(reason.encode()[:1000].decode(errors="ignore").split())
         path = "/v1/ack/" + urllib.parse.quote(self.service, safe="")
