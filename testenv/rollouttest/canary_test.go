@@ -3,6 +3,7 @@ package rollouttest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
@@ -24,10 +25,11 @@ type instance struct {
 	*testenv.Node
 	name string
 
-	mu   sync.Mutex
-	seen map[uint64]string // version -> value
-	hi   uint64
-	bad  string
+	mu      sync.Mutex
+	seen    map[uint64]string // version -> value
+	refused map[uint64]bool   // versions, the refusal answered with 202
+	hi      uint64
+	bad     string
 }
 
 // fleet is a cluster of three servers with three instances of a service.
@@ -44,7 +46,7 @@ func newFleet(t *testing.T) *fleet {
 	for i := range 3 {
 		name := fmt.Sprintf("stt-%d", i+1)
 		n := f.Join(conf.MemberSidecar, "CONFIG_SERVICE_NAME="+service, "CONFIG_INSTANCE="+name)
-		in := &instance{Node: n, name: name, seen: map[uint64]string{}}
+		in := &instance{Node: n, name: name, seen: map[uint64]string{}, refused: map[uint64]bool{}}
 		f.all = append(f.all, in)
 		f.done.Go(func() { in.read(f.stop) })
 	}
@@ -66,12 +68,18 @@ func (in *instance) read(stop <-chan struct{}) {
 		case <-stop:
 			return
 		}
+		in.mu.Lock()
+		refused := maps.Clone(in.refused)
+		in.mu.Unlock()
 		d, err := in.TryDocument(service)
 		if err != nil {
 			continue
 		}
 		in.mu.Lock()
 		v := d.Metadata.Version
+		if refused[v] {
+			in.bad = fmt.Sprintf("%s serves version %d again, which its service refused", in.name, v)
+		}
 		if v < in.hi {
 			in.bad = fmt.Sprintf("%s goes back from version %d to %d", in.name, in.hi, v)
 		}
