@@ -20,8 +20,9 @@ type lockProbe struct {
 }
 
 // heldByOther reports whether another process has the lock of a writer of the database at
-// path, which is open. The locks of this process are of open file descriptions, which the
-// kernel reports without a process; this asks for nothing but the owner, and takes no lock.
+// path, which is open. It asks for nothing but the owner, and takes no lock. Of this process
+// SQLite takes locks of either kind: those of open file descriptions, which the kernel reports
+// without a process, and, on the -shm file, those of the process.
 func (p *lockProbe) heldByOther(path string) bool {
 	if !sqlite.OFDLockingEnabled() {
 		return false // closing the file here would drop the locks of this process
@@ -39,7 +40,8 @@ func (p *lockProbe) heldByOther(path string) bool {
 		p.shm = f
 	}
 	lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart, Start: walWriteLock, Len: 1}
-	return unix.FcntlFlock(p.shm.Fd(), unix.F_OFD_GETLK, &lock) == nil && lock.Type != unix.F_UNLCK && lock.Pid != -1
+	return unix.FcntlFlock(p.shm.Fd(), unix.F_OFD_GETLK, &lock) == nil &&
+		lock.Type != unix.F_UNLCK && lock.Pid != -1 && lock.Pid != int32(os.Getpid()) //nolint:gosec // fits
 }
 
 func (p *lockProbe) close() error {
