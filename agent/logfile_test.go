@@ -45,6 +45,7 @@ func TestLogDeletedWhileRunning(t *testing.T) {
 		return err == nil && n3.Health().OK && n3.Health().OperationalMode == conf.ModeNormal
 	})
 	deleted(side)
+	n1.Await("three voters again", func() bool { return n1.status().Voters == 3 }) // else two logs of three are gone at once
 	deleted(n2)
 	n1.Await("a change", func() bool { code, _ := n1.set("8"); return code == http.StatusOK })
 	for _, r := range []*running{n2, side} {

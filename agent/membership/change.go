@@ -71,9 +71,12 @@ func (m *Manager) leave(ctx context.Context, who conf.Principal) error {
 			switch code := conf.CodeOf(err); {
 			case err == nil:
 				return nil
-			case code == conf.CodeInternal: // the reply was lost, or nobody is there
+			case code == conf.CodeInternal, code == conf.CodeDenied: // the reply was lost, nobody is there, or an attempt before this one had an effect
 				if m.cluster.IsRemovedBy(ctx, leader) {
 					return nil
+				}
+				if code == conf.CodeDenied {
+					return err
 				}
 			case code != conf.CodeNoQuorum: // the present leader may not be ready yet
 				return err
