@@ -212,7 +212,7 @@ func (a *Agent) buildServers(r *rooms, set keys.Set, token string) (err error) {
 			Bootstrap: keys.NewAuthenticator(set.Tokens), Supervisor: a.replicas, TokensUnrevoked: r.recovery.TokensUnrevoked, Now: time.Now,
 		},
 		Audit: a.audit, Health: a.backend, Reader: a.backend, Queries: a.backend, Versions: a.backend, Schemas: a.backend, Profiles: a.backend,
-		Editor: r.editor, SchemaEditor: r.editor, ProfileEditor: r.editor, Rebuilder: a.backend, Cluster: clusterAPI{a.cluster, a.members},
+		Editor: r.editor, ProfileEditor: r.editor, Rebuilder: a.backend, Cluster: clusterAPI{a.cluster, a.members},
 		Keys: r.rotation, APITokens: backend.APITokens{Supervisor: a.replicas}, Secrets: a.backend, Backups: r.backups, Instances: r.instances, Rollouts: r.rollouts, Logger: a.log,
 		Limits:      a.limits.admin,
 		RequestKeys: func() [][]byte { return r.keys.Set().RequestKeys(r.keys.ActiveID(conf.KeyMaster)) },

@@ -43,7 +43,7 @@ func TestTokenCheckIsCheap(t *testing.T) {
 	handler := func(a admin.Authenticator) http.Handler {
 		h, err := admin.New(admin.Options{
 			Auth: a, Audit: discard{}, Health: r.Rooms().Backend, Reader: r.Rooms().Backend, Queries: r.Rooms().Backend, Versions: r.Rooms().Backend, Schemas: r.Rooms().Backend, Profiles: r.Rooms().Backend,
-			Editor: r.Rooms().Editor, SchemaEditor: r.Rooms().Editor, ProfileEditor: r.Rooms().Editor, Rebuilder: r.Rooms().Backend,
+			Editor: r.Rooms().Editor, ProfileEditor: r.Rooms().Editor, Rebuilder: r.Rooms().Backend,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -174,12 +174,10 @@ func (b *backend) Profile(ctx context.Context, name string) (conf.Profile, error
 
 func (b *backend) Do(ctx context.Context, who conf.Principal, d conf.Draft) (conf.Outcome, error) {
 	b.who, b.draft = who, d
+	if d.Op == conf.OpSchema {
+		b.reason, b.id = d.Reason, d.RequestID
+	}
 	return b.outcome, b.call(ctx, "Do")
-}
-
-func (b *backend) PutSchemas(ctx context.Context, who conf.Principal, _ map[string][]byte, reason, id string) ([]conf.Outcome, error) {
-	b.who, b.reason, b.id = who, reason, id
-	return []conf.Outcome{b.outcome}, b.call(ctx, "PutSchemas")
 }
 
 func (b *backend) SaveProfile(ctx context.Context, who conf.Principal, p conf.Profile, of []string, reason, id string) (conf.Profile, error) {
@@ -299,7 +297,7 @@ func (b *backend) options() admin.Options {
 	return admin.Options{
 		Events: hub,
 		Auth:   b, Audit: b, Health: b, Reader: reader{b}, Queries: b, Versions: b, Schemas: b, Profiles: b,
-		Editor: b, SchemaEditor: b, ProfileEditor: b, Rebuilder: b, Cluster: b, Keys: b, APITokens: b, Secrets: b, Backups: b, Rollouts: rollouts{b}, Instances: b, FailBurst: 1 << 20,
+		Editor: b, ProfileEditor: b, Rebuilder: b, Cluster: b, Keys: b, APITokens: b, Secrets: b, Backups: b, Rollouts: rollouts{b}, Instances: b, FailBurst: 1 << 20,
 	}
 }
 

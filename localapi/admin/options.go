@@ -31,7 +31,6 @@ type Options struct {
 	Schemas       SchemaReader
 	Profiles      ProfileReader
 	Editor        Editor
-	SchemaEditor  SchemaEditor
 	ProfileEditor ProfileEditor
 	Rebuilder     Rebuilder
 
@@ -111,7 +110,6 @@ func (o *Options) fill() error {
 	need("Schemas", o.Schemas != nil)
 	need("Profiles", o.Profiles != nil)
 	need("Editor", o.Editor != nil)
-	need("SchemaEditor", o.SchemaEditor != nil)
 	need("ProfileEditor", o.ProfileEditor != nil)
 	need("Rebuilder", o.Rebuilder != nil)
 	need("Forward (Relay is set)", o.Forward != nil || !o.Relay)

@@ -149,6 +149,18 @@ func TestRolloutOfAChange(t *testing.T) {
 	}
 }
 
+// A schema is for all at once, and replaces what runs only when that is asked for.
+func TestSchemaReplacesARollout(t *testing.T) {
+	t.Parallel()
+	for query, want := range map[string]int{"": 200, "?rollout=replace": 200, "?rollout=none": 200, "?rollout=canary": 422} {
+		s := newHarness(t)
+		a := s.do("PUT", "/api/config/schemas/stt-worker"+query, writeToken, `{"type":"object"}`)
+		if a.Code != want || want == 200 && (s.draft.Op != conf.OpSchema || s.draft.Rollout != strings.TrimPrefix(query, "?rollout=")) {
+			t.Errorf("%s: %d %s, %+v", query, a.Code, a.Body, s.draft)
+		}
+	}
+}
+
 // Without a leader a reader gets what this agent knows.
 func TestRolloutsWithoutALeader(t *testing.T) {
 	t.Parallel()

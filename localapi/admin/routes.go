@@ -68,7 +68,7 @@ func rooms(o *Options, a *admission) []room {
 		&rolloutRoom{edits},
 		&secretRoom{edits, o.Secrets},
 		&historyRoom{o.Queries},
-		&schemaRoom{o.Schemas, o.SchemaEditor, ids},
+		&schemaRoom{o.Schemas, o.Editor, ids},
 		&profileRoom{o.Profiles, o.ProfileEditor, ids},
 		&accessRoom{o.Queries},
 		&apiTokenRoom{o.APITokens},

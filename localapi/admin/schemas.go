@@ -14,16 +14,10 @@ type SchemaReader interface {
 	Schema(ctx context.Context, service string) (conf.SchemaInfo, error)
 }
 
-// SchemaEditor replaces the schemas of services. The outcomes are those of the
-// documents of the services, by name, under the new schemas.
-type SchemaEditor interface {
-	PutSchemas(ctx context.Context, who conf.Principal, schemas map[string][]byte, reason, requestID string) ([]conf.Outcome, error)
-}
-
 // schemaRoom reads and stores the schemas of services.
 type schemaRoom struct {
 	schemas SchemaReader
-	editor  SchemaEditor
+	editor  Editor
 	ids     requestIDs
 }
 
@@ -41,8 +35,7 @@ func (s *schemaRoom) routes() []Route {
 		},
 		{
 			Name: RoutePutSchema, Method: http.MethodPut, Path: one, Role: conf.RoleWrite, Summary: "Store the schema of a service",
-			Query: []string{"reason"}, handle: s.put, writes: true, body: conf.MaxSchema,
-			types: []string{"application/schema+json"},
+			Query: []string{"reason", "rollout"}, handle: s.put, writes: true, body: conf.MaxSchema, types: []string{"application/schema+json"},
 		},
 	}
 }
@@ -68,7 +61,11 @@ func (s *schemaRoom) put(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	outs, err := s.editor.PutSchemas(c.r.Context(), c.who, map[string][]byte{c.service(): c.body}, reason, id)
+	rollout, err := c.rolloutMode(false)
+	if err != nil {
+		return reply{}, err
+	}
+	out, err := s.editor.Do(c.r.Context(), c.who, conf.Draft{Service: c.service(), Op: conf.OpSchema, Schema: c.body, Reason: reason, RequestID: id, Rollout: rollout})
 	if err != nil {
 		return reply{}, err
 	}
@@ -77,7 +74,7 @@ func (s *schemaRoom) put(c *call) (reply, error) {
 		return reply{}, err
 	}
 	return reply{
-		header: outcomeHeader(outs[0]),
-		body:   putSchemaResponse{Success: true, Hash: info.Hash, NewVersion: outs[0].Version, Stale: outs[0].Stale},
+		header: outcomeHeader(out),
+		body:   putSchemaResponse{Success: true, Hash: info.Hash, NewVersion: out.Version, Stale: out.Stale},
 	}, nil
 }

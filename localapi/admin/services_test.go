@@ -382,7 +382,7 @@ func TestRequestsHaveADeadlineButRebuild(t *testing.T) {
 func TestNewNeedsEveryBackend(t *testing.T) {
 	t.Parallel()
 	_, err := admin.New(admin.Options{})
-	for _, name := range []string{"Auth", "Audit", "Health", "Reader", "Queries", "Versions", "Schemas", "Profiles", "Editor", "SchemaEditor", "ProfileEditor", "Rebuilder"} {
+	for _, name := range []string{"Auth", "Audit", "Health", "Reader", "Queries", "Versions", "Schemas", "Profiles", "Editor", "ProfileEditor", "Rebuilder"} {
 		if err == nil || !strings.Contains(err.Error(), "Options."+name+" is nil") {
 			t.Errorf("no word about %s: %v", name, err)
 		}

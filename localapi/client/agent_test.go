@@ -93,15 +93,10 @@ func (b *backend) Profile(_ context.Context, name string) (conf.Profile, error) 
 
 func (b *backend) Do(_ context.Context, _ conf.Principal, d conf.Draft) (conf.Outcome, error) {
 	b.draft = d
-	return conf.Outcome{Service: d.Service, Version: 6, Config: json.RawMessage(`{"a":2}`)}, b.err
-}
-
-func (b *backend) PutSchemas(_ context.Context, _ conf.Principal, schemas map[string][]byte, reason, id string) ([]conf.Outcome, error) {
-	for _, raw := range schemas {
-		b.raw = raw
+	if d.Op == conf.OpSchema {
+		b.raw, b.reason, b.id = d.Schema, d.Reason, d.RequestID
 	}
-	b.reason, b.id = reason, id
-	return []conf.Outcome{{Version: 6}}, b.err
+	return conf.Outcome{Service: d.Service, Version: 6, Config: json.RawMessage(`{"a":2}`)}, b.err
 }
 
 func (b *backend) SaveProfile(_ context.Context, who conf.Principal, p conf.Profile, of []string, reason, id string) (conf.Profile, error) {
@@ -164,7 +159,7 @@ func newAgent(t *testing.T) (*backend, *client.Client) {
 func options(b *backend) admin.Options {
 	return admin.Options{
 		Auth: b, Audit: b, Health: b, Reader: reader{b}, Queries: b, Versions: b, Schemas: b, Profiles: b,
-		Editor: b, SchemaEditor: b, ProfileEditor: b, Rebuilder: b, Cluster: b,
+		Editor: b, ProfileEditor: b, Rebuilder: b, Cluster: b,
 		Consistent: func(context.Context) error { b.settled++; return nil },
 	}
 }
