@@ -259,6 +259,15 @@ func TestThousandReporters(t *testing.T) {
 			return n == reporters
 		})
 	})
+	took("a rollout while a thousand report again and again", func() {
+		var info conf.RolloutInfo
+		a.Try("POST", "/api/config/services/"+service+"/rollouts", `{"patch":{"vad_threshold":0.62},"require":"received","steps":[{"count":1,"bake":"1s"}],"final_bake":"1s"}`,
+			"Content-Type: application/json").Into(t, &info)
+		Await(t, "the rollout to be complete", func() bool {
+			all(version)
+			return json.Unmarshal(a.Admin("GET", "/api/config/rollouts/"+info.ID, "").Body, &info) == nil && info.State == conf.RolloutCompleted
+		})
+	})
 	took("the answer about a thousand, ten times", func() {
 		for range 10 {
 			a.instances(service)
