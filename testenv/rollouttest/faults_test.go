@@ -336,6 +336,9 @@ func (u *turmoil) check(first uint64, value string) {
 		if !ok || v != m.Version {
 			t.Fatalf("version %d cannot be read", m.Version)
 		}
+		if val == "" { // a revert to the first version, whose value is the default
+			val = value
+		}
 		versions[v] = val
 	}
 	versions[first] = value
@@ -381,6 +384,7 @@ func (u *turmoil) linearizable(first uint64, value string, versions map[uint64]s
 	}
 	reverts := map[uint64]*write{} // a rollback has the time of its rollout
 	for _, ro := range rollouts {
+		reverts[ro.Revert] = &write{} // the answer to its start was lost
 		for _, w := range u.writes {
 			if w.id == ro.ID {
 				reverts[ro.Revert] = w
