@@ -166,7 +166,7 @@ var layers = map[string][]string{
 	},
 	"cmd/holdfast/internal/cluster": {"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/run"},
 	"cmd/holdfast/internal/ops": {
-		"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/migrate", "cmd/holdfast/internal/run", "localapi/yamljson",
+		"replication/conf", "localapi/client", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/migrate", "cmd/holdfast/internal/run", "cmd/holdfast/internal/values", "localapi/yamljson",
 	},
 	"cmd/holdfast": {
 		"cmd/holdfast/internal/change", "cmd/holdfast/internal/cli", "cmd/holdfast/internal/cluster", "cmd/holdfast/internal/doors",

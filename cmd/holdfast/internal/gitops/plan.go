@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"reflect"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -169,7 +169,7 @@ func (p *planner) service(ctx context.Context, name string, info conf.ServiceInf
 		if err != nil && conf.CodeOf(err) != conf.CodeNotFound {
 			return nil, err
 		}
-		if !same(now.Schema, want) {
+		if !values.Same(now.Schema, want) {
 			s.Schema, s.draft.Schema = true, want
 		}
 	}
@@ -213,7 +213,7 @@ func (p *planner) values(ctx context.Context, s *service, file *serviceFile, now
 		if err != nil {
 			return err
 		}
-		equal = same(stored.Config, doc)
+		equal = values.Same(stored.Config, doc)
 	}
 	if len(file.Secrets) > 0 {
 		var err error
@@ -314,7 +314,7 @@ func (p *planner) profiles(ctx context.Context, out *plan) error {
 			if err != nil {
 				return err
 			}
-			if now.Description == want.Description && sameValues(now.Services, want.Services) {
+			if now.Description == want.Description && maps.EqualFunc(now.Services, want.Services, values.Same) {
 				continue
 			}
 			action = change
@@ -331,22 +331,4 @@ func (p *planner) profiles(ctx context.Context, out *plan) error {
 		}
 	}
 	return nil
-}
-
-func sameValues(a, b map[string]json.RawMessage) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for k, v := range a {
-		if w, ok := b[k]; !ok || !same(v, w) {
-			return false
-		}
-	}
-	return true
-}
-
-// same compares JSON ignoring spaces and the order of members.
-func same(a, b json.RawMessage) bool {
-	var x, y any
-	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }

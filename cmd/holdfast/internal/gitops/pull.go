@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/values"
 	"github.com/holdfast-config/holdfast/localapi/client"
 	"github.com/holdfast-config/holdfast/localapi/yamljson"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -57,7 +58,7 @@ func (w *puller) run(ctx context.Context) error {
 			return err
 		}
 		was := w.dir.profiles[p.Name]
-		equal := was != nil && was.Description == p.Description && sameValues(was.Services, p.Services)
+		equal := was != nil && was.Description == p.Description && maps.EqualFunc(was.Services, p.Services, values.Same)
 		if err := w.write(profilesDir, p.Name, equal, profileFile{p.Description, p.Services}); err != nil {
 			return err
 		}
@@ -85,7 +86,7 @@ func (w *puller) service(ctx context.Context, s conf.ServiceInfo) error {
 		if err != nil {
 			return err
 		}
-		if err := w.write(schemasDir, s.Service, same(w.dir.schemas[s.Service], info.Schema), info.Schema); err != nil {
+		if err := w.write(schemasDir, s.Service, values.Same(w.dir.schemas[s.Service], info.Schema), info.Schema); err != nil {
 			return err
 		}
 	}
@@ -123,7 +124,7 @@ func (w *puller) service(ctx context.Context, s conf.ServiceInfo) error {
 			file.Secrets[i.Key] = from
 		}
 	}
-	equal := was != nil && same(was.Values, file.Values) && maps.Equal(was.Secrets, file.Secrets)
+	equal := was != nil && values.Same(was.Values, file.Values) && maps.Equal(was.Secrets, file.Secrets)
 	return w.write(servicesDir, s.Service, equal, file)
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -167,7 +166,7 @@ func (m *migration) run(ctx context.Context) error {
 		return err
 	}
 	deltas = m.mask(deltas)
-	schemaChanges := m.result.Schema != nil && !same(m.schema, sent.Schema)
+	schemaChanges := m.result.Schema != nil && !values.Same(m.schema, sent.Schema)
 	if !m.a.AsJSON() || !m.dryRun {
 		m.show(deltas, schemaChanges)
 	}
@@ -419,9 +418,4 @@ func summary(schema map[string]any) string {
 		parts = append(parts, cli.Plural(secrets, "secret"))
 	}
 	return strings.Join(parts, ", ")
-}
-
-func same(a, b json.RawMessage) bool {
-	var x, y any
-	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }

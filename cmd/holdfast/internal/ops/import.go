@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -18,6 +16,7 @@ import (
 
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/migrate"
+	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/values"
 	"github.com/holdfast-config/holdfast/localapi/client"
 	"github.com/holdfast-config/holdfast/localapi/yamljson"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -188,7 +187,7 @@ func (im importer) service(ctx context.Context, s exportedService, profiles []ex
 		if err = unlessMissing(err); err != nil {
 			return err
 		}
-		if !sameJSON(now.Schema, s.Schema) {
+		if !values.Same(now.Schema, s.Schema) {
 			d.Schema = s.Schema
 		}
 	}
@@ -201,7 +200,7 @@ func (im importer) service(ctx context.Context, s exportedService, profiles []ex
 		if err != nil {
 			return err
 		}
-		if !sameJSON(now.Config, s.Values) {
+		if !values.Same(now.Config, s.Values) {
 			d.Op, d.Document, d.Expect = conf.OpPut, s.Values, &expect
 		}
 	}
@@ -245,7 +244,7 @@ func (im importer) store(ctx context.Context, d conf.Draft) (out conf.Outcome, w
 // profile stores a profile also when it is stale: it was so in the cluster that was exported.
 func (im importer) profile(ctx context.Context, p exportedProfile, services []exportedService) error {
 	now, err := im.c.Profile(ctx, p.Name)
-	same := err == nil && now.Description == p.Description && maps.EqualFunc(now.Services, p.Services, sameJSON)
+	same := err == nil && now.Description == p.Description && maps.EqualFunc(now.Services, p.Services, values.Same)
 	if err = unlessMissing(err); err != nil || same {
 		return err
 	}
@@ -293,10 +292,4 @@ func unlessMissing(err error) error {
 		return nil
 	}
 	return err
-}
-
-// sameJSON compares ignoring spaces and the order of members.
-func sameJSON(a, b json.RawMessage) bool {
-	var x, y any
-	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"reflect"
 
 	"github.com/holdfast-config/holdfast/cmd/holdfast/internal/cli"
 	"github.com/holdfast-config/holdfast/replication/conf"
@@ -41,6 +42,13 @@ func Compare(before, after []byte) ([]Delta, error) {
 		}
 	}
 	return out, nil
+}
+
+// Same compares two JSON texts, ignoring spaces and the order of members. What is no JSON is
+// the same as nothing else.
+func Same(a, b json.RawMessage) bool {
+	var x, y any
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
 // Flatten turns a JSON object into its dotted keys, with compact JSON as values.
